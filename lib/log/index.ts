@@ -1,0 +1,5 @@
+// Log: debug namespaces `unvme:*`, and a log file where asked for (UNVMe writes /dev/shm/unvme.log).
+// Trade-off: logging is for cold paths alone. A disabled call still costs some 20 ns, so nothing that runs
+// for every command may call it; counters (`ns.stats`) are for that.
+
+export { closeLogFile, hexDump, type Logger, logger, openLogFile } from './log.ts'

@@ -1,0 +1,59 @@
+// A PCI function as the NVMe driver sees it: BAR 0, DMA memory, interrupts, reset, close.
+// Trade-off: registers are read and written by call, since some transports have no mapping for them;
+// doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
+
+import type { DmaArena } from './memory.ts'
+
+/**
+ * One open PCI function. lib/vfio, lib/vfio-user and lib/sim make them; lib/nvme drives them.
+ *
+ * Ringing a doorbell is: store to `doorbells[i]`, and after a batch of stores call `notify` where there is one.
+ * Looking for completions is: call `step` where there is one, then read the completion queue in memory.
+ */
+export interface PciFunction {
+  /** The address it was opened by, without a namespace id: for messages. */
+  readonly address: string
+  /** What moves the data: for messages and for choices of policy. */
+  readonly transport: 'vfio' | 'vfio-user' | 'sim' | 'sim-thread'
+
+  /** Reads the 32-bit register of BAR 0 at a byte offset. All-ones where the device is gone. */
+  readRegister(offset: number): number
+  /** Writes the 32-bit register of BAR 0 at a byte offset. */
+  writeRegister(offset: number, value: number): void
+  /** BAR 0 from offset 1000h on. Only `doorbells[i]` loads and stores. */
+  readonly doorbells: Uint32Array
+
+  /** Tells the controller about doorbell stores; null where the store is all that is needed. */
+  readonly notify: (() => void) | null
+  /** Lets a controller without a processor of its own work; null where the controller runs by itself. */
+  readonly step: (() => void) | null
+
+  /**
+   * Makes `bytes` (a multiple of 4096) of memory that the device can reach.
+   * Throws OutOfMemoryError where a limit is hit, naming the limit.
+   */
+  mapDma(bytes: number): DmaArena
+  /** Takes the memory back from the device and from the process. Views of it become harmless. */
+  unmapDma(arena: DmaArena): void
+  /** Largest arena in bytes that this function can map at once. */
+  readonly maxArenaBytes: number
+
+  /** Interrupt vectors that can be had; 0 where polling is the only way. */
+  readonly vectors: number
+  /**
+   * Asks for the first `count` vectors. `handler` runs on the event loop, for an armed vector that fired.
+   * Call once, before queues are created.
+   */
+  enableInterrupts(count: number, handler: (vector: number) => void): void
+  /** From now on an interrupt of this vector calls the handler and keeps the process alive until disarmed. */
+  arm(vector: number): void
+  disarm(vector: number): void
+
+  /** Set by the driver: called once, on the event loop, when the device is known to be gone. */
+  onRemoved: ((cause: Error) => void) | null
+
+  /** Function-level reset. Registers and queues are as after power on; DMA mappings stay. */
+  reset(): Promise<void>
+  /** Gives everything back: interrupts off, bus master off, memory unmapped. Never throws twice. */
+  close(): Promise<void>
+}

@@ -1,0 +1,28 @@
+// pci: a PCI function as the other modules see it, and the memory that it shares with this process.
+// Trade-off: the interface is the smallest that hardware, a socket and a model in this process all can meet.
+
+export {
+  type DmaAllocation,
+  type DmaBuffer,
+  DmaPool,
+  type DmaTag,
+  kDma,
+  PAGE_BYTES,
+} from './dma.ts'
+export type { PciFunction } from './function.ts'
+export {
+  createSharedMemory,
+  type DmaArena,
+  destroySharedMemory,
+  MAX_VIEW_BYTES,
+  type MemoryView,
+  map,
+  mapAnonymous,
+  mapView,
+  replaceMapping,
+  retireView,
+  type SharedMemory,
+  systemCallError,
+  viewOf,
+} from './memory.ts'
+export { PageRuns } from './page-runs.ts'
