@@ -3,3 +3,4 @@
 
 export * from './opcodes.ts'
 export * from './registers.ts'
+export * from './status.ts'
