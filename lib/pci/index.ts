@@ -2,6 +2,15 @@
 // Trade-off: the interface is the smallest that hardware, a socket and a model in this process all can meet.
 
 export {
+  canonicalPciName,
+  formatNamespaceName,
+  formatPciName,
+  type NamespaceName,
+  type PciName,
+  parseNamespaceName,
+  parsePciName,
+} from './bdf.ts'
+export {
   type DmaAllocation,
   type DmaBuffer,
   DmaPool,
@@ -10,6 +19,7 @@ export {
   PAGE_BYTES,
 } from './dma.ts'
 export type { PciFunction } from './function.ts'
+export { systemCallError } from './libc.ts'
 export {
   createSharedMemory,
   type DmaArena,
@@ -22,7 +32,20 @@ export {
   replaceMapping,
   retireView,
   type SharedMemory,
-  systemCallError,
   viewOf,
 } from './memory.ts'
 export { PageRuns } from './page-runs.ts'
+export {
+  CLASS_NVME,
+  type GroupMember,
+  isVfioDriver,
+  listNvmeFunctions,
+  membersInTheWay,
+  type PciCommand,
+  type PciFacts,
+  type PciResource,
+  readGroupMembers,
+  readPciCommand,
+  readPciFacts,
+  type SysfsOptions,
+} from './sysfs.ts'

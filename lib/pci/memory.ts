@@ -3,27 +3,20 @@
 // pointed at harmless pages while the device's mapping and every other view stay as they are.
 
 import koffi from 'koffi'
-import { OutOfRangeError, SystemCallError } from '../errors.ts'
+import { OutOfRangeError } from '../errors.ts'
+import {
+  close,
+  ftruncate,
+  MAP,
+  MAP_FAILED,
+  MFD,
+  memfd_create,
+  mmap,
+  munmap,
+  PROT,
+  systemCallError,
+} from './libc.ts'
 
-const libc = koffi.load('libc.so.6')
-const memfd_create = libc.func('int memfd_create(const char *name, unsigned int flags)')
-const ftruncate = libc.func('int ftruncate(int fd, int64_t length)')
-const close = libc.func('int close(int fd)')
-const mmap = libc.func(
-  'uintptr_t mmap(uintptr_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
-)
-const munmap = libc.func('int munmap(uintptr_t addr, size_t length)')
-
-const PROT = { NONE: 0, READ: 1, WRITE: 2 } as const
-const MAP = {
-  SHARED: 1,
-  PRIVATE: 2,
-  FIXED: 0x10,
-  ANONYMOUS: 0x20,
-  NORESERVE: 0x4000,
-  POPULATE: 0x8000,
-} as const
-const MFD = { CLOEXEC: 1, HUGETLB: 4 } as const
 const READ_WRITE = PROT.READ | PROT.WRITE
 
 // A view of 4 GiB or more aborts the process on Node 20.
@@ -72,7 +65,7 @@ export function createSharedMemory(bytes: number, { hugePages = false } = {}): S
 const HUGE_PAGE = 2 ** 21
 
 function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
-  const fd = memfd_create('unvme', MFD.CLOEXEC | (hugePages ? MFD.HUGETLB : 0)) as number
+  const fd = memfd_create('unvme', MFD.CLOEXEC | (hugePages ? MFD.HUGETLB : 0))
   if (fd < 0) throw systemCallError('memfd_create')
   try {
     if (ftruncate(fd, bytes) !== 0) throw systemCallError('ftruncate')
@@ -151,18 +144,9 @@ export function map(
   fd: number,
   offset: number,
 ): bigint {
-  const at = BigInt(mmap(address, bytes, prot, flags, fd, offset) as bigint | number)
-  // MAP_FAILED is -1, and comes back unsigned.
-  if (at === 0xffff_ffff_ffff_ffffn) throw systemCallError('mmap')
+  const at = BigInt(mmap(address, bytes, prot, flags, fd, offset))
+  if (at === MAP_FAILED) throw systemCallError('mmap')
   return at
-}
-
-/** The error of the libc call that has just failed: call it before anything else can change errno. */
-export function systemCallError(syscall: string, path?: string): SystemCallError {
-  const errno = koffi.errno()
-  const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`
-  const fields = { code: name, errno, syscall, ...(path === undefined ? {} : { path }) }
-  return new SystemCallError(`system call failed (errno ${errno})`, fields)
 }
 
 function checkLength(bytes: number): void {

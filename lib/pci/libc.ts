@@ -1,0 +1,103 @@
+// The libc calls that Node's own modules do not have, declared once through koffi.
+// Trade-off: bare calls with C's return values, so that a caller decides what a failure means; errno must be
+// read (systemCallError) before anything else runs, since any fs call changes it.
+
+import koffi from 'koffi'
+import { SystemCallError } from '../errors.ts'
+
+const lib = koffi.load('libc.so.6')
+
+type Address = bigint
+type Bytes = Uint8Array
+
+/** memfd_create(2) */
+export const memfd_create = lib.func('int memfd_create(const char *name, unsigned int flags)') as (
+  name: string,
+  flags: number,
+) => number
+export const ftruncate = lib.func('int ftruncate(int fd, int64_t length)') as (
+  fd: number,
+  length: number,
+) => number
+export const close = lib.func('int close(int fd)') as (fd: number) => number
+/** mmap(2): a failure comes back as MAP_FAILED. */
+export const mmap = lib.func(
+  'uintptr_t mmap(uintptr_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
+) as (
+  addr: Address,
+  length: number,
+  prot: number,
+  flags: number,
+  fd: number,
+  offset: number,
+) => bigint | number
+export const munmap = lib.func('int munmap(uintptr_t addr, size_t length)') as (
+  addr: Address,
+  length: number,
+) => number
+export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as (
+  count: number,
+  flags: number,
+) => number
+/** read(2), where the exception of fs.readSync would be the normal case. */
+export const read = lib.func('int64_t read(int fd, _Out_ uint8_t *buf, size_t count)') as (
+  fd: number,
+  buf: Bytes,
+  count: number,
+) => number | bigint
+/** poll(2) on an array of struct pollfd. */
+export const poll = lib.func('int poll(_Inout_ uint8_t *fds, unsigned long nfds, int timeout)') as (
+  fds: Bytes,
+  nfds: number,
+  timeout: number,
+) => number
+
+// One symbol, declared for each type of argument: a variadic declaration needs the types with every call.
+const ioctlInt = lib.func('int ioctl(int fd, unsigned long request, int64_t value)')
+const ioctlBytes = lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *bytes)')
+const ioctlString = lib.func('int ioctl(int fd, unsigned long request, const char *text)')
+
+/** ioctl(2): the argument is an integer, a structure that is read and written, or a string. */
+export function ioctl(fd: number, request: number, argument: number | Bytes | string): number {
+  if (typeof argument === 'number') return ioctlInt(fd, request, argument) as number
+  if (typeof argument === 'string') return ioctlString(fd, request, argument) as number
+  return ioctlBytes(fd, request, argument) as number
+}
+
+/**
+ * ioctl(2) on libuv's thread pool, for calls that take the kernel 100 ms (device reset): the event loop goes on.
+ * errno stays behind on that thread: a caller that needs it repeats the call with `ioctl`.
+ */
+export function ioctlAsync(fd: number, request: number, argument: number | string): Promise<number> {
+  const call = typeof argument === 'number' ? ioctlInt : ioctlString
+  return new Promise((resolve, reject) => {
+    call.async(fd, request, argument, (error: Error | null, value: number) => {
+      if (error) reject(error)
+      else resolve(value)
+    })
+  })
+}
+
+export const PROT = { NONE: 0, READ: 1, WRITE: 2 } as const
+export const MAP = {
+  SHARED: 1,
+  PRIVATE: 2,
+  FIXED: 0x10,
+  ANONYMOUS: 0x20,
+  NORESERVE: 0x4000,
+  POPULATE: 0x8000,
+} as const
+export const MFD = { CLOEXEC: 1, HUGETLB: 4 } as const
+export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
+export const POLL = { IN: 1 } as const
+
+/** What mmap returns where it failed: -1, and it comes back unsigned. */
+export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
+
+/** The error of the libc call that has just failed: call it before anything else can change errno. */
+export function systemCallError(syscall: string, path?: string): SystemCallError {
+  const errno = koffi.errno()
+  const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`
+  const fields = { code: name, errno, syscall, ...(path === undefined ? {} : { path }) }
+  return new SystemCallError(`system call failed (errno ${errno})`, fields)
+}
