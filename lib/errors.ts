@@ -27,6 +27,11 @@ export class OutOfRangeError extends UnvmeError {
   readonly code = 'ERR_OUT_OF_RANGE'
 }
 
+/** A command line that can't be understood, or that leaves out a consent that nobody is there to give. */
+export class UsageError extends UnvmeError {
+  readonly code = 'ERR_UNVME_USAGE'
+}
+
 /** An address (`0a:00.0/1`, `sim:…`) that can't be understood, or that names nothing. */
 export class AddressError extends UnvmeError {
   readonly code = 'ERR_UNVME_ADDRESS'

@@ -1,0 +1,100 @@
+// Parsers for words of the command line: numbers, sizes, durations, words of a list.
+// Trade-off: strict. What is not understood as a whole is an error, since a wrong size destroys data.
+
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+
+interface Range {
+  min?: number
+  max?: number
+}
+
+/** Takes the text as it is. */
+export const text = (word: string) => word
+
+/** A parser for whole numbers, decimal or 0x…, from `min` (0) to `max` (the largest safe integer). */
+export function integer({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) {
+  return (word: string): number => {
+    if (!/^(-?\d+|0x[0-9a-f]+)$/i.test(word)) throw new ArgumentTypeError(`'${word}' is not a whole number`)
+    return within(word, Number(word), min, max)
+  }
+}
+
+/** A parser for numbers with a decimal point. */
+export function decimal({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
+  return (word: string): number => {
+    if (!/^-?(\d+\.?\d*|\.\d+)$/.test(word)) throw new ArgumentTypeError(`'${word}' is not a number`)
+    const value = Number(word)
+    if (value >= min && value <= max) return value
+    throw new OutOfRangeError(`${word} is not in ${min} to ${max}`)
+  }
+}
+
+const POWERS = 'kmgtp'
+
+/**
+ * A parser for sizes in bytes: `512`, `4k`, `128KiB`, `1.5G`. As with dd, a letter alone or with iB counts in
+ * 1024s, with B in 1000s. The result is a whole number of bytes.
+ */
+export function size({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) {
+  return (word: string): number => {
+    const parts = /^(\d+(?:\.\d+)?)(?:([kmgtp])(i?b)?|b)?$/i.exec(word)
+    if (!parts) throw new ArgumentTypeError(`'${word}' is not a size such as 512, 4k, 128KiB or 1G`)
+    const base = parts[3]?.toLowerCase() === 'b' ? 1000 : 1024
+    const bytes = Number(parts[1]) * base ** (POWERS.indexOf(parts[2]?.toLowerCase() ?? ' ') + 1)
+    if (!Number.isInteger(bytes)) throw new OutOfRangeError(`${word} is no whole number of bytes`)
+    return within(word, bytes, min, max)
+  }
+}
+
+const MILLISECONDS = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6, d: 8.64e7 }
+
+/** A parser for durations: `100us`, `2ms`, `15s`, `1.5m`, `2h`; seconds without a unit. Gives milliseconds. */
+export function duration({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
+  return (word: string): number => {
+    const parts = /^(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)?$/.exec(word)
+    if (!parts) throw new ArgumentTypeError(`'${word}' is not a duration such as 100us, 2ms, 15s or 1m`)
+    const value = Number(parts[1]) * MILLISECONDS[(parts[2] ?? 's') as keyof typeof MILLISECONDS]
+    if (value >= min && value <= max) return value
+    throw new OutOfRangeError(`${word} is not in ${min} to ${max} ms`)
+  }
+}
+
+/** A parser for one of a few words; an unknown one suggests the nearest. */
+export function choiceParser<const C extends readonly string[]>(choices: C) {
+  return (word: string): C[number] => {
+    if (choices.includes(word)) return word
+    throw new ArgumentTypeError(`'${word}' is none of ${choices.join(', ')}${suggestion(word, choices)}`)
+  }
+}
+
+/** `; did you mean 'word'?` where one of the candidates is near, or nothing. */
+export function suggestion(word: string, candidates: readonly string[]): string {
+  let nearest = ''
+  let least = Math.max(1, Math.floor(word.length / 2))
+  for (const candidate of candidates) {
+    const distance = candidate.startsWith(word) ? 0 : editDistance(word, candidate)
+    if (distance > least || (distance === least && nearest)) continue
+    nearest = candidate
+    least = distance
+  }
+  return nearest && `; did you mean '${nearest}'?`
+}
+
+/** Letters to insert, delete or replace to make `b` of `a` (Levenshtein), by rows. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
+
+function within(word: string, value: number, min: number, max: number): number {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return value
+  throw new OutOfRangeError(`${word} is not in ${min} to ${max}`)
+}

@@ -1,0 +1,130 @@
+// Builds the commander program from the definitions, and turns what it finds wrong into UsageError.
+// Trade-off: commander parses and prints help; the wording of values' errors and the exit codes are ours.
+
+import { readFileSync } from 'node:fs'
+import { Argument, Command, type CommanderError, InvalidArgumentError, Option } from 'commander'
+import { UsageError } from '../../lib/errors.ts'
+import { type CommandDefinition, GROUPS, type Spec } from './define.ts'
+
+export const DESCRIPTION = `Drives NVMe devices from user space.
+
+A device is named by its PCI address with an optional namespace id (0a:00.0, 0000:0a:00.0/2), or is a software \
+controller in this process (sim:, sim:disk.img, sim:?size=256M&lba=4096).`
+
+export const EXIT_CODES = [
+  [0, 'done'],
+  [1, 'the device or the system said no, or data that was compared differs'],
+  [2, 'the command line is wrong: an unknown word or option, or a bad value'],
+  [130, 'ended by Ctrl-C (143 by SIGTERM, 141 by a reader of the output that went away)'],
+] as const
+
+/** Called with a command and what was parsed for it, by property. */
+export type Runner = (
+  definition: CommandDefinition,
+  args: Record<string, unknown>,
+  options: Record<string, unknown>,
+) => Promise<void>
+
+/** The version in package.json, which stands above dist. */
+export function version(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+/** The program with every command. */
+export function createProgram(definitions: readonly CommandDefinition[], runner: Runner): Command {
+  const program = new Command('unvme')
+    .description(DESCRIPTION)
+    .usage('<command> [options]')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .commandsGroup('Help:')
+    .helpCommand('help [command]', 'print the help of a command')
+    .exitOverride()
+    // Errors are printed by the caller, all in one form.
+    .configureOutput({ outputError: () => {} })
+    .addHelpText(
+      'after',
+      `\nExit codes:\n${EXIT_CODES.map(([code, what]) => `  ${String(code).padEnd(3)}  ${what}`).join('\n')}`,
+    )
+  const ordered = [...definitions].sort((a, b) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group))
+  for (const definition of ordered) program.addCommand(createCommand(program, definition, runner))
+  return program
+}
+
+function createCommand(program: Command, definition: CommandDefinition, runner: Runner): Command {
+  const command = program
+    .createCommand(definition.name)
+    .copyInheritedSettings(program)
+    .summary(definition.summary)
+    .description([`${definition.summary}.`, definition.details].filter(Boolean).join('\n\n'))
+    .helpGroup(`${definition.group}:`)
+  const names = Object.keys(definition.arguments)
+  for (const name of names) command.addArgument(createArgument(definition.arguments[name]!))
+  for (const option of Object.entries(definition.options)) command.addOption(createOption(...option))
+  if (definition.examples.length > 0) {
+    const lines = definition.examples.map(([line, what]) => `  unvme ${line}\n      ${what}`)
+    command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`)
+  }
+  return command.action(() =>
+    runner(
+      definition,
+      Object.fromEntries(names.map((name, at) => [name, command.processedArgs[at]])),
+      command.opts(),
+    ),
+  )
+}
+
+function createArgument(spec: Spec<unknown>): Argument {
+  const name = spec.placeholder!
+  const decorated =
+    spec.kind === 'argument' ? `<${name}>` : spec.kind === 'optional' ? `[${name}]` : `[${name}...]`
+  const argument = new Argument(decorated, spec.description)
+  if (spec.kind !== 'variadic') return argument.argParser(checked(spec))
+  const parse = checked(spec)
+  return argument.default([], 'none').argParser<unknown[]>((word, before) => [...(before ?? []), parse(word)])
+}
+
+function createOption(name: string, spec: Spec<unknown>): Option {
+  const short = spec.short ? `-${spec.short}, ` : ''
+  const long = optionName(name, spec)
+  if (spec.kind === 'flag') return new Option(`${short}${long}`, spec.description).default(false)
+  if (spec.kind === 'unflag') return new Option(long, spec.description)
+  const option = new Option(`${short}${long} <${spec.placeholder}>`, spec.description).argParser(
+    checked(spec),
+  )
+  return spec.fallback === undefined ? option : option.default(spec.fallback, spec.fallbackText)
+}
+
+/** `--dry-run` for dryRun, `--no-flush` for flush where it is on unless told not to. */
+export function optionName(name: string, spec: Spec<unknown>): string {
+  const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  return spec.kind === 'unflag' ? `--no-${words}` : `--${words}`
+}
+
+/** A spec's parser whose errors commander completes with the option's or the argument's name. */
+function checked(spec: Spec<unknown>): (word: string) => unknown {
+  return (word) => {
+    try {
+      return spec.parse!(word)
+    } catch (error) {
+      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
+    }
+  }
+}
+
+/**
+ * What commander threw, as an error for the user; undefined where it only printed what was asked for
+ * (help, version).
+ */
+export function usageError(error: CommanderError): UsageError | undefined {
+  if (error.exitCode === 0) return undefined
+  // Called with no command at all: help went to stderr, and one line says why.
+  if (error.code === 'commander.help') return new UsageError('which command? See above')
+  const message = error.message
+    .replace(/^error: /, '')
+    .replace(/ argument '.*?' is invalid\. /s, ': ')
+    .replace(/^command-argument value '.*?' is invalid for argument '(.*?)'\. /s, '$1: ')
+    .replace(/\n\(Did you mean (.*?)\?\)/, "; did you mean '$1'?")
+  return new UsageError(message.replaceAll('\n', ' '))
+}

@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process'
+import test from 'ava'
+import { commands } from '../../src/cli/commands/index.ts'
+import { MAIN, unvme } from './command.ts'
+
+test('without a command: help on stderr, exit code 2', async (t) => {
+  const { code, stdout, stderr } = await unvme([])
+  t.is(code, 2)
+  t.is(stdout, '')
+  t.regex(stderr, /^Usage: unvme <command>/)
+})
+
+test('help lists every command, and each has its own', async (t) => {
+  const { code, stdout, stderr } = await unvme(['--help'])
+  t.is(code, 0)
+  t.is(stderr, '')
+  t.regex(stdout, /Exit codes:/)
+  for (const { name } of commands) t.regex(stdout, new RegExp(`^  ${name} `, 'm'))
+  await Promise.all(
+    commands.map(async (command) => {
+      const help = await unvme([command.name, '--help'])
+      t.is(help.code, 0)
+      t.true(help.stdout.startsWith(`Usage: unvme ${command.name} `))
+      for (const [line] of command.examples) t.true(help.stdout.includes(`unvme ${line}`), line)
+    }),
+  )
+})
+
+test('definitions: names are unique, examples start with the command, summaries are one line', (t) => {
+  t.is(new Set(commands.map((command) => command.name)).size, commands.length)
+  for (const { name, summary, examples } of commands) {
+    t.regex(summary, /^[A-Z][^\n]*[^.\n]$/, name)
+    t.true(examples.length > 0, name)
+    for (const [line] of examples) t.is(line.split(' ')[0], name)
+  }
+})
+
+test('--version is that of package.json', async (t) => {
+  const { code, stdout } = await unvme(['--version'])
+  t.is(code, 0)
+  t.regex(stdout, /^\d+\.\d+\.\d+\n$/)
+})
+
+test('unknown words suggest the nearest, in one line with the code', async (t) => {
+  t.deepEqual(await unvme(['lst']), {
+    code: 2,
+    stdout: '',
+    stderr: "unvme: unknown command 'lst'; did you mean 'list'? (ERR_UNVME_USAGE)\n",
+  })
+  t.deepEqual(await unvme(['list', '--outptu', 'json']), {
+    code: 2,
+    stdout: '',
+    stderr: "unvme: unknown option '--outptu'; did you mean '--output'? (ERR_UNVME_USAGE)\n",
+  })
+  t.deepEqual(await unvme(['list', '-o', 'jsn']), {
+    code: 2,
+    stdout: '',
+    stderr:
+      "unvme: option '-o, --output <normal|json>': 'jsn' is none of normal, json; did you mean 'json'? (ERR_UNVME_USAGE)\n",
+  })
+  const excess = await unvme(['list', 'all'])
+  t.is(excess.code, 2)
+  t.regex(excess.stderr, /^unvme: too many arguments for 'list'.*\n$/)
+})
+
+test('DEBUG adds the stack', async (t) => {
+  const { code, stderr } = await unvme(['lst'], { env: { DEBUG: '1' } })
+  t.is(code, 2)
+  t.regex(stderr, /^unvme: unknown command.*\nUsageError[\s\S]*\n {4}at /)
+})
+
+test('a reader that goes away ends the command quietly', async (t) => {
+  const child = spawn(process.execPath, [MAIN, 'list', '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stdout.destroy()
+  let stderr = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  t.is(stderr, '')
+  t.is(code, 141)
+})
