@@ -32,6 +32,9 @@ export interface DmaAllocation {
 export interface DmaTag {
   readonly allocation: DmaAllocation
   readonly iova: number
+  /** The IOVA's halves as signed 32-bit integers, which V8 need not put on the heap. */
+  readonly lo: number
+  readonly hi: number
 }
 
 export const kDma = Symbol('unvme.dma')
@@ -123,6 +126,12 @@ export class DmaPool {
     return known
   }
 
+  /** True for a buffer that `tagOf` would take. */
+  owns(buffer: Buffer): boolean {
+    const known = (buffer as DmaBuffer)[kDma] ?? tagPart(buffer)
+    return known?.allocation.live === true && known.allocation.pool === this
+  }
+
   /** Ends every buffer and unmaps every arena. The device must not be able to write any more. */
   close(): void {
     if (this.#closed) return
@@ -165,7 +174,7 @@ export class DmaPool {
 }
 
 function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {
-  const value: DmaTag = { allocation, iova }
+  const value: DmaTag = { allocation, iova, lo: iova | 0, hi: Math.floor(iova / 2 ** 32) | 0 }
   // Not enumerable: it is nobody's business who prints a buffer.
   Object.defineProperty(buffer, kDma, { value })
   return value

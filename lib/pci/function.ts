@@ -54,6 +54,8 @@ export interface PciFunction {
 
   /** Function-level reset. Registers and queues are as after power on; DMA mappings stay. */
   reset(): Promise<void>
+  /** From now on the device reaches no memory (bus master off): before memory is given back. Never throws. */
+  quiesce(): void
   /** Gives everything back: interrupts off, bus master off, memory unmapped. Never throws twice. */
   close(): Promise<void>
 }

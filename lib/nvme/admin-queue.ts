@@ -1,0 +1,193 @@
+// The admin queue with a promise for each command (NVMe 1.4 base, section 5).
+// Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
+// take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
+
+import { CommandTimeoutError } from '../errors.ts'
+import type { DmaPool, PciFunction } from '../pci/index.ts'
+import { nvmeError } from './failure.ts'
+import { ADMIN, dataDirection, opcodeName } from './opcodes.ts'
+import { high32, low32 } from './prp.ts'
+import { QueuePair } from './queue-pair.ts'
+
+/** Any admin command. Dwords that are left out are 0. */
+export interface AdminCommand {
+  opcode: number
+  nsid?: number
+  /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
+  data?: Buffer
+  cdw10?: number
+  cdw11?: number
+  cdw12?: number
+  cdw13?: number
+  cdw14?: number
+  cdw15?: number
+}
+
+/** Dword 0 of the completion. */
+export interface AdminResult {
+  result: number
+}
+
+interface Pending {
+  command: AdminCommand
+  resolve: (value: AdminResult) => void
+  reject: (error: Error) => void
+  /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
+  dma: Buffer | undefined
+  bounce: boolean
+  /** PRP1 where it is no data buffer: the ring of a queue that is created. */
+  prp1: number
+}
+
+const EAGER_MS = 2
+const ENTRIES = 64
+
+export class AdminQueue {
+  readonly pair: QueuePair
+  readonly #pool: DmaPool
+  readonly #timeout: number
+  readonly #health: () => void
+  readonly #pending = new Map<number, Pending>()
+  /** Commands that the caller waits for: event requests are not among them. */
+  #awaited = 0
+  #polling = false
+  // Posted when an identifier is free: more admin commands at once than the queue holds are possible.
+  readonly #waiting: Pending[] = []
+  #failure: Error | null = null
+
+  /**
+   * @param timeout milliseconds for a command without an answer
+   * @param health called now and then while commands wait: fails the queue where the controller is gone
+   */
+  constructor(
+    pci: PciFunction,
+    pool: DmaPool,
+    options: { dstrd: number; entries?: number; timeout: number },
+    health: () => void,
+  ) {
+    const { dstrd, timeout, entries = ENTRIES } = options
+    this.#pool = pool
+    this.#timeout = timeout
+    this.#health = health
+    this.pair = new QueuePair(pci, pool, { qid: 0, entries, dstrd, maxBytes: 2 ** 20, timeout })
+  }
+
+  /** Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError or what ended the queue. */
+  submit(command: AdminCommand, prp1 = 0): Promise<AdminResult> {
+    if (this.#failure) return Promise.reject(this.#failure)
+    return new Promise((resolve, reject) => {
+      const { data, opcode } = command
+      const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
+      const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
+      if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)
+      if (dma) this.#pool.tagOf(dma).allocation.users++
+      const pending = { command, resolve, reject, dma, bounce, prp1 }
+      if (!this.#post(pending)) this.#waiting.push(pending)
+      if (opcode !== ADMIN.ASYNC_EVENT_REQUEST) this.#awaited++
+      this.#start()
+    })
+  }
+
+  /** Takes what has completed: also done by itself while a command waits. */
+  poll(): void {
+    const { pair } = this
+    pair.step()
+    for (let cid = pair.reap(); cid >= 0; cid = pair.reap()) this.#complete(cid)
+    while (this.#waiting.length > 0 && this.#post(this.#waiting[0]!)) this.#waiting.shift()
+    pair.ring()
+    pair.acknowledge()
+  }
+
+  /** Rejects everything that waits, and everything to come until `reset`. */
+  fail(cause: Error): void {
+    this.#failure = cause
+    this.pair.abandon((cid) => this.#settle(cid, cause))
+    for (const pending of this.#waiting.splice(0)) {
+      this.#release(pending)
+      pending.reject(cause)
+    }
+    this.#awaited = 0
+  }
+
+  reset(): void {
+    this.pair.reset()
+    this.#failure = null
+  }
+
+  #post(pending: Pending): boolean {
+    const { command, dma, prp1 } = pending
+    const iova = dma ? this.#pool.tagOf(dma).iova : prp1
+    // A ring's address goes in as one dword of data, which makes PRP1 and nothing else.
+    const bytes = dma ? dma.length : prp1 === 0 ? 0 : 4
+    const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
+    const dwords = [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] as const
+    const cid = this.pair.post(opcode, nsid, low32(iova), high32(iova), bytes, ...dwords)
+    if (cid < 0) return false
+    this.#pending.set(cid, pending)
+    this.pair.ring()
+    return true
+  }
+
+  #complete(cid: number): void {
+    const pending = this.#take(cid)
+    if (pending === undefined) return
+    const { command, dma, bounce, resolve, reject } = pending
+    const field = this.pair.status[cid]!
+    if (field === 0) {
+      if (bounce && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
+      resolve({ result: this.pair.result[cid]! })
+    } else {
+      reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
+    }
+    this.#release(pending)
+  }
+
+  #release({ dma, bounce }: Pending): void {
+    if (dma === undefined) return
+    this.#pool.tagOf(dma).allocation.users--
+    if (bounce) this.#pool.free(dma)
+  }
+
+  // For commands that will have no answer: their memory stays in use, since the device may still write to it.
+  #settle(cid: number, error: Error): void {
+    this.#take(cid)?.reject(error)
+  }
+
+  #take(cid: number): Pending | undefined {
+    const pending = this.#pending.get(cid)
+    this.#pending.delete(cid)
+    if (pending && pending.command.opcode !== ADMIN.ASYNC_EVENT_REQUEST) this.#awaited--
+    return pending
+  }
+
+  #start(): void {
+    if (this.#polling || this.#awaited === 0) return
+    this.#polling = true
+    const started = performance.now()
+    const turn = () => {
+      this.poll()
+      if (this.#awaited <= 0) {
+        this.#polling = false
+        return
+      }
+      const now = performance.now()
+      this.#expire(now)
+      if (now - started < EAGER_MS) setImmediate(turn)
+      else setTimeout(turn, 1)
+    }
+    this.#expire(started)
+    turn()
+  }
+
+  #expire(now: number): void {
+    for (const [cid, { command }] of this.#pending) {
+      if (command.opcode === ADMIN.ASYNC_EVENT_REQUEST) this.pair.refresh(cid)
+    }
+    this.pair.expire(now, (cid) => {
+      const opcode = this.#pending.get(cid)?.command.opcode ?? 0
+      const name = opcodeName(opcode, { admin: true })
+      this.#settle(cid, new CommandTimeoutError(`${name} (admin) had no answer within ${this.#timeout} ms`))
+    })
+    this.#health()
+  }
+}

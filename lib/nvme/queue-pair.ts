@@ -1,0 +1,317 @@
+// A submission queue and its completion queue: post, ring and reap, as separate steps (NVMe 1.4 base, section 4.1).
+// Trade-off: one thread at a time owns a pair, so that nothing here locks; who calls what when is the owner's
+// business. State for each command is in typed arrays indexed by command identifier: nothing is allocated.
+
+import { OutOfRangeError } from '../errors.ts'
+import { type DmaPool, PAGE_BYTES, type PciFunction } from '../pci/index.ts'
+import { high32, listPagesNeeded, low32, writePrps } from './prp.ts'
+import { cqHeadDoorbell, sqTailDoorbell } from './registers.ts'
+
+/** Bytes of a submission and of a completion queue entry. */
+export const SQE_BYTES = 64
+export const CQE_BYTES = 16
+
+/** What became of a command identifier. A lost one had no answer in time, and stays out of use. */
+export const SLOT = { FREE: 0, IN_FLIGHT: 1, LOST: 2 } as const
+
+// A command's age is counted in slices of its timeout: no clock is read for a command.
+const SLICES = 8
+
+export interface QueuePairOptions {
+  qid: number
+  /** Entries of each ring, at least 2; one less can be in flight. */
+  entries: number
+  /** Bytes from one doorbell to the next. */
+  dstrd: number
+  /** Largest transfer of one command in bytes: sizes the PRP lists. */
+  maxBytes: number
+  /** Milliseconds after which a command without an answer is lost. */
+  timeout: number
+}
+
+/** Counters of one queue pair since it was made. */
+export interface QueuePairCounters {
+  submitted: number
+  completed: number
+  /** Stores to this pair's doorbells. */
+  doorbells: number
+  /** Completions for identifiers that were given up, or not in flight at all. */
+  late: number
+  stray: number
+}
+
+/** Rings in DMA memory, with the identifiers of the commands in them. */
+export class QueuePair {
+  readonly qid: number
+  readonly entries: number
+  /** Commands posted and not reaped. */
+  inFlight = 0
+  /** Identifiers that are out of use since their commands had no answer. */
+  lost = 0
+  /** Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata. */
+  mptrLo = 0
+  mptrHi = 0
+  /** Controller's submission queue head, as last reported. */
+  sqHead = 0
+  readonly counters: QueuePairCounters = { submitted: 0, completed: 0, doorbells: 0, late: 0, stray: 0 }
+  /** By command identifier: one of SLOT. */
+  readonly slots: Uint8Array
+  /** By command identifier: the completion's status field (bits 31:16 of dword 3, phase cleared), and dword 0. */
+  readonly status: Uint16Array
+  readonly result: Uint32Array
+  readonly sqIova: number
+  readonly cqIova: number
+
+  readonly #pool: DmaPool
+  readonly #memory: Buffer[]
+  readonly #doorbells: Uint32Array
+  readonly #notify: (() => void) | null
+  readonly #step: (() => void) | null
+  readonly #sqDoorbell: number
+  readonly #cqDoorbell: number
+  readonly #sq: Uint32Array
+  readonly #cq: Uint32Array
+  readonly #lists: Uint32Array
+  readonly #listBytes: number
+  readonly #listLo: Int32Array
+  readonly #listHi: Int32Array
+  // Free identifiers, a stack.
+  readonly #free: Uint16Array
+  #freeCount: number
+  #sqTail = 0
+  #sqRung = 0
+  #cqHead = 0
+  #cqRung = 0
+  // Completions reaped since the controller was last told.
+  #unacknowledged = 0
+  #phase = 1
+  readonly #age: Uint8Array
+  #slice = 0
+  #sliceStart = 0
+  readonly #sliceLength: number
+
+  constructor(pci: PciFunction, pool: DmaPool, options: QueuePairOptions) {
+    const { qid, entries, dstrd, maxBytes, timeout } = options
+    if (!Number.isInteger(entries) || entries < 2 || entries > 65536) {
+      throw new OutOfRangeError(`queue ${qid} of ${entries} entries: from 2 to 65536 are possible`)
+    }
+    this.qid = qid
+    this.entries = entries
+    const sq = pool.alloc(entries * SQE_BYTES)
+    const cq = pool.alloc(entries * CQE_BYTES)
+    this.#listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
+    const lists = pool.alloc((entries - 1) * this.#listBytes)
+    this.#pool = pool
+    this.#memory = [sq, cq, lists]
+    this.#sq = words(sq)
+    this.#cq = words(cq)
+    this.#lists = words(lists)
+    this.sqIova = pool.tagOf(sq).iova
+    this.cqIova = pool.tagOf(cq).iova
+    const listIova = pool.tagOf(lists).iova
+    const listAt = (_: unknown, cid: number) => listIova + cid * this.#listBytes
+    this.#listLo = Int32Array.from({ length: entries - 1 }, (_, cid) => low32(listAt(_, cid)))
+    this.#listHi = Int32Array.from({ length: entries - 1 }, (_, cid) => high32(listAt(_, cid)))
+    this.#doorbells = pci.doorbells
+    this.#notify = pci.notify
+    this.#step = pci.step
+    this.#sqDoorbell = sqTailDoorbell(qid, dstrd)
+    this.#cqDoorbell = cqHeadDoorbell(qid, dstrd)
+    this.slots = new Uint8Array(entries - 1)
+    this.status = new Uint16Array(entries - 1)
+    this.result = new Uint32Array(entries - 1)
+    this.#age = new Uint8Array(entries - 1)
+    this.#free = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
+    this.#freeCount = entries - 1
+    this.#sliceLength = timeout / SLICES
+  }
+
+  /** Commands that can be posted now. */
+  get available(): number {
+    return this.#freeCount
+  }
+
+  /** True where something was posted that the controller has not been told of. */
+  get dirty(): boolean {
+    return this.#sqTail !== this.#sqRung
+  }
+
+  /**
+   * Puts a command into the submission queue; the controller sees it at the next `ring`.
+   * All numbers are taken modulo 2^32.
+   *
+   * @param lo @param hi IOVA of the data in halves, dword-aligned; `bytes` 0 where there is none
+   * @returns the command identifier, or -1 where all are in use
+   */
+  post(
+    opcode: number,
+    nsid: number,
+    lo: number,
+    hi: number,
+    bytes: number,
+    cdw10: number,
+    cdw11: number,
+    cdw12: number,
+    cdw13: number,
+    cdw14: number,
+    cdw15: number,
+  ): number {
+    if (this.#freeCount === 0) return -1
+    const cid = this.#free[--this.#freeCount]!
+    const sq = this.#sq
+    const at = this.#sqTail << 4
+    sq[at] = opcode | (cid << 16)
+    sq[at + 1] = nsid
+    sq[at + 2] = 0
+    sq[at + 3] = 0
+    sq[at + 4] = this.mptrLo
+    sq[at + 5] = this.mptrHi
+    if (bytes === 0) {
+      sq[at + 6] = 0
+      sq[at + 7] = 0
+      sq[at + 8] = 0
+      sq[at + 9] = 0
+    } else {
+      const listAt = (cid * this.#listBytes) >> 2
+      writePrps(sq, at, lo, hi, bytes, this.#lists, listAt, this.#listLo[cid]!, this.#listHi[cid]!)
+    }
+    sq[at + 10] = cdw10
+    sq[at + 11] = cdw11
+    sq[at + 12] = cdw12
+    sq[at + 13] = cdw13
+    sq[at + 14] = cdw14
+    sq[at + 15] = cdw15
+    this.slots[cid] = SLOT.IN_FLIGHT
+    this.#age[cid] = this.#slice
+    this.inFlight++
+    const tail = this.#sqTail + 1
+    this.#sqTail = tail === this.entries ? 0 : tail
+    return cid
+  }
+
+  /**
+   * Tells the controller what was posted, and what was reaped where it may be short of room: its completion
+   * queue never fills up, since unacknowledged and expected completions together stay below its size.
+   */
+  ring(): void {
+    if (this.#sqTail !== this.#sqRung) {
+      if (this.#unacknowledged + this.inFlight >= this.entries) this.acknowledge()
+      const posted = this.#sqTail - this.#sqRung
+      this.counters.submitted += posted < 0 ? posted + this.entries : posted
+      this.#sqRung = this.#sqTail
+      this.#doorbells[this.#sqDoorbell] = this.#sqTail
+      this.counters.doorbells++
+      if (this.#notify !== null) this.#notify()
+    }
+  }
+
+  /** Writes the completion queue head doorbell where it is behind. `ring` does so in time by itself. */
+  acknowledge(): void {
+    if (this.#cqHead === this.#cqRung) return
+    this.#cqRung = this.#cqHead
+    this.#unacknowledged = 0
+    this.#doorbells[this.#cqDoorbell] = this.#cqHead
+    this.counters.doorbells++
+    if (this.#notify !== null) this.#notify()
+  }
+
+  /** Lets a controller without a processor of its own work: before a series of `reap`. */
+  step(): void {
+    if (this.#step !== null) this.#step()
+  }
+
+  /**
+   * Takes the next completion: the command's identifier, free again from now on, with its `status` and
+   * `result`; or -1 where there is none.
+   */
+  reap(): number {
+    for (;;) {
+      const at = this.#cqHead << 2
+      const dw3 = this.#cq[at + 3]!
+      if (((dw3 >>> 16) & 1) !== this.#phase) return -1
+      const cid = dw3 & 0xffff
+      const head = this.#cqHead + 1
+      if (head === this.entries) {
+        this.#cqHead = 0
+        this.#phase ^= 1
+      } else {
+        this.#cqHead = head
+      }
+      this.#unacknowledged++
+      this.sqHead = this.#cq[at + 2]! & 0xffff
+      if (this.slots[cid] === SLOT.IN_FLIGHT) {
+        this.status[cid] = (dw3 >>> 16) & 0xfffe
+        this.result[cid] = this.#cq[at]!
+        this.slots[cid] = SLOT.FREE
+        this.#free[this.#freeCount++] = cid
+        this.inFlight--
+        this.counters.completed++
+        return cid
+      }
+      if (this.slots[cid] === SLOT.LOST) this.counters.late++
+      else this.counters.stray++
+    }
+  }
+
+  /**
+   * Counts time: commands older than the timeout are lost from now on, and handed to `give` one by one.
+   * Early never, late by up to a quarter of the timeout, and by as much as this was not called.
+   * @param now milliseconds of a steady clock
+   */
+  expire(now: number, give: (cid: number) => void): void {
+    if (this.inFlight === 0) {
+      this.#sliceStart = now
+      return
+    }
+    if (now - this.#sliceStart < this.#sliceLength) return
+    // One slice for a call: what was posted since the last one has an unknown age, which must not be overrated.
+    this.#sliceStart = now
+    this.#slice = (this.#slice + 1) & 0xff
+    for (let cid = 0; cid < this.slots.length; cid++) {
+      const age = (this.#slice - this.#age[cid]!) & 0xff
+      if (this.slots[cid] === SLOT.IN_FLIGHT && age > SLICES) this.#lose(cid, give)
+    }
+  }
+
+  /** Makes a command young again: for those that may rightly wait for ever, as Asynchronous Event Request. */
+  refresh(cid: number): void {
+    this.#age[cid] = this.#slice
+  }
+
+  /** Gives up every command in flight: the controller is gone, or about to be reset. */
+  abandon(give: (cid: number) => void): void {
+    for (let cid = 0; cid < this.slots.length; cid++) {
+      if (this.slots[cid] === SLOT.IN_FLIGHT) this.#lose(cid, give)
+    }
+  }
+
+  #lose(cid: number, give: (cid: number) => void): void {
+    this.slots[cid] = SLOT.LOST
+    this.lost++
+    this.inFlight--
+    give(cid)
+  }
+
+  /** As new, for a controller that was reset: rings empty, every identifier free. Counters go on. */
+  reset(): void {
+    this.#sq.fill(0)
+    this.#cq.fill(0)
+    this.slots.fill(SLOT.FREE)
+    for (let i = 0; i < this.#free.length; i++) this.#free[i] = this.#free.length - 1 - i
+    this.#freeCount = this.#free.length
+    this.inFlight = 0
+    this.lost = 0
+    this.sqHead = 0
+    this.#sqTail = this.#sqRung = this.#cqHead = this.#cqRung = this.#unacknowledged = 0
+    this.#phase = 1
+  }
+
+  /** Gives the rings' memory back. The controller must not know the queues any more. */
+  free(): void {
+    for (const buffer of this.#memory) this.#pool.free(buffer)
+  }
+}
+
+function words(buffer: Buffer): Uint32Array {
+  return new Uint32Array(buffer.buffer, buffer.byteOffset, buffer.length >> 2)
+}
