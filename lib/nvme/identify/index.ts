@@ -1,0 +1,7 @@
+// identify: the data structures that the Identify command answers with, and what to ask it for.
+// Trade-off: each structure is one table with decoder and encoder; the command itself is the driver's.
+
+export * from './cns.ts'
+export * from './controller.ts'
+export * from './lists.ts'
+export * from './namespace.ts'
