@@ -1,7 +1,20 @@
 // nvme: the NVMe specification as code, and the driver of one controller behind any PCI function.
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
+// The driver.
+export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
+export { Controller, type ControllerOptions, createController } from './controller.ts'
+export { type FailedCommand, nvmeError } from './failure.ts'
+// The specification.
 export * from './identify/index.ts'
 export * from './opcodes.ts'
+export { high32, listPagesNeeded, low32, PRP_PAGE_BYTES, pagesTouched, writePrps } from './prp.ts'
+export {
+  CQE_BYTES,
+  QueuePair,
+  type QueuePairCounters,
+  type QueuePairOptions,
+  SQE_BYTES,
+} from './queue-pair.ts'
 export * from './registers.ts'
 export * from './status.ts'

@@ -26,6 +26,8 @@ export interface DmaAllocation {
   live: boolean
   /** Operations in flight that read or write it. */
   users: number
+  /** Nobody wants it any more: it is freed with its last user. */
+  discarded: boolean
 }
 
 /** What every DMA buffer, and every part of one that was used once, carries: its IOVA without a look-up. */
@@ -88,7 +90,18 @@ export class DmaPool {
     const [arena, page] = this.#take(pages)
     const view = mapView(arena.dma.fd, page * PAGE_BYTES, pages * PAGE_BYTES)
     const iova = arena.dma.iova + page * PAGE_BYTES
-    const allocation: Owned = { pool: this, iova, bytes, live: true, users: 0, arena, page, pages, view }
+    const allocation: Owned = {
+      pool: this,
+      iova,
+      bytes,
+      live: true,
+      users: 0,
+      discarded: false,
+      arena,
+      page,
+      pages,
+      view,
+    }
     this.#live.add(allocation)
     Object.defineProperty(view.buffer, kAllocation, { value: allocation })
     const buffer = Buffer.from(view.buffer, 0, bytes)
@@ -109,6 +122,18 @@ export class DmaPool {
       )
     }
     this.#release(allocation as Owned)
+  }
+
+  /** As `free`, and where a lost command may still write to the memory, as soon as none can. */
+  discard(buffer: Buffer): void {
+    const { allocation } = this.tagOf(buffer)
+    if (allocation.users === 0) this.#release(allocation as Owned)
+    else allocation.discarded = true
+  }
+
+  /** Frees what was discarded, once it has no users. */
+  reclaim(allocation: DmaAllocation): void {
+    if (allocation.discarded && allocation.live && allocation.users === 0) this.#release(allocation as Owned)
   }
 
   /** The tag of a buffer from `alloc`, or of any part of one. Throws where it is none, or freed. */

@@ -1,0 +1,346 @@
+// One I/O queue pair with its operations: splits them into commands, keeps the queue full, reports their ends.
+// Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
+// reused object; the price is that nothing here may be called from two threads.
+
+import { CommandTimeoutError } from '../lib/errors.ts'
+import { type Controller, NVM, type QueuePair } from '../lib/nvme/index.ts'
+import type { DmaAllocation } from '../lib/pci/index.ts'
+import type { Geometry } from './geometry.ts'
+import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
+
+// Every so many polls that find nothing, the clock is read and the controller's health looked at.
+const LOOK_MASK = 63
+
+/** Counters of a queue; bytes and commands are those that completed without an error. */
+export interface IoQueueCounters {
+  reads: number
+  writes: number
+  others: number
+  failed: number
+  bytesRead: number
+  bytesWritten: number
+  polls: number
+  emptyPolls: number
+}
+
+export class IoQueue {
+  /** As the API counts: from 0. The controller's own id, from 1, is `pair.qid`. */
+  readonly qid: number
+  readonly pair: QueuePair
+  readonly operations: OperationPool
+  readonly counters: IoQueueCounters = {
+    reads: 0,
+    writes: 0,
+    others: 0,
+    failed: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    polls: 0,
+    emptyPolls: 0,
+  }
+  /** Operations that the scheduler polls for: those with `onDone`. */
+  scheduled = 0
+  /** Commands in flight that streams at work want, and how long they have wanted how many. */
+  wanted = 0
+  wantedTime = 0
+  inFlightTime = 0
+  /** Called when something is posted, or waits, that the scheduler must look after. */
+  wake: (queue: IoQueue) => void = () => {}
+
+  /** Set where a namespace of the controller has separate metadata. */
+  metadata: Metadata | null = null
+
+  readonly #controller: Controller
+  // By command identifier.
+  readonly #ops: (Operation | null)[]
+  readonly #slba: Float64Array
+  readonly #nlb: Uint32Array
+  // Operations with blocks left to post, then those that have not begun, each in order.
+  #partial: Operation[] = []
+  #waiting: Operation[] = []
+  #flushArmed = false
+  #accountedAt = 0
+  #failure: Error | null = null
+  // Memory of commands that had no answer.
+  readonly #lost: DmaAllocation[] = []
+
+  constructor(controller: Controller, pair: QueuePair, geometry: Geometry) {
+    this.qid = pair.qid - 1
+    this.pair = pair
+    this.#controller = controller
+    this.operations = new OperationPool(this, geometry, pair.entries)
+    this.#ops = new Array(pair.entries - 1).fill(null)
+    this.#slba = new Float64Array(pair.entries - 1)
+    this.#nlb = new Uint32Array(pair.entries - 1)
+  }
+
+  /** Operations not yet done, and not lost. */
+  get busy(): boolean {
+    return this.pair.inFlight > 0 || this.#partial.length > 0 || this.#waiting.length > 0
+  }
+
+  /**
+   * Starts an operation, as far as there is room; the rest of a long one follows as its first commands end.
+   * @returns false where there was no room at all, and nothing was sent
+   */
+  start(op: Operation): boolean {
+    op.state = STATE.IN_FLIGHT
+    op.sent = 0
+    op.pending = 0
+    op.field = 0
+    op.cause = this.#failure
+    if (op.cause !== null) {
+      op.sent = op.nlb
+      this.#retain(op)
+      this.#finish(op)
+      return true
+    }
+    // Those that came first go first.
+    if (this.#partial.length > 0 || this.#waiting.length > 0 || !this.#post(op)) {
+      op.state = STATE.FREE
+      return false
+    }
+    this.#retain(op)
+    if (!this.#flushArmed) this.#armFlush()
+    return true
+  }
+
+  /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
+  request(op: Operation): void {
+    this.scheduled++
+    if (!this.start(op)) {
+      op.state = STATE.IN_FLIGHT
+      this.#retain(op)
+      this.#waiting.push(op)
+    }
+    if (op.state === STATE.IN_FLIGHT) this.wake(this)
+  }
+
+  /** Rings what was posted, takes what completed, goes on with what waits. */
+  poll(): boolean {
+    const { pair } = this
+    if (pair.dirty) pair.ring()
+    pair.step()
+    this.counters.polls++
+    let cid = pair.reap()
+    if (cid < 0) {
+      if ((++this.counters.emptyPolls & LOOK_MASK) === 0) this.look(performance.now())
+      return false
+    }
+    do {
+      this.#complete(cid)
+      cid = pair.reap()
+    } while (cid >= 0)
+    if (this.#partial.length > 0 || this.#waiting.length > 0) this.#continue()
+    return true
+  }
+
+  /** Counts what was in flight, and what was wanted to be, since the last call. */
+  account(now: number): void {
+    const elapsed = now - this.#accountedAt
+    this.#accountedAt = now
+    if (this.wanted === 0) return
+    this.wantedTime += this.wanted * elapsed
+    this.inFlightTime += Math.min(this.pair.inFlight, this.wanted) * elapsed
+  }
+
+  /** A stream at work wants `depth` commands in flight from now on, in addition; negative: no longer. */
+  want(depth: number): void {
+    this.account(performance.now())
+    this.wanted += depth
+  }
+
+  /** Timeouts and the controller's health: now and then, while something is in flight. */
+  look(now: number): void {
+    this.pair.expire(now, (cid) => this.#lose(cid))
+    this.#controller.checkHealth(now)
+  }
+
+  /** Ends everything in flight or waiting with `cause`, and everything to come until `reset`. */
+  fail(cause: Error): void {
+    this.#failure = cause
+    const waiting = [...this.#partial.splice(0), ...this.#waiting.splice(0)]
+    for (const op of waiting) {
+      op.cause ??= cause
+      op.sent = op.nlb
+      if (op.pending === 0) this.#finish(op)
+    }
+    this.pair.abandon((cid) => this.#end(cid, cause))
+  }
+
+  /** After the controller was reset, and the pair with it. */
+  reset(): void {
+    this.#failure = null
+    for (const allocation of this.#lost.splice(0)) {
+      allocation.users--
+      if (allocation.discarded) allocation.pool.reclaim(allocation)
+    }
+  }
+
+  // The hot path: one command at a time, nothing allocated.
+
+  #post(op: Operation): boolean {
+    const { pair } = this
+    const { geometry } = op
+    if (this.metadata !== null) this.metadata.point(pair, op)
+    if (op.kind === KIND.SINGLE) {
+      const { cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
+      const cid = pair.post(
+        op.opc,
+        geometry.nsid,
+        op.lo,
+        op.hi,
+        op.bytes,
+        cdw10,
+        cdw11,
+        cdw12,
+        cdw13,
+        cdw14,
+        cdw15,
+      )
+      if (cid < 0) return false
+      this.#ops[cid] = op
+      op.pending = 1
+      op.sent = op.nlb
+      return true
+    }
+    while (op.sent < op.nlb) {
+      const left = op.nlb - op.sent
+      const n = Math.min(left, op.stride)
+      const slba = op.slba + op.sent
+      const bytes = n * op.blockBytes
+      const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
+      const cid = pair.post(
+        op.opc,
+        geometry.nsid,
+        op.lo,
+        op.hi,
+        bytes,
+        slba | 0,
+        high,
+        (n - 1) | op.cdw12,
+        op.cdw13,
+        0,
+        0,
+      )
+      if (cid < 0) {
+        if (op.pending === 0) return false
+        this.#partial.push(op)
+        return true
+      }
+      this.#ops[cid] = op
+      this.#slba[cid] = slba
+      this.#nlb[cid] = n
+      op.pending++
+      op.sent += n
+      const lo = op.lo
+      op.lo = (lo + bytes) | 0
+      if (op.lo >>> 0 < lo >>> 0) op.hi = (op.hi + 1) | 0
+    }
+    return true
+  }
+
+  #complete(cid: number): void {
+    const op = this.#ops[cid]!
+    const field = this.pair.status[cid]!
+    op.result = this.pair.result[cid]!
+    if (field !== 0 && op.field === 0) this.#failCommand(op, cid, field)
+    if (--op.pending === 0 && op.sent === op.nlb) this.#finish(op)
+  }
+
+  #finish(op: Operation): void {
+    op.state = STATE.DONE
+    const { allocation } = op
+    if (allocation !== null) {
+      allocation.users--
+      if (allocation.discarded) allocation.pool.reclaim(allocation)
+    }
+    if (op.cause === null && op.field === 0) this.#count(op)
+    else this.counters.failed++
+    if (op.onDone !== null) {
+      this.scheduled--
+      op.onDone(op)
+    }
+  }
+
+  #count(op: Operation): void {
+    const { counters } = this
+    const bytes = op.nlb * op.blockBytes
+    if (op.opc === NVM.READ) {
+      counters.reads++
+      counters.bytesRead += bytes
+    } else if (op.opc === NVM.WRITE) {
+      counters.writes++
+      counters.bytesWritten += bytes
+    } else {
+      counters.others++
+    }
+  }
+
+  #retain(op: Operation): void {
+    if (op.allocation !== null) op.allocation.users++
+  }
+
+  // What follows is not for every command.
+
+  #failCommand(op: Operation, cid: number, field: number): void {
+    op.field = field
+    op.failedSlba = this.#slba[cid]!
+    op.failedNlb = this.#nlb[cid]!
+    this.#stop(op)
+  }
+
+  // Nothing more of a failed operation is sent.
+  #stop(op: Operation): void {
+    if (op.sent === op.nlb) return
+    op.sent = op.nlb
+    this.#partial = this.#partial.filter((other) => other !== op)
+  }
+
+  #continue(): void {
+    while (this.#partial.length > 0 && this.pair.available > 0) {
+      const op = this.#partial.shift()!
+      this.#post(op)
+    }
+    while (this.#partial.length === 0 && this.#waiting.length > 0 && this.#post(this.#waiting[0]!)) {
+      this.#waiting.shift()
+    }
+    if (this.pair.dirty) this.pair.ring()
+  }
+
+  #lose(cid: number): void {
+    const op = this.#ops[cid]!
+    const { timeout } = this.#controller
+    const range = op.kind === KIND.RANGE ? `, slba ${this.#slba[cid]}, nlb ${this.#nlb[cid]}` : ''
+    const what = `opcode ${op.opc.toString(16)}h, qid ${this.pair.qid}, nsid ${op.geometry.nsid}${range}`
+    this.#end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
+  }
+
+  #end(cid: number, cause: Error): void {
+    const op = this.#ops[cid]!
+    op.cause ??= cause
+    this.#stop(op)
+    // The device may still write to the memory: one more user until the controller is reset or closed.
+    if (op.allocation !== null) {
+      op.allocation.users++
+      this.#lost.push(op.allocation)
+    }
+    if (--op.pending === 0) this.#finish(op)
+  }
+
+  // A caller that posts and does not poll is served at the end of its turn; one that polls never waits for it.
+  #armFlush(): void {
+    this.#flushArmed = true
+    setImmediate(this.#flush)
+  }
+
+  readonly #flush = () => {
+    this.#flushArmed = false
+    if (this.pair.dirty) this.pair.ring()
+  }
+}
+
+/** Where commands of namespaces with separate metadata point: zeroes to write, and room for what is read. */
+export interface Metadata {
+  point(pair: QueuePair, op: Operation): void
+}

@@ -1,0 +1,375 @@
+// A namespace: UNVMe's attributes and calls (alloc, free, read, write, aread, awrite, apoll and their kin), and
+// the way to streams, iterators and promises.
+// Trade-off: raw calls take DMA memory only and never wait for room; everything else is built on them and does.
+
+import { ClosedError, NoSuchQueueError, QueueFullError } from '../lib/errors.ts'
+import { type AdminCommand, type AdminResult, type Controller, NVM } from '../lib/nvme/index.ts'
+import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
+import { NamespaceAttributes } from './attributes.ts'
+import type { Device } from './device.ts'
+import { type Geometry, PAGE_SIZE } from './geometry.ts'
+import type { IoQueue } from './io-queue.ts'
+import { type IoDescriptor, notInFlight, type Operation, STATE } from './operation.ts'
+import {
+  deallocateCommand,
+  type IoCommand,
+  type LbaRange,
+  prepareCommand,
+  prepareRange,
+  prepareTransfer,
+} from './prepare.ts'
+import { NamespacePromises } from './promises.ts'
+import { collectStats, type Stats } from './stats.ts'
+import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
+import { ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
+import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './streams/write-blocks.ts'
+import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
+import { ALIGNMENT, checkInteger, checkRange, explainTransfer } from './validate.ts'
+
+const ALIGNMENT_MASK = ALIGNMENT - 1
+
+export class Namespace extends NamespaceAttributes implements AsyncDisposable {
+  /** One-off reads, writes and other commands as promises, with any Buffer. */
+  readonly promises: NamespacePromises
+
+  readonly #device: Device
+  readonly #geometry: Geometry
+  readonly #queues: readonly IoQueue[]
+  readonly #pool: DmaPool
+  #closed: Promise<void> | null = null
+  readonly #closers = new Set<() => Promise<void>>()
+
+  /** Made by `open`. */
+  constructor(device: Device, geometry: Geometry, address: string) {
+    super(device, geometry, address)
+    device.provideMetadata(geometry)
+    this.#device = device.retain()
+    this.#geometry = geometry
+    this.#queues = device.queues
+    this.#pool = device.controller.pool
+    this.promises = new NamespacePromises(this)
+  }
+
+  /** The controller: identify data, registers, admin commands. */
+  get controller(): Controller {
+    return this.#device.controller
+  }
+
+  /** What has been done since open, and how full the queues were: all queues of the controller together. */
+  get stats(): Stats {
+    return collectStats(this.#queues)
+  }
+
+  // Memory
+
+  /** Zeroed DMA memory of `bytes` (1 to 2 GiB); any part that starts at a multiple of 512 is an I/O buffer. */
+  alloc(bytes: number): Buffer {
+    this.#check('alloc')
+    checkInteger('alloc: size', bytes, 1, 2 ** 31)
+    return this.#pool.alloc(bytes)
+  }
+
+  /** Gives DMA memory back; views of it become harmless. Throws where commands in flight still use it. */
+  free(buf: Buffer): void {
+    this.#pool.free(buf)
+  }
+
+  // UNVMe's calls: send now and poll, or return when done
+
+  /**
+   * Sends a read of `nlb` blocks from `slba` into `buf`, and returns at once.
+   *
+   * @param qid queue, from 0 to qcount - 1
+   * @param buf DMA memory from `alloc`, or a part of it at a multiple of 512
+   * @returns a descriptor for `apoll`, which reports it once
+   * @throws QueueFullError where no command can be sent now; ArgumentTypeError, OutOfRangeError,
+   * NotDmaMemoryError, FreedBufferError, AlignmentError, NoSuchQueueError, ClosedError
+   */
+  aread(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
+    return this.#sendTransfer('aread', NVM.READ, qid, buf, slba, nlb)
+  }
+
+  /** Sends a write: see `aread`. */
+  awrite(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
+    return this.#sendTransfer('awrite', NVM.WRITE, qid, buf, slba, nlb)
+  }
+
+  /** Sends a compare of the blocks with `buf`; the descriptor fails with Compare Failure (sct 2, sc 85h). */
+  acompare(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
+    return this.#sendTransfer('acompare', NVM.COMPARE, qid, buf, slba, nlb)
+  }
+
+  /** Sends Write Zeroes: the blocks read as zeroes from then on. */
+  awriteZeroes(qid: number, slba: number, nlb: number): IoDescriptor {
+    return this.#sendRange('awriteZeroes', NVM.WRITE_ZEROES, qid, slba, nlb)
+  }
+
+  /** Sends Verify: the controller reads and checks the blocks, and transfers nothing. */
+  averify(qid: number, slba: number, nlb: number): IoDescriptor {
+    return this.#sendRange('averify', NVM.VERIFY, qid, slba, nlb)
+  }
+
+  /** Sends Flush: completed writes are on the medium when it is done. */
+  aflush(qid: number): IoDescriptor {
+    return this.acmd(qid, { opcode: NVM.FLUSH })
+  }
+
+  /**
+   * Sends Dataset Management, deallocate, for up to 256 ranges.
+   * @param buf DMA memory that the ranges are written into: 16 bytes for each
+   */
+  adeallocate(qid: number, buf: Buffer, ranges: readonly LbaRange[]): IoDescriptor {
+    return this.acmd(qid, deallocateCommand(buf, ranges, this.#geometry))
+  }
+
+  /** Sends any I/O command as it is; dword 0 of its completion is what `cmd` returns. */
+  acmd(qid: number, command: IoCommand): IoDescriptor {
+    const queue = this.queue(qid)
+    const op = prepareCommand(queue, this.#geometry, this.#pool, command)
+    return this.#start('acmd', queue, op)
+  }
+
+  /**
+   * Looks once whether an operation is done, or for up to `timeout` ms, without returning to the event loop.
+   * @returns true when done, false when not yet
+   * @throws the operation's own NvmeError, CommandTimeoutError, DeviceRemovedError, …; DescriptorError for a
+   * descriptor that is not in flight: each is reported once
+   */
+  apoll(iod: IoDescriptor, timeout = 0): boolean {
+    const op = iod as Operation
+    if (op.state !== STATE.DONE) {
+      if (op.state !== STATE.IN_FLIGHT) throw notInFlight(iod)
+      const { queue } = op
+      queue.poll()
+      if ((op.state as number) !== STATE.DONE && (timeout === 0 || !spin(queue, op, timeout))) return false
+    }
+    const error = op.field === 0 && op.cause === null ? null : op.error()
+    op.queue.operations.give(op)
+    if (error !== null) throw error
+    return true
+  }
+
+  /** Reads, and returns when done: it blocks the event loop for that long. See `aread`. */
+  read(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    this.#finish(this.aread(qid, buf, slba, nlb))
+  }
+
+  /** Writes, and returns when done. See `awrite`. */
+  write(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    this.#finish(this.awrite(qid, buf, slba, nlb))
+  }
+
+  /** Compares, and returns when done. See `acompare`. */
+  compare(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    this.#finish(this.acompare(qid, buf, slba, nlb))
+  }
+
+  writeZeroes(qid: number, slba: number, nlb: number): void {
+    this.#finish(this.awriteZeroes(qid, slba, nlb))
+  }
+
+  verify(qid: number, slba: number, nlb: number): void {
+    this.#finish(this.averify(qid, slba, nlb))
+  }
+
+  flush(qid: number): void {
+    this.#finish(this.aflush(qid))
+  }
+
+  /** Deallocates ranges, and returns when done. See `adeallocate`. */
+  deallocate(qid: number, ranges: readonly LbaRange[]): void {
+    const buf = this.alloc(PAGE_SIZE)
+    try {
+      this.#finish(this.adeallocate(qid, buf, ranges))
+    } finally {
+      this.#pool.discard(buf)
+    }
+  }
+
+  /** Any I/O command, done on return: dword 0 of its completion. */
+  cmd(qid: number, command: IoCommand): number {
+    const op = this.acmd(qid, command) as Operation
+    this.#finish(op)
+    return op.result
+  }
+
+  /** Any admin command. */
+  admin(command: AdminCommand): Promise<AdminResult> {
+    this.#check('admin')
+    return this.controller.admin(command)
+  }
+
+  // Streams and iterators: see src/streams
+
+  /** A Readable over a range of LBAs, as fs.createReadStream is over a file. */
+  createReadStream(options: ReadStreamOptions = {}): ReadStream {
+    this.#check('createReadStream')
+    return new ReadStream(this, options)
+  }
+
+  /** A Writable over a range of LBAs; its 'finish' means that the data is on the medium. */
+  createWriteStream(options: WriteStreamOptions = {}): WriteStream {
+    this.#check('createWriteStream')
+    return new WriteStream(this, options)
+  }
+
+  /** Iterates over a range of LBAs in chunks, reading ahead. Data is valid until the next step. */
+  blocks(options: BlocksOptions = {}): BlockIterator {
+    this.#check('blocks')
+    return blocks(this, options)
+  }
+
+  /** Writes what an iterable produces, chunk after chunk: the counterpart of `blocks`. */
+  writeBlocks(source: WriteSource, options: WriteBlocksOptions = {}): Promise<number> {
+    this.#check('writeBlocks')
+    return writeBlocks(this, source, options)
+  }
+
+  // Life
+
+  /** Another namespace of the same controller: it shares the queues, and is closed by itself. */
+  async openNamespace(nsid: number): Promise<Namespace> {
+    this.#check('openNamespace')
+    checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
+    this.#device.retain()
+    try {
+      return new Namespace(this.#device, await this.#device.findGeometry(nsid), this.device)
+    } finally {
+      await this.#device.release()
+    }
+  }
+
+  /** Resets the controller: everything in flight on it is rejected with ControllerResetError. */
+  async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
+    this.#check('reset')
+    await this.#device.reset(how)
+  }
+
+  /**
+   * Ends streams and iterators of this namespace, waits for their commands, and with the last namespace shuts
+   * the controller down. Calls on it are rejected from now on.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#closers].map((close) => close()))
+    await this.#device.release()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null
+  }
+
+  /** @internal What has to be ended before the namespace is closed; returns the call that takes it back. */
+  onClose(close: () => Promise<void>): () => void {
+    this.#closers.add(close)
+    return () => this.#closers.delete(close)
+  }
+
+  /** @internal */
+  get geometry(): Geometry {
+    return this.#geometry
+  }
+
+  /** @internal */
+  get pool(): DmaPool {
+    return this.#pool
+  }
+
+  /** @internal The queue of an id, or an error that names it. */
+  queue(qid: number): IoQueue {
+    this.#check('queue')
+    const queue = this.#queues[qid]
+    if (queue === undefined) {
+      throw new NoSuchQueueError(
+        `queue ${String(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
+      )
+    }
+    return queue
+  }
+
+  #sendTransfer(
+    call: string,
+    opc: number,
+    qid: number,
+    buf: Buffer,
+    slba: number,
+    nlb: number,
+  ): IoDescriptor {
+    const queue = this.#queues[qid]
+    if (queue === undefined || this.#closed !== null) throw this.#explainQueue(call, qid)
+    const { blockcount, blockshift } = this.#geometry
+    // Only a tagged buffer passes here; a part of one is tagged on its first use.
+    const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.#tag(call, buf, slba, nlb)
+    const fits =
+      Number.isSafeInteger(slba) &&
+      Number.isSafeInteger(nlb) &&
+      slba >= 0 &&
+      nlb > 0 &&
+      slba + nlb <= blockcount &&
+      nlb * (1 << blockshift) <= buf.length
+    const usable =
+      tag.allocation.live && tag.allocation.pool === this.#pool && (tag.lo & ALIGNMENT_MASK) === 0
+    if (!fits || !usable) throw explainTransfer(call, this.#pool, this.#geometry, buf, slba, nlb)
+    return this.#start(call, queue, prepareTransfer(queue, this.#geometry, opc, buf, slba, nlb))
+  }
+
+  #sendRange(call: string, opc: number, qid: number, slba: number, nlb: number): IoDescriptor {
+    const queue = this.#queues[qid]
+    if (queue === undefined || this.#closed !== null) throw this.#explainQueue(call, qid)
+    checkRange(call, slba, nlb, this.#geometry)
+    return this.#start(call, queue, prepareRange(queue, this.#geometry, opc, slba, nlb))
+  }
+
+  #start(call: string, queue: IoQueue, op: Operation): IoDescriptor {
+    if (queue.start(op)) return op
+    queue.operations.give(op)
+    throw new QueueFullError(
+      `${call}: queue ${queue.qid} has ${queue.pair.inFlight} commands in flight, and room for no more; poll first`,
+    )
+  }
+
+  #finish(iod: IoDescriptor): void {
+    while (!this.apoll(iod, 1000));
+  }
+
+  #tag(call: string, buf: Buffer, slba: number, nlb: number) {
+    if (!(buf instanceof Uint8Array) || !this.#pool.owns(buf)) {
+      throw explainTransfer(call, this.#pool, this.#geometry, buf, slba, nlb)
+    }
+    return this.#pool.tagOf(buf)
+  }
+
+  #explainQueue(call: string, qid: number): Error {
+    try {
+      this.#check(call)
+      this.queue(qid)
+    } catch (error) {
+      return error as Error
+    }
+    return new ClosedError(`${call}: ${this.device} is closed`)
+  }
+
+  #check(call: string): void {
+    if (this.#closed !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
+  }
+}
+
+// Polls until the operation is done; the queue's own polls look at the clock for lost commands.
+function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
+  const end = performance.now() + timeout
+  for (;;) {
+    for (let i = 0; i < 100; i++) {
+      queue.poll()
+      if (op.state === STATE.DONE) return true
+    }
+    if (performance.now() >= end) return false
+  }
+}

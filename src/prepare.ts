@@ -1,0 +1,142 @@
+// Operations made ready to start: transfers, ranges without data, and single commands of any kind.
+// Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
+
+import { NVM } from '../lib/nvme/index.ts'
+import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
+import { type Geometry, MAX_BLOCKS } from './geometry.ts'
+import type { IoQueue } from './io-queue.ts'
+import { KIND, type Operation } from './operation.ts'
+import { checkInteger, checkRange } from './validate.ts'
+
+/** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
+export interface IoCommand {
+  opcode: number
+  /** Default: this namespace. */
+  nsid?: number
+  /** DMA memory that the command reads or writes, from its first to its last byte. */
+  buf?: Buffer
+  cdw10?: number
+  cdw11?: number
+  cdw12?: number
+  cdw13?: number
+  cdw14?: number
+  cdw15?: number
+}
+
+/** A range for `deallocate`. */
+export interface LbaRange {
+  slba: number
+  nlb: number
+}
+
+const DSM_DEALLOCATE = 4
+const DSM_RANGE_BYTES = 16
+const DSM_MAX_RANGES = 256
+
+/** Sets an operation up for a transfer; `buf` has been checked, and is tagged. */
+export function setTransfer(
+  op: Operation,
+  geometry: Geometry,
+  opc: number,
+  buf: Buffer,
+  slba: number,
+  nlb: number,
+): Operation {
+  const tag = (buf as DmaBuffer)[kDma]!
+  op.buf = buf
+  op.slba = slba
+  op.nlb = nlb
+  op.opc = opc
+  op.kind = KIND.RANGE
+  op.geometry = geometry
+  op.allocation = tag.allocation
+  op.lo = tag.lo
+  op.hi = tag.hi
+  op.stride = geometry.maxbpio
+  op.blockBytes = geometry.blocksize
+  op.cdw12 = geometry.flags
+  op.cdw13 = 0
+  return op
+}
+
+export function prepareTransfer(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  buf: Buffer,
+  slba: number,
+  nlb: number,
+): Operation {
+  return setTransfer(queue.operations.take(), geometry, opc, buf, slba, nlb)
+}
+
+/** A range command without data: Write Zeroes, Verify. */
+export function prepareRange(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  slba: number,
+  nlb: number,
+): Operation {
+  const op = queue.operations.take()
+  op.slba = slba
+  op.nlb = nlb
+  op.opc = opc
+  op.kind = KIND.RANGE
+  op.geometry = geometry
+  op.lo = 0
+  op.hi = 0
+  op.stride = MAX_BLOCKS
+  op.blockBytes = 0
+  op.cdw12 = 0
+  op.cdw13 = 0
+  return op
+}
+
+/** A single command, as it is. */
+export function prepareCommand(
+  queue: IoQueue,
+  geometry: Geometry,
+  pool: DmaPool,
+  command: IoCommand,
+): Operation {
+  const { opcode, nsid = geometry.nsid, buf } = command
+  checkInteger('opcode', opcode, 0, 255)
+  const tag = buf && pool.tagOf(buf)
+  const op = queue.operations.take()
+  op.slba = 0
+  op.nlb = 0
+  op.opc = opcode
+  op.kind = KIND.SINGLE
+  op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
+  op.buf = buf ?? null
+  op.allocation = tag?.allocation ?? null
+  op.lo = tag?.lo ?? 0
+  op.hi = tag?.hi ?? 0
+  op.bytes = buf?.length ?? 0
+  op.blockBytes = 0
+  op.cdw10 = command.cdw10 ?? 0
+  op.cdw11 = command.cdw11 ?? 0
+  op.cdw12 = command.cdw12 ?? 0
+  op.cdw13 = command.cdw13 ?? 0
+  op.cdw14 = command.cdw14 ?? 0
+  op.cdw15 = command.cdw15 ?? 0
+  return op
+}
+
+/**
+ * Dataset Management with the deallocate attribute (NVM command set, section 3.2.3).
+ * @param buf DMA memory that the ranges are written into: 16 bytes for each, up to 256
+ */
+export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geometry: Geometry): IoCommand {
+  checkInteger('deallocate: number of ranges', ranges.length, 1, DSM_MAX_RANGES)
+  for (const { slba, nlb } of ranges) checkRange('deallocate', slba, nlb, geometry)
+  checkInteger('deallocate: bytes of buf', buf.length, ranges.length * DSM_RANGE_BYTES)
+  const data = buf.subarray(0, ranges.length * DSM_RANGE_BYTES)
+  ranges.forEach(({ slba, nlb }, i) => {
+    data.writeUInt32LE(0, i * DSM_RANGE_BYTES)
+    data.writeUInt32LE(nlb, i * DSM_RANGE_BYTES + 4)
+    data.writeBigUInt64LE(BigInt(slba), i * DSM_RANGE_BYTES + 8)
+  })
+  return { opcode: NVM.DATASET_MANAGEMENT, buf: data, cdw10: ranges.length - 1, cdw11: DSM_DEALLOCATE }
+}

@@ -1,0 +1,226 @@
+// One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
+// Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
+
+import { AbortError, OutOfRangeError } from '../lib/errors.ts'
+import { NVM } from '../lib/nvme/index.ts'
+import { type DmaBuffer, kDma } from '../lib/pci/index.ts'
+import type { IoQueue } from './io-queue.ts'
+import type { Namespace } from './namespace.ts'
+import type { Operation } from './operation.ts'
+import {
+  deallocateCommand,
+  type IoCommand,
+  type LbaRange,
+  prepareCommand,
+  prepareRange,
+  prepareTransfer,
+} from './prepare.ts'
+import { ALIGNMENT, checkBuffer, checkRange } from './validate.ts'
+
+export interface CallOptions {
+  /** Queue, default 0. */
+  qid?: number
+  /** Rejects with AbortError at once; what was sent goes on, and owns DMA memory until it is done. */
+  signal?: AbortSignal | undefined
+}
+
+// Buffers up to this go through one bounce buffer; longer ones are streamed.
+const BOUNCE_BYTES = 128 * 1024
+const KEPT_BOUNCES = 64
+
+export class NamespacePromises {
+  readonly #ns: Namespace
+  readonly #bounces: Buffer[] = []
+
+  /** Made with its namespace. */
+  constructor(ns: Namespace) {
+    this.#ns = ns
+  }
+
+  /**
+   * Reads blocks from `slba` into `buf`.
+   * @param nlb default: as many whole blocks as `buf` holds
+   * @returns `buf`
+   */
+  read<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+    return this.#transfer(NVM.READ, 'read', buf, slba, nlb, options)
+  }
+
+  /** Writes blocks from `slba` with what `buf` holds. See `read`. */
+  write<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+    return this.#transfer(NVM.WRITE, 'write', buf, slba, nlb, options)
+  }
+
+  /** Compares blocks with `buf`; rejects with NvmeError, Compare Failure, where they differ. See `read`. */
+  compare<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+    return this.#transfer(NVM.COMPARE, 'compare', buf, slba, nlb, options)
+  }
+
+  async writeZeroes(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
+    await this.#range(NVM.WRITE_ZEROES, 'writeZeroes', slba, nlb, options)
+  }
+
+  async verify(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
+    await this.#range(NVM.VERIFY, 'verify', slba, nlb, options)
+  }
+
+  /** What was written before is on the medium when this resolves. */
+  async flush(options: CallOptions = {}): Promise<void> {
+    await this.cmd({ opcode: NVM.FLUSH }, options)
+  }
+
+  /** Tells the device that up to 256 ranges hold nothing that is needed. */
+  async deallocate(ranges: readonly LbaRange[], options: CallOptions = {}): Promise<void> {
+    const ns = this.#ns
+    const buf = ns.alloc(ns.pagesize)
+    try {
+      await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
+    } finally {
+      ns.pool.discard(buf)
+    }
+  }
+
+  /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
+  async cmd(command: IoCommand, { qid = 0, signal }: CallOptions = {}): Promise<number> {
+    const queue = this.#ns.queue(qid)
+    const op = prepareCommand(queue, this.#ns.geometry, this.#ns.pool, command)
+    return send<number>(queue, op, null, signal)
+  }
+
+  #transfer<B extends Buffer>(
+    opc: number,
+    call: string,
+    buf: B,
+    slba: number,
+    nlb: number | undefined,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    const ns = this.#ns
+    try {
+      const queue = ns.queue(options?.qid ?? 0)
+      checkBuffer(call, buf)
+      const count = nlb ?? Math.floor(buf.length / ns.blocksize)
+      checkRange(call, slba, count, ns.geometry)
+      const bytes = count * ns.blocksize
+      if (bytes > buf.length) {
+        throw new OutOfRangeError(
+          `${call}: ${count} blocks need ${bytes} bytes, the buffer has ${buf.length}`,
+        )
+      }
+      const dma = (buf as DmaBuffer)[kDma] ?? (ns.pool.owns(buf) ? ns.pool.tagOf(buf) : undefined)
+      if (dma === undefined || (dma.lo & (ALIGNMENT - 1)) !== 0 || dma.allocation.pool !== ns.pool) {
+        return this.#copied(queue, opc, buf, slba, count, options)
+      }
+      if (!dma.allocation.live) ns.pool.tagOf(buf)
+      const op = prepareTransfer(queue, ns.geometry, opc, buf, slba, count)
+      return send(queue, op, buf, options?.signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  async #copied<B extends Buffer>(
+    queue: IoQueue,
+    opc: number,
+    buf: B,
+    slba: number,
+    nlb: number,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    const ns = this.#ns
+    const step = Math.max(1, Math.floor(BOUNCE_BYTES / ns.blocksize))
+    const bytes = nlb * ns.blocksize
+    if (nlb <= step) {
+      await this.#bounced(queue, opc, buf.subarray(0, bytes), slba, nlb, options?.signal)
+    } else if (opc === NVM.READ) {
+      for await (const block of ns.blocks({ ...options, slba, nlb, chunk: step })) {
+        block.data.copy(buf, (block.slba - slba) * ns.blocksize)
+      }
+    } else if (opc === NVM.WRITE) {
+      await ns.writeBlocks([buf.subarray(0, bytes)], { ...options, slba, nlb, flush: false })
+    } else {
+      for (let at = 0; at < nlb; at += step) {
+        const count = Math.min(step, nlb - at)
+        const part = buf.subarray(at * ns.blocksize, (at + count) * ns.blocksize)
+        await this.#bounced(queue, opc, part, slba + at, count, options?.signal)
+      }
+    }
+    return buf
+  }
+
+  async #bounced(
+    queue: IoQueue,
+    opc: number,
+    buf: Buffer,
+    slba: number,
+    nlb: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const ns = this.#ns
+    const whole = this.#bounces.pop() ?? ns.alloc(Math.max(BOUNCE_BYTES, ns.blocksize))
+    const bytes = nlb * ns.blocksize
+    if (opc !== NVM.READ) buf.copy(whole)
+    const op = prepareTransfer(queue, ns.geometry, opc, whole, slba, nlb)
+    try {
+      await send(queue, op, null, signal)
+      if (opc === NVM.READ) whole.copy(buf, 0, 0, bytes)
+    } finally {
+      const idle = !ns.closed && ns.pool.tagOf(whole).allocation.users === 0
+      if (idle && this.#bounces.length < KEPT_BOUNCES) this.#bounces.push(whole)
+      else if (!ns.closed) ns.pool.discard(whole)
+    }
+  }
+
+  async #range(opc: number, call: string, slba: number, nlb: number, { qid = 0, signal }: CallOptions) {
+    const queue = this.#ns.queue(qid)
+    checkRange(call, slba, nlb, this.#ns.geometry)
+    await send(queue, prepareRange(queue, this.#ns.geometry, opc, slba, nlb), null, signal)
+  }
+}
+
+interface Pending {
+  resolve: (value: unknown) => void
+  reject: (error: Error) => void
+  /** What to resolve with; null: dword 0 of the completion. */
+  value: unknown
+  signal: AbortSignal | undefined
+  onAbort: (() => void) | undefined
+}
+
+function send<T>(
+  queue: IoQueue,
+  op: Operation,
+  value: T | null,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  if (signal?.aborted) {
+    queue.operations.give(op)
+    return Promise.reject(new AbortError(signal.reason))
+  }
+  return new Promise<T>((resolve, reject) => {
+    const pending: Pending = {
+      resolve: resolve as (value: unknown) => void,
+      reject,
+      value,
+      signal,
+      onAbort: undefined,
+    }
+    if (signal !== undefined) {
+      pending.onAbort = () => reject(new AbortError(signal.reason))
+      signal.addEventListener('abort', pending.onAbort, { once: true })
+    }
+    op.context = pending
+    op.onDone = settle
+    queue.request(op)
+  })
+}
+
+function settle(op: Operation): void {
+  const pending = op.context as Pending
+  const error = op.field === 0 && op.cause === null ? null : op.error()
+  const { result } = op
+  op.queue.operations.give(op)
+  if (pending.onAbort !== undefined) pending.signal!.removeEventListener('abort', pending.onAbort)
+  if (error !== null) pending.reject(error)
+  else pending.resolve(pending.value ?? result)
+}

@@ -1,0 +1,140 @@
+// Polls the queues that streams, iterators and promises wait for: one scheduler for each thread.
+// Trade-off: it spins for short budgets between turns of the event loop, for latency, and sleeps after some
+// twenty turns that found nothing, so that a slow device does not cost a processor.
+
+import { logger } from '../lib/log/index.ts'
+import type { IoQueue } from './io-queue.ts'
+
+const log = logger('scheduler')
+
+// Figures: bench/scheduler, docs/performance.md.
+/** Milliseconds of polling between two turns of the event loop. */
+const BUDGET_MS = 0.05
+/** Turns without a completion before it sleeps. */
+const EMPTY_TURNS = 20
+/** Without interrupts it sleeps by timer: milliseconds, from the first to the longest. */
+const NAP_MS = { FIRST: 1, LAST: 4 } as const
+
+/** What wakes a sleeping scheduler: interrupts of one device, where it has any. */
+export interface WakeUp {
+  /** Calls `wake` at the next completion of the queue; false where there is no interrupt. */
+  arm(queue: IoQueue, wake: () => void): boolean
+  disarm(queue: IoQueue): void
+}
+
+interface Entry {
+  queue: IoQueue
+  wakeUp: WakeUp
+}
+
+const active = new Map<IoQueue, Entry>()
+let running = false
+let wakeSleeper: (() => void) | null = null
+
+/** From now on `queue` is polled while it has scheduled operations. */
+export function attach(queue: IoQueue, wakeUp: WakeUp): void {
+  const entry = { queue, wakeUp }
+  queue.wake = () => {
+    if (active.has(queue)) return
+    active.set(queue, entry)
+    queue.account(performance.now())
+    if (wakeSleeper !== null) wakeSleeper()
+    if (!running) start()
+  }
+}
+
+/** The queue is not polled any more. */
+export function detach(queue: IoQueue): void {
+  active.delete(queue)
+  queue.wake = () => {}
+}
+
+function start(): void {
+  running = true
+  run().catch((error) => {
+    // Only a consumer's own callback throws here: its error is the process's, and the others' work goes on.
+    running = false
+    if (active.size > 0) start()
+    queueMicrotask(() => {
+      throw error
+    })
+  })
+}
+
+async function run(): Promise<void> {
+  let emptyTurns = 0
+  let nap: number = NAP_MS.FIRST
+  // What the same turn of its callers submits goes out with one doorbell.
+  await null
+  while (active.size > 0) {
+    if (await turn()) {
+      emptyTurns = 0
+      nap = NAP_MS.FIRST
+    } else {
+      emptyTurns++
+    }
+    if (active.size === 0) break
+    if (emptyTurns < EMPTY_TURNS) {
+      await new Promise(setImmediate)
+    } else {
+      await sleep(nap)
+      nap = Math.min(2 * nap, NAP_MS.LAST)
+    }
+  }
+  running = false
+}
+
+/** Polls for one budget, letting consumers go on in between. True where anything completed. */
+async function turn(): Promise<boolean> {
+  const started = performance.now()
+  let found = false
+  let now = started
+  do {
+    for (const { queue } of active.values()) {
+      queue.account(now)
+      if (queue.poll()) found = true
+      if (queue.scheduled === 0) retire(queue)
+    }
+    await null
+    now = performance.now()
+  } while (active.size > 0 && now - started < BUDGET_MS)
+  for (const { queue } of active.values()) queue.look(now)
+  return found
+}
+
+// Nothing of it is waited for: it costs nothing until the next request.
+function retire(queue: IoQueue): void {
+  active.delete(queue)
+  queue.pair.acknowledge()
+}
+
+/** Sleeps until an interrupt, a new request, or the end of the nap where a device has no interrupts. */
+function sleep(nap: number): Promise<void> {
+  return new Promise((resolve) => {
+    let timer: NodeJS.Timeout | undefined
+    const armed: Entry[] = []
+    const wake = () => {
+      if (wakeSleeper !== wake) return
+      wakeSleeper = null
+      clearTimeout(timer)
+      for (const { queue, wakeUp } of armed) wakeUp.disarm(queue)
+      resolve()
+    }
+    wakeSleeper = wake
+    let longest = LOOK_MS
+    for (const entry of active.values()) {
+      entry.queue.pair.acknowledge()
+      if (entry.wakeUp.arm(entry.queue, wake)) armed.push(entry)
+      else longest = nap
+    }
+    // What completed before the interrupt was armed will not raise one: look once more, then sleep.
+    for (const { queue } of active.values()) {
+      if (queue.poll()) return wake()
+    }
+    if (log.enabled) log('sleeping up to %d ms, %d queues armed', longest, armed.length)
+    timer = setTimeout(wake, longest)
+  })
+}
+
+// Even with interrupts, timeouts and the controller's health are looked at this often.
+const LOOK_MS = 100

@@ -1,0 +1,56 @@
+// What a device's queues have done since open: `ns.stats`.
+// Trade-off: computed when asked for, from counters that the hot path keeps anyway.
+
+import type { IoQueue } from './io-queue.ts'
+
+export interface Stats {
+  /** NVMe commands submitted. */
+  commands: number
+  /** Calls that completed, by kind, and those that failed; one call may be many commands. */
+  reads: number
+  writes: number
+  others: number
+  failed: number
+  bytesRead: number
+  bytesWritten: number
+  /** Both together. */
+  bytes: number
+  /** Doorbell stores, and looks at the completion queues. */
+  doorbells: number
+  polls: number
+  emptyPolls: number
+  /** Commands in flight now. */
+  inFlight: number
+  /** Identifiers out of use since their commands had no answer; answers that came after all. */
+  lost: number
+  late: number
+  /**
+   * How full streams kept the queues: mean commands in flight over the depth that they asked for, over the
+   * time in which they had more to send, from 0 to 1. 0 where nothing has been streamed.
+   */
+  occupancy: number
+}
+
+export function collectStats(queues: readonly IoQueue[]): Stats {
+  const sum = (pick: (queue: IoQueue) => number) => queues.reduce((total, queue) => total + pick(queue), 0)
+  const bytesRead = sum(({ counters }) => counters.bytesRead)
+  const bytesWritten = sum(({ counters }) => counters.bytesWritten)
+  const wanted = sum(({ wantedTime }) => wantedTime)
+  return {
+    commands: sum(({ pair }) => pair.counters.submitted),
+    reads: sum(({ counters }) => counters.reads),
+    writes: sum(({ counters }) => counters.writes),
+    others: sum(({ counters }) => counters.others),
+    failed: sum(({ counters }) => counters.failed),
+    bytesRead,
+    bytesWritten,
+    bytes: bytesRead + bytesWritten,
+    doorbells: sum(({ pair }) => pair.counters.doorbells),
+    polls: sum(({ counters }) => counters.polls),
+    emptyPolls: sum(({ counters }) => counters.emptyPolls),
+    inFlight: sum(({ pair }) => pair.inFlight),
+    lost: sum(({ pair }) => pair.lost),
+    late: sum(({ pair }) => pair.counters.late),
+    occupancy: wanted === 0 ? 0 : sum(({ inFlightTime }) => inFlightTime) / wanted,
+  }
+}

@@ -1,0 +1,167 @@
+// An async iterator over a range of LBAs that reads ahead.
+// Trade-off: it lends. The data of a step is DMA memory that the next step takes back, which is the fastest way
+// there is; `copy: true` hands out buffers that stay.
+
+import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
+import type { Namespace } from '../namespace.ts'
+import { Pace } from './pace.ts'
+import { type RangeOptions, resolveRange } from './range.ts'
+import { ReadWindow } from './read-window.ts'
+import type { Slot } from './window.ts'
+
+export interface BlocksOptions extends RangeOptions {
+  /** Blocks in a step, default 128 KiB of them; the last step may be shorter. */
+  chunk?: number
+  /** Data that stays valid, in a Buffer of its own. */
+  copy?: boolean
+}
+
+/** One step. */
+export interface Block {
+  slba: number
+  nlb: number
+  /** Valid until the next step, unless `copy` was asked for. */
+  data: Buffer
+}
+
+export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
+
+/** See `Namespace.blocks`. Throws at once for a range, chunk or depth that can't be. */
+export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
+  const range = resolveRange(ns, 'blocks', options, options.chunk)
+  if (options.copy !== undefined && typeof options.copy !== 'boolean') {
+    throw new ArgumentTypeError(`blocks: "copy" must be a boolean, received ${typeof options.copy}`)
+  }
+  const { signal, copy = false } = options
+  return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end))
+}
+
+const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
+
+class Blocks implements BlockIterator {
+  readonly #ns: Namespace
+  readonly #copy: boolean
+  readonly #signal: AbortSignal | undefined
+  readonly #pace = new Pace()
+  #open: ((end: () => Promise<void>) => ReadWindow) | null
+  #window: ReadWindow | null = null
+  #lent = false
+  #ended: Error | true | null = null
+  #waiter: { resolve: () => void; promise: Promise<void> } | null = null
+
+  constructor(
+    ns: Namespace,
+    signal: AbortSignal | undefined,
+    copy: boolean,
+    open: (end: () => Promise<void>) => ReadWindow,
+  ) {
+    this.#ns = ns
+    this.#copy = copy
+    this.#signal = signal
+    this.#open = open
+    signal?.addEventListener('abort', this.#abort, { once: true })
+  }
+
+  next(): Promise<IteratorResult<Block, undefined>> {
+    // A caller that does not wait for one step before it asks for the next gets them in order.
+    if (this.#waiter !== null) return this.#waiter.promise.then(() => this.next())
+    if (this.#ended !== null) return this.#report()
+    try {
+      const window = this.#window ?? this.#begin()
+      if (this.#lent) {
+        this.#lent = false
+        window.release()
+      }
+      const slot = this.#pace.due() ? null : window.peek()
+      if (slot !== null) return Promise.resolve({ done: false, value: this.#lend(slot) })
+      if (window.done) return this.return()
+      return this.#wait(window)
+    } catch (error) {
+      return this.#fail(error as Error)
+    }
+  }
+
+  /** Ends the iteration: resolves when the commands in flight have ended. */
+  async return(): Promise<IteratorReturnResult<undefined>> {
+    this.#ended ??= true
+    await this.#close()
+    return DONE
+  }
+
+  async throw(error: unknown): Promise<never> {
+    await this.return()
+    throw error
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
+
+  #begin(): ReadWindow {
+    const window = this.#open!(() => this.#close())
+    this.#open = null
+    this.#window = window
+    return window
+  }
+
+  #lend(slot: Slot): Block {
+    this.#lent = true
+    const { slba, nlb, buffer } = slot
+    const bytes = nlb * this.#ns.blocksize
+    const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)
+    return { slba, nlb, data: this.#copy ? Buffer.from(data) : data }
+  }
+
+  // Waits for the oldest chunk, or for a turn of the event loop where it is there already.
+  #wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
+    let resolve!: () => void
+    const promise = new Promise<void>((done) => {
+      resolve = () => {
+        this.#waiter = null
+        done()
+      }
+    })
+    this.#waiter = { resolve, promise }
+    window.onReady = resolve
+    let ready = true
+    try {
+      ready = window.peek() !== null
+    } catch {
+      // Reported by the step itself.
+    }
+    if (ready) this.#pace.pause(resolve)
+    return promise.then(() => this.next())
+  }
+
+  readonly #abort = () => {
+    this.#ended ??= new AbortError(this.#signal!.reason)
+    void this.#close()
+  }
+
+  async #fail(error: Error): Promise<never> {
+    this.#ended ??= error
+    await this.#close()
+    this.#ended = true
+    throw error
+  }
+
+  async #report(): Promise<IteratorReturnResult<undefined>> {
+    const ended = this.#ended
+    this.#ended = true
+    await this.#close()
+    if (ended instanceof Error) throw ended
+    return DONE
+  }
+
+  async #close(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#abort)
+    this.#open = null
+    this.#ended ??= true
+    await this.#window?.close()
+    this.#waiter?.resolve()
+  }
+}

@@ -1,0 +1,124 @@
+// A ring of chunks in DMA memory, each with an operation of its own: what every stream and iterator works with.
+// Trade-off: one allocation for the whole ring, made when work begins and given back when the last command has
+// ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
+
+import type { IoQueue } from '../io-queue.ts'
+import type { Namespace } from '../namespace.ts'
+import { Operation, STATE } from '../operation.ts'
+import { setTransfer } from '../prepare.ts'
+import type { Range } from './range.ts'
+
+/** One chunk. */
+export interface Slot {
+  /** The whole slot, a chunk long. */
+  readonly buffer: Buffer
+  readonly op: Operation
+  readonly window: Window
+  slba: number
+  nlb: number
+  inFlight: boolean
+}
+
+// Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
+const BATCH = 8
+
+export class Window {
+  readonly slots: readonly Slot[]
+  readonly ns: Namespace
+  /** Called when a slot's command has ended, successfully or not: see `errorOf`. */
+  onSettled: (slot: Slot) => void = () => {}
+  inFlight = 0
+  readonly #queue: IoQueue
+  readonly #memory: Buffer
+  readonly #batch: number
+  readonly #forget: () => void
+  #depth: number
+  #posted = 0
+  #closing: (() => void) | null = null
+  #closed: Promise<void> | null = null
+
+  /** @param end called when the namespace is closed: must end the stream, and with it this window */
+  constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
+    this.ns = ns
+    this.#queue = ns.queue(range.qid)
+    const commands = Math.ceil(range.chunk / ns.maxbpio)
+    const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
+    const bytes = range.chunk * ns.blocksize
+    this.#memory = ns.alloc(bytes * count)
+    this.slots = Array.from({ length: count }, (_, i) => {
+      const buffer = this.#memory.subarray(i * bytes, (i + 1) * bytes)
+      ns.pool.tagOf(buffer)
+      const op = new Operation(this.#queue, ns.geometry)
+      op.onDone = settle
+      const slot = { buffer, op, window: this, slba: 0, nlb: 0, inFlight: false }
+      op.context = slot
+      return slot
+    })
+    this.#depth = range.depth
+    this.#batch = Math.min(BATCH, Math.ceil(count / 4))
+    this.#queue.want(this.#depth)
+    this.#forget = ns.onClose(end)
+  }
+
+  /** Sends a slot's chunk, or the first `nlb` blocks of it. */
+  issue(slot: Slot, opc: number, slba: number, nlb: number): void {
+    slot.slba = slba
+    slot.nlb = nlb
+    slot.inFlight = true
+    this.inFlight++
+    setTransfer(slot.op, this.ns.geometry, opc, slot.buffer, slba, nlb)
+    this.#queue.request(slot.op)
+    if (++this.#posted >= this.#batch) this.poll()
+  }
+
+  /** Rings and looks, without waiting for the scheduler's turn. */
+  poll(): void {
+    this.#posted = 0
+    this.#queue.poll()
+  }
+
+  /** There is nothing more to send: the stream does not count for the queue's occupancy any longer. */
+  last(): void {
+    if (this.#depth > 0) this.#queue.want(-this.#depth)
+    this.#depth = 0
+  }
+
+  /** Sends nothing more, and gives the memory back when the last command has ended. */
+  close(): Promise<void> {
+    this.#closed ??= new Promise<void>((resolve) => {
+      this.last()
+      this.#forget()
+      this.#closing = resolve
+      if (this.inFlight === 0) this.#finish()
+    })
+    return this.#closed
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null
+  }
+
+  /** @internal */
+  settled(slot: Slot): void {
+    slot.inFlight = false
+    this.inFlight--
+    if (this.#closing === null) this.onSettled(slot)
+    else if (this.inFlight === 0) this.#finish()
+  }
+
+  #finish(): void {
+    this.ns.pool.discard(this.#memory)
+    this.#closing?.()
+  }
+}
+
+function settle(op: Operation): void {
+  op.state = STATE.FREE
+  const slot = op.context as Slot
+  slot.window.settled(slot)
+}
+
+/** What a slot's command ended with: null, or its error. */
+export function errorOf({ op }: Slot): Error | null {
+  return op.field === 0 && op.cause === null ? null : op.error()
+}

@@ -1,0 +1,93 @@
+// Writes what an iterable produces: the counterpart of blocks() for `for await` producers.
+// Trade-off: the producer's chunk is copied before it is asked for the next, so it may reuse its buffer.
+
+import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import type { Namespace } from '../namespace.ts'
+import { Pace } from './pace.ts'
+import { type RangeOptions, resolveRange } from './range.ts'
+import { type WriteOptions, WriteWindow } from './write-window.ts'
+
+export interface WriteBlocksOptions extends RangeOptions, WriteOptions {
+  /** Blocks that are gathered into one command, default 128 KiB of them. */
+  chunk?: number
+}
+
+/** Data that goes to an LBA of its own: a number of whole blocks. */
+export interface PlacedBlock {
+  slba: number
+  data: Uint8Array
+}
+
+/** Buffers of any length go one after another; what names an LBA goes there, as from `blocks()`. */
+export type WriteSource = Iterable<Uint8Array | PlacedBlock> | AsyncIterable<Uint8Array | PlacedBlock>
+
+/**
+ * See `Namespace.writeBlocks`.
+ * @returns bytes written, when they are on the medium
+ */
+export async function writeBlocks(
+  ns: Namespace,
+  source: WriteSource,
+  options: WriteBlocksOptions,
+): Promise<number> {
+  const range = resolveRange(ns, 'writeBlocks', options, options.chunk)
+  const { signal } = options
+  const pace = new Pace()
+  let ended = false
+  const window = new WriteWindow(ns, range, options, () => {
+    ended = true
+    return window.close()
+  })
+  const check = () => {
+    if (signal?.aborted) throw new AbortError(signal.reason)
+    if (ended) ns.queue(range.qid)
+  }
+  try {
+    for await (const item of source) {
+      check()
+      const data = await place(ns, window, item)
+      for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
+        await room(window, signal)
+        check()
+      }
+      if (pace.due()) await new Promise<void>((resolve) => pace.pause(resolve))
+    }
+    check()
+    await window.end()
+    return window.bytesWritten
+  } finally {
+    await window.close()
+  }
+}
+
+/** The item's bytes, with the window where they go. */
+async function place(
+  ns: Namespace,
+  window: WriteWindow,
+  item: Uint8Array | PlacedBlock,
+): Promise<Uint8Array> {
+  if (item instanceof Uint8Array) return item
+  if (!(item?.data instanceof Uint8Array)) {
+    throw new ArgumentTypeError(
+      `writeBlocks: a chunk must be a Buffer or { slba, data }, received ${typeof item}`,
+    )
+  }
+  if (item.data.length % ns.blocksize !== 0) {
+    throw new OutOfRangeError(
+      `writeBlocks: ${item.data.length} bytes for slba ${item.slba} are no whole blocks of ${ns.blocksize}`,
+    )
+  }
+  await window.seek(item.slba)
+  return item.data
+}
+
+function room(window: WriteWindow, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    signal?.addEventListener('abort', done, { once: true })
+    window.onRoom = done
+  })
+}

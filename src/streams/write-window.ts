@@ -1,0 +1,188 @@
+// Writes a stream of bytes to consecutive LBAs: gathers them into chunks in DMA memory, and sends those.
+// Trade-off: bytes are taken as soon as they are copied, long before they are on the medium; `end` waits for
+// that, completes the last block from what the medium holds, and flushes.
+
+import { EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
+import { NVM } from '../../lib/nvme/index.ts'
+import type { Namespace } from '../namespace.ts'
+import type { Range } from './range.ts'
+import { errorOf, type Slot, Window } from './window.ts'
+
+export interface WriteOptions {
+  /** Flush before the end is reported, default true. */
+  flush?: boolean
+  /** Fill the last block with zeroes, instead of keeping what the medium has after the end. */
+  pad?: boolean
+}
+
+export class WriteWindow {
+  /** Bytes taken so far, and bytes that are known to have been written. */
+  bytesTaken = 0
+  bytesWritten = 0
+  /** Called when there is room again, or a failure to report, once for each time that `write` took less than all. */
+  onRoom: () => void = () => {}
+  readonly #ns: Namespace
+  readonly #range: Range
+  readonly #options: WriteOptions
+  readonly #window: Window
+  readonly #free: Slot[]
+  #current: Slot | null = null
+  // Bytes in the current slot, and where it begins.
+  #filled = 0
+  #next: number
+  #failure: Error | null = null
+  #wanting = false
+  #idle: (() => void) | null = null
+
+  constructor(ns: Namespace, range: Range, options: WriteOptions, end: () => Promise<void>) {
+    this.#ns = ns
+    this.#range = range
+    this.#options = options
+    this.#next = range.slba
+    this.#window = new Window(ns, range, end)
+    this.#window.onSettled = (slot) => this.#settled(slot)
+    this.#free = [...this.#window.slots].reverse()
+  }
+
+  /** Bytes that the range has room for. */
+  get room(): number {
+    const { slba, nlb } = this.#range
+    return (slba + nlb - this.#next) * this.#ns.blocksize - this.#filled
+  }
+
+  /**
+   * Takes as much of `data`, from `offset` on, as there are free slots for.
+   * @returns the offset of the first byte not taken; where that is not the end, wait for `onRoom`
+   * @throws what an earlier chunk failed with; EndOfRangeError where the range is full
+   */
+  write(data: Uint8Array, offset: number): number {
+    let at = offset
+    while (at < data.length) {
+      if (this.#failure !== null) throw this.#failure
+      if (this.room === 0) throw this.#endOfRange(data.length - at)
+      const slot = this.#current ?? this.#acquire()
+      if (slot === null) return at
+      at = this.#copy(slot, data, at)
+    }
+    return at
+  }
+
+  /** What is gathered so far is sent, and writing goes on at another LBA of the range. */
+  async seek(slba: number): Promise<void> {
+    await this.#sendRest()
+    const { slba: first, nlb } = this.#range
+    if (!Number.isSafeInteger(slba) || slba < first || slba >= first + nlb) {
+      throw new OutOfRangeError(`slba ${slba} is outside the range of ${nlb} blocks from ${first}`)
+    }
+    this.#next = slba
+  }
+
+  /** Sends the rest, waits until everything is written, and flushes. */
+  async end(): Promise<void> {
+    await this.#sendRest()
+    this.#window.last()
+    await this.drain()
+    if (this.#options.flush ?? true) await this.#ns.promises.flush({ qid: this.#range.qid })
+  }
+
+  /** Waits for everything that was sent. Throws the first failure. */
+  async drain(): Promise<void> {
+    this.#window.poll()
+    if (this.#window.inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve
+      })
+    }
+    if (this.#failure !== null) throw this.#failure
+  }
+
+  /** Waits for what is in flight, then gives the memory back. Gathered bytes that were not sent are dropped. */
+  close(): Promise<void> {
+    this.#current = null
+    const closed = this.#window.close()
+    this.#idle?.()
+    return closed
+  }
+
+  #acquire(): Slot | null {
+    if (this.#free.length === 0) {
+      // A caller's room is made by this look, and need not be announced.
+      this.#wanting = false
+      this.#window.poll()
+    }
+    const slot = this.#free.pop() ?? null
+    this.#wanting = slot === null
+    this.#current = slot
+    this.#filled = 0
+    return slot
+  }
+
+  #copy(slot: Slot, data: Uint8Array, at: number): number {
+    const { buffer } = slot
+    const room = Math.min(buffer.length - this.#filled, this.room)
+    const bytes = Math.min(room, data.length - at)
+    const part = bytes === data.length ? data : data.subarray(at, at + bytes)
+    buffer.set(part, this.#filled)
+    this.#filled += bytes
+    this.bytesTaken += bytes
+    if (this.#filled === buffer.length || this.room === 0) this.#send()
+    return at + bytes
+  }
+
+  /** Sends the whole blocks of the current slot, which must be all that is in it. */
+  #send(): void {
+    const slot = this.#current!
+    const nlb = Math.floor(this.#filled / this.#ns.blocksize)
+    this.#current = null
+    this.#filled = 0
+    this.#window.issue(slot, NVM.WRITE, this.#next, nlb)
+    this.#next += nlb
+  }
+
+  async #sendRest(): Promise<void> {
+    const slot = this.#current
+    if (slot === null || this.#filled === 0) return
+    const { blocksize } = this.#ns
+    const rest = this.#filled % blocksize
+    if (rest > 0) await this.#completeBlock(slot, this.#filled - rest, rest)
+    if (this.#current !== slot) return
+    this.bytesWritten -= rest > 0 ? blocksize - rest : 0
+    this.#filled += rest > 0 ? blocksize - rest : 0
+    this.#send()
+  }
+
+  /** The bytes after the end of the data, up to the end of its block: zeroes, or what the medium has there. */
+  async #completeBlock(slot: Slot, start: number, rest: number): Promise<void> {
+    const { blocksize, promises } = this.#ns
+    if (this.#options.pad) {
+      slot.buffer.fill(0, start + rest, start + blocksize)
+      return
+    }
+    const block = Buffer.allocUnsafe(blocksize)
+    await promises.read(block, this.#next + start / blocksize, 1, { qid: this.#range.qid })
+    block.copy(slot.buffer, start + rest, rest)
+  }
+
+  #settled(slot: Slot): void {
+    const error = errorOf(slot)
+    if (error === null) this.bytesWritten += slot.nlb * this.#ns.blocksize
+    else this.#failure ??= error
+    this.#free.push(slot)
+    if (this.#window.inFlight === 0 && this.#idle !== null) {
+      this.#idle()
+      this.#idle = null
+    }
+    if (this.#wanting) {
+      this.#wanting = false
+      this.onRoom()
+    }
+  }
+
+  #endOfRange(more: number): Error {
+    const { slba, nlb } = this.#range
+    return new EndOfRangeError(
+      `the range of ${nlb} blocks from slba ${slba} is full after ${this.bytesTaken} bytes, at least ${more} more came`,
+      this.bytesTaken,
+    )
+  }
+}

@@ -1,0 +1,77 @@
+// Checks of what callers give, with errors as Node's fs throws them: the argument named, the value shown.
+// Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
+
+import { inspect } from 'node:util'
+import {
+  AlignmentError,
+  ArgumentTypeError,
+  FreedBufferError,
+  NotDmaMemoryError,
+  OutOfRangeError,
+} from '../lib/errors.ts'
+import type { DmaPool } from '../lib/pci/index.ts'
+import type { Geometry } from './geometry.ts'
+
+// Any part of a DMA buffer that starts at a multiple of this is an I/O buffer.
+export const ALIGNMENT = 512
+
+/** An integer from `min` to `max`. */
+export function checkInteger(name: string, value: unknown, min: number, max = Number.MAX_SAFE_INTEGER): void {
+  if (typeof value !== 'number') {
+    throw new ArgumentTypeError(`"${name}" must be a number, received ${show(value)}`)
+  }
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    const range = max === Number.MAX_SAFE_INTEGER ? `at least ${min}` : `from ${min} to ${max}`
+    throw new OutOfRangeError(`"${name}" must be an integer ${range}, received ${show(value)}`)
+  }
+}
+
+/** A range of LBAs inside the namespace, at least one block. */
+export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: Geometry): void {
+  checkInteger(`${call}: slba`, slba, 0)
+  checkInteger(`${call}: nlb`, nlb, 1)
+  const end = (slba as number) + (nlb as number)
+  if (end > geometry.blockcount) {
+    throw new OutOfRangeError(
+      `${call}: slba ${slba}, nlb ${nlb} end after the last LBA ${geometry.blockcount - 1} of namespace ${geometry.nsid}`,
+    )
+  }
+}
+
+export function checkBuffer(call: string, buffer: unknown): asserts buffer is Uint8Array {
+  if (!(buffer instanceof Uint8Array)) {
+    throw new ArgumentTypeError(`${call}: "buf" must be a Buffer, received ${show(buffer)}`)
+  }
+}
+
+/** Says what is wrong with the arguments of a raw call that did not pass the hot path's test. */
+export function explainTransfer(
+  call: string,
+  pool: DmaPool,
+  geometry: Geometry,
+  buffer: unknown,
+  slba: unknown,
+  nlb: unknown,
+): Error {
+  try {
+    checkRange(call, slba, nlb, geometry)
+    checkBuffer(call, buffer)
+    const tag = pool.tagOf(buffer as Buffer)
+    if ((tag.lo & (ALIGNMENT - 1)) !== 0) {
+      const offset = tag.iova - tag.allocation.iova
+      return new AlignmentError(
+        `${call}: the buffer starts at offset ${offset}, not at a multiple of ${ALIGNMENT}`,
+      )
+    }
+    const needed = (nlb as number) * geometry.blocksize
+    return new OutOfRangeError(`${call}: ${nlb} blocks need ${needed} bytes, the buffer has ${buffer.length}`)
+  } catch (error) {
+    if (error instanceof FreedBufferError || error instanceof NotDmaMemoryError)
+      error.message = `${call}: ${error.message}`
+    return error as Error
+  }
+}
+
+function show(value: unknown): string {
+  return inspect(value, { depth: 0, maxStringLength: 40, maxArrayLength: 4 }).slice(0, 80)
+}
