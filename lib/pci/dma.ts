@@ -10,7 +10,15 @@ import {
   OutOfRangeError,
 } from '../errors.ts'
 import type { PciFunction } from './function.ts'
-import { type DmaArena, MAX_VIEW_BYTES, type MemoryView, mapView, retireView } from './memory.ts'
+import {
+  type DmaArena,
+  detachView,
+  MAX_VIEW_BYTES,
+  type MemoryView,
+  mapView,
+  retireView,
+  viewOf,
+} from './memory.ts'
 import { PageRuns } from './page-runs.ts'
 
 export const PAGE_BYTES = 4096
@@ -88,7 +96,7 @@ export class DmaPool {
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
-    const view = mapView(arena.dma.fd, page * PAGE_BYTES, pages * PAGE_BYTES)
+    const view = viewOfArena(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES)
     const iova = arena.dma.iova + page * PAGE_BYTES
     const allocation: Owned = {
       pool: this,
@@ -192,10 +200,19 @@ export class DmaPool {
   #release(allocation: Owned): void {
     allocation.live = false
     this.#live.delete(allocation)
-    retireView(allocation.view)
+    if (allocation.arena.dma.hugePages) detachView(allocation.view)
+    else retireView(allocation.view)
     allocation.arena.recycled = true
     allocation.arena.runs.give(allocation.page, allocation.pages)
   }
+}
+
+// Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
+// freed where this Node can; where not, it goes on showing the arena until that is unmapped.
+function viewOfArena(dma: DmaArena, offset: number, bytes: number): MemoryView {
+  if (!dma.hugePages) return mapView(dma.fd, offset, bytes)
+  const address = dma.address + BigInt(offset)
+  return { address, buffer: viewOf(address, bytes) }
 }
 
 function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {

@@ -51,6 +51,11 @@ export interface PciFunction {
 
   /** Set by the driver: called once, on the event loop, when the device is known to be gone. */
   onRemoved: ((cause: Error) => void) | null
+  /**
+   * Where there is one: looks whether the device is gone, for a caller that polls without letting the event loop
+   * run (which could not learn it from `onRemoved`). Costs a system call: once in some thousand empty polls.
+   */
+  checkRemoved?(): boolean
 
   /** Function-level reset. Registers and queues are as after power on; DMA mappings stay. */
   reset(): Promise<void>

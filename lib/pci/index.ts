@@ -19,6 +19,7 @@ export {
   PAGE_BYTES,
 } from './dma.ts'
 export type { PciFunction } from './function.ts'
+export { type IovaRange, IovaSpace } from './iova.ts'
 export { systemCallError } from './libc.ts'
 export {
   createSharedMemory,

@@ -30,6 +30,8 @@ export interface DmaArena {
   readonly fd: number
   /** Where the whole arena is mapped in this process. */
   readonly address: bigint
+  /** True where it stands on huge pages: then a part of it can't be mapped a second time. */
+  readonly hugePages?: boolean
 }
 
 /** Shared memory, mapped once as a whole. */
@@ -78,9 +80,13 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
   }
 }
 
-/** Unmaps the whole and closes the descriptor; views of it made by `mapView` have their own mappings. */
-export function destroySharedMemory(memory: Pick<SharedMemory, 'fd' | 'address' | 'bytes'>): void {
-  munmap(memory.address, memory.bytes)
+/**
+ * Unmaps the whole and closes the descriptor; views of it made by `mapView` have their own mappings.
+ * On huge pages there are views of the mapping itself: so its range stays, with pages that belong to nobody.
+ */
+export function destroySharedMemory(memory: SharedMemory): void {
+  if (memory.hugePages) replaceMapping(memory.address, memory.bytes)
+  else munmap(memory.address, memory.bytes)
   close(memory.fd)
 }
 
@@ -121,13 +127,16 @@ export function retireView({ address, buffer }: MemoryView, fill = 0): void {
   if (bytes === 0) return
   replaceMapping(address, bytes)
   if (fill !== 0) new Uint8Array(buffer).fill(fill)
+  if (detachView({ address, buffer })) munmap(address, bytes)
+  else retired.register(buffer, { address, bytes })
+}
+
+/** Empties a view's buffer where this Node can, and tells whether it could. What it showed stays mapped. */
+export function detachView({ buffer }: MemoryView): boolean {
   const { transfer } = buffer as Transferable
-  if (transfer === undefined) {
-    retired.register(buffer, { address, bytes })
-  } else {
-    transfer.call(buffer, 0)
-    munmap(address, bytes)
-  }
+  if (transfer === undefined) return false
+  transfer.call(buffer, 0)
+  return true
 }
 
 /** Puts anonymous pages in place of whatever is mapped at a page-aligned range, in one step. */

@@ -1,0 +1,130 @@
+// BAR 0 in this process's memory: mapped where the kernel allows, by call where it does not, all-ones once it is gone.
+// Trade-off: one address range for all of it, with harmless pages in the gaps, so that registers and doorbells
+// are one array and a stale view never faults.
+
+import fs from 'node:fs'
+import { OutOfRangeError, UnsupportedError } from '../errors.ts'
+import { type MemoryView, map, mapAnonymous, replaceMapping, retireView } from '../pci/index.ts'
+import { MAP, PROT } from '../pci/libc.ts'
+import type { Region } from './device.ts'
+
+const PAGE = 4096
+const ALL_ONES = 0xffff_ffff
+/** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */
+const DOORBELLS = 0x1000
+// More than the doorbells of 65 536 queue pairs at the widest stride in use; what lies behind is a controller
+// memory buffer, which would only cost memory when the BAR is replaced.
+const MAX_BYTES = 2 ** 24
+
+export interface Bar {
+  /** BAR 0 from 1000h on, as far as it is mapped in one piece. */
+  readonly doorbells: Uint32Array
+  read(offset: number): number
+  write(offset: number, value: number): void
+  /** Puts all-ones in place of the device: views stay, and touch it no more. */
+  cover(): void
+  /** Maps the device again after `cover`. */
+  uncover(): void
+  /** Ends the views. */
+  retire(): void
+}
+
+/** Maps BAR 0 of the device with this file. Throws UnsupportedError where its doorbells can't be mapped. */
+export function mapBar(fd: number, region: Region, name: string): Bar {
+  const bytes = Math.min(MAX_BYTES, Math.ceil(region.size / PAGE) * PAGE)
+  if (bytes < DOORBELLS + 8) {
+    throw new UnsupportedError(`${name}: BAR 0 has ${region.size} bytes; an NVMe controller has 8192 or more`)
+  }
+  const runs = pageRuns(region, bytes)
+  const doorbellRun = runs.find(({ start, end }) => start <= DOORBELLS && DOORBELLS < end)
+  if (doorbellRun === undefined) {
+    throw new UnsupportedError(`${name}: the kernel does not let the doorbells in BAR 0 be mapped`)
+  }
+  const view = mapAnonymous(bytes)
+  try {
+    mapRuns(fd, region, view, runs)
+  } catch (error) {
+    retireView(view)
+    throw error
+  }
+  return makeBar(fd, region, view, runs, doorbellRun.end)
+}
+
+interface Run {
+  start: number
+  end: number
+}
+
+/** The mappable areas as runs of whole pages within the first `bytes`. */
+export function pageRuns({ areas, size }: Pick<Region, 'areas' | 'size'>, bytes: number): Run[] {
+  return areas
+    .map((area) => {
+      const end = area.offset + area.size
+      // A region that ends inside a page has that page for itself.
+      const pages = end === size ? Math.ceil(end / PAGE) : Math.floor(end / PAGE)
+      return { start: Math.ceil(area.offset / PAGE) * PAGE, end: Math.min(bytes, pages * PAGE) }
+    })
+    .filter(({ start, end }) => end > start)
+}
+
+function mapRuns(fd: number, region: Region, view: MemoryView, runs: Run[]): void {
+  for (const { start, end } of runs) {
+    const at = view.address + BigInt(start)
+    map(at, end - start, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.FIXED, fd, region.offset + start)
+  }
+}
+
+function makeBar(fd: number, region: Region, view: MemoryView, runs: Run[], doorbellEnd: number): Bar {
+  const words = new Uint32Array(view.buffer)
+  const bytes = view.buffer.byteLength
+  // For each page: whether loads and stores reach the device.
+  const mapped = new Uint8Array(bytes / PAGE)
+  for (const { start, end } of runs) mapped.fill(1, start / PAGE, end / PAGE)
+  let present = true
+  let retired = false
+
+  const check = (offset: number) => {
+    if (Number.isInteger(offset / 4) && offset >= 0 && offset < region.size) return
+    throw new OutOfRangeError(
+      `register at ${offset}: a multiple of 4 below ${region.size} is needed (the size of BAR 0)`,
+    )
+  }
+  return {
+    doorbells: new Uint32Array(view.buffer, DOORBELLS, (doorbellEnd - DOORBELLS) / 4),
+    read(offset) {
+      if (!present) return ALL_ONES
+      check(offset)
+      if (mapped[Math.floor(offset / PAGE)] === 1) return words[offset / 4]!
+      const word = Buffer.alloc(4)
+      fs.readSync(fd, word, 0, 4, region.offset + offset)
+      return word.readUInt32LE()
+    },
+    write(offset, value) {
+      if (!present) return
+      check(offset)
+      if (mapped[Math.floor(offset / PAGE)] === 1) {
+        words[offset / 4] = value
+        return
+      }
+      const word = Buffer.alloc(4)
+      word.writeUInt32LE(value >>> 0)
+      fs.writeSync(fd, word, 0, 4, region.offset + offset)
+    },
+    cover() {
+      if (!present) return
+      present = false
+      replaceMapping(view.address, bytes)
+      words.fill(ALL_ONES)
+    },
+    uncover() {
+      mapRuns(fd, region, view, runs)
+      present = true
+    },
+    retire() {
+      if (retired) return
+      retired = true
+      present = false
+      retireView(view, 0xff)
+    },
+  }
+}

@@ -1,0 +1,101 @@
+// A device's file: what it has (regions, interrupts), its configuration space, reset.
+// Trade-off: thin functions over a file descriptor; what belongs together in time is lib/vfio/function.ts's affair.
+
+import fs from 'node:fs'
+import { SystemCallError, UnsupportedError } from '../errors.ts'
+import { systemCallError } from '../pci/index.ts'
+import { ioctl, ioctlAsync } from '../pci/libc.ts'
+import { type Area, readMappableAreas } from './capabilities.ts'
+import { COMMAND, CONFIG, DEVICE_FLAGS, REGION, REGION_FLAGS, VFIO } from './constants.ts'
+import {
+  type DeviceInfo,
+  decodeDeviceInfo,
+  decodeIrqInfo,
+  decodeRegionInfo,
+  encodeDeviceInfo,
+  encodeIrqInfo,
+  encodeIrqSet,
+  encodeRegionInfo,
+  INFO_BYTES,
+  type RegionInfo,
+  wantedBytes,
+} from './structs.ts'
+
+export function getDeviceInfo(fd: number, name: string): DeviceInfo {
+  const info = encodeDeviceInfo()
+  if (ioctl(fd, VFIO.DEVICE_GET_INFO, info) !== 0) throw systemCallError('VFIO_DEVICE_GET_INFO')
+  const decoded = decodeDeviceInfo(info)
+  if ((decoded.flags & DEVICE_FLAGS.PCI) === 0) throw new UnsupportedError(`${name} is no PCI device of VFIO`)
+  return decoded
+}
+
+/** A region, and its parts that may be mapped; none where it can't be. */
+export interface Region extends RegionInfo {
+  areas: Area[]
+}
+
+export function getRegion(fd: number, index: number): Region {
+  const request = 'VFIO_DEVICE_GET_REGION_INFO'
+  let info = encodeRegionInfo(index)
+  if (ioctl(fd, VFIO.DEVICE_GET_REGION_INFO, info) !== 0) throw systemCallError(request)
+  if (wantedBytes(info) > INFO_BYTES) {
+    info = encodeRegionInfo(index, wantedBytes(info))
+    if (ioctl(fd, VFIO.DEVICE_GET_REGION_INFO, info) !== 0) throw systemCallError(request)
+  }
+  const region = decodeRegionInfo(info)
+  const caps = (region.flags & REGION_FLAGS.CAPS) !== 0 ? region.capOffset : 0
+  const mappable = (region.flags & REGION_FLAGS.MMAP) !== 0
+  return { ...region, areas: mappable ? readMappableAreas(info, caps, region.size) : [] }
+}
+
+/** How many interrupts of this index the device has; 0 where the kernel does not know the index. */
+export function countIrqs(fd: number, index: number): number {
+  const info = encodeIrqInfo(index)
+  return ioctl(fd, VFIO.DEVICE_GET_IRQ_INFO, info) === 0 ? decodeIrqInfo(info).count : 0
+}
+
+/** Lets interrupts of this index signal eventfds; an empty list turns them off. */
+export function setIrqs(fd: number, index: number, eventfds: readonly number[]): void {
+  if (ioctl(fd, VFIO.DEVICE_SET_IRQS, encodeIrqSet(index, eventfds)) !== 0) {
+    throw systemCallError('VFIO_DEVICE_SET_IRQS')
+  }
+}
+
+/** Resets the function; some 100 ms, during which the event loop goes on. Throws SystemCallError. */
+export async function resetDevice(fd: number): Promise<void> {
+  if ((await ioctlAsync(fd, VFIO.DEVICE_RESET, 0)) === 0) return
+  // Repeated for its errno, which was another thread's the first time; it may succeed, too.
+  if (ioctl(fd, VFIO.DEVICE_RESET, 0) !== 0) throw systemCallError('VFIO_DEVICE_RESET')
+}
+
+/** A device's configuration space, through its file. */
+export interface ConfigSpace {
+  /** Memory decoding and bus master on, INTx off. */
+  enable(): void
+  /** Bus master off: from now on the device starts no transfer. */
+  disable(): void
+  readCommand(): number
+}
+
+export function openConfigSpace(fd: number): ConfigSpace {
+  const { offset } = getRegion(fd, REGION.CONFIG)
+  const readCommand = () => {
+    const bytes = Buffer.alloc(2)
+    if (fs.readSync(fd, bytes, 0, 2, offset + CONFIG.COMMAND) !== 2) throw shortAccess('pread')
+    return bytes.readUInt16LE()
+  }
+  const writeCommand = (value: number) => {
+    const bytes = Buffer.alloc(2)
+    bytes.writeUInt16LE(value)
+    if (fs.writeSync(fd, bytes, 0, 2, offset + CONFIG.COMMAND) !== 2) throw shortAccess('pwrite')
+  }
+  return {
+    readCommand,
+    enable: () => writeCommand(readCommand() | COMMAND.MEMORY | COMMAND.BUS_MASTER | COMMAND.INTX_DISABLE),
+    disable: () => writeCommand(readCommand() & ~COMMAND.BUS_MASTER),
+  }
+}
+
+function shortAccess(syscall: string): SystemCallError {
+  return new SystemCallError('configuration space', { code: 'EIO', errno: 5, syscall })
+}

@@ -1,0 +1,151 @@
+// Turns a failed system call of VFIO into an error that says what is wrong and how to mend it.
+// Trade-off: looks at /proc and sysfs to name who is in the way; that takes time, but only where something failed.
+
+import fs from 'node:fs'
+import {
+  InUseError,
+  OutOfMemoryError,
+  SetupError,
+  type SystemCallError,
+  UnsupportedError,
+} from '../errors.ts'
+import {
+  isVfioDriver,
+  membersInTheWay,
+  type PciFacts,
+  readGroupMembers,
+  type SysfsOptions,
+} from '../pci/index.ts'
+
+const errorCode = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code
+
+/** Opening a file of VFIO failed: another user, no rights, no module. */
+export function explainOpen(error: unknown, path: string, facts: PciFacts): Error {
+  const { name } = facts
+  const cause = { cause: error }
+  switch (errorCode(error)) {
+    case 'EBUSY':
+      return explainBusy(error, path, facts)
+    case 'EACCES':
+    case 'EPERM':
+      return new SetupError(
+        `${name}: no permission to open ${path}; as root, 'unvme setup --user ${userName()} ${name}' grants it`,
+        cause,
+      )
+    case 'ENOENT':
+    case 'ENODEV':
+      return new SetupError(
+        `${name}: ${path} is missing; 'modprobe vfio-pci' and 'unvme setup ${name}' make it`,
+        cause,
+      )
+    default:
+      return new SetupError(`${name}: can't open ${path} (${(error as Error).message})`, cause)
+  }
+}
+
+/** The device or its group is held by another process. */
+export function explainBusy(error: unknown, path: string, { name }: PciFacts): InUseError {
+  const holder = findHolder(path)
+  return new InUseError(`${name} is in use by ${holder ?? 'another process'}`, { cause: error })
+}
+
+/** The function is not bound to VFIO's driver, or there is no IOMMU to protect memory from it. */
+export function checkBinding(facts: PciFacts, noIommu: boolean): void {
+  const { name, driver, iommuGroup, noIommuGroup } = facts
+  if (!isVfioDriver(driver)) {
+    const has = driver === null ? 'no driver has it' : `the driver '${driver}' has it`
+    throw new SetupError(`${name} is not bound to vfio-pci: ${has}; 'unvme setup ${name}' binds it`)
+  }
+  if (iommuGroup !== null) return
+  const how = `turn it on in the firmware and boot with intel_iommu=on or amd_iommu=on`
+  if (!noIommu) {
+    throw new SetupError(
+      `${name} has no IOMMU: ${how}; where that can't be, the option noIommu drives it without protection`,
+    )
+  }
+  if (noIommuGroup === null) {
+    throw new SetupError(
+      `${name} has no group of the no-IOMMU mode: load the module vfio with enable_unsafe_noiommu_mode=1 and bind again, or ${how}`,
+    )
+  }
+}
+
+/** The group has members with drivers of their own. */
+export function explainNotViable(facts: PciFacts, sysfs: SysfsOptions): SetupError {
+  const members = membersInTheWay(readGroupMembers(facts.iommuGroup ?? -1, sysfs))
+  const list = members.map(({ name, driver }) => `${name} (${driver})`).join(', ')
+  return new SetupError(
+    `${facts.name} shares IOMMU group ${facts.iommuGroup} with devices that the kernel drives: ` +
+      `${list || 'none that sysfs shows'}; bind these to vfio-pci, too, or to no driver`,
+  )
+}
+
+/** VFIO_SET_IOMMU failed. */
+export function explainSetIommu(error: SystemCallError, { name, iommuGroup }: PciFacts): Error {
+  if (error.code !== 'EPERM') {
+    return new SetupError(`${name}: the IOMMU can't be used for group ${iommuGroup}`, { cause: error })
+  }
+  return new SetupError(
+    `${name}: the kernel refuses the IOMMU since interrupts can't be remapped; turn interrupt remapping on ` +
+      `(firmware, no intremap=off), or load vfio_iommu_type1 with allow_unsafe_interrupts=1 if every device is trusted`,
+    { cause: error },
+  )
+}
+
+/** Mapping memory for the device failed. */
+export function explainMap(error: SystemCallError, name: string, bytes: number): Error {
+  const cause = { cause: error }
+  if (error.code === 'ENOMEM') {
+    const { limit, used } = readMemlock()
+    return new OutOfMemoryError(
+      `${name}: ${size(bytes)} of DMA memory can't be locked: ${size(used)} are locked and RLIMIT_MEMLOCK is ${limit === null ? 'unlimited (so memory itself ran out)' : size(limit)}; ` +
+        `raise it to at least ${size(used + bytes)} (ulimit -l ${Math.ceil((used + bytes) / 1024)}, LimitMEMLOCK= of systemd, or /etc/security/limits.conf)`,
+      cause,
+    )
+  }
+  if (error.code === 'ENOSPC') {
+    return new OutOfMemoryError(
+      `${name}: the IOMMU container takes no more mappings (65535 unless vfio_iommu_type1 was loaded with another dma_entry_limit); ` +
+        'free buffers, or allocate fewer and larger ones',
+      cause,
+    )
+  }
+  return new UnsupportedError(`${name}: ${size(bytes)} of memory can't be mapped for the device`, cause)
+}
+
+/** RLIMIT_MEMLOCK of this process and what counts towards it, in bytes; null: no limit. */
+export function readMemlock(proc = '/proc/self'): { limit: number | null; used: number } {
+  const limits = fs.readFileSync(`${proc}/limits`, 'utf8')
+  const soft = /^Max locked memory\s+(\S+)/m.exec(limits)?.[1] ?? 'unlimited'
+  const status = fs.readFileSync(`${proc}/status`, 'utf8')
+  const kib = Number(/^VmLck:\s+(\d+) kB/m.exec(status)?.[1] ?? 0)
+  return { limit: soft === 'unlimited' ? null : Number(soft), used: kib * 1024 }
+}
+
+/** `process 123 (node)` for the first other process that has `path` open; null where none can be seen. */
+export function findHolder(path: string, proc = '/proc'): string | null {
+  for (const pid of fs.readdirSync(proc)) {
+    if (!/^[0-9]+$/.test(pid) || !hasOpen(`${proc}/${pid}/fd`, path)) continue
+    if (Number(pid) === process.pid) return 'this process, in another thread or copy of the module'
+    const command = fs.readFileSync(`${proc}/${pid}/comm`, 'utf8').trim()
+    return `process ${pid} (${command})`
+  }
+  return null
+}
+
+// Processes end while they are looked at, and those of other users can't be looked at.
+function hasOpen(folder: string, path: string): boolean {
+  try {
+    return fs.readdirSync(folder).some((fd) => fs.readlinkSync(`${folder}/${fd}`) === path)
+  } catch {
+    return false
+  }
+}
+
+function size(bytes: number): string {
+  return bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${Math.ceil(bytes / 2 ** 20)} MiB`
+}
+
+function userName(): string {
+  return process.env.USER ?? String(process.getuid?.() ?? '')
+}
