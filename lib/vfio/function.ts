@@ -179,6 +179,10 @@ export class VfioFunction implements PciFunction {
     }
   }
 
+  quiesce(): void {
+    if (this.#released === null) tolerate(() => this.#config.disable())
+  }
+
   async close(): Promise<void> {
     if (this.#state !== 'removed') this.#bar.cover()
     this.#state = 'closed'
