@@ -1,8 +1,8 @@
 // Codec of the specification's data structures: one table of offsets and kinds gives both decoder and encoder.
 // Trade-off: made for cold paths; values are checked and copied, so that what is decoded outlives its DMA memory.
 //
-// Rule of numbers, everywhere in this module: up to 32 bits is a number; wider is a bigint, whatever its value.
-// The one exception is lbaCount: sizes of a namespace in logical blocks are numbers, as in the whole driver.
+// Rule of numbers, everywhere in this module: a field of up to 48 bits is a number, a wider one a bigint, whatever
+// its value. The one exception is lbaCount: sizes of a namespace in blocks are numbers, as in the whole driver.
 
 import { DecodeError, OutOfRangeError } from '../errors.ts'
 
@@ -75,7 +75,18 @@ export const u32 = unsigned(
   (view, at, value) => view.setUint32(at, value, true),
 )
 
-/** A little-endian integer of more than 32 bits. */
+/** 48 bits: a timestamp in milliseconds. */
+export const u48: Field<number> = {
+  bytes: 6,
+  read: (view, at) => view.getUint32(at, true) + view.getUint16(at + 4, true) * 2 ** 32,
+  write(view, at, value, name) {
+    if (!(Number.isInteger(value) && value >= 0 && value < 2 ** 48)) throw unfit(name, value, '48 bits')
+    view.setUint32(at, value >>> 0, true)
+    view.setUint16(at + 4, Math.floor(value / 2 ** 32), true)
+  },
+}
+
+/** A little-endian integer of more than 48 bits. */
 function wide(bytes: number): Field<bigint> {
   return {
     bytes,
@@ -92,7 +103,6 @@ function wide(bytes: number): Field<bigint> {
   }
 }
 
-export const u48 = wide(6)
 export const u64 = wide(8)
 export const u128 = wide(16)
 
@@ -134,8 +144,11 @@ export function flag(field: Field<number>, bit: number): Field<boolean> {
   }
 }
 
-/** ASCII text filled up with spaces. Read without spaces and NULs at its end; other bytes come as Latin-1. */
-export function ascii(bytes: number): Field<string> {
+/**
+ * ASCII text filled up with spaces. Read without spaces and NULs at its end; other bytes come as Latin-1.
+ * @param empty what an empty text is filled with
+ */
+export function ascii(bytes: number, empty: 0 | 0x20 = 0x20): Field<string> {
   return {
     bytes,
     read: (view, at) => {
@@ -145,7 +158,9 @@ export function ascii(bytes: number): Field<string> {
     },
     write(view, at, value, name) {
       if (value.length > bytes) throw unfit(name, value, `${bytes} characters`)
-      buffer(view, at, bytes).fill(0x20).write(value, 'latin1')
+      buffer(view, at, bytes)
+        .fill(value === '' ? empty : 0x20)
+        .write(value, 'latin1')
     },
   }
 }

@@ -7,6 +7,7 @@ export { Controller, type ControllerOptions, createController } from './controll
 export { type FailedCommand, nvmeError } from './failure.ts'
 // The specification.
 export * from './identify/index.ts'
+export * from './logs/index.ts'
 export * from './opcodes.ts'
 export { high32, listPagesNeeded, low32, PRP_PAGE_BYTES, pagesTouched, writePrps } from './prp.ts'
 export {
@@ -18,3 +19,9 @@ export {
 } from './queue-pair.ts'
 export * from './registers.ts'
 export * from './status.ts'
+export {
+  decodeTimestamp,
+  encodeTimestamp,
+  TIMESTAMP_ORIGIN,
+  type Timestamp,
+} from './timestamp.ts'

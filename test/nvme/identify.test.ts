@@ -170,7 +170,7 @@ test('Identify Controller, field by field', (t) => {
     ioccsz: 4,
     iorcsz: 1,
     icdoff: 2,
-    fcattr: 3,
+    fcatt: 3,
     msdbd: 5,
     ofcs: 6,
     dctype: 7,

@@ -176,7 +176,7 @@ const controllerLayout = {
   ioccsz: [1792, u32],
   iorcsz: [1796, u32],
   icdoff: [1800, u16],
-  fcattr: [1802, u8],
+  fcatt: [1802, u8],
   msdbd: [1803, u8],
   ofcs: [1804, u16],
   dctype: [1806, u8],

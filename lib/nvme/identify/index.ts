@@ -3,5 +3,8 @@
 
 export * from './cns.ts'
 export * from './controller.ts'
+export * from './descriptors.ts'
+export * from './flags.ts'
+export * from './independent.ts'
 export * from './lists.ts'
 export * from './namespace.ts'
