@@ -1,10 +1,9 @@
-// One NVMe controller: bring-up, admin commands, queue pairs, reset and shutdown (NVMe 1.4 base, section 7.6).
-// Trade-off: registers are polled, at once and then by the event loop's turns, so that a quick controller is
-// ready in microseconds and a slow one blocks nobody.
+// One NVMe controller: its admin commands, queue pairs, events, reset and shutdown.
+// Trade-off: everything here is asynchronous and takes microseconds to seconds; what a read or write costs is
+// in the queue pairs that it makes.
 
 import {
   ClosedError,
-  ControllerFatalError,
   ControllerResetError,
   DeviceRemovedError,
   OutOfRangeError,
@@ -14,6 +13,13 @@ import { logger } from '../log/index.ts'
 import { DmaPool, type PciFunction } from '../pci/index.ts'
 import { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
 import {
+  disableController,
+  enableController,
+  failureOf,
+  removedError,
+  shutdownController,
+} from './bring-up.ts'
+import {
   CNS,
   decodeIdentifyController,
   decodeIdentifyNamespace,
@@ -22,31 +28,25 @@ import {
   type IdentifyNamespace,
 } from './identify/index.ts'
 import { ADMIN } from './opcodes.ts'
-import { high32, low32, PRP_PAGE_BYTES } from './prp.ts'
+import { PRP_PAGE_BYTES } from './prp.ts'
 import { QueuePair } from './queue-pair.ts'
 import {
   ALL_ONES,
   type Capabilities,
   CSS,
-  CSTS,
   decodeCapabilities,
-  encodeConfiguration,
   formatVersion,
   NSSR_RESET,
   REGISTER,
-  SHN,
-  SHST,
 } from './registers.ts'
 
 const log = logger('nvme')
 
 // Transfers are split at this size even where the controller takes more: it bounds the PRP lists.
 const MAX_TRANSFER_BYTES = 2 ** 20
-// A controller that reports a timeout of 0 still gets a moment.
-const LEAST_READY_MS = 500
-const SHUTDOWN_MS = 5000
 const FEATURE_NUMBER_OF_QUEUES = 0x07
 const HEALTH_EVERY_MS = 50
+const EVENT_POLL_MS = 1000
 
 export interface ControllerOptions {
   /** Milliseconds that an I/O command may take, default 30 000. */
@@ -74,6 +74,9 @@ export class Controller {
   readonly #vectors = new Map<number, number | null>()
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
+  readonly #onEvent = new Set<(result: number) => void>()
+  #eventTimer: NodeJS.Timeout | undefined
+  #watching = false
   #granted = 0
   #closed: Promise<void> | null = null
   #healthAt = 0
@@ -81,7 +84,7 @@ export class Controller {
   constructor(pci: PciFunction, { timeout = 30_000, adminTimeout = 60_000 }: ControllerOptions = {}) {
     const lo = pci.readRegister(REGISTER.CAP_LO)
     const hi = pci.readRegister(REGISTER.CAP_HI)
-    if (lo === ALL_ONES && hi === ALL_ONES) throw removed(pci, 'CAP reads all-ones')
+    if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
     this.timeout = timeout
     this.cap = decodeCapabilities(lo, hi)
@@ -107,9 +110,28 @@ export class Controller {
     return this.#admin.submit(command)
   }
 
-  /** Looks for completed admin commands, asynchronous events among them. */
-  pollAdmin(): void {
-    if (!this.failure) this.#admin.poll()
+  /**
+   * Calls `handler` with dword 0 of each asynchronous event (section 5.2): within 50 ms while I/O is in flight,
+   * within a second otherwise. Does not keep the process alive.
+   */
+  onEvent(handler: (result: number) => void): void {
+    this.#onEvent.add(handler)
+    if (this.#onEvent.size === 1 && !this.failure) this.#watch()
+    this.#eventTimer ??= setInterval(() => this.failure || this.#admin.poll(), EVENT_POLL_MS).unref()
+  }
+
+  // One request is always with the controller; it ends with the controller, and is made anew by `enable`.
+  #watch(): void {
+    this.#watching = true
+    this.#admin.submit({ opcode: ADMIN.ASYNC_EVENT_REQUEST }).then(
+      ({ result }) => {
+        for (const handler of this.#onEvent) handler(result)
+        this.#watch()
+      },
+      () => {
+        this.#watching = false
+      },
+    )
   }
 
   /** Identify with any CNS (section 5.15): 4096 bytes. */
@@ -210,9 +232,9 @@ export class Controller {
   checkHealth(now = performance.now()): void {
     if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
     this.#healthAt = now
-    const csts = this.pci.readRegister(REGISTER.CSTS)
-    if (csts === ALL_ONES) this.fail(removed(this.pci, 'its registers read all-ones'))
-    else if ((csts & CSTS.CFS) !== 0) this.fail(fatal(this.pci, csts))
+    const failure = failureOf(this.pci)
+    if (failure !== null) this.fail(failure)
+    else if (this.#watching) this.#admin.poll()
   }
 
   /** Ends the controller: every pending command gets `cause`. */
@@ -226,22 +248,14 @@ export class Controller {
 
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
   async enable(): Promise<void> {
-    const { pci } = this
-    await this.#disable()
-    const { pair } = this.#admin
-    const size = pair.entries - 1
-    pci.writeRegister(REGISTER.AQA, ((size << 16) | size) >>> 0)
-    writeAddress(pci, REGISTER.ASQ_LO, pair.sqIova)
-    writeAddress(pci, REGISTER.ACQ_LO, pair.cqIova)
-    const css = (this.cap.css & CSS.NVM) !== 0 ? 0 : 6
-    const cc = { en: true, css, mps: PRP_PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
-    pci.writeRegister(REGISTER.CC, encodeConfiguration(cc))
-    await this.#waitFor('become ready', CSTS.RDY, CSTS.RDY, Math.max(this.cap.to, LEAST_READY_MS))
+    await disableController(this.pci, this.cap)
+    await enableController(this.pci, this.cap, this.#admin.pair)
+    if (this.#onEvent.size > 0) this.#watch()
     this.identity = decodeIdentifyController(await this.identify(CNS.CONTROLLER))
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
     this.maxTransferBytes = Math.min(limit, MAX_TRANSFER_BYTES)
-    log('%s: %s %s, NVMe %s', pci.address, this.identity.mn, this.identity.fr, this.version)
+    log('%s: %s %s, NVMe %s', this.pci.address, this.identity.mn, this.identity.fr, this.version)
   }
 
   /**
@@ -259,7 +273,7 @@ export class Controller {
     try {
       if (how === 'function') await this.pci.reset()
       if (how === 'subsystem') this.pci.writeRegister(REGISTER.NSSR, NSSR_RESET)
-      await this.#disable()
+      await disableController(this.pci, this.cap)
       this.#admin.reset()
       for (const pair of this.pairs.values()) pair.reset()
       this.failure = null
@@ -289,6 +303,7 @@ export class Controller {
   }
 
   async #shutdown(): Promise<void> {
+    clearInterval(this.#eventTimer)
     try {
       if (!(this.failure instanceof DeviceRemovedError)) await this.#stop()
     } catch (error) {
@@ -311,45 +326,9 @@ export class Controller {
         await this.#admin.submit({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
         this.pairs.delete(qid)
       }
-      const cc = this.pci.readRegister(REGISTER.CC)
-      this.pci.writeRegister(REGISTER.CC, ((cc & ~0xc000) | (SHN.NORMAL << 14)) >>> 0)
-      // RTD3E, in microseconds, is how long a normal shutdown may take.
-      const limit = Math.max(SHUTDOWN_MS, (this.identity?.rtd3e ?? 0) / 1000)
-      await this.#waitFor('shut down', CSTS.SHST, SHST.COMPLETE, limit)
+      await shutdownController(this.pci, this.identity.rtd3e)
     }
-    await this.#disable()
-  }
-
-  async #disable(): Promise<void> {
-    const cc = this.pci.readRegister(REGISTER.CC)
-    if (cc === ALL_ONES) throw removed(this.pci, 'CC reads all-ones')
-    this.pci.writeRegister(REGISTER.CC, (cc & ~1) >>> 0)
-    await this.#waitFor('become disabled', CSTS.RDY, 0, Math.max(this.cap.to, LEAST_READY_MS), {
-      fatal: false,
-    })
-  }
-
-  /** Waits until the masked CSTS has a value, for `limit` ms. CFS ends the wait, unless it is being cleared. */
-  async #waitFor(
-    what: string,
-    mask: number,
-    value: number,
-    limit: number,
-    { fatal: cfs = true } = {},
-  ): Promise<void> {
-    const started = performance.now()
-    for (;;) {
-      const csts = this.pci.readRegister(REGISTER.CSTS)
-      if (csts === ALL_ONES) throw removed(this.pci, 'CSTS reads all-ones')
-      if ((csts & mask) === value) return
-      if (cfs && (csts & CSTS.CFS) !== 0) throw fatal(this.pci, csts)
-      const waited = performance.now() - started
-      if (waited > limit) {
-        const text = `${this.pci.address} did not ${what} within ${limit} ms (CSTS ${csts.toString(16)}h)`
-        throw new ControllerFatalError(text)
-      }
-      await (waited < 2 ? new Promise(setImmediate) : new Promise((resolve) => setTimeout(resolve, 1)))
-    }
+    await disableController(this.pci, this.cap)
   }
 }
 
@@ -367,17 +346,4 @@ export async function createController(
     await (controller ?? pci).close()
     throw error
   }
-}
-
-function writeAddress(pci: PciFunction, register: number, iova: number): void {
-  pci.writeRegister(register, low32(iova) >>> 0)
-  pci.writeRegister(register + 4, high32(iova) >>> 0)
-}
-
-function removed(pci: PciFunction, how: string): DeviceRemovedError {
-  return new DeviceRemovedError(`device removed: ${pci.address} is gone, ${how}`)
-}
-
-function fatal(pci: PciFunction, csts: number): ControllerFatalError {
-  return new ControllerFatalError(`${pci.address} reports a fatal status (CSTS ${csts.toString(16)}h)`)
 }
