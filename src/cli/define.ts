@@ -2,7 +2,7 @@
 // Help, parsing and docs/cli.md all come from it. Trade-off: options are named by their property
 // (`dryRun` is `--dry-run`), so that there is no second name to keep equal, and no free choice of one.
 
-import { choiceParser } from './parse.ts'
+import { choiceParser, text } from './parse.ts'
 
 /** An option or a positional argument whose value, once parsed, is a T. */
 export interface Spec<T> {
@@ -32,6 +32,8 @@ export interface Context<A extends Specs, O extends Specs> {
    * (pass it on to streams and calls); one that never reads it is ended at once.
    */
   readonly signal: AbortSignal
+  /** Prints the command's own help to stdout. */
+  help(): void
 }
 
 /** Headings of help and of the documentation, in their order there. */
@@ -131,3 +133,7 @@ export const outputOption = () => choice(['normal', 'json'], 'how to print', { s
 
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
+
+/** `--sysroot <DIR>`, of the commands that look at sysfs. */
+export const sysrootOption = () =>
+  value('DIR', text, 'look at a copy of another machine: a folder with its sys, proc and dev')

@@ -23,6 +23,7 @@ export type Runner = (
   definition: CommandDefinition,
   args: Record<string, unknown>,
   options: Record<string, unknown>,
+  help: () => void,
 ) => Promise<void>
 
 /** The version in package.json, which stands above dist. */
@@ -70,9 +71,16 @@ function createCommand(program: Command, definition: CommandDefinition, runner: 
     runner(
       definition,
       Object.fromEntries(names.map((name, at) => [name, command.processedArgs[at]])),
-      command.opts(),
+      { ...flagsOff(definition), ...command.opts() },
+      () => command.outputHelp(),
     ),
   )
+}
+
+/** Flags that were not given: commander leaves them out, since help would show a default. */
+function flagsOff({ options }: CommandDefinition): Record<string, false> {
+  const flags = Object.keys(options).filter((name) => options[name]!.kind === 'flag')
+  return Object.fromEntries(flags.map((name) => [name, false]))
 }
 
 function createArgument(spec: Spec<unknown>): Argument {
@@ -82,13 +90,13 @@ function createArgument(spec: Spec<unknown>): Argument {
   const argument = new Argument(decorated, spec.description)
   if (spec.kind !== 'variadic') return argument.argParser(checked(spec))
   const parse = checked(spec)
-  return argument.default([], 'none').argParser<unknown[]>((word, before) => [...(before ?? []), parse(word)])
+  return argument.argParser<unknown[]>((word, before) => [...(before ?? []), parse(word)])
 }
 
 function createOption(name: string, spec: Spec<unknown>): Option {
   const short = spec.short ? `-${spec.short}, ` : ''
   const long = optionName(name, spec)
-  if (spec.kind === 'flag') return new Option(`${short}${long}`, spec.description).default(false)
+  if (spec.kind === 'flag') return new Option(`${short}${long}`, spec.description)
   if (spec.kind === 'unflag') return new Option(long, spec.description)
   const option = new Option(`${short}${long} <${spec.placeholder}>`, spec.description).argParser(
     checked(spec),

@@ -23,10 +23,11 @@ export async function run(
   words: readonly string[],
 ): Promise<void> {
   const ending = watchForEnd()
-  const program = createProgram(definitions, async (definition, args, options) => {
+  const program = createProgram(definitions, async (definition, args, options, help) => {
     const context = {
       args,
       options,
+      help,
       get signal() {
         return ending.signal()
       },

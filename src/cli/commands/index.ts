@@ -4,5 +4,6 @@
 
 import type { CommandDefinition } from '../define.ts'
 import { list } from './list.ts'
+import { setup } from './setup.ts'
 
-export const commands: readonly CommandDefinition[] = [list]
+export const commands: readonly CommandDefinition[] = [list, setup]

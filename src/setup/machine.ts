@@ -1,0 +1,105 @@
+// The machine that setup looks at and changes: where its file systems are, and the few acts on it.
+// Trade-off: one object for all of it, so that tests put a made-up tree and a made-up kernel in its place.
+
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { SetupError } from '../../lib/errors.ts'
+
+export interface Account {
+  uid: number
+  gid: number
+}
+
+export interface Machine {
+  /** Where sysfs, proc and the device nodes are. */
+  readonly sys: string
+  readonly proc: string
+  readonly dev: string
+  /** Writes to a file of sysfs that exists. Throws Node's system error. */
+  write(file: string, value: string): void
+  /** Loads a kernel module. Throws SetupError with what modprobe said. */
+  loadModule(name: string): void
+  /** True where the kernel or a process holds a block device for itself alone. */
+  isClaimed(file: string): boolean
+  chown(file: string, account: Account): void
+  /** A user by name or number; undefined where there is none. */
+  findAccount(name: string): Account | undefined
+}
+
+/**
+ * The machine that this process runs on.
+ * @param sysroot a folder with a copy of another machine's `sys`, `proc` and `dev`, to look at in its place
+ */
+export function thisMachine(sysroot = '/'): Machine {
+  const folder = (name: string) => path.join(sysroot, name)
+  return {
+    sys: folder('sys'),
+    proc: folder('proc'),
+    dev: folder('dev'),
+    write,
+    loadModule,
+    isClaimed,
+    chown,
+    findAccount,
+  }
+}
+
+// With O_WRONLY alone: a missing file is then ENOENT, not the EACCES that sysfs answers to creating one.
+function write(file: string, value: string): void {
+  const fd = fs.openSync(file, fs.constants.O_WRONLY)
+  try {
+    fs.writeSync(fd, value)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function loadModule(name: string): void {
+  const { error, status, stderr } = spawnSync('modprobe', [name], { encoding: 'utf8' })
+  if (status === 0) return
+  throw new SetupError(`modprobe ${name} failed: ${error?.message ?? (stderr.trim() || `status ${status}`)}`)
+}
+
+// O_EXCL on a block device (without O_CREAT) asks for it alone: mounted file systems, swap, RAID, LVM and
+// careful programs hold theirs so, and a partition's holder counts for the whole device.
+function isClaimed(file: string): boolean {
+  try {
+    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_EXCL))
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EBUSY'
+  }
+}
+
+function chown(file: string, { uid, gid }: Account): void {
+  fs.chownSync(file, uid, gid)
+}
+
+function findAccount(name: string): Account | undefined {
+  const number = (option: string) => {
+    const { status, stdout } = spawnSync('id', [option, '--', name], { encoding: 'utf8' })
+    return status === 0 && /^\d+$/.test(stdout.trim()) ? Number(stdout) : undefined
+  }
+  const uid = number('-u')
+  const gid = number('-g')
+  return uid === undefined || gid === undefined ? undefined : { uid, gid }
+}
+
+/** A file's text without blanks around it, or null where it can't be read. */
+export function readText(...segments: string[]): string | null {
+  try {
+    return fs.readFileSync(path.join(...segments), 'utf8').trim()
+  } catch {
+    return null
+  }
+}
+
+/** A folder's entries, sorted; none where it can't be read. */
+export function readFolder(...segments: string[]): string[] {
+  try {
+    return fs.readdirSync(path.join(...segments)).sort()
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,161 @@
+// Who uses a device: mounts, swap, RAID, LVM and device-mapper, and processes that have it open.
+// Trade-off: everything is looked for by several ways (mount table, holders, open files, exclusive open), since
+// a device in use that is missed is data lost, and a false alarm only needs --force.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { type Machine, readFolder, readText } from './machine.ts'
+
+export interface Use {
+  kind: 'mount' | 'swap' | 'holder' | 'process' | 'claim'
+  /** A sentence part: `nvme0n1p1 is mounted on /boot`. */
+  text: string
+}
+
+interface Process {
+  pid: number
+  command: string
+}
+
+/** What is asked about every device, read once for all of them. */
+export interface UseTables {
+  machine: Machine
+  /** Mount points by device number (`259:1`) and by name of the device. */
+  mounts: Map<string, string[]>
+  /** Names of the devices that are swap. */
+  swaps: Set<string>
+  /** Processes by the path below /dev that they have open. */
+  processes: Map<string, Process[]>
+}
+
+export function readUseTables(machine: Machine): UseTables {
+  return {
+    machine,
+    mounts: readMounts(machine),
+    swaps: readSwaps(machine),
+    processes: readOpenDevices(machine),
+  }
+}
+
+/**
+ * Uses of a disk, of its partitions, and of what is built on them.
+ * @param nodes more device nodes of it, as paths below /dev: its controller and generic devices
+ */
+export function usesOfDisk(tables: UseTables, disk: string, partitions: readonly string[]): Use[] {
+  const uses = [disk, ...partitions].flatMap((name) => usesOfBlockDevice(tables, name, new Set()))
+  if (uses.length === 0 && tables.machine.isClaimed(path.join(tables.machine.dev, disk))) {
+    uses.push({ kind: 'claim', text: `${disk} is held by the kernel or by a process for itself alone` })
+  }
+  return uses
+}
+
+/** Processes that have a device node open, by its path below /dev. */
+export function usesOfNode({ processes }: UseTables, node: string): Use[] {
+  return (processes.get(node) ?? []).map(({ pid, command }) => ({
+    kind: 'process',
+    text: `${node} is open in process ${pid} (${command})`,
+  }))
+}
+
+function usesOfBlockDevice(tables: UseTables, name: string, seen: Set<string>): Use[] {
+  if (seen.has(name)) return []
+  seen.add(name)
+  const { machine, mounts, swaps } = tables
+  const folder = path.join(machine.sys, 'class/block', name)
+  const uses: Use[] = []
+  const points = new Set([...(mounts.get(readText(folder, 'dev') ?? '') ?? []), ...(mounts.get(name) ?? [])])
+  if (points.size > 0) uses.push({ kind: 'mount', text: `${name} is mounted on ${[...points].join(', ')}` })
+  if (swaps.has(name)) uses.push({ kind: 'swap', text: `${name} is swap` })
+  for (const holder of readFolder(folder, 'holders')) {
+    uses.push({ kind: 'holder', text: `${name} is part of ${describeHolder(machine, holder)}` })
+    uses.push(...usesOfBlockDevice(tables, holder, seen))
+  }
+  return [...uses, ...usesOfNode(tables, name)]
+}
+
+// The prefix of a device-mapper UUID says which tool made it.
+function describeHolder({ sys }: Machine, holder: string): string {
+  const folder = path.join(sys, 'class/block', holder)
+  const name = readText(folder, 'dm/name')
+  if (name !== null) {
+    const uuid = readText(folder, 'dm/uuid') ?? ''
+    const kind = uuid.startsWith('LVM-')
+      ? 'LVM volume'
+      : uuid.startsWith('CRYPT-')
+        ? 'encrypted device'
+        : 'device-mapper device'
+    return `${kind} ${name} (${holder})`
+  }
+  const level = readText(folder, 'md/level')
+  return level === null ? holder : `RAID ${holder}${level && ` (${level})`}`
+}
+
+function readMounts(machine: Machine): Map<string, string[]> {
+  const mounts = new Map<string, string[]>()
+  const add = (key: string, point: string) => {
+    const points = mounts.get(key) ?? []
+    if (!points.includes(point)) mounts.set(key, [...points, point])
+  }
+  // Process 1's as well: this one may run in a mount namespace of its own.
+  for (const process of ['self', '1']) {
+    for (const line of (readText(machine.proc, process, 'mountinfo') ?? '').split('\n')) {
+      const words = line.split(' ')
+      const separator = words.indexOf('-')
+      if (separator < 6) continue
+      const point = unescapeOctal(words[4]!)
+      add(words[2]!, point)
+      // btrfs shows a device number of its own; its source is the device.
+      const name = deviceName(machine, unescapeOctal(words[separator + 2] ?? ''))
+      if (name !== null) add(name, point)
+    }
+  }
+  return mounts
+}
+
+function readSwaps(machine: Machine): Set<string> {
+  const lines = (readText(machine.proc, 'swaps') ?? '').split('\n').slice(1)
+  const names = lines.map((line) => deviceName(machine, unescapeOctal(line.split(/\s/)[0]!)))
+  return new Set(names.filter((name) => name !== null))
+}
+
+function readOpenDevices({ proc }: Machine): Map<string, Process[]> {
+  const processes = new Map<string, Process[]>()
+  for (const entry of readFolder(proc)) {
+    const pid = Number(entry)
+    if (!Number.isInteger(pid) || pid === process.pid) continue
+    const nodes = new Set<string>()
+    for (const fd of readFolder(proc, entry, 'fd')) {
+      const target = linkText(path.join(proc, entry, 'fd', fd))
+      if (target?.startsWith('/dev/')) nodes.add(target.slice('/dev/'.length))
+    }
+    for (const node of nodes) {
+      const command = readText(proc, entry, 'comm') ?? '?'
+      processes.set(node, [...(processes.get(node) ?? []), { pid, command }])
+    }
+  }
+  return processes
+}
+
+/** The kernel's name of a device node: `dm-0` for `/dev/mapper/vg-root`; null for another path. */
+function deviceName({ dev }: Machine, file: string): string | null {
+  if (!file.startsWith('/dev/')) return null
+  const node = path.join(dev, file.slice('/dev/'.length))
+  try {
+    return path.basename(fs.realpathSync(node))
+  } catch {
+    return path.basename(node)
+  }
+}
+
+function linkText(link: string): string | null {
+  try {
+    return fs.readlinkSync(link)
+  } catch {
+    return null
+  }
+}
+
+// /proc writes blanks, tabs and backslashes in paths as three octal digits.
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
+}
