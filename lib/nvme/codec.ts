@@ -255,6 +255,28 @@ export function structure<const L extends Layout>(
   }
 }
 
+/** A dword of a command or of a completion, by the same kind of table; its fields are bits of a u32. */
+export interface Word<R, W> {
+  readonly name: string
+  decode(dword: number): R
+  /** Bits that no field names are zero. Throws OutOfRangeError for a value that does not fit. */
+  encode(value: W): number
+}
+
+/** A dword from its table. `name` is the specification's, for messages. */
+export function word<const L extends Layout>(name: string, layout: L): Word<Decoded<L>, Encodable<L>> {
+  const { decode, encode } = structure(name, 4, layout)
+  return {
+    name,
+    decode(dword) {
+      const bytes = new Uint8Array(4)
+      new DataView(bytes.buffer).setUint32(0, dword, true)
+      return decode(bytes)
+    },
+    encode: (value) => viewOf(name, encode(value), 4).getUint32(0, true),
+  }
+}
+
 /** A view of a structure's bytes. Throws DecodeError where there are fewer than `needed`. */
 export function viewOf(name: string, bytes: Uint8Array, needed: number): DataView {
   if (bytes.length < needed) {

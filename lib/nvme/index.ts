@@ -3,9 +3,11 @@
 
 // The driver.
 export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
+// The specification.
+export * from './async-event.ts'
 export { Controller, type ControllerOptions, createController } from './controller.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'
-// The specification.
+export * from './features/index.ts'
 export * from './identify/index.ts'
 export * from './logs/index.ts'
 export * from './opcodes.ts'

@@ -1,7 +1,7 @@
 // Commands Supported and Effects log page (NVMe 1.4 base, section 5.14.1.5, figures 198 and 199; 2.0 included).
 // Trade-off: the log keeps words as they come, 512 of them; one is taken apart where it is looked at.
 
-import { bits, type Decoded, type Encodable, flag, list, structure, u32 } from '../codec.ts'
+import { bits, type Decoded, type Encodable, flag, list, structure, u32, word } from '../codec.ts'
 
 export const EFFECTS_LOG_BYTES = 4096
 
@@ -26,7 +26,7 @@ const effectsLayout = {
   csp: [0, bits(u32, 20, 12)],
 } as const
 
-const effects = structure('Commands Supported and Effects Data Structure', 4, effectsLayout)
+const effects = word('Commands Supported and Effects Data Structure', effectsLayout)
 
 const layout = {
   /** Of the admin command with each opcode, and of the I/O command: see `decodeCommandEffects`. */
@@ -50,14 +50,11 @@ export function encodeEffectsLog(value: Encodable<typeof layout>, target?: Uint8
 }
 
 /** What one word of the log says of its command. */
-export function decodeCommandEffects(word: number): CommandEffects {
-  const bytes = new Uint8Array(4)
-  new DataView(bytes.buffer).setUint32(0, word, true)
-  return effects.decode(bytes)
+export function decodeCommandEffects(value: number): CommandEffects {
+  return effects.decode(value)
 }
 
 /** The word of a command, with `csupp` set unless given. */
 export function encodeCommandEffects(value: Encodable<typeof effectsLayout> = {}): number {
-  const bytes = effects.encode({ csupp: true, ...value })
-  return new DataView(bytes.buffer).getUint32(0, true)
+  return effects.encode({ csupp: true, ...value })
 }
