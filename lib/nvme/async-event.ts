@@ -55,28 +55,28 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
 }
 
 // Keyed by type << 8 | info.
-const INFO_NAMES: Readonly<Record<number, string>> = {
-  0: 'Write to Invalid Doorbell Register',
-  1: 'Invalid Doorbell Write Value',
-  2: 'Diagnostic Failure',
-  3: 'Persistent Internal Error',
-  4: 'Transient Internal Error',
-  5: 'Firmware Image Load Error',
-  256: 'NVM subsystem Reliability',
-  257: 'Temperature Threshold',
-  258: 'Spare Below Threshold',
-  512: 'Namespace Attribute Changed',
-  513: 'Firmware Activation Starting',
-  514: 'Telemetry Log Changed',
-  515: 'Asymmetric Namespace Access Change',
-  516: 'Predictable Latency Event Aggregate Log Change',
-  517: 'LBA Status Information Alert',
-  518: 'Endurance Group Event Aggregate Log Page Change',
-  768: 'Normal NVM Subsystem Shutdown',
-  1536: 'Reservation Log Page Available',
-  1537: 'Sanitize Operation Completed',
-  1538: 'Sanitize Operation Completed With Unexpected Deallocation',
-}
+const INFO_NAMES = new Map([
+  [0x000, 'Write to Invalid Doorbell Register'],
+  [0x001, 'Invalid Doorbell Write Value'],
+  [0x002, 'Diagnostic Failure'],
+  [0x003, 'Persistent Internal Error'],
+  [0x004, 'Transient Internal Error'],
+  [0x005, 'Firmware Image Load Error'],
+  [0x100, 'NVM subsystem Reliability'],
+  [0x101, 'Temperature Threshold'],
+  [0x102, 'Spare Below Threshold'],
+  [0x200, 'Namespace Attribute Changed'],
+  [0x201, 'Firmware Activation Starting'],
+  [0x202, 'Telemetry Log Changed'],
+  [0x203, 'Asymmetric Namespace Access Change'],
+  [0x204, 'Predictable Latency Event Aggregate Log Change'],
+  [0x205, 'LBA Status Information Alert'],
+  [0x206, 'Endurance Group Event Aggregate Log Page Change'],
+  [0x300, 'Normal NVM Subsystem Shutdown'],
+  [0x600, 'Reservation Log Page Available'],
+  [0x601, 'Sanitize Operation Completed'],
+  [0x602, 'Sanitize Operation Completed With Unexpected Deallocation'],
+])
 
 const layout = {
   type: [0, bits(u32, 0, 3)],
@@ -102,7 +102,7 @@ export interface AsyncEvent {
 export function decodeAsyncEvent(dword: number): AsyncEvent {
   const { type, info, lid } = event.decode(dword)
   const typeName = TYPE_NAMES[type] ?? 'Reserved'
-  const name = INFO_NAMES[(type << 8) | info] ?? `${typeName} (${info.toString(16).padStart(2, '0')}h)`
+  const name = INFO_NAMES.get((type << 8) | info) ?? `${typeName} (${info.toString(16).padStart(2, '0')}h)`
   return { type, info, lid, typeName, name }
 }
 

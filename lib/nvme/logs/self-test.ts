@@ -25,17 +25,18 @@ export const SELF_TEST_RESULT = {
 } as const
 
 const RESULT_NAMES: Readonly<Record<number, string>> = {
-  0: 'Operation completed without error',
-  1: 'Operation aborted by a Device Self-test command',
-  2: 'Operation aborted by a Controller Level Reset',
-  3: 'Operation aborted due to removal of a namespace',
-  4: 'Operation aborted due to a Format NVM command',
-  5: 'A fatal error or unknown test error occurred',
-  6: 'Operation completed with a segment that failed, not known which',
-  7: 'Operation completed with one or more failed segments',
-  8: 'Operation aborted for an unknown reason',
-  9: 'Operation aborted due to a sanitize operation',
-  15: 'Entry not used',
+  [SELF_TEST_RESULT.NO_ERROR]: 'Operation completed without error',
+  [SELF_TEST_RESULT.ABORTED_BY_COMMAND]: 'Operation aborted by a Device Self-test command',
+  [SELF_TEST_RESULT.ABORTED_BY_RESET]: 'Operation aborted by a Controller Level Reset',
+  [SELF_TEST_RESULT.ABORTED_BY_NAMESPACE_REMOVAL]: 'Operation aborted due to removal of a namespace',
+  [SELF_TEST_RESULT.ABORTED_BY_FORMAT]: 'Operation aborted due to a Format NVM command',
+  [SELF_TEST_RESULT.FATAL_ERROR]: 'A fatal error or unknown test error occurred',
+  [SELF_TEST_RESULT.UNKNOWN_SEGMENT_FAILED]:
+    'Operation completed with a segment that failed, not known which',
+  [SELF_TEST_RESULT.SEGMENT_FAILED]: 'Operation completed with one or more failed segments',
+  [SELF_TEST_RESULT.ABORTED]: 'Operation aborted for an unknown reason',
+  [SELF_TEST_RESULT.ABORTED_BY_SANITIZE]: 'Operation aborted due to a sanitize operation',
+  [SELF_TEST_RESULT.UNUSED]: 'Entry not used',
 }
 
 /** What a result of the log means. */
