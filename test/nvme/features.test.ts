@@ -206,6 +206,8 @@ test('host identifier and metadata', (t) => {
     { type: 2, revision: 1, value: new Uint8Array() },
   ])
   t.deepEqual(encodeHostMetadata(elements), bytes)
+  const large = { type: 1, revision: 0, value: new Uint8Array(4091) }
+  t.throws(() => encodeHostMetadata([large]), { instanceOf: OutOfRangeError })
   bytes.set([0xff, 0xff], 4)
   t.throws(() => decodeHostMetadata(bytes), { instanceOf: DecodeError })
 })

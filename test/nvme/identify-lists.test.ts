@@ -41,6 +41,8 @@ test('namespace identification descriptors that contradict themselves', (t) => {
   t.throws(() => decodeNamespaceDescriptors(new Uint8Array(4095)), { instanceOf: DecodeError })
   t.throws(() => encodeNamespaceDescriptors([{ nidt: 3, nid: '00' }]), { instanceOf: OutOfRangeError })
   t.throws(() => encodeNamespaceDescriptors([{ nidt: 4, nid: 'x' }]), { instanceOf: OutOfRangeError })
+  const many = Array.from({ length: 205 }, () => ({ nidt: 3, nid: '00'.repeat(16) }))
+  t.throws(() => encodeNamespaceDescriptors(many), { instanceOf: OutOfRangeError, message: /4100 bytes/ })
 })
 
 test('I/O command set independent namespace', (t) => {
