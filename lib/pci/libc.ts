@@ -35,6 +35,21 @@ export const munmap = lib.func('int munmap(uintptr_t addr, size_t length)') as (
   addr: Address,
   length: number,
 ) => number
+/** madvise(2) */
+export const madvise = lib.func('int madvise(uintptr_t addr, size_t length, int advice)') as (
+  addr: Address,
+  length: number,
+  advice: number,
+) => number
+/** fallocate(2) */
+export const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as (
+  fd: number,
+  mode: number,
+  offset: number,
+  length: number,
+) => number
+/** flock(2) */
+export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
 export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as (
   count: number,
   flags: number,
@@ -88,6 +103,9 @@ export const MAP = {
   POPULATE: 0x8000,
 } as const
 export const MFD = { CLOEXEC: 1, HUGETLB: 4 } as const
+export const MADV = { DONTNEED: 4, HUGEPAGE: 14 } as const
+export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
+export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
 export const POLL = { IN: 1 } as const
 

@@ -1,0 +1,147 @@
+// The controller as a plain object: everything that it knows, made in one place.
+// Trade-off: one wide object that the functions around it share, so that the hot path finds all state in it
+// without a call.
+
+import { encodeCapabilities } from '../nvme/registers.ts'
+import type { SimConfig } from './address.ts'
+import { type Bar, createBar, WORD } from './bar.ts'
+import { DmaTable } from './dma.ts'
+import { createEvents, type Events } from './events.ts'
+import { createFaults, type Faults } from './faults.ts'
+import { createFeatures, type Features } from './features.ts'
+import { createHealth, type Health } from './health.ts'
+import type { Medium } from './media/medium.ts'
+import { createNamespaces, type Namespace } from './namespaces.ts'
+import { createPending, type Pending } from './pending.ts'
+import { createPieces, type Pieces } from './prp.ts'
+import type { CompletionQueue, SubmissionQueue } from './queues.ts'
+
+/** Interrupt vectors: one for each queue pair, the admin queue's first. */
+export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
+  return config.qcount + 1
+}
+
+export const MPS_MAX = 65536
+/** As register VS: 1.4.0. */
+export const VERSION = 0x0001_0400
+
+export interface Controller {
+  readonly config: SimConfig
+  readonly bar: Bar
+  readonly dma: DmaTable
+  readonly medium: Medium
+  readonly namespaces: Map<number, Namespace>
+  /** Of the last I/O command: most go to one namespace. */
+  lastNamespace: Namespace | undefined
+  readonly pieces: Pieces
+  readonly features: Features
+  readonly events: Events
+  readonly health: Health
+  readonly faults: Faults
+  readonly pending: Pending
+  readonly sqs: (SubmissionQueue | undefined)[]
+  readonly cqs: (CompletionQueue | undefined)[]
+  /** Submission queues in the order in which they are served. */
+  active: SubmissionQueue[]
+  /** Queue at which the next step begins. */
+  turn: number
+  ready: boolean
+  /** Unplugged. */
+  gone: boolean
+  /** Registers as last seen. */
+  seenWrites: number
+  seenResets: number
+  cc: number
+  pageBytes: number
+  /** Bytes that one command may move: MDTS. */
+  readonly maxBytes: number
+  /** Dword 0 of the completion of the command that is executed now. */
+  result: number
+  /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
+  interposed: boolean
+  /** Aborts of this step: they count as executed at once. */
+  aborts: number
+  /** Steps without work since the doorbells of no queue were last looked at. */
+  idleSteps: number
+  /** Vectors with completions that no interrupt was sent for yet; `raised` has a flag for each. */
+  readonly raised: Uint8Array
+  raisedCount: number
+  /** Milliseconds; of any origin. */
+  readonly clock: () => number
+  /** Called when the device vanishes; `notify` where the host is to be told as by hot plug. */
+  onGone: ((notify: boolean) => void) | null
+}
+
+export interface ControllerParts {
+  readonly config: SimConfig
+  readonly barMemory: ArrayBufferLike
+  readonly medium: Medium
+  /** Bytes of each namespace. */
+  readonly namespaceBytes: number
+  readonly clock?: () => number
+}
+
+/** A controller after power on: not enabled. */
+export function createController(parts: ControllerParts): Controller {
+  const { config, medium } = parts
+  const clock = parts.clock ?? (() => performance.now())
+  const c: Controller = {
+    config,
+    bar: createBar(parts.barMemory),
+    dma: new DmaTable(),
+    medium,
+    namespaces: createNamespaces(config, parts.namespaceBytes),
+    lastNamespace: undefined,
+    pieces: createPieces(),
+    features: createFeatures(config),
+    events: createEvents(),
+    health: createHealth(clock()),
+    faults: createFaults(config.faults),
+    pending: createPending(config.latency),
+    sqs: [],
+    cqs: [],
+    active: [],
+    turn: 0,
+    ready: false,
+    gone: false,
+    seenWrites: 0,
+    seenResets: 0,
+    cc: 0,
+    pageBytes: 4096,
+    maxBytes: config.mdts === 0 ? Number.MAX_SAFE_INTEGER : 4096 << config.mdts,
+    result: 0,
+    interposed: config.latency.max > 0 || config.faults.length > 0,
+    aborts: 0,
+    idleSteps: 0,
+    raised: new Uint8Array(vectorsOf(config)),
+    raisedCount: 0,
+    clock,
+    onGone: null,
+  }
+  powerOnRegisters(c)
+  return c
+}
+
+/** Read-only registers, and everything else 0. */
+export function powerOnRegisters({ bar, config }: Controller): void {
+  bar.registers.fill(0)
+  bar.requests.fill(0)
+  bar.doorbells.fill(0)
+  const [lo, hi] = encodeCapabilities({
+    mqes: config.qsize,
+    cqr: true,
+    ams: 0,
+    to: 5000,
+    dstrd: 4 << config.dstrd,
+    nssrs: true,
+    css: 1,
+    bps: false,
+    mpsmin: 4096,
+    mpsmax: MPS_MAX,
+    pmrs: false,
+    cmbs: false,
+  })
+  bar.registers[WORD.CAP_LO] = lo
+  bar.registers[WORD.CAP_HI] = hi
+  bar.registers[WORD.VS] = VERSION
+}

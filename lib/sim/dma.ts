@@ -1,0 +1,68 @@
+// What of the host's memory the controller can reach: mapped IOVA ranges, as an IOMMU would have them.
+// Trade-off: a list that is searched, with the last hit tried first: drivers use few and large ranges.
+
+/** One mapped range. Byte `start + i` is `bytes[base + i]`. */
+export interface DmaRange {
+  readonly start: number
+  readonly end: number
+  readonly bytes: Uint8Array
+  readonly words: Uint32Array
+  readonly base: number
+}
+
+const NO_BYTES = new Uint8Array(0)
+const NOTHING: DmaRange = { start: -1, end: -1, bytes: NO_BYTES, words: new Uint32Array(0), base: 0 }
+
+/** The mapped ranges of one controller. */
+export class DmaTable {
+  #ranges: DmaRange[] = []
+  #hit: DmaRange = NOTHING
+  /** Called at a miss: looks whether the host has mapped more meanwhile, and says so. */
+  onMiss: (() => boolean) | null = null
+
+  /** The range that holds all of `bytes` from `iova` on, or null: the access is refused. */
+  find(iova: number, bytes: number): DmaRange | null {
+    const hit = this.#hit
+    if (iova >= hit.start && iova + bytes <= hit.end) return hit
+    return this.#search(iova, bytes) ?? this.#again(iova, bytes)
+  }
+
+  get ranges(): readonly DmaRange[] {
+    return this.#ranges
+  }
+
+  /** Byte `iova + i` is `bytes[base + i]`; the array starts on a page. */
+  add(iova: number, length: number, bytes: Uint8Array, base: number): void {
+    const words = this.#wordsOf(bytes)
+    this.#ranges.push({ start: iova, end: iova + length, bytes, words, base })
+  }
+
+  #wordsOf(bytes: Uint8Array): Uint32Array {
+    const known = this.#ranges.find((range) => range.bytes === bytes)
+    return known?.words ?? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2)
+  }
+
+  remove(iova: number): void {
+    this.#ranges = this.#ranges.filter((range) => range.start !== iova)
+    this.#hit = NOTHING
+  }
+
+  clear(): void {
+    this.#ranges = []
+    this.#hit = NOTHING
+  }
+
+  #search(iova: number, bytes: number): DmaRange | null {
+    for (const range of this.#ranges) {
+      if (iova >= range.start && iova + bytes <= range.end) {
+        this.#hit = range
+        return range
+      }
+    }
+    return null
+  }
+
+  #again(iova: number, bytes: number): DmaRange | null {
+    return this.onMiss?.() ? this.#search(iova, bytes) : null
+  }
+}

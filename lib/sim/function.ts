@@ -1,0 +1,44 @@
+// The software controller as a PCI function: what both of its hosts offer beside the common interface.
+// Trade-off: images and address space are opened here once; the hosts differ only in who runs the steps.
+
+import type { PciFunction } from '../pci/function.ts'
+import type { SimConfig } from './address.ts'
+import type { SimControls } from './controls.ts'
+import { closeImage, FileMedium, type Image, type Medium, MemoryMedium, openImage } from './media/index.ts'
+import { releaseSpace, reserveSpace, type Space } from './space.ts'
+
+/** A PCI function that is the software controller. */
+export interface SimFunction extends PciFunction {
+  readonly config: SimConfig
+  readonly controls: SimControls
+}
+
+const DEFAULT_BYTES = 2 ** 30
+
+/** What a controller needs of the system; plain data, so that it can be handed to another thread. */
+export interface Resources {
+  readonly space: Space
+  readonly image: Image | undefined
+  /** Bytes of each namespace. */
+  readonly namespaceBytes: number
+}
+
+/** Opens the image or reserves the memory. Throws ImageError, InUseError or OutOfMemoryError. */
+export function openResources({ path, size, lba, nsids }: SimConfig): Resources {
+  if (path === undefined) {
+    const namespaceBytes = size ?? DEFAULT_BYTES
+    return { space: reserveSpace(namespaceBytes * nsids.length), image: undefined, namespaceBytes }
+  }
+  const image = openImage({ path, size, lba, namespaces: nsids.length })
+  return { space: reserveSpace(0), image, namespaceBytes: image.namespaceBytes }
+}
+
+export function openMedium({ space, image }: Resources, window: Uint8Array): Medium {
+  return image === undefined ? new MemoryMedium(space, window) : new FileMedium(image)
+}
+
+/** Gives back what `openResources` took. No step may run any more. */
+export function closeResources({ space, image }: Resources): void {
+  if (image !== undefined) closeImage(image)
+  releaseSpace(space)
+}

@@ -1,0 +1,8 @@
+// sim: the software NVMe controller, as a PCI function in this process.
+// Trade-off: one model for every host; `openSim` picks the inline host, or the worker thread where asked for.
+
+export { parseSimAddress, SIM_OPTIONS, type SimConfig, type SimOption } from './address.ts'
+export type { HealthChange, SimControls } from './controls.ts'
+export type { FaultAction, FaultRule } from './fault-syntax.ts'
+export type { SimFunction } from './function.ts'
+export { openSim, type SimOptions } from './open.ts'

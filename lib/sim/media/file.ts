@@ -1,0 +1,189 @@
+// Medium in a file: sparse, created on demand, kept across runs, read and written straight from host memory.
+// Trade-off: synchronous system calls through the page cache; a flush makes it durable, as a volatile write
+// cache would. An exclusive lock keeps other processes (and a second controller here) off.
+
+import fs from 'node:fs'
+import { ImageError, InUseError } from '../../errors.ts'
+import { STATUS } from '../../nvme/status.ts'
+import { FALLOC_FL, fallocate, flock, LOCK } from '../../pci/libc.ts'
+import type { Pieces } from '../prp.ts'
+import type { Medium } from './medium.ts'
+
+/** An open and locked disk image. */
+export interface Image {
+  readonly path: string
+  readonly fd: number
+  /** Bytes of each of its namespaces. */
+  readonly namespaceBytes: number
+  readonly bytes: number
+}
+
+export interface ImageShape {
+  readonly path: string
+  /** Bytes of each namespace; undefined: what the image holds, in equal shares. */
+  readonly size: number | undefined
+  readonly lba: number
+  readonly namespaces: number
+}
+
+/**
+ * Opens and locks an image; creates it where it is missing and a size is given.
+ * Throws ImageError (missing, too short, no multiple of the blocks, no regular file) or InUseError.
+ */
+export function openImage(shape: ImageShape): Image {
+  const { path } = shape
+  const fd = openFile(shape)
+  try {
+    if (!fs.fstatSync(fd).isFile()) throw new ImageError(`${path} is no regular file`)
+    if (flock(fd, LOCK.EX | LOCK.NB) !== 0) {
+      throw new InUseError(`${path} is in use by another controller, in this process or another`)
+    }
+    return { path, fd, ...measure(shape, fd) }
+  } catch (error) {
+    fs.closeSync(fd)
+    throw error
+  }
+}
+
+/** Gives the image back, and its lock. */
+export function closeImage({ fd }: Image): void {
+  fs.closeSync(fd)
+}
+
+function openFile({ path, size }: ImageShape): number {
+  const create = size === undefined ? 0 : fs.constants.O_CREAT
+  try {
+    return fs.openSync(path, fs.constants.O_RDWR | create, 0o666)
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT' && size === undefined) {
+      throw new ImageError(`${path} does not exist; size=… creates it (as sim:${path}?size=1G)`, { cause })
+    }
+    throw new ImageError(`${path} can't be opened: ${(cause as Error).message}`, { cause })
+  }
+}
+
+function measure(
+  { path, size, lba, namespaces }: ImageShape,
+  fd: number,
+): Pick<Image, 'namespaceBytes' | 'bytes'> {
+  const existing = fs.fstatSync(fd).size
+  if (size !== undefined) {
+    const bytes = size * namespaces
+    // An empty file is a new one, whether made here or by somebody who only reserved the name.
+    if (existing === 0) extend(path, fd, bytes)
+    else if (existing < bytes) {
+      const share = namespaces === 1 ? '' : ` (${namespaces} namespaces of ${size})`
+      throw new ImageError(`${path} has ${existing} bytes, and size= asks for ${bytes}${share}`)
+    }
+    return { namespaceBytes: size, bytes }
+  }
+  if (existing === 0 || existing % (lba * namespaces) !== 0) {
+    const unit =
+      namespaces === 1 ? `${lba} byte blocks` : `${lba} byte blocks in ${namespaces} equal namespaces`
+    throw new ImageError(`${path} has ${existing} bytes, which is no number of ${unit}`)
+  }
+  return { namespaceBytes: existing / namespaces, bytes: existing }
+}
+
+function extend(path: string, fd: number, bytes: number): void {
+  try {
+    fs.ftruncateSync(fd, bytes)
+  } catch (cause) {
+    throw new ImageError(`${path} can't be made ${bytes} bytes long: ${(cause as Error).message}`, { cause })
+  }
+}
+
+const ZEROES = 2 ** 20
+
+export class FileMedium implements Medium {
+  readonly bytes: number
+  readonly #fd: number
+  #scratch = new Uint8Array(0)
+  #zeroes: Uint8Array | undefined
+
+  constructor(image: Pick<Image, 'fd' | 'bytes'>) {
+    this.bytes = image.bytes
+    this.#fd = image.fd
+  }
+
+  read(at: number, pieces: Pieces): number {
+    let from = at
+    for (let i = 0; i < pieces.count; i++) {
+      const status = this.#readAll(pieces.ranges[i]!.bytes, pieces.at[i]!, pieces.length[i]!, from)
+      if (status !== 0) return status
+      from += pieces.length[i]!
+    }
+    return 0
+  }
+
+  write(at: number, pieces: Pieces): number {
+    let to = at
+    for (let i = 0; i < pieces.count; i++) {
+      const status = this.#writeAll(pieces.ranges[i]!.bytes, pieces.at[i]!, pieces.length[i]!, to)
+      if (status !== 0) return status
+      to += pieces.length[i]!
+    }
+    return 0
+  }
+
+  compare(at: number, pieces: Pieces): number {
+    let from = at
+    for (let i = 0; i < pieces.count; i++) {
+      const length = pieces.length[i]!
+      if (this.#scratch.length < length) this.#scratch = new Uint8Array(length)
+      const status = this.#readAll(this.#scratch, 0, length, from)
+      if (status !== 0) return status
+      const host = pieces.ranges[i]!.bytes.subarray(pieces.at[i]!, pieces.at[i]! + length)
+      if (Buffer.compare(this.#scratch.subarray(0, length), host) !== 0) return STATUS.COMPARE_FAILURE
+      from += length
+    }
+    return 0
+  }
+
+  zero(at: number, bytes: number): number {
+    if (fallocate(this.#fd, FALLOC_FL.KEEP_SIZE | FALLOC_FL.PUNCH_HOLE, at, bytes) === 0) return 0
+    // A file system without holes.
+    this.#zeroes ??= new Uint8Array(ZEROES)
+    for (let done = 0; done < bytes; done += ZEROES) {
+      const status = this.#writeAll(this.#zeroes, 0, Math.min(ZEROES, bytes - done), at + done)
+      if (status !== 0) return status
+    }
+    return 0
+  }
+
+  flush(): number {
+    try {
+      fs.fdatasyncSync(this.#fd)
+      return 0
+    } catch {
+      return STATUS.WRITE_FAULT
+    }
+  }
+
+  #readAll(to: Uint8Array, index: number, bytes: number, at: number): number {
+    try {
+      for (let done = 0; done < bytes; ) {
+        const got = fs.readSync(this.#fd, to, index + done, bytes - done, at + done)
+        // Somebody has cut the image short.
+        if (got === 0) return STATUS.UNRECOVERED_READ_ERROR
+        done += got
+      }
+      return 0
+    } catch {
+      return STATUS.UNRECOVERED_READ_ERROR
+    }
+  }
+
+  #writeAll(from: Uint8Array, index: number, bytes: number, at: number): number {
+    try {
+      for (let done = 0; done < bytes; ) {
+        done += fs.writeSync(this.#fd, from, index + done, bytes - done, at + done)
+      }
+      return 0
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'ENOSPC'
+        ? STATUS.CAPACITY_EXCEEDED
+        : STATUS.WRITE_FAULT
+    }
+  }
+}

@@ -1,0 +1,18 @@
+// What a controller keeps its blocks on: memory or a file, as byte ranges and pieces of host memory.
+// Trade-off: synchronous calls with a status as the answer, since commands are executed one at a time.
+
+import type { Pieces } from '../prp.ts'
+
+/** All namespaces one after the other. Offsets in bytes; a status is 0 or `sct << 8 | sc`. */
+export interface Medium {
+  readonly bytes: number
+  /** From the medium into host memory. */
+  read(at: number, pieces: Pieces): number
+  write(at: number, pieces: Pieces): number
+  /** Compare Failure where anything differs. */
+  compare(at: number, pieces: Pieces): number
+  /** From now on the range reads zeroes; large ones take no space any more. */
+  zero(at: number, bytes: number): number
+  /** All that was written is durable. */
+  flush(): number
+}

@@ -1,0 +1,23 @@
+// Opening a software controller by its address.
+// Trade-off: asynchronous for the sake of the worker thread; the inline host is ready at once.
+
+import { parseSimAddress, type SimConfig } from './address.ts'
+import type { FaultRule } from './fault-syntax.ts'
+import type { SimFunction } from './function.ts'
+import { openInline } from './inline.ts'
+
+export interface SimOptions {
+  /** Fault rules, behind those of the address. */
+  readonly faults?: readonly FaultRule[]
+}
+
+/**
+ * Opens the controller of an address such as `sim:`, `sim:disk.img?lba=4096` or `sim:?size=8M&thread=1`.
+ * Throws AddressError, ImageError (missing, too short), InUseError (another controller has the image) or
+ * OutOfMemoryError.
+ */
+export async function openSim(address: string, options: SimOptions = {}): Promise<SimFunction> {
+  const parsed = parseSimAddress(address)
+  const config: SimConfig = { ...parsed, faults: [...parsed.faults, ...(options.faults ?? [])] }
+  return openInline(config)
+}

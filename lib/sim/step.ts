@@ -1,0 +1,207 @@
+// One step of the controller: looks at registers and doorbells, executes what they announced, posts completions.
+// Trade-off: a step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
+// take turns, a burst of commands each.
+
+import { STATUS } from '../nvme/status.ts'
+import { executeAdmin } from './admin/index.ts'
+import { REQUEST } from './bar.ts'
+import { complete, NO_COMPLETION, withFlags } from './completion.ts'
+import type { Controller } from './controller.ts'
+import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
+import type { FaultAction } from './fault-syntax.ts'
+import { hasRange, meetFault } from './faults.ts'
+import { recordError } from './health.ts'
+import { executeIo } from './io-commands.ts'
+import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
+import { followHead, followTail, isFull, SQE_WORDS, type SubmissionQueue } from './queues.ts'
+import { followRegisters, goFatal, vanish } from './state.ts'
+
+const STEP_COMMANDS = 512
+const IDLE_STEPS = 64
+
+/**
+ * Does what there is to do now. Returns the number of commands taken from queues or executed; 0 means that
+ * nothing will change before a register or doorbell is written, or the next delayed command is due.
+ */
+export function step(c: Controller): number {
+  if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
+  if (!c.ready) return 0
+  let done = c.pending.count === 0 ? 0 : executeDue(c)
+  followDoorbells(c)
+  done += serveQueues(c)
+  if (c.events.queue.length !== 0) reportEvents(c)
+  if (done !== 0) c.idleSteps = 0
+  else if (++c.idleSteps >= IDLE_STEPS) checkDoorbells(c)
+  return done
+}
+
+function followDoorbells(c: Controller): void {
+  const { active } = c
+  const { doorbells } = c.bar
+  for (let i = 0; i < active.length; i++) {
+    const sq = active[i]!
+    const { cq } = sq
+    const tail = doorbells[sq.doorbell]!
+    if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+    const head = doorbells[cq.doorbell]!
+    if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+  }
+}
+
+function serveQueues(c: Controller): number {
+  c.aborts = 0
+  const burst = c.features.burst
+  let left = STEP_COMMANDS
+  for (;;) {
+    let served = 0
+    // The list is read anew each time: commands create and delete queues.
+    for (let i = 0; i < c.active.length && left > 0; i++) {
+      const sq = c.active[i]!
+      if (sq.head !== sq.tail) served += serve(c, sq, Math.min(left - served, burst))
+    }
+    left -= served
+    if (served === 0 || left <= 0) return STEP_COMMANDS - left
+  }
+}
+
+function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
+  const { cq, words, base } = sq
+  let served = 0
+  while (served < limit && sq.head !== sq.tail && !isFull(cq)) {
+    const e = base + sq.head * SQE_WORDS
+    sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
+    served++
+    if (!c.interposed || !interpose(c, sq, words, e)) run(c, sq, words, e, true)
+    // A command may have stopped the controller, or deleted this queue.
+    if (!c.ready || (sq.id !== 0 && c.sqs[sq.id] !== sq)) break
+  }
+  return served
+}
+
+/** Executes a command and posts its completion. */
+function run(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, answer: boolean): void {
+  c.result = 0
+  let status = sq.id === 0 ? executeAdmin(c, sqe, e) : executeIo(c, sqe, e)
+  if (status === NO_COMPLETION) return
+  if (status !== 0) status = conclude(c, sq, sqe, e, status)
+  if (answer) complete(c, sq, sqe[e]! >>> 16, status, c.result)
+}
+
+/** A failed command: into the error log, and the status gets its flags. */
+function conclude(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, status: number): number {
+  const opcode = sqe[e]! & 0xff
+  const field = withFlags(status)
+  if (status >>> 8 === 2 && status !== STATUS.COMPARE_FAILURE) c.health.mediaErrors++
+  const lba = sq.id !== 0 && hasRange(opcode) ? sqe[e + 11]! * 0x1_0000_0000 + sqe[e + 10]! : 0
+  recordError(c.health, {
+    sqid: sq.id,
+    cid: sqe[e]! >>> 16,
+    status: field,
+    opcode,
+    nsid: sqe[e + 1]!,
+    lba,
+  })
+  return field
+}
+
+/** Delays a command, or makes it go wrong. False where it is to be executed as usual, now. */
+function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): boolean {
+  const action = c.faults.rules.length === 0 ? null : meetFault(c.faults, sq.id, sqe, e)
+  const extra = action?.kind === 'delay' ? action.ms : 0
+  const delay = (sq.id === 0 ? 0 : nextLatency(c.pending)) + extra
+  if (delay === 0 && action?.kind !== 'behind') {
+    if (action === null || action.kind === 'delay') return false
+    suffer(c, sq, sqe, e, action)
+    return true
+  }
+  addPending(c.pending, sq, sqe, e, c.clock() + delay, action)
+  if (c.health.busySince < 0) c.health.busySince = c.clock()
+  return true
+}
+
+/** What a fault does to a command whose time has come. */
+function suffer(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, action: FaultAction): void {
+  switch (action.kind) {
+    case 'status': {
+      c.result = 0
+      const field = conclude(c, sq, sqe, e, action.status) & 0x3fff
+      complete(c, sq, sqe[e]! >>> 16, field | (action.dnr ? 0x4000 : 0), 0)
+      break
+    }
+    case 'lose':
+      run(c, sq, sqe, e, false)
+      break
+    case 'fatal':
+      goFatal(c)
+      break
+    case 'vanish':
+      vanish(c, action.notify ?? false)
+      break
+    default:
+      run(c, sq, sqe, e, true)
+  }
+}
+
+function executeDue(c: Controller): number {
+  const p = c.pending
+  let done = 0
+  if (p.stalled.length > 0) {
+    const stalled = p.stalled
+    p.stalled = []
+    for (const slot of stalled) done += executePending(c, slot)
+  }
+  const now = c.clock()
+  while (done < STEP_COMMANDS) {
+    const slot = takeDue(p, now)
+    if (slot < 0) break
+    done += executePending(c, slot)
+  }
+  if (p.held.length > 0) {
+    for (const slot of takeReleased(p)) done += executePending(c, slot)
+  }
+  if (p.count === 0 && c.health.busySince >= 0) {
+    c.health.busy += now - c.health.busySince
+    c.health.busySince = -1
+  }
+  return done
+}
+
+function executePending(c: Controller, slot: number): number {
+  const p = c.pending
+  const sq = p.queues[slot]
+  // A command before it in this step may have stopped the controller.
+  if (sq === null || sq === undefined) return 0
+  if (isFull(sq.cq)) {
+    p.stalled.push(slot)
+    return 0
+  }
+  const action = p.actions[slot]
+  const e = slot * SQE_WORDS
+  if (action) suffer(c, sq, p.entries, e, action)
+  else run(c, sq, p.entries, e, true)
+  if (p.queues[slot] !== null) endPending(p, slot)
+  return 1
+}
+
+function reportEvents(c: Controller): void {
+  const admin = c.sqs[0]
+  while (admin !== undefined && !isFull(admin.cq)) {
+    const taken = takeEvent(c.events)
+    if (taken === null) return
+    complete(c, admin, taken.cid, 0, encodeEvent(taken.event))
+  }
+}
+
+/** Doorbells of queues that do not exist stay 0; whoever rings one is told. */
+function checkDoorbells(c: Controller): void {
+  c.idleSteps = 0
+  const { doorbells } = c.bar
+  const stride = c.config.dstrd
+  for (let i = 0; i < 2 * (c.config.qcount + 1); i++) {
+    const queues = (i & 1) === 0 ? c.sqs : c.cqs
+    if (doorbells[i << stride] !== 0 && queues[i >> 1] === undefined) {
+      doorbells[i << stride] = 0
+      raiseEvent(c.events, EVENT.INVALID_DOORBELL_REGISTER)
+    }
+  }
+}
