@@ -167,7 +167,8 @@ export function handOverSteps(machine: Machine, name: string, account: Account):
   const { iommuGroup, noIommuGroup, vfioDevice } = readPciFacts(name, { root: machine.sys })
   const nodes = [
     noIommuGroup === null ? `vfio/${iommuGroup}` : `vfio/noiommu-${noIommuGroup}`,
-    ...(vfioDevice === null ? [] : [`vfio/devices/${vfioDevice}`]),
+    // Kernels from 6.1 on have its name in sysfs, and a node for it only where they were built so.
+    ...[`vfio/devices/${vfioDevice}`].filter((node) => fs.existsSync(path.join(machine.dev, node))),
   ]
   return nodes.map((node) => ({ kind: 'chown', file: path.join(machine.dev, node), account }))
 }

@@ -56,7 +56,9 @@ function write(file: string, value: string): void {
 }
 
 function loadModule(name: string): void {
-  const { error, status, stderr } = spawnSync('modprobe', [name], { encoding: 'utf8' })
+  // The program that the kernel itself calls: sudo's PATH need not have it.
+  const modprobe = readText('/proc/sys/kernel/modprobe') || 'modprobe'
+  const { error, status, stderr } = spawnSync(modprobe, [name], { encoding: 'utf8' })
   if (status === 0) return
   throw new SetupError(`modprobe ${name} failed: ${error?.message ?? (stderr.trim() || `status ${status}`)}`)
 }

@@ -1,13 +1,13 @@
-// Who uses a device: mounts, swap, RAID, LVM and device-mapper, and processes that have it open.
-// Trade-off: everything is looked for by several ways (mount table, holders, open files, exclusive open), since
-// a device in use that is missed is data lost, and a false alarm only needs --force.
+// Who uses a device: mounts, swap, RAID, LVM and device-mapper, processes that have it open, and parts of the
+// kernel that do. Trade-off: it is looked for in several ways (mount table, holders, open files, exclusive open),
+// since a device in use that is missed is data lost, and a false alarm only needs --force.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { type Machine, readFolder, readText } from './machine.ts'
 
 export interface Use {
-  kind: 'mount' | 'swap' | 'holder' | 'process' | 'claim'
+  kind: 'mount' | 'swap' | 'holder' | 'export' | 'process' | 'claim'
   /** A sentence part: `nvme0n1p1 is mounted on /boot`. */
   text: string
 }
@@ -24,6 +24,8 @@ export interface UseTables {
   mounts: Map<string, string[]>
   /** Names of the devices that are swap. */
   swaps: Set<string>
+  /** What parts of the kernel do with a device that they open as a process would, by name of the device. */
+  exports: Map<string, string>
   /** Processes by the path below /dev that they have open. */
   processes: Map<string, Process[]>
 }
@@ -33,14 +35,12 @@ export function readUseTables(machine: Machine): UseTables {
     machine,
     mounts: readMounts(machine),
     swaps: readSwaps(machine),
+    exports: readExports(machine),
     processes: readOpenDevices(machine),
   }
 }
 
-/**
- * Uses of a disk, of its partitions, and of what is built on them.
- * @param nodes more device nodes of it, as paths below /dev: its controller and generic devices
- */
+/** Uses of a disk, of its partitions, and of what is built on them. */
 export function usesOfDisk(tables: UseTables, disk: string, partitions: readonly string[]): Use[] {
   const uses = [disk, ...partitions].flatMap((name) => usesOfBlockDevice(tables, name, new Set()))
   if (uses.length === 0 && tables.machine.isClaimed(path.join(tables.machine.dev, disk))) {
@@ -60,7 +60,7 @@ export function usesOfNode({ processes }: UseTables, node: string): Use[] {
 function usesOfBlockDevice(tables: UseTables, name: string, seen: Set<string>): Use[] {
   if (seen.has(name)) return []
   seen.add(name)
-  const { machine, mounts, swaps } = tables
+  const { machine, mounts, swaps, exports } = tables
   const folder = path.join(machine.sys, 'class/block', name)
   const uses: Use[] = []
   const points = new Set([...(mounts.get(readText(folder, 'dev') ?? '') ?? []), ...(mounts.get(name) ?? [])])
@@ -70,6 +70,8 @@ function usesOfBlockDevice(tables: UseTables, name: string, seen: Set<string>): 
     uses.push({ kind: 'holder', text: `${name} is part of ${describeHolder(machine, holder)}` })
     uses.push(...usesOfBlockDevice(tables, holder, seen))
   }
+  const exported = exports.get(name)
+  if (exported !== undefined) uses.push({ kind: 'export', text: `${name} is ${exported}` })
   return [...uses, ...usesOfNode(tables, name)]
 }
 
@@ -116,6 +118,28 @@ function readSwaps(machine: Machine): Set<string> {
   const lines = (readText(machine.proc, 'swaps') ?? '').split('\n').slice(1)
   const names = lines.map((line) => deviceName(machine, unescapeOctal(line.split(/\s/)[0]!)))
   return new Set(names.filter((name) => name !== null))
+}
+
+// Loop devices and the NVMe target hold a device without a claim, and no process has it open.
+function readExports(machine: Machine): Map<string, string> {
+  const exports = new Map<string, string>()
+  const add = (file: string | null, what: string) => {
+    const name = file === null ? null : deviceName(machine, file)
+    if (name !== null) exports.set(name, what)
+  }
+  for (const loop of readFolder(machine.sys, 'class/block')) {
+    if (!loop.startsWith('loop')) continue
+    add(readText(machine.sys, 'class/block', loop, 'loop/backing_file'), `behind ${loop}`)
+  }
+  const subsystems = path.join(machine.sys, 'kernel/config/nvmet/subsystems')
+  for (const subsystem of readFolder(subsystems)) {
+    for (const nsid of readFolder(subsystems, subsystem, 'namespaces')) {
+      const folder = path.join(subsystems, subsystem, 'namespaces', nsid)
+      if (readText(folder, 'enable') !== '1') continue
+      add(readText(folder, 'device_path'), `exported by the NVMe target ${subsystem}`)
+    }
+  }
+  return exports
 }
 
 function readOpenDevices({ proc }: Machine): Map<string, Process[]> {

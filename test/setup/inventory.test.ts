@@ -146,6 +146,20 @@ test('open: block, controller and generic devices, VFIO groups and UIO, by proce
   ])
 })
 
+test('loop devices and the NVMe target', (t) => {
+  const machine = machineOf(t)
+  machine.add('0000:00:03.0', { driver: 'nvme', controller: 0, namespaces: [{ nsid: 1, partitions: 2 }] })
+  machine.file('sys/class/block/loop0/loop/backing_file', '/dev/nvme0n1p2\n')
+  machine.file('sys/class/block/loop1/loop/backing_file', '/home/disk.img\n')
+  const target = (nsid: number, device: string, enable: number) => {
+    machine.file(`sys/kernel/config/nvmet/subsystems/shared/namespaces/${nsid}/device_path`, `${device}\n`)
+    machine.file(`sys/kernel/config/nvmet/subsystems/shared/namespaces/${nsid}/enable`, `${enable}\n`)
+  }
+  target(1, '/dev/nvme0n1', 1)
+  target(2, '/dev/nvme0n1p1', 0)
+  t.deepEqual(texts(machine), ['nvme0n1 is exported by the NVMe target shared', 'nvme0n1p2 is behind loop0'])
+})
+
 test('held by something that shows nowhere else', (t) => {
   const machine = machineOf(t)
   machine.add('0000:00:03.0', { driver: 'nvme', controller: 0, namespaces: [{ nsid: 1 }] })
