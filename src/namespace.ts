@@ -137,8 +137,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    */
   apoll(iod: IoDescriptor, timeout = 0): boolean {
     const op = iod as Operation
-    if (op.state !== STATE.DONE) {
-      if (op.state !== STATE.IN_FLIGHT) throw notInFlight(iod)
+    if (op?.state !== STATE.DONE) {
+      if (op?.state !== STATE.IN_FLIGHT) throw notInFlight(iod)
       const { queue } = op
       queue.poll()
       if ((op.state as number) !== STATE.DONE && (timeout === 0 || !spin(queue, op, timeout))) return false

@@ -18,11 +18,11 @@ export const ALIGNMENT = 512
 /** An integer from `min` to `max`. */
 export function checkInteger(name: string, value: unknown, min: number, max = Number.MAX_SAFE_INTEGER): void {
   if (typeof value !== 'number') {
-    throw new ArgumentTypeError(`"${name}" must be a number, received ${show(value)}`)
+    throw new ArgumentTypeError(`${name} must be a number, received ${show(value)}`)
   }
   if (!Number.isSafeInteger(value) || value < min || value > max) {
     const range = max === Number.MAX_SAFE_INTEGER ? `at least ${min}` : `from ${min} to ${max}`
-    throw new OutOfRangeError(`"${name}" must be an integer ${range}, received ${show(value)}`)
+    throw new OutOfRangeError(`${name} must be an integer ${range}, received ${show(value)}`)
   }
 }
 
@@ -40,7 +40,7 @@ export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: 
 
 export function checkBuffer(call: string, buffer: unknown): asserts buffer is Uint8Array {
   if (!(buffer instanceof Uint8Array)) {
-    throw new ArgumentTypeError(`${call}: "buf" must be a Buffer, received ${show(buffer)}`)
+    throw new ArgumentTypeError(`${call}: buf must be a Buffer, received ${show(buffer)}`)
   }
 }
 

@@ -28,6 +28,8 @@ export interface SimConfig {
   readonly serial: string
   readonly model: string
   readonly faults: readonly FaultRule[]
+  /** Namespace that the address is for; the controller itself does not care. */
+  readonly nsid: number | undefined
 }
 
 export interface SimOption {
@@ -96,7 +98,6 @@ export function parseSimAddress(address: string): SimConfig {
     if (value === undefined) throw badValue(address, name, text)
     return value
   }
-  option('nsid', integer(1, 0xffff_fffe), 1)
   const config = {
     address: withoutNsid(address),
     path: path === '' ? undefined : path,
@@ -112,6 +113,7 @@ export function parseSimAddress(address: string): SimConfig {
     serial: option('serial', text(20), serialOf(path)),
     model: option('model', text(40), DEFAULT_MODEL),
     faults: option('fault', parseFaults, []),
+    nsid: option<number | undefined>('nsid', integer(1, 0xffff_fffe), undefined),
   }
   if (config.size !== undefined && config.size % config.lba !== 0) {
     throw new AddressError(`'${address}': size=${given.get('size')} is no multiple of lba=${config.lba}`)

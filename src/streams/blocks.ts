@@ -30,9 +30,10 @@ export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
 export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
   const range = resolveRange(ns, 'blocks', options, options.chunk)
   if (options.copy !== undefined && typeof options.copy !== 'boolean') {
-    throw new ArgumentTypeError(`blocks: "copy" must be a boolean, received ${typeof options.copy}`)
+    throw new ArgumentTypeError(`blocks: copy must be a boolean, received ${typeof options.copy}`)
   }
   const { signal, copy = false } = options
+  if (signal?.aborted) throw new AbortError(signal.reason)
   return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end))
 }
 

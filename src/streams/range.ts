@@ -2,7 +2,7 @@
 // Trade-off: everything is checked before anything is sent; nothing is adjusted silently but the depth,
 // which a small queue limits.
 
-import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
+import { ArgumentTypeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkInteger, checkRange } from '../validate.ts'
 
@@ -52,9 +52,8 @@ export function resolveRange(
   const blocks = chunk ?? Math.max(1, Math.floor(DEFAULT_CHUNK_BYTES / ns.blocksize))
   checkInteger(`${call}: chunk`, blocks, 1, Math.floor(2 ** 30 / ns.blocksize))
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new ArgumentTypeError(`${call}: "signal" must be an AbortSignal`)
+    throw new ArgumentTypeError(`${call}: signal must be an AbortSignal`)
   }
-  if (signal?.aborted) throw new AbortError(signal.reason)
   return { slba, nlb, chunk: Math.min(blocks, nlb), depth: Math.min(depth, ns.maxiopq), qid }
 }
 

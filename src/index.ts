@@ -1,0 +1,24 @@
+// unvme: NVMe namespaces as streams, async iterators and UNVMe's calls.
+// Trade-off: everything a program needs is here; what only tools need is in the modules `unvme/nvme` and so on.
+
+export * from '../lib/errors.ts'
+export { ADMIN, type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export type { DeviceOptions } from './device.ts'
+export type { Namespace } from './namespace.ts'
+export { type OpenOptions, open } from './open.ts'
+export type { IoDescriptor } from './operation.ts'
+export type { IoCommand, LbaRange } from './prepare.ts'
+export type { CallOptions, NamespacePromises } from './promises.ts'
+export type { Stats } from './stats.ts'
+export type {
+  Block,
+  BlockIterator,
+  BlocksOptions,
+  PlacedBlock,
+  ReadStream,
+  ReadStreamOptions,
+  WriteBlocksOptions,
+  WriteSource,
+  WriteStream,
+  WriteStreamOptions,
+} from './streams/index.ts'

@@ -1,0 +1,77 @@
+// Imports go one way: errors, log <- pci <- {nvme, vfio, vfio-user, sim} <- src <- {cli, examples}.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import test from 'ava'
+
+const root = path.resolve(import.meta.dirname, '../..')
+
+function sources(folder: string): string[] {
+  const at = path.join(root, folder)
+  if (!fs.existsSync(at)) return []
+  return fs
+    .readdirSync(at, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => path.join(folder, name))
+}
+
+/** Project files that a file imports, types included, as paths from the root. */
+function imports(file: string): string[] {
+  const text = fs.readFileSync(path.join(root, file), 'utf8')
+  const found = text.matchAll(/(?:from|import)\s*\(?\s*'(\.{1,2}\/[^']+)'/g)
+  return [...found].map(([, target]) => path.join(path.dirname(file), target!))
+}
+
+const DRIVER_HALF = ['controller', 'queue-pair', 'admin-queue', 'bring-up', 'failure', 'index'].map(
+  (name) => `lib/nvme/${name}.ts`,
+)
+
+// For each folder, the folders and files that it may import from.
+const ALLOWED: Record<string, string[]> = {
+  'lib/errors.ts': [],
+  'lib/log': ['lib/log', 'lib/errors.ts'],
+  'lib/pci': ['lib/pci', 'lib/log', 'lib/errors.ts'],
+  'lib/nvme': ['lib/nvme', 'lib/pci', 'lib/log', 'lib/errors.ts'],
+  'lib/vfio': ['lib/vfio', 'lib/pci', 'lib/log', 'lib/errors.ts'],
+  'lib/vfio-user': ['lib/vfio-user', 'lib/pci', 'lib/log', 'lib/errors.ts'],
+  'lib/sim': ['lib/sim', 'lib/nvme', 'lib/pci', 'lib/log', 'lib/errors.ts'],
+  src: ['src', 'lib'],
+  'examples/admin': ['examples/admin', 'lib'],
+}
+
+for (const [folder, allowed] of Object.entries(ALLOWED)) {
+  test(`${folder} imports only from ${allowed.join(', ') || 'nothing of the project'}`, (t) => {
+    const files = folder.endsWith('.ts') ? [folder] : sources(folder)
+    for (const file of files) {
+      for (const target of imports(file)) {
+        const ok = allowed.some((prefix) => target === prefix || target.startsWith(`${prefix}/`))
+        t.true(ok, `${file} imports ${target}`)
+      }
+    }
+    t.true(files.length > 0 || !fs.existsSync(path.join(root, folder)))
+  })
+}
+
+test('the software controller uses the specification half of lib/nvme alone', (t) => {
+  const files = sources('lib/sim')
+  for (const file of files) {
+    for (const target of imports(file)) t.false(DRIVER_HALF.includes(target), `${file} imports ${target}`)
+  }
+  t.true(files.length > 0)
+})
+
+test('the driver does not import the command line', (t) => {
+  const files = sources('src').filter((file) => !file.startsWith('src/cli/'))
+  for (const file of files) {
+    for (const target of imports(file)) t.false(target.startsWith('src/cli/'), `${file} imports ${target}`)
+  }
+  t.true(files.length > 0)
+})
+
+test('nothing of the package is exported by default', (t) => {
+  const files = [...sources('lib'), ...sources('src')]
+  for (const file of files) {
+    t.notRegex(fs.readFileSync(path.join(root, file), 'utf8'), /^export default /m, file)
+  }
+  t.true(files.length > 0)
+})

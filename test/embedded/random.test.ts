@@ -1,0 +1,35 @@
+// 100 000 random transfers on embedded controllers of every shape, against a model of the medium.
+
+import test from 'ava'
+import fc from 'fast-check'
+import { open } from '../../src/index.ts'
+import { checkAgainstModel, operations } from '../support/model.ts'
+
+const shape = fc.record({
+  lba: fc.constantFrom(512, 4096),
+  // One page of 4 KiB up; 0 is no limit.
+  mdts: fc.constantFrom('0', '1', '2', '3', '5', '8'),
+  qsize: fc.oneof(fc.constantFrom(2, 3), fc.integer({ min: 2, max: 64 })),
+  dstrd: fc.constantFrom(0, 1, 4),
+  latency: fc.constantFrom('0', '0', '0', '1us-40us'),
+})
+
+const BLOCKS = 300
+
+test('random transfers on random shapes match a model of the medium', async (t) => {
+  t.timeout(15 * 60_000)
+  let done = 0
+  const property = fc.asyncProperty(
+    shape,
+    operations({ blocks: BLOCKS, longest: 150, most: 250 }),
+    async ({ lba, mdts, qsize, dstrd, latency }, ops) => {
+      const address = `sim:?size=4M&lba=${lba}&mdts=${mdts}&qsize=64&dstrd=${dstrd}&latency=${latency}`
+      await using ns = await open(address, { qsize })
+      done += ops.length
+      return checkAgainstModel(ns, ops, BLOCKS)
+    },
+  )
+  while (done < 100_000) await fc.assert(property, { numRuns: 100 })
+  t.log(`${done} operations`)
+  t.true(done >= 100_000)
+})
