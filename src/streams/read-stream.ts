@@ -2,7 +2,7 @@
 // Trade-off: chunks are copied out of DMA memory, since what goes through a pipe is held for as long as anybody
 // likes; the slot is read into again at once.
 
-import { Readable } from 'node:stream'
+import { addAbortSignal, Readable } from 'node:stream'
 import type { Namespace } from '../namespace.ts'
 import { Pace } from './pace.ts'
 import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
@@ -38,11 +38,13 @@ export class ReadStream extends Readable {
       chunkOfBytes(ns, 'createReadStream', highWaterMark),
     )
     const bytes = range.chunk * ns.blocksize
-    super({ highWaterMark: bytes, emitClose, ...(signal && { signal }), ...(encoding && { encoding }) })
+    super({ highWaterMark: bytes, emitClose, ...(encoding && { encoding }) })
     this.#ns = ns
     this.#range = range
     this.slba = range.slba
     this.nlb = range.nlb
+    // Not by the option: a signal that is aborted already would destroy the stream before it is one.
+    if (signal) addAbortSignal(signal, this)
   }
 
   override _read(): void {

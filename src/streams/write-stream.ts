@@ -2,7 +2,7 @@
 // Trade-off: a chunk is acknowledged when it is in DMA memory and not when it is on the medium, so that many
 // commands are in flight; 'finish' comes after everything was written and flushed.
 
-import { Writable } from 'node:stream'
+import { addAbortSignal, Writable } from 'node:stream'
 import { EndOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
 import { Pace } from './pace.ts'
@@ -34,12 +34,14 @@ export class WriteStream extends Writable {
     const { highWaterMark, signal, emitClose = true } = options
     const chunk = chunkOfBytes(ns, 'createWriteStream', highWaterMark)
     const range = resolveRange(ns, 'createWriteStream', options, chunk)
-    super({ highWaterMark: range.chunk * ns.blocksize, emitClose, ...(signal && { signal }) })
+    super({ highWaterMark: range.chunk * ns.blocksize, emitClose })
     this.#ns = ns
     this.#range = range
     this.#options = options
     this.slba = range.slba
     this.nlb = range.nlb
+    // Not by the option: a signal that is aborted already would destroy the stream before it is one.
+    if (signal) addAbortSignal(signal, this)
   }
 
   /** Bytes of the stream that are known to have been written; after 'finish', all. */

@@ -183,7 +183,7 @@ for (const host of ['', '&thread=1']) {
 }
 
 test('a reset with commands in flight rejects them, and what comes after works', async (t) => {
-  await using ns = await open('sim:?size=16M&latency=20ms')
+  await using ns = await open('sim:?size=16M&latency=400ms')
   const pending = [
     ns.promises.read(Buffer.alloc(512), 0),
     ns.promises.read(Buffer.alloc(2 ** 20), 0),
