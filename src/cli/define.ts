@@ -2,7 +2,7 @@
 // Help, parsing and docs/cli.md all come from it. Trade-off: options are named by their property
 // (`dryRun` is `--dry-run`), so that there is no second name to keep equal, and no free choice of one.
 
-import { choiceParser, text } from './parse.ts'
+import { choiceParser, sysroot } from './parse.ts'
 
 /** An option or a positional argument whose value, once parsed, is a T. */
 export interface Spec<T> {
@@ -136,4 +136,4 @@ export const yesOption = () => flag('do not ask before data is destroyed', { sho
 
 /** `--sysroot <DIR>`, of the commands that look at sysfs. */
 export const sysrootOption = () =>
-  value('DIR', text, 'look at a copy of another machine: a folder with its sys, proc and dev')
+  value('DIR', sysroot, 'look at a copy of another machine: a folder with its sys, proc and dev')

@@ -1,6 +1,8 @@
 // Parsers for words of the command line: numbers, sizes, durations, words of a list.
 // Trade-off: strict. What is not understood as a whole is an error, since a wrong size destroys data.
 
+import fs from 'node:fs'
+import path from 'node:path'
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 
 interface Range {
@@ -57,6 +59,12 @@ export function duration({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
     if (value >= min && value <= max) return value
     throw new OutOfRangeError(`${word} is not in ${min} to ${max} ms`)
   }
+}
+
+/** A folder with a copy of a machine's sys. */
+export function sysroot(word: string): string {
+  if (fs.existsSync(path.join(word, 'sys'))) return word
+  throw new ArgumentTypeError(`'${word}' has no folder sys`)
 }
 
 /** A parser for one of a few words; an unknown one suggests the nearest. */

@@ -85,7 +85,8 @@ function ownReasons(machine: Machine, device: NvmeDevice, force: boolean): strin
   return reasons
 }
 
-function groupReasons(device: NvmeDevice, chosen: readonly NvmeDevice[]): string[] {
+/** Members of the group that keep VFIO from having it, beside the devices that are bound with it. */
+export function groupReasons(device: NvmeDevice, chosen: readonly NvmeDevice[]): string[] {
   return device.inTheWay
     .filter(({ name }) => !chosen.some((one) => one.name === name))
     .map(

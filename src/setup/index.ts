@@ -3,6 +3,7 @@
 
 export {
   bindSteps,
+  groupReasons,
   handOverSteps,
   loadSteps,
   type Plan,

@@ -185,7 +185,27 @@ test('bad words: exit code 2, one line, nothing done', async (t) => {
     t.regex(stderr, message)
     t.is(stderr.split('\n').length, 2, stderr)
   }
+  const nowhere = await unvme(['setup', 'show', '--sysroot', '/nowhere'])
+  t.is(nowhere.code, 2)
+  t.regex(nowhere.stderr, /--sysroot <DIR>': '\/nowhere' has no folder sys/)
   t.deepEqual(machine.writes, [])
+})
+
+test('a group that others are in the way of: show says so and how to mend it, and it is left out', async (t) => {
+  const shared = new FakeMachine()
+  t.teardown(() => shared.remove())
+  shared.add('0000:00:03.0', { driver: 'nvme', group: 3, controller: 0, namespaces: [{ nsid: 1 }] })
+  shared.add('0000:00:03.1', { class: 0x020000, driver: 'e1000', group: 3 })
+  const { stdout } = await unvme(['setup', 'show', '--sysroot', shared.root])
+  const reason =
+    /0000:00:03\.0: IOMMU group 3 also has 0000:00:03\.1 \(e1000\).*echo 0000:00:03\.1 > .*unbind$/m
+  t.regex(stdout, reason)
+  const bound = await unvme(['setup', '-n', '--sysroot', shared.root])
+  t.is(bound.code, 1)
+  t.regex(bound.stderr, /^0000:00:03\.0 {2}left out: IOMMU group 3 also has 0000:00:03\.1/)
+  const named = await unvme(['setup', '00:03.0', '-n', '--sysroot', shared.root])
+  t.is(named.code, 1)
+  t.regex(named.stderr, /--force.*ERR_UNVME_SETUP/)
 })
 
 test('setup help, and scripts/unvme-setup with UNVMe’s words', async (t) => {

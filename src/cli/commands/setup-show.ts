@@ -1,7 +1,7 @@
 // What `unvme setup show` prints: the devices, and the checks of the system with how to mend each.
 // Trade-off: everything that is found stands in one line each, however long: it is looked for, not skimmed.
 
-import { type Check, checkSystem, type Machine, type NvmeDevice } from '../../setup/index.ts'
+import { type Check, checkSystem, groupReasons, type Machine, type NvmeDevice } from '../../setup/index.ts'
 import { bad, bytesText, good, note, print, printJson, table } from '../output.ts'
 
 export function showDevices(
@@ -21,11 +21,7 @@ export function showDevices(
     print(`${state === 'ok' ? good('ok  ') : bad(state.padEnd(4))}  ${finding}${mend ? `: ${mend}` : ''}`)
   }
   for (const device of devices) {
-    const others = otherMembers(device)
-    if (others.length === 0) continue
-    print(
-      `${bad('warn')}  ${device.name}: IOMMU group ${device.iommuGroup} also has ${others.join(', ')}, which VFIO needs free`,
-    )
+    for (const reason of groupReasons(device, [device])) print(`${bad('warn')}  ${device.name}: ${reason}`)
   }
   if (process.getuid?.() !== 0) note('Not root: what processes of other users have open is not seen.')
 }
@@ -51,13 +47,6 @@ function idText({ vendor, device }: NvmeDevice): string {
 
 function blocksText({ namespaces }: NvmeDevice): string {
   return namespaces.map(({ block, size }) => `${block} (${bytesText(size)})`).join(', ') || '-'
-}
-
-/** Functions of other devices that keep VFIO from having the group. */
-function otherMembers(device: NvmeDevice): string[] {
-  return device.inTheWay
-    .filter(({ name }) => name !== device.name)
-    .map(({ name, driver }) => `${name} (${driver})`)
 }
 
 function deviceJson(device: NvmeDevice) {
