@@ -1,0 +1,199 @@
+// Compares files and devices, in any combination, and finds the first byte that differs.
+// Trade-off: both are read at once and compared as they come, so memory does not depend on the length; only the
+// first difference is looked for.
+
+import { OutOfRangeError } from '../../lib/errors.ts'
+import { type CopyOptions, describe } from './copy.ts'
+import { openSource, type Place } from './place.ts'
+import type { Chunks, Side } from './side.ts'
+
+// Bytes shown of each side, from a multiple of 16 before the difference.
+const CONTEXT_BYTES = 32
+const ROW_BYTES = 16
+
+/** One side of a difference. */
+export interface DifferingSide {
+  name: string
+  /** Where it is a device: the LBA of the byte, and the byte in that block. */
+  lba?: number
+  byte?: number
+  /** Position of the byte in the file or in the namespace. */
+  position: number
+  /** The bytes from a few before the difference on; `data[at]` is the one that differs, or the end came there. */
+  data: Buffer
+  at: number
+}
+
+export interface Difference {
+  /** Bytes from the start of both that are equal. */
+  offset: number
+  a: DifferingSide
+  b: DifferingSide
+}
+
+export type CompareOptions = Pick<
+  CopyOptions,
+  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'signal' | 'onProgress'
+>
+
+export interface CompareResult {
+  /** Bytes that were compared and are equal. */
+  bytes: number
+  seconds: number
+  /** The first difference, or null where all is equal. */
+  difference: Difference | null
+}
+
+/**
+ * Compares two files or ranges of devices. A file against a device is compared in its own length; two files
+ * must be of one length.
+ *
+ * @param a path, address, `-` or an open namespace; `slba` is its first LBA
+ * @param b likewise; `dstSlba` is its first LBA
+ * @throws OutOfRangeError where more bytes are asked for than one of them has; NvmeError, AbortError and the
+ * system's errors
+ */
+export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
+  const { slba, dstSlba, nsid } = options
+  const first = await openSource(a, { slba, nsid })
+  try {
+    const second = await openSource(b, { slba: dstSlba, nsid })
+    try {
+      return await compareSides(first, second, planCompare(first, second, options.bytes), options)
+    } finally {
+      await second.close()
+    }
+  } finally {
+    await first.close()
+  }
+}
+
+/** The number of bytes to compare; undefined: to the end of both. */
+export function planCompare(a: Side, b: Side, wanted: number | undefined): number | undefined {
+  const bytes = wanted ?? lengthOf(a, b)
+  for (const side of [a, b]) {
+    if (bytes !== undefined && side.size !== undefined && side.size < bytes) {
+      throw new OutOfRangeError(`${describe(side)} has ${side.size} bytes, ${bytes} are to be compared`)
+    }
+  }
+  return bytes
+}
+
+function lengthOf(a: Side, b: Side): number | undefined {
+  if (a.ns !== null && b.ns !== null) return a.size
+  if (a.ns === null && b.ns === null) return undefined
+  return a.ns === null ? a.size : b.size
+}
+
+export async function compareSides(
+  a: Side,
+  b: Side,
+  bytes: number | undefined,
+  options: CompareOptions,
+): Promise<CompareResult> {
+  const started = performance.now()
+  const total = bytes ?? a.size
+  const found = await firstDifference(a.read(bytes, options), b.read(bytes, options), (done) =>
+    options.onProgress?.(done, total),
+  )
+  const seconds = (performance.now() - started) / 1000
+  if (found.a === undefined) return { bytes: found.offset, seconds, difference: null }
+  const { offset } = found
+  const difference = { offset, a: locate(a, offset, found.a), b: locate(b, offset, found.b) }
+  return { bytes: offset, seconds, difference }
+}
+
+interface Context {
+  data: Buffer
+  at: number
+}
+
+type Found = { offset: number; a: Context; b: Context } | { offset: number; a?: never }
+
+/** Reads both until they differ or end. Chunks need not be of one length. */
+async function firstDifference(a: Chunks, b: Chunks, onBytes: (bytes: number) => void): Promise<Found> {
+  const left = new Reader(a)
+  const right = new Reader(b)
+  let offset = 0
+  try {
+    for (;;) {
+      const more = await left.fill()
+      // An end on one side only is a difference, at once: the other may have no end.
+      if ((await right.fill()) !== more) return { offset, a: left.context(0), b: right.context(0) }
+      if (!more) return { offset }
+      const length = Math.min(left.length, right.length)
+      if (!left.equals(right, length)) {
+        const at = left.mismatch(right, length)
+        return { offset: offset + at, a: left.context(at), b: right.context(at) }
+      }
+      left.skip(length)
+      right.skip(length)
+      offset += length
+      onBytes(offset)
+    }
+  } finally {
+    await Promise.all([left.close(), right.close()])
+  }
+}
+
+/** A chunk of one side, and how much of it has been compared. */
+class Reader {
+  readonly #chunks: AsyncIterator<Uint8Array>
+  #chunk: Buffer = Buffer.alloc(0)
+  #at = 0
+
+  constructor(chunks: Chunks) {
+    this.#chunks = chunks[Symbol.asyncIterator]()
+  }
+
+  /** Bytes that are left of the chunk. */
+  get length(): number {
+    return this.#chunk.length - this.#at
+  }
+
+  /** Goes on to the next chunk where this one is used up. False at the end. */
+  async fill(): Promise<boolean> {
+    while (this.length === 0) {
+      const { done, value } = await this.#chunks.next()
+      if (done) return false
+      this.#chunk = Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.length)
+      this.#at = 0
+    }
+    return true
+  }
+
+  skip(bytes: number): void {
+    this.#at += bytes
+  }
+
+  equals(other: Reader, length: number): boolean {
+    const from = other.#at
+    return this.#chunk.compare(other.#chunk, from, from + length, this.#at, this.#at + length) === 0
+  }
+
+  /** The first byte of `length` that differs. */
+  mismatch(other: Reader, length: number): number {
+    let at = 0
+    while (at < length && this.#chunk[this.#at + at] === other.#chunk[other.#at + at]) at++
+    return at
+  }
+
+  /** A copy of the bytes around the one at `ahead`, from a multiple of 16 on. */
+  context(ahead: number): Context {
+    if (this.length === 0) return { data: Buffer.alloc(0), at: 0 }
+    const position = this.#at + ahead
+    const start = position - (position % ROW_BYTES)
+    return { data: Buffer.from(this.#chunk.subarray(start, start + CONTEXT_BYTES)), at: position - start }
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.()
+  }
+}
+
+function locate(side: Side, offset: number, { data, at }: Context): DifferingSide {
+  const position = side.slba * side.blocksize + offset
+  const place = { name: side.name, position, data, at }
+  if (side.ns === null) return place
+  return { ...place, lba: Math.floor(position / side.blocksize), byte: position % side.blocksize }
+}

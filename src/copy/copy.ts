@@ -1,0 +1,107 @@
+// Copies between files and devices, in any combination.
+// Trade-off: sizes and overlaps are checked before the first byte moves; a copy that fails half-way leaves what
+// was written, since undoing it would need what was overwritten.
+
+import { OutOfRangeError } from '../../lib/errors.ts'
+import { openSource, openTarget, type Place } from './place.ts'
+import type { Chunks, Side, TransferOptions } from './side.ts'
+
+export interface CopyOptions extends TransferOptions {
+  /** First LBA to read, where the source is a device; default 0. */
+  slba?: number | undefined
+  /** First LBA to write, where the target is a device; default 0. */
+  dstSlba?: number | undefined
+  /** Bytes to copy, default all of the source. Any number: blocks that are touched in part keep the rest. */
+  bytes?: number | undefined
+  /** Namespace id of a device whose address names none. */
+  nsid?: number | undefined
+  /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */
+  onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
+}
+
+export interface CopyResult {
+  bytes: number
+  /** From the first read to the last flush. */
+  seconds: number
+}
+
+/**
+ * Copies a file or a range of a device to another, and returns when the data is on the medium.
+ *
+ * @param from path, address, `-` or an open namespace
+ * @param to likewise; a file is made, or emptied first
+ * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; NvmeError
+ * and the system's errors where reading or writing fails; AbortError
+ */
+export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
+  const { slba, dstSlba, nsid } = options
+  const source = await openSource(from, { slba, nsid })
+  try {
+    const target = await openTarget(to, { slba: dstSlba, nsid })
+    try {
+      return await transfer(source, target, planCopy(source, target, options.bytes), options)
+    } finally {
+      await target.close()
+    }
+  } finally {
+    await source.close()
+  }
+}
+
+/**
+ * The number of bytes that a copy will be, or undefined where only the source's end will tell.
+ * Throws OutOfRangeError where it does not fit.
+ */
+export function planCopy(source: Side, target: Side, wanted: number | undefined): number | undefined {
+  const bytes = wanted ?? source.size
+  if (bytes !== undefined && source.size !== undefined && bytes > source.size) {
+    throw new OutOfRangeError(`${describe(source)} has ${source.size} bytes, ${bytes} are asked for`)
+  }
+  if (bytes !== undefined && target.size !== undefined && bytes > target.size) {
+    throw new OutOfRangeError(
+      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has room for ${target.size}`,
+    )
+  }
+  if (overlap(source, target, bytes ?? Number.POSITIVE_INFINITY)) {
+    throw new OutOfRangeError(`${describe(source)} and ${describe(target)} are the same, or overlap`)
+  }
+  return bytes
+}
+
+/** Moves the data of a planned copy. */
+export async function transfer(
+  source: Side,
+  target: Side,
+  bytes: number | undefined,
+  options: CopyOptions,
+): Promise<CopyResult> {
+  const started = performance.now()
+  const chunks = counted(source.read(bytes, options), (done) => options.onProgress?.(done, bytes))
+  const written = await target.write(chunks, bytes, options)
+  if (bytes !== undefined && written !== bytes) {
+    throw new OutOfRangeError(`${source.name} ended after ${written} of ${bytes} bytes`)
+  }
+  return { bytes: written, seconds: (performance.now() - started) / 1000 }
+}
+
+/** Passes chunks on, and tells how many bytes have passed. */
+export async function* counted(chunks: Chunks, onBytes: (bytes: number) => void): Chunks {
+  let bytes = 0
+  for await (const chunk of chunks) {
+    yield chunk
+    bytes += chunk.length
+    onBytes(bytes)
+  }
+}
+
+function overlap(a: Side, b: Side, bytes: number): boolean {
+  if (a.ns === null || b.ns === null) return a.file !== undefined && a.file === b.file
+  if (a.ns.controller !== b.ns.controller || a.ns.id !== b.ns.id) return false
+  const blocks = Math.ceil(bytes / a.blocksize)
+  return a.slba < b.slba + blocks && b.slba < a.slba + blocks
+}
+
+/** Its name, with the first LBA where that is not 0. */
+export function describe({ name, slba }: Side): string {
+  return slba === 0 ? name : `${name} from slba ${slba}`
+}

@@ -1,0 +1,71 @@
+// A range of a namespace as one side of a copy or a comparison.
+// Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
+// reading the rest of the last block first.
+
+import { OutOfRangeError } from '../../lib/errors.ts'
+import type { Namespace } from '../namespace.ts'
+import { checkInteger } from '../validate.ts'
+import type { Chunks, Side, TransferOptions } from './side.ts'
+
+/**
+ * @param slba first LBA
+ * @param owned close the namespace with the side
+ * @throws OutOfRangeError where the namespace ends before `slba`
+ */
+export function createDeviceSide(ns: Namespace, name: string, slba: number, owned: boolean): Side {
+  checkInteger('slba', slba, 0)
+  if (slba >= ns.blockcount) {
+    throw new OutOfRangeError(`slba ${slba} is after the last LBA ${ns.blockcount - 1} of ${name}`)
+  }
+  const { blocksize } = ns
+  return {
+    name,
+    ns,
+    slba,
+    blocksize,
+    size: (ns.blockcount - slba) * blocksize,
+    rereadable: true,
+    file: undefined,
+    read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
+    write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
+    close: async () => {
+      if (owned) await ns.close()
+    },
+  }
+}
+
+async function* readDevice(ns: Namespace, slba: number, bytes: number, options: TransferOptions): Chunks {
+  if (bytes === 0) return
+  const nlb = Math.ceil(bytes / ns.blocksize)
+  let left = bytes
+  for await (const { data } of ns.blocks({ slba, nlb, ...blockOptions(ns, options) })) {
+    yield data.length <= left ? data : data.subarray(0, left)
+    left -= data.length
+  }
+}
+
+async function writeDevice(
+  ns: Namespace,
+  slba: number,
+  chunks: Chunks,
+  bytes: number | undefined,
+  options: TransferOptions,
+): Promise<number> {
+  const { flush = true, pad = false } = options
+  const nlb = bytes === undefined ? ns.blockcount - slba : Math.max(1, Math.ceil(bytes / ns.blocksize))
+  return ns.writeBlocks(chunks, { slba, nlb, flush, pad, ...blockOptions(ns, options) })
+}
+
+/** @throws OutOfRangeError for a chunk that is no number of whole blocks */
+function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) {
+  if (chunk !== undefined && (chunk % ns.blocksize !== 0 || chunk === 0)) {
+    throw new OutOfRangeError(
+      `chunk: ${chunk} bytes are no multiple of ${ns.device}'s block size ${ns.blocksize}`,
+    )
+  }
+  return {
+    ...(chunk !== undefined && { chunk: chunk / ns.blocksize }),
+    ...(depth !== undefined && { depth }),
+    signal,
+  }
+}

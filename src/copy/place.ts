@@ -1,0 +1,58 @@
+// What a word or an object names in `copy` and `compare`: a file, a device, or an open namespace.
+// Trade-off: no option says which is which. A word with a colon before any slash is an address, so a mistyped
+// one is an error and never a new file; a file of such a name is written ./a:b.
+
+import { OutOfRangeError } from '../../lib/errors.ts'
+import { Namespace } from '../namespace.ts'
+import { open } from '../open.ts'
+import { createDeviceSide } from './device-side.ts'
+import { createStandardSide, openSourceFile, openTargetFile } from './file-side.ts'
+import type { Side } from './side.ts'
+
+/** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
+export type Place = string | Namespace
+
+export interface PlaceOptions {
+  /** First LBA, where it is a device; default 0. */
+  slba?: number | undefined
+  /** Namespace id, where the address names none. */
+  nsid?: number | undefined
+}
+
+/** True for a word that is a device's address and not the path of a file. */
+export function isAddress(word: string): boolean {
+  return /^[^/]*:/.test(word)
+}
+
+/** Opens what is read. It must be closed; a namespace that was given open stays open. */
+export function openSource(place: Place, options: PlaceOptions = {}): Promise<Side> {
+  return openSide(place, options, openSourceFile)
+}
+
+/** Opens what is written. Nothing of it is changed yet. */
+export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Side> {
+  return openSide(place, options, openTargetFile)
+}
+
+async function openSide(
+  place: Place,
+  { slba, nsid }: PlaceOptions,
+  openFile: (path: string) => Promise<Side>,
+): Promise<Side> {
+  if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
+  if (isAddress(place)) {
+    const ns = await open(place, nsid === undefined ? {} : { nsid })
+    try {
+      return createDeviceSide(ns, place, slba ?? 0, true)
+    } catch (error) {
+      await ns.close()
+      throw error
+    }
+  }
+  if (slba !== undefined) {
+    throw new OutOfRangeError(
+      `slba ${slba} is for a device; ${place} is ${place === '-' ? 'a stream' : 'a file'}`,
+    )
+  }
+  return place === '-' ? createStandardSide() : openFile(place)
+}

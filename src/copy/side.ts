@@ -1,0 +1,43 @@
+// One side of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
+// Trade-off: chunks are lent, so that nothing is copied once more than needed; each is valid until the next
+// one is asked for.
+
+import type { Namespace } from '../namespace.ts'
+
+/** How data is moved. */
+export interface TransferOptions {
+  /** Bytes of one command to a device, a multiple of its block size; default 128 KiB. */
+  chunk?: number | undefined
+  /** Commands in flight, default 32. */
+  depth?: number | undefined
+  /** Make sure that the data is on the medium before the end is reported, default true. */
+  flush?: boolean | undefined
+  /** Fill the last block with zeroes, instead of keeping what the device has after the end. */
+  pad?: boolean | undefined
+  /** Ends it with AbortError. */
+  signal?: AbortSignal | undefined
+}
+
+export type Chunks = AsyncIterable<Uint8Array>
+
+export interface Side {
+  /** As the user wrote it. */
+  readonly name: string
+  /** Null for files. */
+  readonly ns: Namespace | null
+  /** First LBA; 0 for files. */
+  readonly slba: number
+  /** Bytes of a block; 1 for files. */
+  readonly blocksize: number
+  /** Bytes that there are, or that there is room for; undefined where nobody can say. */
+  readonly size: number | undefined
+  /** True where it can be read a second time. */
+  readonly rereadable: boolean
+  /** Device and inode number of a file that is there. */
+  readonly file: string | undefined
+  /** The first `bytes` bytes, or all. Each chunk is valid until the next step. */
+  read(bytes: number | undefined, options: TransferOptions): Chunks
+  /** Writes what comes, at most `bytes` where that is known. Returns the bytes written. */
+  write(chunks: Chunks, bytes: number | undefined, options: TransferOptions): Promise<number>
+  close(): Promise<void>
+}
