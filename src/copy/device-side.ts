@@ -25,6 +25,7 @@ export function createDeviceSide(ns: Namespace, name: string, slba: number, owne
     blocksize,
     size: (ns.blockcount - slba) * blocksize,
     rereadable: true,
+    hardware: !ns.controller.pci.transport.startsWith('sim'),
     file: undefined,
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),

@@ -10,7 +10,7 @@ import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
 import { readFile, writeFile } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
-/** Opens a file to read, and finds its size. Throws the system's error. */
+/** Opens a file to read, and finds its size. Throws the system's error, ArgumentTypeError for a directory. */
 export async function openSourceFile(path: string): Promise<Side> {
   const handle = await open(path, 'r')
   try {
@@ -41,6 +41,7 @@ export function createStandardSide(): Side {
     blocksize: 1,
     size: undefined,
     rereadable: false,
+    hardware: false,
     file: undefined,
     read: (bytes, { signal }) => readStream(process.stdin, bytes, signal),
     write: (chunks, _bytes, { signal }) => writeStream(process.stdout, chunks, signal),
@@ -62,6 +63,7 @@ function fileSide(
     blocksize: 1,
     size,
     rereadable: seekable,
+    hardware: stats?.isBlockDevice() ?? false,
     file: stats && `${stats.dev}:${stats.ino}`,
     read: (bytes, { signal }) => {
       if (seekable) return readFile(handle!, Math.min(bytes ?? Infinity, size ?? 0), signal)

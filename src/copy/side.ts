@@ -33,6 +33,8 @@ export interface Side {
   readonly size: number | undefined
   /** True where it can be read a second time. */
   readonly rereadable: boolean
+  /** True for hardware, a block device of the kernel included: what a person is asked about before it is lost. */
+  readonly hardware: boolean
   /** Device and inode number of a file that is there. */
   readonly file: string | undefined
   /** The first `bytes` bytes, or all. Each chunk is valid until the next step. */

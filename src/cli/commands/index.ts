@@ -3,7 +3,12 @@
 // (`await import('../../index.ts')`): koffi alone takes 36 ms to load, and help needs none of it.
 
 import type { CommandDefinition } from '../define.ts'
+import { copy } from './copy.ts'
+import { info } from './info.ts'
 import { list } from './list.ts'
+import { read } from './read.ts'
 import { setup } from './setup.ts'
+import { verify } from './verify.ts'
+import { write } from './write.ts'
 
-export const commands: readonly CommandDefinition[] = [list, setup]
+export const commands: readonly CommandDefinition[] = [list, setup, info, read, write, copy, verify]

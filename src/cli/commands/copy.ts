@@ -1,0 +1,119 @@
+// `unvme copy`: files to devices, devices to files, devices to devices.
+// Trade-off: everything that can be found wrong is found before the first write; a copy that is ended half-way
+// leaves what it wrote.
+
+import { UsageError } from '../../../lib/errors.ts'
+import type { CopyResult } from '../../copy/copy.ts'
+import type { Side } from '../../copy/side.ts'
+import { argument, defineCommand, flag, outputOption, unflag, value, yesOption } from '../define.ts'
+import { print, printJson } from '../output.ts'
+import { integer, text } from '../parse.ts'
+import {
+  confirmOverwrite,
+  differenceJson,
+  differenceText,
+  lengthOf,
+  lengthOptions,
+  namespaceOption,
+  PLACES,
+  queueOptions,
+  resultText,
+  withProgress,
+} from '../transfer.ts'
+
+export const copy = defineCommand({
+  name: 'copy',
+  group: 'Data',
+  summary: 'Copy a file or device to a file or device',
+  details: `${PLACES} A file that is written is made, or emptied first; \`-\` is standard input or output.
+
+A length that is no multiple of the block size arrives exactly: the rest of the last block keeps what it had. \
+The copy is on the medium when the command ends. Writing to a real device asks first.`,
+  arguments: {
+    source: argument('SRC', text, 'file or device to read'),
+    target: argument('DST', text, 'file or device to write'),
+  },
+  options: {
+    slba: value('LBA', integer(), 'first block to read, where SRC is a device (default: 0)'),
+    dstSlba: value('LBA', integer(), 'first block to write, where DST is a device (default: 0)'),
+    ...lengthOptions(),
+    verify: flag('read both again afterwards, and compare'),
+    ...queueOptions(),
+    pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
+    flush: unflag('end when the device has the data, without waiting for its cache to be written'),
+    namespace: namespaceOption(),
+    output: outputOption(),
+    yes: yesOption(),
+  },
+  examples: [
+    ['copy disk.img 0a:00.0 --verify', 'write an image to a device, and check it'],
+    ['copy 0a:00.0 disk.img --nlb 2048', 'read the first 2048 blocks into a file'],
+    ['copy 0a:00.0/1 0b:00.0/1 --yes', 'clone a device to another without being asked'],
+    ['copy disk.img sim:?size=1G', 'try it without a device'],
+  ],
+  async run({ args, options, signal }) {
+    const { openSource, openTarget } = await import('../../copy/place.ts')
+    const { planCopy, transfer } = await import('../../copy/copy.ts')
+    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth } = options
+    const source = await openSource(args.source, { slba, nsid })
+    try {
+      const target = await openTarget(args.target, { slba: dstSlba, nsid })
+      try {
+        const bytes = planCopy(source, target, lengthOf(options, [source, target]))
+        if (options.verify) checkRereadable(source, target)
+        await confirmOverwrite(target, bytes, options.yes)
+        const moving = { chunk, depth, flush, pad, signal }
+        const result = await withProgress('copy', bytes, (onProgress) =>
+          transfer(source, target, bytes, { ...moving, onProgress }),
+        )
+        const quiet = args.target === '-' || options.output === 'json'
+        if (!quiet) print(`${args.source} to ${args.target}: ${resultText(result)}`)
+        const verified = options.verify
+          ? await verify(source, target, result.bytes, moving, quiet)
+          : undefined
+        if (options.output === 'json' && args.target !== '-') {
+          printJson({ source: args.source, target: args.target, ...figures(result), ...verified })
+        }
+        return verified?.equal === false ? 1 : 0
+      } finally {
+        await target.close()
+      }
+    } finally {
+      await source.close()
+    }
+  },
+})
+
+function checkRereadable(source: Side, target: Side): void {
+  for (const { name, rereadable } of [source, target]) {
+    if (!rereadable)
+      throw new UsageError(`--verify reads both sides again, and ${name} can be read only once`)
+  }
+}
+
+/** Reads both sides again, the target from the medium on. */
+async function verify(
+  source: Side,
+  target: Side,
+  bytes: number,
+  moving: { chunk: number; depth: number; signal: AbortSignal },
+  quiet: boolean,
+) {
+  const { openSource } = await import('../../copy/place.ts')
+  const { compareSides } = await import('../../copy/compare.ts')
+  const written = target.ns === null ? await openSource(target.name) : target
+  try {
+    const result = await withProgress('verify', bytes, (onProgress) =>
+      compareSides(source, written, bytes, { ...moving, onProgress }),
+    )
+    const { difference } = result
+    if (!quiet) print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
+    return { equal: difference === null, ...(difference && { difference: differenceJson(difference) }) }
+  } finally {
+    if (written !== target) await written.close()
+  }
+}
+
+function figures({ bytes, seconds }: CopyResult) {
+  return { bytes, seconds, bytesPerSecond: Math.round(bytes / seconds) }
+}

@@ -1,0 +1,68 @@
+// `unvme read`: blocks of a device to a file or to standard output, as they are or as a hex dump.
+// Trade-off: bytes that are no text never go to a terminal.
+
+import { UsageError } from '../../../lib/errors.ts'
+import { argument, defineCommand, flag, optionalArgument, valueOr } from '../define.ts'
+import { hexDump } from '../hex.ts'
+import { print } from '../output.ts'
+import { integer, text } from '../parse.ts'
+import {
+  lengthOf,
+  lengthOptions,
+  namespaceOption,
+  queueOptions,
+  resultText,
+  withProgress,
+} from '../transfer.ts'
+
+export const read = defineCommand({
+  name: 'read',
+  group: 'Data',
+  summary: 'Read blocks of a device to a file or to standard output',
+  arguments: {
+    address: argument('ADDR', text, 'address of the device'),
+    file: optionalArgument('FILE', text, 'file to write (default: standard output)'),
+  },
+  options: {
+    slba: valueOr('LBA', integer(), 0, 'first block'),
+    ...lengthOptions(),
+    hex: flag('print a hex dump, rows that repeat as `*`', { short: 'x' }),
+    ...queueOptions(),
+    namespace: namespaceOption(),
+  },
+  examples: [
+    ['read 0a:00.0 --nlb 1 --hex', 'look at the first block'],
+    ['read 0a:00.0 --slba 2048 --nlb 256 part.bin', 'blocks 2048 to 2303 into a file'],
+    ['read sim:disk.img | sha256sum', 'everything, to another program'],
+  ],
+  async run({ args, options, signal }) {
+    const { file = '-' } = args
+    if (file === '-' && !options.hex && process.stdout.isTTY) {
+      throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
+    }
+    const { isAddress, openSource } = await import('../../copy/place.ts')
+    const { createStandardSide, openTargetFile } = await import('../../copy/file-side.ts')
+    const { counted, planCopy } = await import('../../copy/copy.ts')
+    if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
+    const { slba, namespace: nsid, chunk, depth } = options
+    const source = await openSource(args.address, { slba, nsid })
+    try {
+      const target = file === '-' ? createStandardSide() : await openTargetFile(file)
+      try {
+        const bytes = planCopy(source, target, lengthOf(options, [source]))!
+        const started = performance.now()
+        await withProgress('read', bytes, async (onProgress) => {
+          const chunks = counted(source.read(bytes, { chunk, depth, signal }), onProgress)
+          const written = options.hex ? hexDump(chunks, slba * source.blocksize) : chunks
+          await target.write(written, undefined, { signal })
+        })
+        const seconds = (performance.now() - started) / 1000
+        if (file !== '-') print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
+      } finally {
+        await target.close()
+      }
+    } finally {
+      await source.close()
+    }
+  },
+})

@@ -1,0 +1,69 @@
+// `unvme verify`: compares files and devices, and shows the first difference.
+// Trade-off: it stops at the first: that is where a copy went wrong.
+
+import { argument, defineCommand, outputOption, value } from '../define.ts'
+import { print, printJson } from '../output.ts'
+import { integer, text } from '../parse.ts'
+import {
+  differenceJson,
+  differenceText,
+  lengthOf,
+  lengthOptions,
+  namespaceOption,
+  PLACES,
+  queueOptions,
+  resultText,
+  withProgress,
+} from '../transfer.ts'
+
+export const verify = defineCommand({
+  name: 'verify',
+  group: 'Data',
+  summary: 'Compare two files or devices, and show the first byte that differs',
+  details: `${PLACES}
+
+A file and a device are compared in the file's length, two devices in the first one's. Exit code 1: they differ.`,
+  arguments: {
+    a: argument('A', text, 'file or device'),
+    b: argument('B', text, 'file or device to compare it with'),
+  },
+  options: {
+    slba: value('LBA', integer(), 'first block of A, where it is a device (default: 0)'),
+    dstSlba: value('LBA', integer(), 'first block of B, where it is a device (default: 0)'),
+    ...lengthOptions(),
+    ...queueOptions(),
+    namespace: namespaceOption(),
+    output: outputOption(),
+  },
+  examples: [
+    ['verify disk.img 0a:00.0', 'is the image on the device?'],
+    ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
+  ],
+  async run({ args, options, signal }) {
+    const { openSource } = await import('../../copy/place.ts')
+    const { compareSides, planCompare } = await import('../../copy/compare.ts')
+    const { slba, dstSlba, namespace: nsid, chunk, depth } = options
+    const a = await openSource(args.a, { slba, nsid })
+    try {
+      const b = await openSource(args.b, { slba: dstSlba, nsid })
+      try {
+        const bytes = planCompare(a, b, lengthOf(options, [a, b]))
+        const { difference, ...result } = await withProgress('verify', bytes ?? a.size, (onProgress) =>
+          compareSides(a, b, bytes, { chunk, depth, signal, onProgress }),
+        )
+        if (options.output === 'json') {
+          const found = difference && { difference: differenceJson(difference) }
+          printJson({ equal: difference === null, ...result, ...found })
+        } else {
+          const equal = `${args.a} and ${args.b} are equal: ${resultText(result)}`
+          print(difference ? differenceText(difference) : equal)
+        }
+        return difference ? 1 : 0
+      } finally {
+        await b.close()
+      }
+    } finally {
+      await a.close()
+    }
+  },
+})

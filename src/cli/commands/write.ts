@@ -1,0 +1,65 @@
+// `unvme write`: a file or standard input to blocks of a device.
+// Trade-off: the same as `copy` with a device as its target, for those who think of one device and not of two
+// places.
+
+import { UsageError } from '../../../lib/errors.ts'
+import { argument, defineCommand, flag, unflag, valueOr, yesOption } from '../define.ts'
+import { print } from '../output.ts'
+import { integer, text } from '../parse.ts'
+import {
+  confirmOverwrite,
+  lengthOf,
+  lengthOptions,
+  namespaceOption,
+  queueOptions,
+  resultText,
+  withProgress,
+} from '../transfer.ts'
+
+export const write = defineCommand({
+  name: 'write',
+  group: 'Data',
+  summary: 'Write a file or standard input to blocks of a device',
+  details: `A length that is no multiple of the block size is written exactly: the rest of the last block keeps \
+what it had. The data is on the medium when the command ends. Writing to a real device asks first.`,
+  arguments: {
+    address: argument('ADDR', text, 'address of the device'),
+    file: argument('FILE', text, 'file to read, or `-` for standard input'),
+  },
+  options: {
+    slba: valueOr('LBA', integer(), 0, 'first block'),
+    ...lengthOptions(),
+    ...queueOptions(),
+    pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
+    flush: unflag('end when the device has the data, without waiting for its cache to be written'),
+    namespace: namespaceOption(),
+    yes: yesOption(),
+  },
+  examples: [
+    ['write 0a:00.0 boot.bin --slba 2048', 'a file to block 2048 and those after it'],
+    ['write sim:disk.img?size=1G -', 'standard input to a disk image'],
+  ],
+  async run({ args, options, signal }) {
+    const { isAddress, openTarget } = await import('../../copy/place.ts')
+    const { createStandardSide, openSourceFile } = await import('../../copy/file-side.ts')
+    const { planCopy, transfer } = await import('../../copy/copy.ts')
+    if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
+    const { slba, namespace: nsid, chunk, depth, flush, pad } = options
+    const source = args.file === '-' ? createStandardSide() : await openSourceFile(args.file)
+    try {
+      const target = await openTarget(args.address, { slba, nsid })
+      try {
+        const bytes = planCopy(source, target, lengthOf(options, [target]))
+        await confirmOverwrite(target, bytes, options.yes)
+        const result = await withProgress('write', bytes, (onProgress) =>
+          transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
+        )
+        print(`${args.file} to ${args.address}: ${resultText(result)}`)
+      } finally {
+        await target.close()
+      }
+    } finally {
+      await source.close()
+    }
+  },
+})

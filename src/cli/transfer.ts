@@ -1,0 +1,124 @@
+// What `read`, `write`, `copy` and `verify` share: their options, the question before data is lost, progress,
+// and how results and differences are printed.
+// Trade-off: types only from the driver, which the commands load themselves, so that help stays quick.
+
+import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
+import type { Difference, DifferingSide } from '../copy/compare.ts'
+import type { Side } from '../copy/side.ts'
+import { value, valueOr } from './define.ts'
+import { hexRow } from './hex.ts'
+import { bad, bytesText, confirm } from './output.ts'
+import { integer, size } from './parse.ts'
+import { startProgress } from './progress.ts'
+
+const MAX_NSID = 0xffff_fffe
+const ROW_BYTES = 16
+
+export const PLACES = `A device is an address (0a:00.0, 0a:00.0/2, sim:disk.img), everything else a file: a word \
+with a colon before any slash is an address, so a file of such a name is written ./a:b.`
+
+export const namespaceOption = () =>
+  value('NSID', integer({ min: 1, max: MAX_NSID }), 'namespace, where the address names none', { short: 'n' })
+
+/** `--nlb` and `--bytes`: how much. */
+export const lengthOptions = () => ({
+  nlb: value('N', integer({ min: 1 }), 'number of blocks (one-based), in blocks of the first device'),
+  bytes: value('SIZE', size({ min: 1 }), 'number of bytes, in place of --nlb: 1000, 64k, 1.5G'),
+})
+
+/** `--chunk` and `--depth`: how it is moved. */
+export const queueOptions = () => ({
+  chunk: valueOr('SIZE', size({ min: 512, max: 2 ** 30 }), 131072, 'bytes of one command to a device', {
+    fallbackText: '128k',
+  }),
+  depth: valueOr('N', integer({ min: 1, max: 65536 }), 32, 'commands in flight'),
+})
+
+/** Bytes of `--nlb` or `--bytes`; undefined where neither is given. */
+export function lengthOf(
+  { nlb, bytes }: { nlb: number | undefined; bytes: number | undefined },
+  sides: readonly Side[],
+): number | undefined {
+  if (nlb === undefined) return bytes
+  if (bytes !== undefined) throw new UsageError('--nlb and --bytes both say how much: give one')
+  const device = sides.find((side) => side.ns !== null)
+  if (device === undefined) throw new UsageError('--nlb counts blocks of a device: give --bytes for files')
+  if (!Number.isSafeInteger(nlb * device.blocksize)) {
+    throw new OutOfRangeError(`--nlb ${nlb} is more than any device has`)
+  }
+  return nlb * device.blocksize
+}
+
+/** Asks before something on real hardware is overwritten. `bytes` undefined: up to its end. */
+export async function confirmOverwrite(side: Side, bytes: number | undefined, yes: boolean): Promise<void> {
+  if (!side.hardware) return
+  const length = bytes ?? side.size
+  const amount = length === undefined ? '' : `${bytesText(length)} of `
+  const { ns, slba } = side
+  if (ns === null) return confirm(`Overwrite ${amount}block device ${side.name}?`, yes)
+  const last = slba + Math.max(1, Math.ceil((length ?? 0) / ns.blocksize)) - 1
+  const what = `${side.name}, namespace ${ns.id} (${ns.mn}, ${ns.sn}): LBA ${slba} to ${last}`
+  await confirm(`Overwrite ${amount}${what}?`, yes)
+}
+
+/** Does something with a line of progress on the terminal, and takes the line away at its end. */
+export async function withProgress<T>(
+  what: string,
+  total: number | undefined,
+  work: (onProgress: (bytes: number) => void) => Promise<T>,
+): Promise<T> {
+  const progress = startProgress(what, total)
+  try {
+    return await work(progress.update)
+  } finally {
+    progress.stop()
+  }
+}
+
+/** `104857600 bytes (104.86 MB) in 0.12 s, 873.81 MB/s`. */
+export function resultText({ bytes, seconds }: { bytes: number; seconds: number }): string {
+  return `${bytes} bytes (${bytesText(bytes)}) in ${seconds.toFixed(2)} s, ${bytesText(bytes / seconds)}/s`
+}
+
+/** Where two sides differ, and what is there. */
+export function differenceText({ offset, a, b }: Difference): string {
+  const lines = [`${a.name} and ${b.name} differ after ${offset} equal bytes:`]
+  const width = Math.max(a.name.length, b.name.length)
+  for (const [side, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    lines.push(`  ${side.name.padEnd(width)}  ${placeText(side)}`)
+    lines.push(...hexLines(side, other).map((line) => `    ${line}`))
+  }
+  return lines.join('\n')
+}
+
+function placeText({ lba, byte, position, data, at }: DifferingSide): string {
+  if (at === data.length) return `ends at byte ${position}`
+  return lba === undefined ? `byte ${position}` : `LBA ${lba}, byte ${byte}`
+}
+
+function hexLines(side: DifferingSide, other: DifferingSide): string[] {
+  const { data, at, position } = side
+  const lines: string[] = []
+  for (let from = 0; from < data.length; from += ROW_BYTES) {
+    const mark = (text: string, index: number) => {
+      const i = from + index
+      return data[i] === other.data[i - at + other.at] ? text : bad(text)
+    }
+    lines.push(hexRow(position - at + from, data.subarray(from, from + ROW_BYTES), mark))
+  }
+  return lines
+}
+
+/** A difference for JSON: contents as hex. */
+export function differenceJson({ offset, a, b }: Difference) {
+  const side = ({ name, lba, byte, position, data, at }: DifferingSide) => ({
+    name,
+    ...(lba !== undefined && { lba, byte }),
+    position,
+    data: data.subarray(at).toString('hex'),
+  })
+  return { offset, a: side(a), b: side(b) }
+}
