@@ -3,6 +3,17 @@
 
 export * from '../lib/errors.ts'
 export { ADMIN, type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export {
+  type CompareOptions,
+  type CompareResult,
+  type CopyOptions,
+  type CopyResult,
+  compare,
+  copy,
+  type Difference,
+  type DifferingSide,
+  type Place,
+} from './copy/index.ts'
 export type { DeviceOptions } from './device.ts'
 export type { Namespace } from './namespace.ts'
 export { type OpenOptions, open } from './open.ts'

@@ -9,4 +9,4 @@ export {
   type DifferingSide,
 } from './compare.ts'
 export { type CopyOptions, type CopyResult, copy } from './copy.ts'
-export { isAddress, type Place } from './place.ts'
+export type { Place } from './place.ts'
