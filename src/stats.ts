@@ -29,13 +29,17 @@ export interface Stats {
    * time in which they had more to send, from 0 to 1. 0 where nothing has been streamed.
    */
   occupancy: number
+  /** Its two parts, in commands times milliseconds: their differences give the occupancy of a part of the time. */
+  inFlightTime: number
+  wantedTime: number
 }
 
 export function collectStats(queues: readonly IoQueue[]): Stats {
   const sum = (pick: (queue: IoQueue) => number) => queues.reduce((total, queue) => total + pick(queue), 0)
   const bytesRead = sum(({ counters }) => counters.bytesRead)
   const bytesWritten = sum(({ counters }) => counters.bytesWritten)
-  const wanted = sum(({ wantedTime }) => wantedTime)
+  const inFlightTime = sum((queue) => queue.inFlightTime)
+  const wantedTime = sum((queue) => queue.wantedTime)
   return {
     commands: sum(({ pair }) => pair.counters.submitted),
     reads: sum(({ counters }) => counters.reads),
@@ -51,6 +55,8 @@ export function collectStats(queues: readonly IoQueue[]): Stats {
     inFlight: sum(({ pair }) => pair.inFlight),
     lost: sum(({ pair }) => pair.lost),
     late: sum(({ pair }) => pair.counters.late),
-    occupancy: wanted === 0 ? 0 : sum(({ inFlightTime }) => inFlightTime) / wanted,
+    occupancy: wantedTime === 0 ? 0 : inFlightTime / wantedTime,
+    inFlightTime,
+    wantedTime,
   }
 }
