@@ -3,6 +3,7 @@
 // their length and a shell's quoting is the only encoding.
 
 import path from 'node:path'
+import { loadOrder } from './initramfs.ts'
 import type { MachineOptions } from './machine.ts'
 import type { Parts } from './parts.ts'
 import { type ShapeName, shapes, testAddress } from './shapes.ts'
@@ -29,7 +30,15 @@ export function quote(word: string): string {
 /** What guest/start reads before anything else. */
 export function settings(options: MachineOptions, parts: Parts): string {
   const guest = path.join(import.meta.dirname, '../../../scripts/vm/guest')
-  const values = { driver: options.driver ?? 'vfio', modules: parts.modules ?? '', guest }
+  const order = (names: string[]) => (parts.modules ? loadOrder(parts.modules, names).join(' ') : '')
+  const values = {
+    driver: options.driver ?? 'vfio',
+    modules: parts.modules ?? '',
+    guest,
+    vfio_modules: order(['vfio_iommu_type1', 'vfio-pci']),
+    // The checksums first: nvme would have the kernel call modprobe for them, which takes longer.
+    nvme_modules: order(['crct10dif_generic', 'crc64_rocksoft_generic', 'nvme']),
+  }
   return Object.entries(values)
     .map(([name, value]) => `${name}=${quote(value)}\n`)
     .join('')

@@ -139,11 +139,17 @@ async function boot(options: MachineOptions, parts: Parts, folder: string): Prom
   const consoleFile = path.join(folder, 'console')
   const console = fs.existsSync(consoleFile) ? fs.readFileSync(consoleFile, 'utf8') : ''
   if (status === undefined) {
-    const words = `${Buffer.concat(complaints)}${console.split('\n').slice(-20).join('\n')}`.trim()
+    const words = `${Buffer.concat(complaints)}${lastWords(console)}`.trim()
     throw new Error(`the machine ended (${ended}) without the command's status: ${words}`)
   }
   const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString()
   return { status, stdout: text(stdout), stderr: text(stderr), console, bootSeconds, seconds: seconds() }
+}
+
+/** The console's last lines, without the stack of a kernel that panicked. */
+function lastWords(console: string): string {
+  const [before = ''] = console.split(/^.*Call Trace:/m)
+  return before.trimEnd().split('\n').slice(-20).join('\n')
 }
 
 function receive(socket: Socket, target: Writable | undefined, collected: Buffer[]): void {
@@ -196,8 +202,8 @@ function qemuArguments(options: MachineOptions, parts: Parts, folder: string): s
   fs.writeFileSync(ramdisk, initramfs({ busybox: parts.busybox, modules: parts.modules, init }))
   const start = path.join(path.dirname(init), 'start')
   const append =
-    'console=ttyS0 quiet panic=-1 oops=panic intel_iommu=on mitigations=off nokaslr tsc=reliable ' +
-    `no_timer_check unvme.start=${start} unvme.folder=${folder}`
+    'console=ttyS0 quiet panic=-1 oops=panic intel_iommu=on mitigations=off tsc=reliable no_timer_check ' +
+    `cryptomgr.notests rodata=off init_on_alloc=0 unvme.start=${start} unvme.folder=${folder}`
 
   const devices = (options.shapes ?? []).map((name) => device(name, folder, options.disks?.[name]))
   for (const disk of devices.flatMap((each) => each.disks)) {
