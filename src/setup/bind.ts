@@ -7,7 +7,7 @@ import path from 'node:path'
 import { AddressError, SetupError } from '../../lib/errors.ts'
 // Not by index.ts: setup works, and is quick, without koffi.
 import { canonicalPciName } from '../../lib/pci/bdf.ts'
-import { isVfioDriver, readPciFacts } from '../../lib/pci/sysfs.ts'
+import { CLASS_NVME, type GroupMember, isVfioDriver, readPciFacts } from '../../lib/pci/sysfs.ts'
 import { checkIommu, missingModules, noIommuAllowed } from './checks.ts'
 import type { NvmeDevice } from './inventory.ts'
 import type { Account, Machine } from './machine.ts'
@@ -89,14 +89,15 @@ function ownReasons(machine: Machine, device: NvmeDevice, force: boolean): strin
 export function groupReasons(device: NvmeDevice, chosen: readonly NvmeDevice[]): string[] {
   return device.inTheWay
     .filter(({ name }) => !chosen.some((one) => one.name === name))
-    .map(
-      ({ name, driver }) =>
-        `IOMMU group ${device.iommuGroup} also has ${name} (${driver}), which VFIO needs free: ${freeText(name)}`,
-    )
+    .map((member) => {
+      const { name, driver } = member
+      return `IOMMU group ${device.iommuGroup} also has ${name} (${driver}), which VFIO needs free: ${freeText(device, member)}`
+    })
 }
 
-/** How to take the kernel driver off a function of another kind. */
-function freeText(name: string): string {
+/** How to get another member of the group out of the way, as a command. */
+function freeText(device: NvmeDevice, { name, class: pciClass }: GroupMember): string {
+  if (pciClass >>> 8 === CLASS_NVME) return `unvme setup ${device.name} ${name}`
   return `echo ${name} > /sys/bus/pci/devices/${name}/driver/unbind`
 }
 

@@ -2,6 +2,7 @@
 // Trade-off: a check reports and changes nothing; modules that are missing are loaded when a device is bound.
 
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { type Machine, readFolder, readText } from './machine.ts'
 
@@ -85,7 +86,16 @@ function checkMemlock({ proc }: Machine): Check {
   // CAP_IPC_LOCK: the limit is not looked at.
   if (hasLockCapability(proc)) return { name, state: 'ok', finding: `${size}, not for root`, mend: null }
   if (Number(soft) >= MEMLOCK_LEAST) return { name, state: 'ok', finding: size, mend: null }
-  return { name, state: 'warn', finding: `${size}: too little for DMA memory`, mend: mendMemlock('USER') }
+  return { name, state: 'warn', finding: `${size}: too little for DMA memory`, mend: mendMemlock(userName()) }
+}
+
+function userName(): string {
+  try {
+    return os.userInfo().username
+  } catch {
+    // A user without an entry in the passwd file.
+    return 'USER'
+  }
 }
 
 /** How a user gets more locked memory. */

@@ -1,6 +1,7 @@
 // What `unvme setup show` prints: the devices, and the checks of the system with how to mend each.
 // Trade-off: everything that is found stands in one line each, however long: it is looked for, not skimmed.
 
+import { isVfioDriver } from '../../../lib/pci/sysfs.ts'
 import { type Check, checkSystem, groupReasons, type Machine, type NvmeDevice } from '../../setup/index.ts'
 import { bad, bytesText, good, note, print, printJson, table } from '../output.ts'
 
@@ -21,7 +22,10 @@ export function showDevices(
     print(`${state === 'ok' ? good('ok  ') : bad(state.padEnd(4))}  ${finding}${mend ? `: ${mend}` : ''}`)
   }
   for (const device of devices) {
-    for (const reason of groupReasons(device, [device])) print(`${bad('warn')}  ${device.name}: ${reason}`)
+    // Others that are free would be bound with it.
+    const free = isVfioDriver(device.driver) ? [] : devices.filter(({ uses }) => uses.length === 0)
+    for (const reason of groupReasons(device, [device, ...free]))
+      print(`${bad('warn')}  ${device.name}: ${reason}`)
   }
   if (process.getuid?.() !== 0) note('Not root: what processes of other users have open is not seen.')
 }
