@@ -84,7 +84,7 @@ async function connect(target: Target, nsid: number | undefined, options: OpenOp
   return createDevice(pci, nsid, options)
 }
 
-const PCI_NAME = /^[0-9a-f]{1,4}:/i
+const PCI_NAME = /^[0-9a-f]{1,8}:/i
 
 function resolve(address: string, options: OpenOptions): Target {
   if (address.startsWith('sim:')) {

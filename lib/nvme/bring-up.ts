@@ -55,8 +55,9 @@ export async function shutdownController(pci: PciFunction, rtd3e: number): Promi
   await waitForStatus(pci, 'shut down', CSTS.SHST, SHST.COMPLETE, Math.max(SHUTDOWN_MS, rtd3e / 1000))
 }
 
-/** What CSTS says of the controller's end, or null: all-ones, or a fatal status. */
+/** What the system and CSTS say of the controller's end, or null: taken away, all-ones, or a fatal status. */
 export function failureOf(pci: PciFunction): Error | null {
+  if (pci.checkRemoved?.()) return removedError(pci, 'the system took it away')
   const csts = pci.readRegister(REGISTER.CSTS)
   if (csts === ALL_ONES) return removedError(pci, 'its registers read all-ones')
   return (csts & CSTS.CFS) !== 0 ? fatalError(pci, csts) : null

@@ -1,0 +1,46 @@
+// Makes each check of a program that runs in the virtual machine a test on the host; one boot for all of them.
+
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
+import { findParts, type KernelChoice } from '../../scripts/vm/parts.ts'
+import { type CheckResult, checkNames } from './checks.ts'
+
+/**
+ * Adds the tests. Import the program before, which adds the checks.
+ * @param program its compiled file in this folder
+ */
+export function testInMachine(
+  program: string,
+  options: Omit<MachineOptions, 'command'> & KernelChoice,
+  what = 'VFIO',
+): void {
+  const found = findParts(options)
+  const missing = 'missing' in found
+  if (missing) process.stdout.write(`left out, ${what} in the virtual machine: ${found.missing}\n`)
+  const results = new Map<string, CheckResult>()
+  let trouble = ''
+
+  test.before(async (t) => {
+    if (missing) return
+    t.timeout(600_000)
+    const file = fileURLToPath(new URL(program, import.meta.url))
+    const command = [process.execPath, '--enable-source-maps', '--expose-gc', file]
+    const { status, stdout, stderr, console } = await runInMachine({ ...options, command })
+    for (const line of stdout.split('\n').filter(Boolean)) {
+      const result: CheckResult = JSON.parse(line)
+      results.set(result.name, result)
+    }
+    if (status !== 0) trouble = `the program ended with status ${status}\n${stderr}\n${console}`
+  })
+
+  for (const name of checkNames()) {
+    const register = missing ? test.skip : test
+    register(name, (t) => {
+      const result = results.get(name)
+      if (result?.error) t.fail(result.error)
+      else if (result === undefined) t.fail(trouble || 'the check was not run')
+      else t.pass()
+    })
+  }
+}
