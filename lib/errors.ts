@@ -149,6 +149,18 @@ export class EndOfRangeError extends UnvmeError {
   }
 }
 
+/** A source that is copied ended before as many bytes as were asked for. What came was written. */
+export class EndOfSourceError extends UnvmeError {
+  readonly code = 'ERR_UNVME_END_OF_SOURCE'
+  /** Bytes that came, and are in the target. */
+  readonly bytesWritten: number
+
+  constructor(message: string, bytesWritten: number, options?: Options) {
+    super(message, options)
+    this.bytesWritten = bytesWritten
+  }
+}
+
 /** An operation that its AbortSignal ended; `cause` is the signal's reason. Same code as Node's own. */
 export class AbortError extends UnvmeError {
   readonly code = 'ABORT_ERR'

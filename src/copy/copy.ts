@@ -2,7 +2,7 @@
 // Trade-off: sizes and overlaps are checked before the first byte moves; a copy that fails half-way leaves what
 // was written, since undoing it would need what was overwritten.
 
-import { OutOfRangeError } from '../../lib/errors.ts'
+import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -31,7 +31,7 @@ export interface CopyResult {
  * @param from path, address, `-` or an open namespace
  * @param to likewise; a file is made, or emptied first
  * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; NvmeError
- * and the system's errors where reading or writing fails; AbortError
+ * and the system's errors where reading or writing fails; EndOfSourceError; AbortError
  */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
   const { slba, dstSlba, nsid } = options
@@ -79,7 +79,7 @@ export async function transfer(
   const chunks = counted(source.read(bytes, options), (done) => options.onProgress?.(done, bytes))
   const written = await target.write(chunks, bytes, options)
   if (bytes !== undefined && written !== bytes) {
-    throw new OutOfRangeError(`${source.name} ended after ${written} of ${bytes} bytes`)
+    throw new EndOfSourceError(`${source.name} ended after ${written} of ${bytes} bytes`, written)
   }
   return { bytes: written, seconds: (performance.now() - started) / 1000 }
 }

@@ -2,9 +2,12 @@
 // Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
 // reading the rest of the last block first.
 
+import { statSync } from 'node:fs'
 import { OutOfRangeError } from '../../lib/errors.ts'
+import { parseSimAddress } from '../../lib/sim/index.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkInteger } from '../validate.ts'
+import { fileIdentity } from './file-side.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
 /**
@@ -26,7 +29,7 @@ export function createDeviceSide(ns: Namespace, name: string, slba: number, owne
     size: (ns.blockcount - slba) * blocksize,
     rereadable: true,
     hardware: !ns.controller.pci.transport.startsWith('sim'),
-    file: undefined,
+    file: imageOf(ns.device),
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
     close: async () => {
@@ -69,4 +72,10 @@ function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) 
     ...(depth !== undefined && { depth }),
     signal,
   }
+}
+
+/** The file behind a software controller, so that it is not overwritten as a file while it is a device. */
+function imageOf(address: string): string | undefined {
+  const path = address.startsWith('sim:') ? parseSimAddress(address).path : undefined
+  return path && fileIdentity(statSync(path))
 }

@@ -32,10 +32,10 @@ export async function openTargetFile(path: string): Promise<Side> {
   return fileSide(path, stats, size, null)
 }
 
-/** Standard input or output, as `-`. */
-export function createStandardSide(): Side {
+/** Standard input, to be read, and standard output, to be written. */
+export function createStandardSide(name: 'stdin' | 'stdout'): Side {
   return {
-    name: '-',
+    name,
     ns: null,
     slba: 0,
     blocksize: 1,
@@ -64,7 +64,7 @@ function fileSide(
     size,
     rereadable: seekable,
     hardware: stats?.isBlockDevice() ?? false,
-    file: stats && `${stats.dev}:${stats.ino}`,
+    file: stats && fileIdentity(stats),
     read: (bytes, { signal }) => {
       if (seekable) return readFile(handle!, Math.min(bytes ?? Infinity, size ?? 0), signal)
       return readStream(createReadStream(path, { fd: handle!, autoClose: false }), bytes, signal)
@@ -130,7 +130,13 @@ async function sizeOf(stats: Stats): Promise<number | undefined> {
   // Linux's encoding of device numbers, and sectors of 512 bytes whatever the device's own are.
   const major = ((stats.rdev >>> 8) & 0xfff) | (Math.floor(stats.rdev / 2 ** 32) & ~0xfff)
   const minor = (stats.rdev & 0xff) | ((stats.rdev >>> 12) & 0xfff00)
-  return Number(await readText(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * 512
+  const sectors = await readText(`/sys/dev/block/${major}:${minor}/size`, 'utf8').catch(() => undefined)
+  return sectors === undefined ? undefined : Number(sectors) * 512
+}
+
+/** What tells a file from all others, whatever its path. */
+export function fileIdentity({ dev, ino }: Stats): string {
+  return `${dev}:${ino}`
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

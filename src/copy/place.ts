@@ -26,18 +26,22 @@ export function isAddress(word: string): boolean {
 
 /** Opens what is read. It must be closed; a namespace that was given open stays open. */
 export function openSource(place: Place, options: PlaceOptions = {}): Promise<Side> {
-  return openSide(place, options, openSourceFile)
+  return openSide(place, options, (path) =>
+    path === '-' ? createStandardSide('stdin') : openSourceFile(path),
+  )
 }
 
 /** Opens what is written. Nothing of it is changed yet. */
 export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Side> {
-  return openSide(place, options, openTargetFile)
+  return openSide(place, options, (path) =>
+    path === '-' ? createStandardSide('stdout') : openTargetFile(path),
+  )
 }
 
 async function openSide(
   place: Place,
   { slba, nsid }: PlaceOptions,
-  openFile: (path: string) => Promise<Side>,
+  openFile: (path: string) => Side | Promise<Side>,
 ): Promise<Side> {
   if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
   if (isAddress(place)) {
@@ -54,5 +58,5 @@ async function openSide(
       `slba ${slba} is for a device; ${place} is ${place === '-' ? 'a stream' : 'a file'}`,
     )
   }
-  return place === '-' ? createStandardSide() : openFile(place)
+  return openFile(place)
 }

@@ -21,7 +21,7 @@ export interface TransferOptions {
 export type Chunks = AsyncIterable<Uint8Array>
 
 export interface Side {
-  /** As the user wrote it. */
+  /** Path or address as the user wrote it, `stdin` or `stdout`. */
   readonly name: string
   /** Null for files. */
   readonly ns: Namespace | null
@@ -35,7 +35,7 @@ export interface Side {
   readonly rereadable: boolean
   /** True for hardware, a block device of the kernel included: what a person is asked about before it is lost. */
   readonly hardware: boolean
-  /** Device and inode number of a file that is there. */
+  /** Identity of the file, or of a software controller's image, where there is one. */
   readonly file: string | undefined
   /** The first `bytes` bytes, or all. Each chunk is valid until the next step. */
   read(bytes: number | undefined, options: TransferOptions): Chunks

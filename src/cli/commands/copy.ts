@@ -67,7 +67,7 @@ The copy is on the medium when the command ends. Writing to a real device asks f
           transfer(source, target, bytes, { ...moving, onProgress }),
         )
         const quiet = args.target === '-' || options.output === 'json'
-        if (!quiet) print(`${args.source} to ${args.target}: ${resultText(result)}`)
+        if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
         const verified = options.verify
           ? await verify(source, target, result.bytes, moving, quiet)
           : undefined

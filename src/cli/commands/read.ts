@@ -47,7 +47,7 @@ export const read = defineCommand({
     const { slba, namespace: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid })
     try {
-      const target = file === '-' ? createStandardSide() : await openTargetFile(file)
+      const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file)
       try {
         const bytes = planCopy(source, target, lengthOf(options, [source]))!
         const started = performance.now()

@@ -45,7 +45,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespace: nsid, chunk, depth, flush, pad } = options
-    const source = args.file === '-' ? createStandardSide() : await openSourceFile(args.file)
+    const source = args.file === '-' ? createStandardSide('stdin') : await openSourceFile(args.file)
     try {
       const target = await openTarget(args.address, { slba, nsid })
       try {
@@ -54,7 +54,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
         const result = await withProgress('write', bytes, (onProgress) =>
           transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
         )
-        print(`${args.file} to ${args.address}: ${resultText(result)}`)
+        print(`${source.name} to ${target.name}: ${resultText(result)}`)
       } finally {
         await target.close()
       }

@@ -1,0 +1,63 @@
+import { spawn, spawnSync } from 'node:child_process'
+import test from 'ava'
+import { confirmOverwrite } from '../../src/cli/transfer.ts'
+import type { Side } from '../../src/copy/side.ts'
+import type { Namespace } from '../../src/index.ts'
+import { cleanEnvironment } from './command.ts'
+
+// What an overwrite of hardware needs of a side: no test has hardware that it may overwrite.
+const ns = { id: 2, mn: 'MODEL', sn: 'SERIAL', blocksize: 512 } as Namespace
+const device = { name: '0a:00.0/2', hardware: true, ns, slba: 100, blocksize: 512, size: 1e9 } as Side
+const disk = { name: '/dev/sdx', hardware: true, ns: null, slba: 0, blocksize: 1, size: undefined } as Side
+
+test('without a terminal, real devices are refused: the message says what would be lost', async (t) => {
+  await t.throwsAsync(confirmOverwrite(device, 1_000_000, false), {
+    code: 'ERR_UNVME_USAGE',
+    message:
+      'Overwrite 1.00 MB of 0a:00.0/2, namespace 2 (MODEL, SERIAL): LBA 100 to 2053? Not asked without a terminal: give --yes',
+  })
+  await t.throwsAsync(confirmOverwrite(device, undefined, false), {
+    message: /1\.00 GB of .*LBA 100 to 1953224\?/,
+  })
+  await t.throwsAsync(confirmOverwrite(disk, undefined, false), {
+    message: /^Overwrite block device \/dev\/sdx\?/,
+  })
+})
+
+test('--yes and software controllers are not asked', async (t) => {
+  await t.notThrowsAsync(confirmOverwrite(device, 1_000_000, true))
+  await t.notThrowsAsync(confirmOverwrite({ ...device, hardware: false }, 1_000_000, false))
+})
+
+// util-linux, which makes a terminal for a command.
+const hasScript = spawnSync('script', ['--version']).status === 0
+const terminalTest = hasScript ? test : test.skip
+
+async function answer(line: string): Promise<string> {
+  const module = new URL('../../src/cli/transfer.js', import.meta.url)
+  const code = `
+    import { confirmOverwrite } from '${module}'
+    const side = ${JSON.stringify(device)}
+    await confirmOverwrite(side, 512, false).then(() => console.log('WRITES'), (error) => console.log(error.code))
+  `
+  const words = [process.execPath, '--input-type=module', '-e', `'${code.replaceAll("'", `'\\''`)}'`]
+  const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: cleanEnvironment() })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (!output.includes('[y/N]') && text.includes('[y/N]')) child.stdin.write(line)
+    output += text
+  })
+  await new Promise((resolve) => child.on('close', resolve))
+  return output
+}
+
+terminalTest('on a terminal only a yes will do', async (t) => {
+  const yes = await answer('y\r')
+  t.true(yes.includes('Overwrite 512 B of 0a:00.0/2, namespace 2 (MODEL, SERIAL): LBA 100 to 100? [y/N]'))
+  t.true(yes.includes('WRITES'))
+  for (const line of ['\r', 'n\r', 'yeah\r', '\u0004']) {
+    const output = await answer(line)
+    t.true(output.includes('ABORT_ERR'), line)
+    t.false(output.includes('WRITES'), line)
+  }
+})
