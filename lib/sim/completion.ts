@@ -3,7 +3,7 @@
 
 import { STATUS } from '../nvme/status.ts'
 import type { Controller } from './controller.ts'
-import { postCompletion, type SubmissionQueue } from './queues.ts'
+import { type CompletionQueue, postCompletion, type SubmissionQueue } from './queues.ts'
 
 /** Instead of a status: the command is answered later, or never. */
 export const NO_COMPLETION = -1
@@ -43,6 +43,11 @@ export function complete(
 ): void {
   const { cq } = sq
   postCompletion(cq, sq, cid, status, result)
+  noteInterrupt(c, cq)
+}
+
+/** The host is to be interrupted for this queue, once the step is over. */
+export function noteInterrupt(c: Controller, cq: CompletionQueue): void {
   if (cq.interrupts && c.raised[cq.vector] === 0) {
     c.raised[cq.vector] = 1
     c.raisedCount++

@@ -30,13 +30,17 @@ export interface Controller {
   readonly bar: Bar
   readonly dma: DmaTable
   readonly medium: Medium
+  /** The DMA window, and the medium's near part behind it. */
+  readonly window: Uint8Array
   readonly namespaces: Map<number, Namespace>
   /** Of the last I/O command: most go to one namespace. */
-  lastNamespace: Namespace | undefined
+  lastNamespace: Namespace
   readonly pieces: Pieces
   readonly features: Features
   readonly events: Events
   readonly health: Health
+  /** Of `health`. */
+  readonly counters: Float64Array
   readonly faults: Faults
   readonly pending: Pending
   readonly sqs: (SubmissionQueue | undefined)[]
@@ -53,7 +57,7 @@ export interface Controller {
   seenResets: number
   cc: number
   pageBytes: number
-  /** Bytes that one command may move: MDTS. */
+  /** Bytes that one command may move: MDTS. No limit is one that 65536 blocks can't reach. */
   readonly maxBytes: number
   /** Dword 0 of the completion of the command that is executed now. */
   result: number
@@ -76,6 +80,8 @@ export interface ControllerParts {
   readonly config: SimConfig
   readonly barMemory: ArrayBufferLike
   readonly medium: Medium
+  /** The view of the space: see space.ts. */
+  readonly window: Uint8Array
   /** Bytes of each namespace. */
   readonly namespaceBytes: number
   readonly clock?: () => number
@@ -85,17 +91,21 @@ export interface ControllerParts {
 export function createController(parts: ControllerParts): Controller {
   const { config, medium } = parts
   const clock = parts.clock ?? (() => performance.now())
+  const namespaces = createNamespaces(config, parts.namespaceBytes, medium.near)
+  const health = createHealth(clock())
   const c: Controller = {
     config,
     bar: createBar(parts.barMemory),
     dma: new DmaTable(),
     medium,
-    namespaces: createNamespaces(config, parts.namespaceBytes),
-    lastNamespace: undefined,
+    window: parts.window,
+    namespaces,
+    lastNamespace: namespaces.get(config.nsids[0]!)!,
     pieces: createPieces(),
     features: createFeatures(config),
     events: createEvents(),
-    health: createHealth(clock()),
+    health,
+    counters: health.counters,
     faults: createFaults(config.faults),
     pending: createPending(config.latency),
     sqs: [],
@@ -108,7 +118,7 @@ export function createController(parts: ControllerParts): Controller {
     seenResets: 0,
     cc: 0,
     pageBytes: 4096,
-    maxBytes: config.mdts === 0 ? Number.MAX_SAFE_INTEGER : 4096 << config.mdts,
+    maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
     result: 0,
     interposed: config.latency.max > 0 || config.faults.length > 0,
     aborts: 0,

@@ -108,5 +108,5 @@ export class DmaHost {
 export function attachRange(table: DmaTable, window: Uint8Array, range: RangeDescriptor): void {
   const inWindow = range.windowAt >= 0
   const bytes = inWindow ? window : new Uint8Array(viewOf(range.address, range.bytes))
-  table.add(range.iova, range.bytes, bytes, inWindow ? range.windowAt : 0)
+  table.add(range.iova, range.bytes, bytes, inWindow ? range.windowAt : 0, inWindow)
 }

@@ -4,26 +4,37 @@
 /** One mapped range. Byte `start + i` is `bytes[base + i]`. */
 export interface DmaRange {
   readonly start: number
-  readonly end: number
+  readonly length: number
   readonly bytes: Uint8Array
   readonly words: Uint32Array
   readonly base: number
+  /** Its length where it lies in the window, else 0. */
+  readonly nearLength: number
 }
 
 const NO_BYTES = new Uint8Array(0)
-const NOTHING: DmaRange = { start: -1, end: -1, bytes: NO_BYTES, words: new Uint32Array(0), base: 0 }
+const NOTHING: DmaRange = {
+  start: -1,
+  length: 0,
+  bytes: NO_BYTES,
+  words: new Uint32Array(0),
+  base: 0,
+  nearLength: 0,
+}
 
 /** The mapped ranges of one controller. */
 export class DmaTable {
   #ranges: DmaRange[] = []
-  #hit: DmaRange = NOTHING
+  /** The last that was found. */
+  hit: DmaRange = NOTHING
   /** Called at a miss: looks whether the host has mapped more meanwhile, and says so. */
   onMiss: (() => boolean) | null = null
 
   /** The range that holds all of `bytes` from `iova` on, or null: the access is refused. */
   find(iova: number, bytes: number): DmaRange | null {
-    const hit = this.#hit
-    if (iova >= hit.start && iova + bytes <= hit.end) return hit
+    const { hit } = this
+    const offset = iova - hit.start
+    if (offset >= 0 && offset + bytes <= hit.length) return hit
     return this.#search(iova, bytes) ?? this.#again(iova, bytes)
   }
 
@@ -32,9 +43,9 @@ export class DmaTable {
   }
 
   /** Byte `iova + i` is `bytes[base + i]`; the array starts on a page. */
-  add(iova: number, length: number, bytes: Uint8Array, base: number): void {
+  add(iova: number, length: number, bytes: Uint8Array, base: number, near = false): void {
     const words = this.#wordsOf(bytes)
-    this.#ranges.push({ start: iova, end: iova + length, bytes, words, base })
+    this.#ranges.push({ start: iova, length, bytes, words, base, nearLength: near ? length : 0 })
   }
 
   #wordsOf(bytes: Uint8Array): Uint32Array {
@@ -44,18 +55,18 @@ export class DmaTable {
 
   remove(iova: number): void {
     this.#ranges = this.#ranges.filter((range) => range.start !== iova)
-    this.#hit = NOTHING
+    this.hit = NOTHING
   }
 
   clear(): void {
     this.#ranges = []
-    this.#hit = NOTHING
+    this.hit = NOTHING
   }
 
   #search(iova: number, bytes: number): DmaRange | null {
     for (const range of this.#ranges) {
-      if (iova >= range.start && iova + bytes <= range.end) {
-        this.#hit = range
+      if (iova >= range.start && iova + bytes <= range.start + range.length) {
+        this.hit = range
         return range
       }
     }

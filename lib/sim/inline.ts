@@ -24,6 +24,7 @@ export function openInline(config: SimConfig): SimFunction {
     config,
     barMemory: new ArrayBuffer(barBytes(config)),
     medium: openMedium(resources, window),
+    window,
     namespaceBytes: resources.namespaceBytes,
   })
   const dma = new DmaHost(

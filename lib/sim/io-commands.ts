@@ -22,12 +22,9 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
   if ((dw0 & FUSE_AND_PSDT) !== 0) return STATUS.INVALID_FIELD
   const opcode = dw0 & 0xff
   const nsid = sqe[e + 1]!
-  let ns = c.lastNamespace
-  if (ns === undefined || ns.nsid !== nsid) {
-    ns = c.namespaces.get(nsid)
-    if (ns === undefined) return opcode === NVM.FLUSH ? flush(c, nsid) : unknownNamespace(opcode)
-    c.lastNamespace = ns
-  }
+  const ns = c.namespaces.get(nsid)
+  if (ns === undefined) return opcode === NVM.FLUSH ? flush(c, nsid) : unknownNamespace(opcode)
+  c.lastNamespace = ns
   switch (opcode) {
     case NVM.READ:
       return read(c, ns, sqe, e)
@@ -51,29 +48,29 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
 }
 
 function read(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
-  const slba = sqe[e + 11]! * HIGH + sqe[e + 10]!
-  const nlb = (sqe[e + 12]! & 0xffff) + 1
+  const slba = firstLba(sqe, e)
+  const nlb = blockCount(sqe, e)
   const bytes = nlb * ns.blockBytes
   const status = locate(c, ns, slba, nlb, bytes, sqe, e)
   if (status !== 0) return status
-  if (ns.bad !== null && touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
-  c.health.counters[COUNTER.READS]!++
-  c.health.counters[COUNTER.UNITS_READ]! += bytes / 512
+  if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
+  c.counters[COUNTER.READS]!++
+  c.counters[COUNTER.UNITS_READ]! += bytes / 512
   return c.medium.read(ns.at + slba * ns.blockBytes, c.pieces)
 }
 
 function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
-  const slba = sqe[e + 11]! * HIGH + sqe[e + 10]!
-  const dw12 = sqe[e + 12]!
-  const nlb = (dw12 & 0xffff) + 1
+  const slba = firstLba(sqe, e)
+  const nlb = blockCount(sqe, e)
   const bytes = nlb * ns.blockBytes
-  let status = locate(c, ns, slba, nlb, bytes, sqe, e)
+  const status = locate(c, ns, slba, nlb, bytes, sqe, e)
   if (status !== 0) return status
-  c.health.counters[COUNTER.WRITES]!++
-  c.health.counters[COUNTER.UNITS_WRITTEN]! += bytes / 512
-  status = c.medium.write(ns.at + slba * ns.blockBytes, c.pieces)
-  if (status === 0 && ns.bad !== null) unmarkBad(ns, slba, nlb)
-  return status === 0 ? settle(c, (dw12 & FUA) !== 0) : status
+  c.counters[COUNTER.WRITES]!++
+  c.counters[COUNTER.UNITS_WRITTEN]! += bytes / 512
+  const failed = c.medium.write(ns.at + slba * ns.blockBytes, c.pieces)
+  if (failed !== 0) return failed
+  unmarkBad(ns, slba, nlb)
+  return settle(c, (sqe[e + 12]! & FUA) !== 0)
 }
 
 // What was just written is made durable where the command asks for it, or no cache is to be used.
@@ -104,8 +101,8 @@ function compare(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): num
   if (status !== 0) return status
   if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
   // The SMART log counts comparisons as reads.
-  c.health.counters[COUNTER.READS]!++
-  c.health.counters[COUNTER.UNITS_READ]! += bytes / 512
+  c.counters[COUNTER.READS]!++
+  c.counters[COUNTER.UNITS_READ]! += bytes / 512
   return c.medium.compare(ns.at + slba * ns.blockBytes, c.pieces)
 }
 

@@ -5,15 +5,25 @@
 import { STATUS } from '../nvme/status.ts'
 import { executeAdmin } from './admin/index.ts'
 import { REQUEST } from './bar.ts'
-import { complete, NO_COMPLETION, withFlags } from './completion.ts'
+import { complete, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import type { Controller } from './controller.ts'
 import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
 import type { FaultAction } from './fault-syntax.ts'
 import { hasRange, meetFault } from './faults.ts'
 import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
+import { transferNear } from './near.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
-import { followHead, followTail, isFull, SQE_WORDS, type SubmissionQueue } from './queues.ts'
+import {
+  CQE_WORDS,
+  followHead,
+  followTail,
+  isFull,
+  PHASE,
+  SQE_WORDS,
+  type SubmissionQueue,
+  writeEntry,
+} from './queues.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
 
 const STEP_COMMANDS = 512
@@ -57,13 +67,48 @@ function serveQueues(c: Controller): number {
     // The list is read anew each time: commands create and delete queues.
     for (let i = 0; i < c.active.length && left > 0; i++) {
       const sq = c.active[i]!
-      if (sq.head !== sq.tail) served += serve(c, sq, Math.min(left - served, burst))
+      if (sq.head === sq.tail) continue
+      const limit = Math.min(left - served, burst)
+      served += sq.id === 0 || c.interposed ? serve(c, sq, limit) : serveIo(c, sq, limit)
     }
     left -= served
     if (served === 0 || left <= 0) return STEP_COMMANDS - left
   }
 }
 
+/** Commands of an I/O queue that nothing delays or harms: they can stop neither the controller nor the queue. */
+function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
+  const { cq, words, base, size } = sq
+  const entries = cq.words
+  const ready = sq.tail < sq.head ? sq.tail - sq.head + size : sq.tail - sq.head
+  const count = Math.min(ready, cq.size - 1 - cq.used, limit)
+  let { head } = sq
+  let { tail, phase } = cq
+  for (let i = 0; i < count; i++) {
+    const e = base + head * SQE_WORDS
+    head = head + 1 === size ? 0 : head + 1
+    let status = 0
+    if (!transferNear(c, words, e)) {
+      status = executeIo(c, words, e)
+      if (status !== 0) status = conclude(c, sq, words, e, status)
+    }
+    const dw3 = (status << 17) | phase | (words[e]! >>> 16)
+    writeEntry(entries, cq.base + tail * CQE_WORDS, 0, (sq.id << 16) | head, dw3)
+    if (++tail === cq.size) {
+      tail = 0
+      phase ^= PHASE
+    }
+  }
+  sq.head = head
+  sq.posted += count
+  cq.tail = tail
+  cq.phase = phase
+  cq.used += count
+  if (count !== 0) noteInterrupt(c, cq)
+  return count
+}
+
+/** Commands of the admin queue, or of any queue while commands are delayed or go wrong. */
 function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base } = sq
   let served = 0

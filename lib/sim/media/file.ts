@@ -97,6 +97,7 @@ const ZEROES = 2 ** 20
 
 export class FileMedium implements Medium {
   readonly bytes: number
+  readonly near = 0
   readonly #fd: number
   #scratch = new Uint8Array(0)
   #zeroes: Uint8Array | undefined

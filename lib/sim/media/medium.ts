@@ -6,6 +6,8 @@ import type { Pieces } from '../prp.ts'
 /** All namespaces one after the other. Offsets in bytes; a status is 0 or `sct << 8 | sc`. */
 export interface Medium {
   readonly bytes: number
+  /** Bytes of its beginning that stand right behind the DMA window, in the window's array. */
+  readonly near: number
   /** From the medium into host memory. */
   read(at: number, pieces: Pieces): number
   write(at: number, pieces: Pieces): number

@@ -16,10 +16,10 @@ const DISCARD_BYTES = 2 ** 16
 
 export class MemoryMedium implements Medium {
   readonly bytes: number
+  readonly near: number
   readonly #space: Space
-  /** The window, and behind it the medium's first `#near` bytes. */
+  /** The window, and behind it the medium's first `near` bytes. */
   readonly #first: Uint8Array
-  readonly #near: number
   readonly #extents: Uint8Array[] = []
   // What `#find` found: the array, the index in it, and the bytes up to its end.
   #array: Uint8Array
@@ -32,7 +32,7 @@ export class MemoryMedium implements Medium {
     this.#space = space
     this.#first = first
     this.#array = first
-    this.#near = first.length - WINDOW_BYTES
+    this.near = first.length - WINDOW_BYTES
   }
 
   read(at: number, pieces: Pieces): number {
@@ -112,13 +112,13 @@ export class MemoryMedium implements Medium {
   }
 
   #find(at: number): void {
-    if (at < this.#near) {
+    if (at < this.near) {
       this.#array = this.#first
       this.#index = WINDOW_BYTES + at
-      this.#room = this.#near - at
+      this.#room = this.near - at
       return
     }
-    const far = at - this.#near
+    const far = at - this.near
     const n = Math.floor(far / EXTENT_BYTES)
     const extent = this.#extents[n] ?? this.#open(n)
     this.#array = extent
@@ -127,7 +127,7 @@ export class MemoryMedium implements Medium {
   }
 
   #open(n: number): Uint8Array {
-    const at = this.#near + n * EXTENT_BYTES
+    const at = this.near + n * EXTENT_BYTES
     const bytes = Math.min(EXTENT_BYTES, this.bytes - at)
     const extent = new Uint8Array(viewOf(this.#space.address + BigInt(WINDOW_BYTES) + BigInt(at), bytes))
     this.#extents[n] = extent
