@@ -13,10 +13,11 @@ export const REQUEST = {
   WRITES: 0,
   NSSR: 1,
   CLEAR_NSSRO: 2,
-  /** Counts function-level resets. */
+  /** Counts function-level resets that the host asked for, and those that were done. */
   RESETS: 3,
+  RESETS_DONE: 4,
 } as const
-const REQUEST_WORDS = 4
+const REQUEST_WORDS = 8
 
 export interface Bar {
   readonly registers: Uint32Array
@@ -95,5 +96,12 @@ export function writeBar(bar: Bar, offset: number, value: number): void {
       if (offset >= REGISTER.DOORBELLS && index < doorbells.length) doorbells[index] = value
     }
   }
-  requests[REQUEST.WRITES]!++
+  Atomics.add(requests, REQUEST.WRITES, 1)
+}
+
+/** Asks for a function-level reset; it is done when RESETS_DONE has the number that is returned. */
+export function requestReset({ requests }: Bar): number {
+  const number = Atomics.add(requests, REQUEST.RESETS, 1) + 1
+  Atomics.add(requests, REQUEST.WRITES, 1)
+  return number
 }

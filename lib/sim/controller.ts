@@ -4,7 +4,7 @@
 
 import { encodeCapabilities } from '../nvme/registers.ts'
 import type { SimConfig } from './address.ts'
-import { type Bar, createBar, WORD } from './bar.ts'
+import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
 import { DmaTable } from './dma.ts'
 import { createEvents, type Events } from './events.ts'
 import { createFaults, type Faults } from './faults.ts'
@@ -135,7 +135,8 @@ export function createController(parts: ControllerParts): Controller {
 /** Read-only registers, and everything else 0. */
 export function powerOnRegisters({ bar, config }: Controller): void {
   bar.registers.fill(0)
-  bar.requests.fill(0)
+  bar.requests[REQUEST.NSSR] = 0
+  bar.requests[REQUEST.CLEAR_NSSRO] = 0
   bar.doorbells.fill(0)
   const [lo, hi] = encodeCapabilities({
     mqes: config.qsize,

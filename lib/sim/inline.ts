@@ -6,7 +6,7 @@ import { DeviceRemovedError } from '../errors.ts'
 import { ALL_ONES } from '../nvme/registers.ts'
 import { MAX_VIEW_BYTES } from '../pci/memory.ts'
 import type { SimConfig } from './address.ts'
-import { barBytes, REQUEST, readBar, writeBar } from './bar.ts'
+import { barBytes, readBar, requestReset, writeBar } from './bar.ts'
 import { type Controller, createController, vectorsOf } from './controller.ts'
 import { applyControl, type ControlMessage, createControls } from './controls.ts'
 import { attachRange, DmaHost } from './dma-host.ts'
@@ -63,8 +63,7 @@ export function openInline(config: SimConfig): SimFunction {
     onRemoved: null,
     async reset() {
       if (closed) return
-      c.bar.requests[REQUEST.RESETS]!++
-      c.bar.requests[REQUEST.WRITES]!++
+      requestReset(c.bar)
       step(c)
     },
     quiesce: () => stop(c),

@@ -38,7 +38,8 @@ export function createNamespaces(config: SimConfig, bytes: number, near: number)
 
 /** True where a read of the range must fail. */
 export function touchesBad(ns: Namespace, slba: number, nlb: number): boolean {
-  return ns.bad?.some((range) => range.start < slba + nlb && slba < range.end)
+  if (ns.bad === null) return false
+  return ns.bad.some((range) => range.start < slba + nlb && slba < range.end)
 }
 
 export function markBad(ns: Namespace, slba: number, nlb: number): void {

@@ -5,6 +5,7 @@ import { parseSimAddress, type SimConfig } from './address.ts'
 import type { FaultRule } from './fault-syntax.ts'
 import type { SimFunction } from './function.ts'
 import { openInline } from './inline.ts'
+import { openThread } from './thread.ts'
 
 export interface SimOptions {
   /** Fault rules, behind those of the address. */
@@ -19,5 +20,5 @@ export interface SimOptions {
 export async function openSim(address: string, options: SimOptions = {}): Promise<SimFunction> {
   const parsed = parseSimAddress(address)
   const config: SimConfig = { ...parsed, faults: [...parsed.faults, ...(options.faults ?? [])] }
-  return openInline(config)
+  return config.thread ? openThread(config) : openInline(config)
 }

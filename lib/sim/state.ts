@@ -20,6 +20,7 @@ export function followRegisters(c: Controller): void {
   if (requests[REQUEST.RESETS] !== c.seenResets) {
     c.seenResets = requests[REQUEST.RESETS]!
     powerCycle(c)
+    requests[REQUEST.RESETS_DONE] = c.seenResets
   }
   if (requests[REQUEST.NSSR] === NSSR_RESET) subsystemReset(c)
   requests[REQUEST.NSSR] = 0
@@ -104,10 +105,7 @@ function powerCycle(c: Controller): void {
   if ((csts & CSTS.RDY) !== 0 && (csts & CSTS.SHST) !== SHST.COMPLETE) c.health.unsafeShutdowns++
   c.health.powerCycles++
   forget(c)
-  const writes = c.seenWrites
   powerOnRegisters(c)
-  c.bar.requests[REQUEST.WRITES] = writes
-  c.bar.requests[REQUEST.RESETS] = c.seenResets
   c.cc = 0
 }
 

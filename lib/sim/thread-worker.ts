@@ -1,0 +1,122 @@
+// The worker thread of a controller: steps it, and sleeps when there is nothing to do.
+// Trade-off: it looks for work for some microseconds before it sleeps, since waking takes longer than that; on
+// a single processor it sleeps at once, for spinning would only keep the driver from running.
+
+import os from 'node:os'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type Controller, createController } from './controller.ts'
+import { applyControl } from './controls.ts'
+import { attachRange } from './dma-host.ts'
+import { openMedium } from './function.ts'
+import { nextDue } from './pending.ts'
+import { viewSpace } from './space.ts'
+import { stop, unmapDma } from './state.ts'
+import { step } from './step.ts'
+import { armedAt, CONTROL, type HostMessage, type WorkerMessage, type WorkerStart } from './thread-control.ts'
+
+const SPIN_MS = os.availableParallelism() > 1 ? 0.02 : 0
+// A look at the clock costs as much as some empty steps.
+const STEPS_PER_LOOK = 16
+
+function serve(start: WorkerStart): void {
+  const port = parentPort!
+  const send = (message: WorkerMessage) => port.postMessage(message)
+  const control = new Int32Array(start.control)
+  const window = viewSpace(start.resources.space)
+  const c = createController({
+    config: start.config,
+    barMemory: start.bar,
+    medium: openMedium(start.resources, window),
+    window,
+    namespaceBytes: start.resources.namespaceBytes,
+  })
+  const drain = () => drainMessages(c, control, window)
+  // A mapping may be younger than the last look at the messages.
+  c.dma.onMiss = drain
+  c.onGone = (notify) => send({ kind: 'gone', notify })
+  const work = () => {
+    if (control[CONTROL.SENT] !== control[CONTROL.DONE]) drain()
+    const done = step(c)
+    if (c.raisedCount !== 0) interrupt(c, control, send)
+    return done
+  }
+  send({ kind: 'ready' })
+  while (Atomics.load(control, CONTROL.STOP) === 0) {
+    if (work() === 0 && !spin(c, work)) sleep(c, control, work)
+  }
+  stop(c)
+  drain()
+}
+
+/** Looks for work a little longer. False where none came. */
+function spin(c: Controller, work: () => number): boolean {
+  const until = c.clock() + SPIN_MS
+  do {
+    for (let i = 0; i < STEPS_PER_LOOK; i++) if (work() > 0) return true
+  } while (c.clock() < until)
+  // Too soon due to sleep for it.
+  return nextDue(c.pending) < until + SPIN_MS
+}
+
+function sleep(c: Controller, control: Int32Array, work: () => number): void {
+  // From here on the host wakes it; what came before is seen by one more look.
+  Atomics.store(control, CONTROL.SLEEPING, 1)
+  const stopped = Atomics.load(control, CONTROL.STOP) !== 0
+  const sent = Atomics.load(control, CONTROL.SENT) !== Atomics.load(control, CONTROL.DONE)
+  if (!stopped && !sent && work() === 0) {
+    Atomics.wait(control, CONTROL.SLEEPING, 1, nextDue(c.pending) - c.clock() - SPIN_MS)
+  }
+  Atomics.store(control, CONTROL.SLEEPING, 0)
+}
+
+/** Acts on what the host has sent. True where anything came. */
+function drainMessages(c: Controller, control: Int32Array, window: Uint8Array): boolean {
+  let any = false
+  for (;;) {
+    const received = receiveMessageOnPort(parentPort!) as { message: HostMessage } | undefined
+    if (received === undefined) return any
+    any = true
+    act(c, window, received.message)
+    Atomics.add(control, CONTROL.DONE, 1)
+    Atomics.notify(control, CONTROL.DONE)
+  }
+}
+
+function act(c: Controller, window: Uint8Array, message: HostMessage): void {
+  switch (message.kind) {
+    case 'map':
+      attachRange(c.dma, window, message.range)
+      break
+    case 'unmap':
+      unmapDma(c, message.iova)
+      break
+    case 'quiesce':
+      stop(c)
+      break
+    default:
+      applyControl(c, message)
+  }
+}
+
+function interrupt(c: Controller, control: Int32Array, send: (message: WorkerMessage) => void): void {
+  c.raisedCount = 0
+  // Completions are in memory before it is asked who waits for them.
+  Atomics.add(control, CONTROL.FENCE, 1)
+  for (let vector = 0; vector < c.raised.length; vector++) {
+    if (c.raised[vector] === 0) continue
+    c.raised[vector] = 0
+    const at = armedAt(vector)
+    if (Atomics.load(control, at) === 1 && Atomics.exchange(control, at + 1, 1) === 0) {
+      send({ kind: 'interrupt', vector })
+    }
+  }
+}
+
+const start = workerData as WorkerStart
+try {
+  serve(start)
+} finally {
+  const control = new Int32Array(start.control)
+  Atomics.store(control, CONTROL.DEAD, 1)
+  Atomics.notify(control, CONTROL.DONE)
+}
