@@ -49,23 +49,26 @@ export function explainBusy(error: unknown, path: string, { name }: PciFacts): I
   return new InUseError(`${name} is in use by ${holder ?? 'another process'}`, { cause: error })
 }
 
+const TURN_IOMMU_ON = 'turn the IOMMU on in the firmware, and boot with intel_iommu=on or amd_iommu=on'
+
 /** The function is not bound to VFIO's driver, or there is no IOMMU to protect memory from it. */
 export function checkBinding(facts: PciFacts, noIommu: boolean): void {
   const { name, driver, iommuGroup, noIommuGroup } = facts
   if (!isVfioDriver(driver)) {
     const has = driver === null ? 'no driver has it' : `the driver '${driver}' has it`
-    throw new SetupError(`${name} is not bound to vfio-pci: ${has}; 'unvme setup ${name}' binds it`)
+    // vfio-pci refuses a device without IOMMU: binding comes second.
+    const how = iommuGroup === null ? `${TURN_IOMMU_ON}, then ` : ''
+    throw new SetupError(`${name} is not bound to vfio-pci: ${has}; ${how}'unvme setup ${name}' binds it`)
   }
   if (iommuGroup !== null) return
-  const how = `turn it on in the firmware and boot with intel_iommu=on or amd_iommu=on`
   if (!noIommu) {
     throw new SetupError(
-      `${name} has no IOMMU: ${how}; where that can't be, the option noIommu drives it without protection`,
+      `${name} has no IOMMU: ${TURN_IOMMU_ON}; where that can't be, the option noIommu drives it without protection`,
     )
   }
   if (noIommuGroup === null) {
     throw new SetupError(
-      `${name} has no group of the no-IOMMU mode: load the module vfio with enable_unsafe_noiommu_mode=1 and bind again, or ${how}`,
+      `${name} has no group of the no-IOMMU mode: load the module vfio with enable_unsafe_noiommu_mode=1 and bind it again`,
     )
   }
 }
@@ -118,8 +121,12 @@ export function readMemlock(proc = '/proc/self'): { limit: number | null; used: 
   const limits = fs.readFileSync(`${proc}/limits`, 'utf8')
   const soft = /^Max locked memory\s+(\S+)/m.exec(limits)?.[1] ?? 'unlimited'
   const status = fs.readFileSync(`${proc}/status`, 'utf8')
-  const kib = Number(/^VmLck:\s+(\d+) kB/m.exec(status)?.[1] ?? 0)
-  return { limit: soft === 'unlimited' ? null : Number(soft), used: kib * 1024 }
+  // Type 1 counts what it locks under VmLck, iommufd under VmPin.
+  const kib = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0)
+  return {
+    limit: soft === 'unlimited' ? null : Number(soft),
+    used: (kib('VmLck') + kib('VmPin')) * 1024,
+  }
 }
 
 /** `process 123 (node)` for the first other process that has `path` open; null where none can be seen. */
@@ -127,8 +134,7 @@ export function findHolder(path: string, proc = '/proc'): string | null {
   for (const pid of fs.readdirSync(proc)) {
     if (!/^[0-9]+$/.test(pid) || !hasOpen(`${proc}/${pid}/fd`, path)) continue
     if (Number(pid) === process.pid) return 'this process, in another thread or copy of the module'
-    const command = fs.readFileSync(`${proc}/${pid}/comm`, 'utf8').trim()
-    return `process ${pid} (${command})`
+    return `process ${pid} (${commandName(`${proc}/${pid}/comm`)})`
   }
   return null
 }
@@ -139,6 +145,14 @@ function hasOpen(folder: string, path: string): boolean {
     return fs.readdirSync(folder).some((fd) => fs.readlinkSync(`${folder}/${fd}`) === path)
   } catch {
     return false
+  }
+}
+
+function commandName(file: string): string {
+  try {
+    return fs.readFileSync(file, 'utf8').trim()
+  } catch {
+    return 'ended by now'
   }
 }
 

@@ -8,13 +8,16 @@ import {
   IovaSpace,
   MAX_VIEW_BYTES,
   mapAnonymous,
+  membersInTheWay,
   type PciFacts,
+  readGroupMembers,
   type SharedMemory,
+  type SysfsOptions,
   systemCallError,
 } from '../pci/index.ts'
 import { ioctl, munmap } from '../pci/libc.ts'
 import { IOMMUFD, VFIO } from './constants.ts'
-import { explainBusy, explainMap, explainOpen } from './explain.ts'
+import { explainBusy, explainMap, explainNotViable, explainOpen, explainSetIommu } from './explain.ts'
 import type { IommuGroup } from './group.ts'
 import {
   decodeIoasAlloc,
@@ -47,7 +50,7 @@ export function hasIommufd(facts: PciFacts): boolean {
 }
 
 /** Opens /dev/iommu and makes an address space for the group of this function. */
-export function openIommufd(facts: PciFacts): IommuGroup {
+export function openIommufd(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
   const iommu = openFile(IOMMU, facts)
   try {
     const request = encodeIoasAlloc()
@@ -60,7 +63,7 @@ export function openIommufd(facts: PciFacts): IommuGroup {
       maxArenaBytes: MAX_VIEW_BYTES,
       needsHugePage: false,
       openDevice: async (device) => {
-        const fd = openDevice(iommu, ioas, device)
+        const fd = openDevice(iommu, ioas, device, sysfs)
         iovas ??= new IovaSpace(queryRanges(iommu, ioas))
         return fd
       },
@@ -84,11 +87,13 @@ function openFile(path: string, facts: PciFacts): number {
   }
 }
 
-function openDevice(iommu: number, ioas: number, facts: PciFacts): number {
+function openDevice(iommu: number, ioas: number, facts: PciFacts, sysfs: SysfsOptions): number {
   const path = devicePath(facts)
   const fd = openFile(path, facts)
   try {
-    if (ioctl(fd, VFIO.DEVICE_BIND_IOMMUFD, encodeBindIommufd(iommu)) !== 0) throw explainBind(facts, path)
+    if (ioctl(fd, VFIO.DEVICE_BIND_IOMMUFD, encodeBindIommufd(iommu)) !== 0) {
+      throw explainBind(facts, path, sysfs)
+    }
     if (ioctl(fd, VFIO.DEVICE_ATTACH_IOMMUFD_PT, encodeAttachIommufd(ioas)) !== 0) {
       const cause = systemCallError('VFIO_DEVICE_ATTACH_IOMMUFD_PT', path)
       throw new SetupError(`${facts.name}: can't be attached to an I/O address space`, { cause })
@@ -101,16 +106,14 @@ function openDevice(iommu: number, ioas: number, facts: PciFacts): number {
 }
 
 // EINVAL is the answer where another file of the same device is bound already, EBUSY where its group is open,
-// EPERM where a member of the group has a driver of the kernel's.
-function explainBind(facts: PciFacts, path: string): Error {
+// and where a member of the group has a driver of the kernel's; EPERM where interrupts can't be remapped.
+function explainBind(facts: PciFacts, path: string, sysfs: SysfsOptions): Error {
   const cause = systemCallError('VFIO_DEVICE_BIND_IOMMUFD', path)
-  if (cause.code === 'EINVAL' || cause.code === 'EBUSY') return explainBusy(cause, path, facts)
-  if (cause.code === 'EPERM') {
-    return new SetupError(
-      `${facts.name}: the kernel refuses its IOMMU group: a member has another driver, or interrupts can't be remapped`,
-      { cause },
-    )
+  if (membersInTheWay(readGroupMembers(facts.iommuGroup ?? -1, sysfs)).length > 0) {
+    return explainNotViable(facts, sysfs)
   }
+  if (cause.code === 'EINVAL' || cause.code === 'EBUSY') return explainBusy(cause, path, facts)
+  if (cause.code === 'EPERM') return explainSetIommu(cause, facts)
   return new SetupError(`${facts.name}: can't be bound to ${IOMMU}`, { cause })
 }
 

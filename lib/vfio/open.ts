@@ -66,6 +66,6 @@ function joinGroup(facts: PciFacts, options: VfioOptions, sysfs: SysfsOptions) {
   const key = `group-${iommuGroup}`
   return {
     key,
-    group: acquireGroup(key, () => (byIommufd ? openIommufd(facts) : openType1(facts, sysfs))),
+    group: acquireGroup(key, () => (byIommufd ? openIommufd(facts, sysfs) : openType1(facts, sysfs))),
   }
 }

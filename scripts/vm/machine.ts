@@ -31,6 +31,8 @@ export interface MachineOptions extends KernelChoice {
   cwd?: string
   /** Environment variables beside those that are passed on anyway. */
   env?: Readonly<Record<string, string>>
+  /** False: a machine without an IOMMU. Default true. */
+  iommu?: boolean
   /** MiB, default 1024. */
   memory?: number
   /** Default 1: under emulation every further one costs a core of the host. */
@@ -222,7 +224,7 @@ function qemuArguments(options: MachineOptions, parts: Parts, folder: string): s
     ...['-serial', `file:${path.join(folder, 'console')}`],
     ...['-chardev', `socket,id=qmp,path=${path.join(folder, 'qmp')}`, '-mon', 'chardev=qmp,mode=control'],
     // Before the other devices, or it does not translate for them.
-    ...['-device', 'intel-iommu,intremap=on'],
+    ...(options.iommu === false ? [] : ['-device', 'intel-iommu,intremap=on']),
     ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
     ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host,addr=02.0'],
     ...['-device', 'virtio-serial-pci,addr=03.0,max_ports=8'],

@@ -19,6 +19,7 @@ Runs a command in a virtual machine that has VFIO, an IOMMU and NVMe controllers
   --driver DRIVER     what the controllers are bound to: vfio (default), nvme or none
   --user NAME         run the command as this user instead of root
   --env NAME=VALUE    an environment variable more; can be repeated
+  --no-iommu          a machine without an IOMMU
   --memory MIB        default 1024
   --cpus N            default 1
   --kernel IMAGE      another kernel: an image, or the name of one in the cache
@@ -39,6 +40,7 @@ const options = {
   driver: { type: 'string' },
   user: { type: 'string' },
   env: { type: 'string', multiple: true },
+  'no-iommu': { type: 'boolean' },
   memory: { type: 'string' },
   cpus: { type: 'string' },
   kernel: { type: 'string' },
@@ -115,6 +117,7 @@ function machineOptions(values: Values, command: string[]): MachineOptions {
     driver: driver(values.driver ?? 'vfio'),
     user: values.user,
     env: Object.fromEntries((values.env ?? []).map(assignment)),
+    iommu: values['no-iommu'] !== true,
     memory: count('--memory', values.memory ?? '1024'),
     cpus: count('--cpus', values.cpus ?? '1'),
     kernel: values.kernel,

@@ -1,4 +1,5 @@
-// What VFIO must show on a real kernel with an emulated IOMMU; run in the machine by vfio.test.ts.
+// What VFIO must show on a real kernel with an emulated IOMMU; run in the machine by vfio.test.ts, and by
+// iommufd.test.ts, which says by UNVME_TEST_IOMMUFD which of the kernel's two interfaces is meant.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -13,7 +14,7 @@ import {
   retireView,
   viewOf,
 } from '../../lib/pci/index.ts'
-import { openVfio, type VfioFunction } from '../../lib/vfio/index.ts'
+import { openVfio as openWith, type VfioFunction } from '../../lib/vfio/index.ts'
 import { startAdminRing } from './admin-ring.ts'
 import { check, readHoldings, runChecks } from './checks.ts'
 
@@ -22,6 +23,9 @@ const NAME = `0000:${ADDRESS}`
 const GROUP = ['0000:00:0d.0', '0000:00:0d.1'] as const
 const ALL_ONES = 0xffff_ffff
 const MiB = 2 ** 20
+
+const iommufd = process.env.UNVME_TEST_IOMMUFD === 'always' ? 'always' : 'never'
+const openVfio = (name: string) => openWith(name, { iommufd })
 
 async function withFunction(
   run: (pci: VfioFunction) => void | Promise<void>,
@@ -38,7 +42,8 @@ async function withFunction(
 /** Runs a program of this folder in another process, with sh's commands before it. */
 function runProgram(code: string, before = ''): { status: number | null; stdout: string; stderr: string } {
   const index = fileURLToPath(new URL('../../lib/vfio/index.js', import.meta.url))
-  const program = `const { openVfio } = await import('${index}'); ${code}`
+  const program = `const { openVfio: openWith } = await import('${index}');
+    const openVfio = (name) => openWith(name, { iommufd: '${iommufd}' }); ${code}`
   const script = `${before} "$0" --input-type=module -e "$1"`
   return spawnSync('sh', ['-c', script, process.execPath, program], { encoding: 'utf8' })
 }
@@ -55,6 +60,7 @@ check('a function opens: registers, doorbells, command register', () =>
   withFunction((pci) => {
     assert.equal(pci.address, NAME)
     assert.equal(pci.transport, 'vfio')
+    assert.equal(pci.iommu, iommufd === 'always' ? 'iommufd' : 'type1')
     assert.equal(pci.vectors, 65)
     // CAP: MQES 2048, as QEMU's controller has it, and the NVM command set.
     assert.equal((pci.readRegister(0) & 0xffff) + 1, 2048)
@@ -281,18 +287,23 @@ check('a function that is not there', () =>
 check(
   'without root: refused with advice, granted by the owner of the group, RLIMIT_MEMLOCK explained',
   () => {
-    const group = `/dev/vfio/${readPciFacts(NAME).iommuGroup}`
+    const { iommuGroup, vfioDevice } = readPciFacts(NAME)
+    const files =
+      iommufd === 'always' ? ['/dev/iommu', `/dev/vfio/devices/${vfioDevice}`] : [`/dev/vfio/${iommuGroup}`]
     const asNobody = 'exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all'
     const report = 'const say = (e) => { console.log(e.code, e.message) };'
     const refused = runProgram(`${report} await openVfio('${NAME}').catch(say)`, asNobody)
-    assert.match(refused.stdout, /^ERR_UNVME_SETUP .*no permission to open \/dev\/vfio.*unvme setup --user/)
+    assert.match(
+      refused.stdout,
+      /^ERR_UNVME_SETUP .*no permission to open \/dev\/(vfio|iommu).*unvme setup --user/,
+    )
 
-    fs.chownSync(group, 65534, 65534)
+    for (const file of files) fs.chownSync(file, 65534, 65534)
     const code = `${report} const pci = await openVfio('${NAME}');
     console.log(pci.readRegister(8)); pci.mapDma(1 << 20);
     try { pci.mapDma(8 << 20) } catch (e) { say(e) } await pci.close()`
     const limited = runProgram(code, `ulimit -l 4096; ${asNobody}`)
-    fs.chownSync(group, 0, 0)
+    for (const file of files) fs.chownSync(file, 0, 0)
     const [version, explained] = limited.stdout.split('\n')
     assert.equal(version, String(0x0001_0400), limited.stderr)
     assert.match(
@@ -303,6 +314,8 @@ check(
 )
 
 check("the container's limit of mappings is explained", async () => {
+  // iommufd has no such limit.
+  if (iommufd === 'always') return
   const parameter = '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit'
   const before = fs.readFileSync(parameter, 'utf8')
   fs.writeFileSync(parameter, '3')
