@@ -24,11 +24,8 @@ try {
   await ns.promises.read(Buffer.alloc(ns.blocksize), LBA)
 } catch (error) {
   if (!(error instanceof NvmeError)) throw error
-  console.log(`${error.message}`)
+  console.log(error.message)
 }
 await ns.promises.write(Buffer.alloc(ns.blocksize), LBA)
-console.log(
-  'written again, it reads: ',
-  (await ns.promises.read(Buffer.alloc(ns.blocksize), LBA)).length,
-  'bytes',
-)
+const again = await ns.promises.read(Buffer.alloc(ns.blocksize), LBA)
+console.log(`written again, it reads ${again.length} bytes`)

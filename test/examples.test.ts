@@ -1,0 +1,100 @@
+// Every example runs as a process, without arguments where it can, and says what it should.
+
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { pattern } from './support/devices.ts'
+import { testFolder } from './support/folder.ts'
+import { run } from './support/run.ts'
+
+const file = testFolder()
+const content = pattern(3_000_001)
+writeFileSync(file('content'), content)
+const folder = fileURLToPath(new URL('../examples/', import.meta.url))
+
+const example = (name: string, ...words: string[]) => run(`${folder}${name}.js`, words)
+
+/** What each prints without arguments. */
+const OUTPUTS: Record<string, RegExp> = {
+  abort:
+    /^ABORT_ERR: The operation was aborted \(TimeoutError\)\n\d+ bytes were written before, 0 commands .*\na block written afterwards reads back\n$/,
+  copy: new RegExp(`^${process.execPath} to sim:\\?size=512M: \\d+ bytes, \\d+ MB/s\\n$`),
+  demo: /write: pipeline.*\n.*CRC-32 equal\n.*each block equal\n[\s\S]*CRC-32 equal\n.*each block equal\n\nAll read back as written\.\n$/,
+  faults: /^(again: Read failed: Unrecovered Read Error .*\n){2}read after all: precious, 4096 bytes\n$/,
+  hash: /^3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351 {2}sim:\?size=64M\nb2eb30ed {2}crc32 of 67108864 bytes\n$/,
+  'http-range':
+    /^67108864 bytes of sim:\?size=64M at http:.*\n206 bytes 5620-5639\/67108864: 01234567890123456789\n$/,
+  'iterate-blocks':
+    /^LBA 100 to 102: 3 blocks\nLBA 70000 to 70000: 1 blocks\n2 ranges in use, of 131072 blocks of 512 bytes\n$/,
+  passthrough:
+    /^model unvme simulated NVMe, serial .*\nRead failed: Unrecovered Read Error .*slba 7, nlb 1\)\nwritten again, it reads 512 bytes\n$/,
+  'pattern-write': /^wrote 67108864 bytes\n131072 blocks hold what was written\n$/,
+  'random-reads':
+    /^\d+ reads of 4096 bytes in .* s, depth 32\n[\d,]+ reads\/s\n[\d.]+ commands for each doorbell\n$/,
+  'two-namespaces': /^namespace 1 of 2: .*\nnamespace 2 of 2: .*\n524288 bytes are the same in both\n$/,
+  verify: /^sim:\?size=64M and sim:\?size=64M: 67108864 bytes are equal\n$/,
+}
+
+test('every example is run', (t) => {
+  const names = readdirSync(folder).filter((name) => name.endsWith('.js'))
+  t.deepEqual(names.map((name) => name.replace('.js', '')).sort(), Object.keys(OUTPUTS).sort())
+})
+
+for (const [name, output] of Object.entries(OUTPUTS)) {
+  test.serial(`${name}, without arguments`, async (t) => {
+    const { code, stdout, stderr } = await example(name)
+    t.is(stderr, '')
+    t.regex(stdout, output)
+    t.is(code, 0)
+  })
+}
+
+test('every example has a header that says what it shows and how to run it', (t) => {
+  for (const name of Object.keys(OUTPUTS)) {
+    const source = readFileSync(new URL(`../../examples/${name}.ts`, import.meta.url), 'utf8')
+    const how = name === 'demo' ? 'npm run demo' : `node dist/examples/${name}.js`
+    t.regex(source, /^(\/\/.*\n){5}/, name)
+    t.true(source.includes(`\n//   ${how}`), name)
+    t.true(source.split('\n').length <= 105, name)
+  }
+})
+
+test.serial('copy and verify: a file to a device, to another device, and back', async (t) => {
+  const first = `sim:${file('first.img')}?size=4M`
+  const second = `sim:${file('second.img')}?size=4M&lba=4096`
+  t.is((await example('copy', file('content'), first)).code, 0)
+  t.is((await example('copy', first, second)).code, 0)
+  t.is((await example('copy', second, file('back'))).code, 0)
+  t.true(readFileSync(file('back')).subarray(0, content.length).equals(content))
+  const equal = await example('verify', file('content'), second)
+  t.deepEqual([equal.code, equal.stderr], [0, ''])
+  t.regex(equal.stdout, /: 3000001 bytes are equal\n$/)
+
+  const changed = Buffer.from(content)
+  changed[2_222_222] = changed[2_222_222]! ^ 1
+  writeFileSync(file('changed'), changed)
+  const differs = await example('verify', second, file('changed'))
+  t.is(differs.code, 1)
+  const hex = (bytes: Buffer) => bytes.subarray(2_222_222, 2_222_238).toString('hex').replace(/..\B/g, '$& ')
+  t.is(
+    differs.stdout,
+    `${second}: LBA 542, byte 2190: ${hex(content)}\n${file('changed')}: LBA 4340, byte 142: ${hex(changed)}\n`,
+  )
+})
+
+test.serial('copy refuses what does not fit', async (t) => {
+  const { code, stderr } = await example('copy', file('content'), 'sim:?size=1M')
+  t.is(code, 1)
+  t.regex(stderr, /has 3000001 bytes, sim:\?size=1M has room for 1048576/)
+})
+
+test.serial('hash is that of the bytes', async (t) => {
+  const image = `sim:${file('hash.img')}?size=4M`
+  await example('copy', file('content'), image)
+  const { stdout } = await example('hash', image, '2', '100')
+  const expected = createHash('sha256')
+    .update(content.subarray(1024, 1024 + 51_200))
+    .digest('hex')
+  t.true(stdout.startsWith(`${expected}  `))
+})
