@@ -6,7 +6,7 @@ import path from 'node:path'
 import { loadOrder } from './initramfs.ts'
 import type { MachineOptions } from './machine.ts'
 import type { Parts } from './parts.ts'
-import { type ShapeName, shapes, testAddress } from './shapes.ts'
+import { type ShapeName, shapes, suiteAddresses } from './shapes.ts'
 
 /** Variables of this process that the command gets too, with all that begin with UNVME_. */
 const PASSED = [
@@ -39,9 +39,11 @@ export function settings(options: MachineOptions, parts: Parts): string {
     // The checksums first: nvme would have the kernel call modprobe for them, which takes longer.
     nvme_modules: order(['crct10dif_generic', 'crc64_rocksoft_generic', 'nvme']),
   }
-  return Object.entries(values)
-    .map(([name, value]) => `${name}=${quote(value)}\n`)
-    .join('')
+  const variables = Object.entries(values).map(([name, value]) => `${name}=${quote(value)}`)
+  const mounts = Object.entries(options.replace ?? {}).map(
+    ([path, by]) => `mount --bind ${quote(by)} ${quote(path)}`,
+  )
+  return [...variables, 'replace_files() {', '  :', ...mounts, '}', ''].join('\n')
 }
 
 /** The command with its environment and working folder. */
@@ -62,9 +64,8 @@ function environment(names: readonly ShapeName[]): Record<string, string> {
     // All controllers, as name=address, for instance `multi=00:06.0 hot=01:00.0`.
     UNVME_VM_CONTROLLERS: names.map((name) => `${name}=${shapes[name].address}`).join(' '),
   }
-  // The device that the suite runs on, where there is no doubt.
-  const [only] = names
-  if (names.length === 1 && only) variables.UNVME_TEST_ADDRESS = testAddress(only)
+  const tested = suiteAddresses(names)
+  if (tested.length > 0) variables.UNVME_TEST_ADDRESS = tested.join(' ')
   for (const [name, value] of Object.entries(process.env)) {
     if (value !== undefined && (PASSED.includes(name) || name.startsWith('UNVME_'))) variables[name] ??= value
   }

@@ -189,8 +189,13 @@ export function plugArguments(name: ShapeName): Record<string, unknown> {
   }
 }
 
-/** The shape's first namespace as an address of the driver, for instance `00:04.0/1`. */
-export function testAddress(name: ShapeName): string {
-  const shape = shapes[name]
-  return `${shape.address}/${shape.namespaces[0]?.nsid}`
+/**
+ * What the device suite runs on, as addresses of the driver (`00:06.0/3`): every namespace of these shapes,
+ * but for those that keep no data, where there is another.
+ */
+export function suiteAddresses(names: readonly ShapeName[]): string[] {
+  const keeping = names.filter((name) => !shapes[name].null)
+  return (keeping.length > 0 ? keeping : names).flatMap((name) =>
+    shapes[name].namespaces.map(({ nsid }) => `${shapes[name].address}/${nsid}`),
+  )
 }
