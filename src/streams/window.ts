@@ -19,8 +19,10 @@ export interface Slot {
   inFlight: boolean
 }
 
-// Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
+// Posted chunks are told to the device when so many have come together, or at the scheduler's next turn: few
+// where a chunk is large, since a doorbell then costs nothing beside its copy.
 const BATCH = 8
+const BATCH_BYTES = 64 * 1024
 
 export class Window {
   readonly slots: readonly Slot[]
@@ -55,7 +57,7 @@ export class Window {
       return slot
     })
     this.#depth = range.depth
-    this.#batch = Math.min(BATCH, Math.ceil(count / 4))
+    this.#batch = Math.max(1, Math.min(BATCH, count >> 2, Math.floor(BATCH_BYTES / bytes)))
     this.#queue.want(this.#depth)
     this.#forget = ns.onClose(end)
   }

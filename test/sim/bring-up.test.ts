@@ -1,5 +1,5 @@
 import test from 'ava'
-import { bringUp, PAGE, range, READ, WRITE } from './ring.ts'
+import { bringUp, PAGE, READ, range, WRITE } from './ring.ts'
 
 for (const host of ['', '&thread=1']) {
   test(`a controller comes up, says who it is, and keeps what is written (sim:?size=64M${host})`, async (t) => {

@@ -54,14 +54,14 @@ export function deviceTest(title: string, body: (t: DeviceContext) => Promise<vo
 
 /** Bytes that differ from place to place and from seed to seed. */
 export function pattern(bytes: number, seed = 1): Buffer {
-  const data = Buffer.allocUnsafe(bytes)
+  const words = new Uint32Array(Math.ceil(bytes / 4))
   let state = (seed * 2654435761) >>> 0 || 1
-  for (let i = 0; i < bytes; i++) {
+  for (let i = 0; i < words.length; i++) {
     // xorshift32
     state ^= state << 13
     state ^= state >>> 17
     state ^= state << 5
-    data[i] = state & 0xff
+    words[i] = state
   }
-  return data
+  return Buffer.from(words.buffer, 0, bytes)
 }
