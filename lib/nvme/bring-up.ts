@@ -55,12 +55,17 @@ export async function shutdownController(pci: PciFunction, rtd3e: number): Promi
   await waitForStatus(pci, 'shut down', CSTS.SHST, SHST.COMPLETE, Math.max(SHUTDOWN_MS, rtd3e / 1000))
 }
 
-/** What the system and CSTS say of the controller's end, or null: taken away, all-ones, or a fatal status. */
+/**
+ * What the system and CSTS say of an enabled controller's end, or null: taken away, all-ones, a fatal status, or
+ * no longer ready, as after a reset by somebody else, and where a bridge answers zeroes for a device that is gone.
+ */
 export function failureOf(pci: PciFunction): Error | null {
   if (pci.checkRemoved?.()) return removedError(pci, 'the system took it away')
   const csts = pci.readRegister(REGISTER.CSTS)
   if (csts === ALL_ONES) return removedError(pci, 'its registers read all-ones')
-  return (csts & CSTS.CFS) !== 0 ? fatalError(pci, csts) : null
+  if ((csts & CSTS.CFS) !== 0) return fatalError(pci, csts)
+  if ((csts & CSTS.RDY) !== 0) return null
+  return new ControllerFatalError(`${pci.address} is no longer ready (CSTS ${csts.toString(16)}h)`)
 }
 
 /** Waits until the masked CSTS has a value, for `limit` ms. */

@@ -7,9 +7,11 @@ import { OutOfRangeError } from '../errors.ts'
 import {
   close,
   ftruncate,
+  MADV,
   MAP,
   MAP_FAILED,
   MFD,
+  madvise,
   memfd_create,
   mmap,
   munmap,
@@ -73,6 +75,9 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
     if (ftruncate(fd, bytes) !== 0) throw systemCallError('ftruncate')
     // Huge pages are taken now: a missing one would otherwise be a SIGBUS at first touch.
     const address = map(0n, bytes, READ_WRITE, MAP.SHARED | (hugePages ? MAP.POPULATE : 0), fd, 0)
+    // Transparent huge pages where the system lets shared memory ask for them (shmem_enabled is `advise`): these
+    // can be mapped in parts. It is a wish, and its failure the normal case.
+    if (!hugePages && bytes >= HUGE_PAGE) madvise(address, bytes, MADV.HUGEPAGE)
     return { fd, address, bytes, hugePages }
   } catch (error) {
     close(fd)

@@ -59,6 +59,7 @@ export class VfioFunction implements PciFunction {
   #interrupts: Vectors | null = null
   #state: State = 'open'
   #released: Promise<void> | null = null
+  #resetting: Promise<void> | null = null
 
   /**
    * Takes over the device's file. Where this throws, everything but the file and the group has been given back.
@@ -78,6 +79,10 @@ export class VfioFunction implements PciFunction {
     this.maxArenaBytes = group.maxArenaBytes
     const { flags } = getDeviceInfo(fd, facts.name)
     this.#canReset = (flags & DEVICE_FLAGS.RESET) !== 0
+    if (!this.#canReset && group.kind === 'noiommu') {
+      // It may still have queues in memory that is somebody else's by now.
+      throw new UnsupportedError(`${facts.name} can't be reset, which is needed where there is no IOMMU`)
+    }
     this.vectors = countIrqs(fd, IRQ.MSIX)
     this.#config = openConfigSpace(fd)
     this.#config.enable()
@@ -168,7 +173,8 @@ export class VfioFunction implements PciFunction {
     // Memory decoding is off meanwhile, and an access to the BAR would end the process.
     this.#bar.cover()
     try {
-      await resetDevice(this.#fd)
+      this.#resetting = resetDevice(this.#fd)
+      await this.#resetting
       if (this.#state !== 'resetting') throw this.#unusable('reset')
       this.#config.enable()
       this.#bar.uncover()
@@ -251,6 +257,8 @@ export class VfioFunction implements PciFunction {
     tolerate(() => this.#interrupts?.close(true))
     this.#interrupts = null
     this.#closeNotices(true)
+    // A reset that is under way still uses the file.
+    await this.#resetting?.catch(() => {})
     // The kernel resets the function when its last file is closed, some 100 ms: on another thread.
     await new Promise<void>((resolve) => fs.close(this.#fd, () => resolve()))
     for (const arena of [...this.#mapped]) this.#unmapFromDevice(arena)

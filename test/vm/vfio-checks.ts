@@ -114,6 +114,26 @@ check('arenas: aligned, apart, within what the IOMMU allows, and their addresses
   }),
 )
 
+check('arenas are transparent huge pages where the system lets them be', async () => {
+  const setting = '/sys/kernel/mm/transparent_hugepage/shmem_enabled'
+  fs.writeFileSync(setting, 'advise')
+  const hugeKib = () =>
+    Number(/^ShmemHugePages:\s+(\d+)/m.exec(fs.readFileSync('/proc/meminfo', 'utf8'))?.[1])
+  const before = hugeKib()
+  await withFunction((pci) => {
+    const ring = startAdminRing(pci, 4 * MiB)
+    assert.equal(hugeKib() - before, 4096)
+    // Buffers in the middle of a huge page, as a pool cuts them.
+    const view = mapView(ring.arena.fd, 2 * MiB + 4096, 8192)
+    ring.identify(ring.arena.iova + 2 * MiB + 4096)
+    assert.equal(Buffer.from(view.buffer).toString('latin1', 24, 28), 'QEMU')
+    retireView(view)
+    ring.disable()
+  })
+  assert.equal(hugeKib(), before)
+  fs.writeFileSync(setting, 'never')
+})
+
 check('a transfer outside of every mapping reaches no memory, and is reported as a fault', () =>
   withFunction((pci) => {
     const ring = startAdminRing(pci, 4 * MiB)
