@@ -61,7 +61,8 @@ findExamples(readme).forEach(({ title, language, code }, i) => {
 
 function compile(source: string): void {
   const tsc = path.join(createRequire(import.meta.url).resolve('typescript/package.json'), '../bin/tsc')
-  const options = '--ignoreConfig --strict --module nodenext --target es2023 --lib es2023,esnext.disposable --types node'
+  const options =
+    '--ignoreConfig --strict --module nodenext --target es2023 --lib es2023,esnext.disposable --types node'
   execFileSync(process.execPath, [tsc, ...options.split(' '), source], { cwd: folder, stdio: 'pipe' })
 }
 
