@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import test from 'ava'
-import { SIM_OPTIONS } from '../lib/sim/index.ts'
+import { parseSimAddress, SIM_OPTIONS } from '../lib/sim/index.ts'
 import { MAIN } from './cli/command.ts'
 import { pattern } from './support/devices.ts'
 import { run } from './support/run.ts'
@@ -84,7 +84,7 @@ test.serial('the commands run as they stand', async (t) => {
 })
 
 test('the table of sim: options is complete, with the right defaults', (t) => {
-  const rows = [...readme.matchAll(/^\| ((?:`\w+`(?:, )?)+) \| (.*?) \| (.*?) \|$/gm)].flatMap(
+  const rows = [...readme.matchAll(/^\| ((?:`\w+`(?:, )?)+) +\| (.*?) +\| .*\|$/gm)].flatMap(
     ([, names, byDefault]) => names!.split(', ').map((name) => [name.replaceAll('`', ''), byDefault!]),
   )
   t.deepEqual(rows.map(([name]) => name).sort(), SIM_OPTIONS.map(({ name }) => name).sort())
@@ -92,6 +92,13 @@ test('the table of sim: options is complete, with the right defaults', (t) => {
     const [, byDefault] = rows.find(([name]) => name === option.name)!
     if (/^\d+$/.test(option.default)) t.is(byDefault, option.default, option.name)
   }
+})
+
+test('the faults that it names can be understood', (t) => {
+  const [row] = /^\| `fault` .*$/m.exec(readme)!
+  const faults = [...row.matchAll(/`(\w+[@#].*?)`/g)].map(([, fault]) => fault!)
+  t.is(faults.length, 3)
+  for (const fault of faults) t.is(parseSimAddress(`sim:?fault=${fault}`).faults.length, 1, fault)
 })
 
 test('every example is listed, and every link leads somewhere', (t) => {
