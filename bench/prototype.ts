@@ -11,8 +11,9 @@ export interface Prototype {
 
 /** A medium of `bytes` and its rings. */
 export function createPrototype(bytes: number): Prototype {
-  const medium = Buffer.alloc(bytes, 0x5a)
-  const memory = Buffer.alloc(QUEUE * PAGE)
+  // Medium and memory in one buffer: copyWithin is the quickest copy that there is.
+  const memory = new Uint8Array(bytes + QUEUE * PAGE).fill(0x5a)
+  const data = bytes
   const sq = new Uint32Array(QUEUE * 16)
   const cq = new Uint32Array(QUEUE * 4)
   const doorbells = new Uint32Array(8)
@@ -23,7 +24,7 @@ export function createPrototype(bytes: number): Prototype {
   let sqTail = 0
   let cqHead = 0
   let phase = 1
-  let seed = 1
+  const seed = new Uint32Array([1])
 
   // The controller: executes what the doorbell announced.
   const step = () => {
@@ -32,7 +33,7 @@ export function createPrototype(bytes: number): Prototype {
       const at = sqHead << 4
       const slba = sq[at + 10]! + sq[at + 11]! * 4294967296
       const from = slba * PAGE
-      medium.copy(memory, sq[at + 6]!, from, from + PAGE)
+      memory.copyWithin(sq[at + 6]!, from, from + PAGE)
       const done = cqTail << 2
       cq[done] = 0
       cq[done + 2] = sqHead
@@ -44,15 +45,15 @@ export function createPrototype(bytes: number): Prototype {
   }
 
   const post = (cid: number) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
+    seed[0] = Math.imul(seed[0]!, 1664525) + 1013904223
     const at = sqTail << 4
     sq[at] = 2 | (cid << 16)
     sq[at + 1] = 1
-    sq[at + 6] = cid * PAGE
+    sq[at + 6] = data + cid * PAGE
     sq[at + 7] = 0
     sq[at + 8] = 0
     sq[at + 9] = 0
-    sq[at + 10] = seed % blocks
+    sq[at + 10] = seed[0]! % blocks
     sq[at + 11] = 0
     sq[at + 12] = 7
     sqTail = (sqTail + 1) & (QUEUE - 1)
@@ -74,7 +75,7 @@ export function createPrototype(bytes: number): Prototype {
           if (cqHead === 0) phase ^= 1
           got++
           const cid = dw3 & 0xffff
-          sum += memory[cid * PAGE]!
+          sum += memory[data + cid * PAGE]!
           if (sent < commands) {
             post(cid)
             sent++
