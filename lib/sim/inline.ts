@@ -14,7 +14,7 @@ import { closeResources, openMedium, openResources, type SimFunction } from './f
 import { nextDue } from './pending.ts'
 import { viewSpace } from './space.ts'
 import { stop, unmapDma } from './state.ts'
-import { step } from './step.ts'
+import { checkDoorbells, step } from './step.ts'
 
 /** Opens a controller in this thread. */
 export function openInline(config: SimConfig): SimFunction {
@@ -137,7 +137,8 @@ function createWaker(c: Controller): Waker {
 
   function wake(): void {
     immediate = undefined
-    const done = step(c)
+    let done = step(c)
+    if (done === 0 && checkDoorbells(c)) done = step(c)
     if (c.raisedCount !== 0) deliver()
     if (armedCount === 0) return
     const wait = done > 0 ? 0 : nextDue(c.pending) - c.clock()

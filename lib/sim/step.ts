@@ -237,16 +237,21 @@ function reportEvents(c: Controller): void {
   }
 }
 
-/** Doorbells of queues that do not exist stay 0; whoever rings one is told. */
-function checkDoorbells(c: Controller): void {
+/**
+ * Doorbells of queues that do not exist stay 0; whoever rings one is told. Looked at now and then, and by a host
+ * before it lets the controller sleep. True where one was rung.
+ */
+export function checkDoorbells(c: Controller): boolean {
   c.idleSteps = 0
   const { doorbells } = c.bar
   const stride = c.config.dstrd
-  for (let i = 0; i < 2 * (c.config.qcount + 1); i++) {
+  let rung = false
+  for (let i = 0; c.ready && i < 2 * (c.config.qcount + 1); i++) {
     const queues = (i & 1) === 0 ? c.sqs : c.cqs
-    if (doorbells[i << stride] !== 0 && queues[i >> 1] === undefined) {
-      doorbells[i << stride] = 0
-      raiseEvent(c.events, EVENT.INVALID_DOORBELL_REGISTER)
-    }
+    if (doorbells[i << stride] === 0 || queues[i >> 1] !== undefined) continue
+    doorbells[i << stride] = 0
+    rung = true
+    raiseEvent(c.events, EVENT.INVALID_DOORBELL_REGISTER)
   }
+  return rung
 }

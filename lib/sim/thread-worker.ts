@@ -11,7 +11,7 @@ import { openMedium } from './function.ts'
 import { nextDue } from './pending.ts'
 import { viewSpace } from './space.ts'
 import { stop, unmapDma } from './state.ts'
-import { step } from './step.ts'
+import { checkDoorbells, step } from './step.ts'
 import { armedAt, CONTROL, type HostMessage, type WorkerMessage, type WorkerStart } from './thread-control.ts'
 
 const SPIN_MS = os.availableParallelism() > 1 ? 0.02 : 0
@@ -63,6 +63,7 @@ function sleep(c: Controller, control: Int32Array, work: () => number): void {
   Atomics.store(control, CONTROL.SLEEPING, 1)
   const stopped = Atomics.load(control, CONTROL.STOP) !== 0
   const sent = Atomics.load(control, CONTROL.SENT) !== Atomics.load(control, CONTROL.DONE)
+  checkDoorbells(c)
   if (!stopped && !sent && work() === 0) {
     Atomics.wait(control, CONTROL.SLEEPING, 1, nextDue(c.pending) - c.clock() - SPIN_MS)
   }

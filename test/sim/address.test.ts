@@ -6,14 +6,29 @@ import { parseSimAddress, SIM_OPTIONS } from '../../lib/sim/index.ts'
 test('sim: alone is 1 GiB in memory with 512 byte blocks', (t) => {
   const config = parseSimAddress('sim:')
   t.like(config, { address: 'sim:', path: undefined, size: undefined, lba: 512, nsids: [1], mdts: 8 })
-  t.like(config, { qcount: 16, qsize: 4096, dstrd: 0, latency: { min: 0, max: 0 }, thread: false, faults: [] })
+  t.like(config, {
+    qcount: 16,
+    qsize: 4096,
+    dstrd: 0,
+    latency: { min: 0, max: 0 },
+    thread: false,
+    faults: [],
+  })
 })
 
 test('every option is understood', (t) => {
   const address =
     'sim:disk.img?size=256M&lba=4096&ns=1,3,5&mdts=5&qcount=2&qsize=64&dstrd=3&latency=100us-2ms&thread=1&serial=S1&model=My%20model&fault=read@64+8:status=281h&nsid=3'
   const config = parseSimAddress(address)
-  t.like(config, { path: 'disk.img', size: 2 ** 28, lba: 4096, nsids: [1, 3, 5], mdts: 5, qcount: 2, qsize: 64 })
+  t.like(config, {
+    path: 'disk.img',
+    size: 2 ** 28,
+    lba: 4096,
+    nsids: [1, 3, 5],
+    mdts: 5,
+    qcount: 2,
+    qsize: 64,
+  })
   t.like(config, { dstrd: 3, latency: { min: 0.1, max: 2 }, thread: true, serial: 'S1', model: 'My model' })
   t.deepEqual(config.faults, [{ opcode: 2, slba: 64, nlb: 8, action: { kind: 'status', status: 0x281 } }])
   t.is(config.address, address.replace('&nsid=3', ''))
@@ -104,9 +119,17 @@ for (const [address, message] of bad) {
 
 test('any text is an address or an AddressError', (t) => {
   const names = fc.constantFrom(...SIM_OPTIONS.map(({ name }) => name), 'x', '')
-  const values = fc.oneof(fc.string(), fc.constantFrom('1', '512', '1G', '0', '100us', 'read:lose', '1,2', ','))
-  const query = fc.array(fc.tuple(names, values)).map((pairs) => pairs.map((pair) => pair.join('=')).join('&'))
-  const addresses = fc.oneof(fc.string(), fc.tuple(fc.string(), query).map(([path, q]) => `sim:${path}?${q}`))
+  const values = fc.oneof(
+    fc.string(),
+    fc.constantFrom('1', '512', '1G', '0', '100us', 'read:lose', '1,2', ','),
+  )
+  const query = fc
+    .array(fc.tuple(names, values))
+    .map((pairs) => pairs.map((pair) => pair.join('=')).join('&'))
+  const addresses = fc.oneof(
+    fc.string(),
+    fc.tuple(fc.string(), query).map(([path, q]) => `sim:${path}?${q}`),
+  )
   t.notThrows(() =>
     fc.assert(
       fc.property(addresses, (address) => {
@@ -123,7 +146,13 @@ test('any text is an address or an AddressError', (t) => {
 })
 
 test('every option that help shows is understood with its own default', (t) => {
-  const defaults: Record<string, string> = { size: '1G', serial: 'X', fault: 'any:lose', nsid: '1', model: 'M' }
+  const defaults: Record<string, string> = {
+    size: '1G',
+    serial: 'X',
+    fault: 'any:lose',
+    nsid: '1',
+    model: 'M',
+  }
   for (const { name, default: byDefault } of SIM_OPTIONS) {
     t.notThrows(() => parseSimAddress(`sim:?${name}=${defaults[name] ?? byDefault}`), name)
   }

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { decodeCapabilities, formatVersion } from '../../lib/nvme/registers.ts'
 import { openSim } from '../../lib/sim/index.ts'
-import { bringUp, CC_ENABLE, Rig, range, READ } from './ring.ts'
+import { bringUp, CC_ENABLE, READ, Rig, range } from './ring.ts'
 
 const CSTS = { RDY: 1, CFS: 2, SHST_COMPLETE: 8, NSSRO: 0x10 }
 const hosts = ['', '&thread=1']
