@@ -23,23 +23,22 @@ const path = process.execPath
 const file = await readFile(path)
 const size = `${Math.ceil(file.length / MIB) + 1}M`
 
-console.log(`A file through NVMe queues: ${path}, ${file.length} bytes\n`)
-await demonstrate(`sim:?lba=4096&size=${size}`, 'answers at once')
+console.log(`A file through NVMe queues: ${path}, ${file.length} bytes`)
+await demonstrate(`sim:?lba=4096&size=${size}`, 'It answers at once: the processor is the limit.')
 const limit = (DEPTH * CHUNK) / LATENCY_MS / 1000
 await demonstrate(
   `sim:?lba=4096&size=${size}&latency=${LATENCY_MS}ms`,
-  `${LATENCY_MS} ms for each command, so ${DEPTH} of ${CHUNK / 1024} KiB in flight make ${limit.toFixed(0)} MB/s`,
+  `It takes ${LATENCY_MS} ms for each command: ${DEPTH} of ${CHUNK / 1024} KiB in flight make ${limit.toFixed(0)} MB/s, no more.`,
 )
-console.log(process.exitCode ? 'FAILED: see above' : 'All read back as written.')
+console.log(process.exitCode ? '\nFAILED: see above' : '\nAll read back as written.')
 
 async function demonstrate(address: string, what: string): Promise<void> {
   await using ns = await open(address)
   const nlb = Math.ceil(file.length / ns.blocksize)
-  console.log(`${address}: ${what}`)
-  console.log(`${ns.mn}, NVMe ${ns.controller.version}, ${ns.blockcount} blocks of ${ns.blocksize} bytes`)
-  console.log(row('', 'time', 'rate', 'commands', 'doorbells', 'in flight', 'checked'))
+  console.log(`\n${address}\n${what}`)
+  console.log(row('', 'time', 'rate', 'commands', 'doorbells', 'in flight', ''))
 
-  await measure(ns, 'write: pipeline', async () => {
+  await measure(ns, 'write pipeline', async () => {
     await pipeline(
       createReadStream(path, { highWaterMark: MIB }),
       ns.createWriteStream({ slba: 0, depth: DEPTH }),
@@ -47,7 +46,7 @@ async function demonstrate(address: string, what: string): Promise<void> {
     return ''
   })
 
-  await measure(ns, 'read: stream', async () => {
+  await measure(ns, 'read stream', async () => {
     let left = file.length
     let crc = 0
     for await (const chunk of ns.createReadStream({ slba: 0, nlb, depth: DEPTH })) {
@@ -57,16 +56,15 @@ async function demonstrate(address: string, what: string): Promise<void> {
     return result(left === 0 && crc === crc32(file), 'CRC-32')
   })
 
-  await measure(ns, 'read: for await', async () => {
+  await measure(ns, 'read for await', async () => {
     let equal = 0
     for await (const { slba, data } of ns.blocks({ slba: 0, nlb, depth: DEPTH })) {
       const start = slba * ns.blocksize
       const end = Math.min(start + data.length, file.length)
       if (data.compare(file, start, end, 0, end - start) === 0) equal += end - start
     }
-    return result(equal === file.length, 'each block')
+    return result(equal === file.length, 'blocks')
   })
-  console.log()
 }
 
 /** Runs one step, and prints how long it took and what the queue did meanwhile. */
@@ -93,10 +91,12 @@ async function measure(ns: Namespace, name: string, step: () => Promise<string>)
 
 function result(good: boolean, how: string): string {
   if (!good) process.exitCode = 1
-  return `${how} ${good ? 'equal' : 'DIFFERS'}`
+  return `${how} ${good ? 'equal' : 'DIFFER'}`
 }
 
 function row(name: string, ...cells: string[]): string {
+  const widths = [8, 10, 10, 10, 12]
   const checked = cells.pop()
-  return `  ${name.padEnd(16)}${cells.map((cell) => cell.padStart(12)).join('')}   ${checked}`.trimEnd()
+  const columns = cells.map((cell, i) => cell.padStart(widths[i]!))
+  return `  ${name.padEnd(14)}${columns.join('')}  ${checked}`.trimEnd()
 }

@@ -20,7 +20,7 @@ const OUTPUTS: Record<string, RegExp> = {
   abort:
     /^ABORT_ERR: The operation was aborted \(TimeoutError\)\n\d+ bytes were written before, 0 commands .*\na block written afterwards reads back\n$/,
   copy: new RegExp(`^${process.execPath} to sim:\\?size=512M: \\d+ bytes, \\d+ MB/s\\n$`),
-  demo: /write: pipeline.*\n.*CRC-32 equal\n.*each block equal\n[\s\S]*CRC-32 equal\n.*each block equal\n\nAll read back as written\.\n$/,
+  demo: /write pipeline.*\n.*CRC-32 equal\n.*blocks equal\n[\s\S]*CRC-32 equal\n.*blocks equal\n\nAll read back as written\.\n$/,
   faults: /^(again: Read failed: Unrecovered Read Error .*\n){2}read after all: precious, 4096 bytes\n$/,
   hash: /^3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351 {2}sim:\?size=64M\nb2eb30ed {2}crc32 of 67108864 bytes\n$/,
   'http-range':
