@@ -2,7 +2,7 @@
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
 import { AddressError, OutOfRangeError } from '../lib/errors.ts'
-import { type Controller, createController } from '../lib/nvme/index.ts'
+import { type Controller, createController, type QueuePair } from '../lib/nvme/index.ts'
 import { type DmaAllocation, PAGE_BYTES, type PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
 import { IoQueue, type Metadata } from './io-queue.ts'
@@ -26,22 +26,22 @@ export interface DeviceOptions {
 
 export class Device {
   readonly controller: Controller
+  /** None until a namespace has been opened. */
   readonly queues: IoQueue[] = []
-  readonly qsize: number
-  readonly maxqcount: number
-  /** Ids of the active namespaces. */
-  readonly namespaces: number[]
+  qsize = 0
+  maxqcount = 0
+  /** Ids of the active namespaces, as last read. */
+  namespaces: number[]
   /** Resolves when the last namespace has been closed and everything given back; null while in use. */
   closed: Promise<void> | null = null
   #users = 0
+  #providing: Promise<void> | null = null
   #onClosed: (() => void) | null = null
   #metadata: SharedMetadata | null = null
   readonly #wakes = new Map<number, () => void>()
 
-  constructor(controller: Controller, qsize: number, maxqcount: number, namespaces: number[]) {
+  constructor(controller: Controller, namespaces: number[]) {
     this.controller = controller
-    this.qsize = qsize
-    this.maxqcount = maxqcount
     this.namespaces = namespaces
     controller.onFailure((cause) => {
       for (const queue of this.queues) queue.fail(cause)
@@ -70,25 +70,56 @@ export class Device {
   /** The numbers of a namespace: of the first active one where no id is given. */
   async findGeometry(wanted?: number): Promise<Geometry> {
     const { address } = this.controller.pci
+    // It may have been created or attached since.
+    const known = wanted === undefined ? this.namespaces.length > 0 : this.namespaces.includes(wanted)
+    if (!known) this.namespaces = await this.controller.activeNamespaces()
     const nsid = wanted ?? this.namespaces[0]
     if (nsid === undefined) throw new AddressError(`${address}: the controller has no active namespace`)
     if (!this.namespaces.includes(nsid)) {
-      const known = this.namespaces.join(', ') || 'none'
-      throw new AddressError(`${address}: no active namespace ${nsid}; active: ${known}`)
+      const active = this.namespaces.join(', ') || 'none'
+      throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
     }
     const id = await this.controller.identifyNamespace(nsid)
     return geometryOf(nsid, id, this.controller.maxTransferBytes)
   }
 
-  /** Creates the queues, and the vectors that wake the scheduler. */
-  async createQueues(count: number, geometry: Geometry, interrupts: boolean): Promise<void> {
-    const { pci } = this.controller
+  /** Creates the queues as the first namespace that is opened asks for; later ones share them. */
+  async provideQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
+    // Another open's attempt may fail by its own options.
+    while (this.#providing !== null) await this.#providing.catch(() => {})
+    if (this.queues.length > 0) return
+    this.#providing = this.#createQueues(options, geometry).finally(() => {
+      this.#providing = null
+    })
+    await this.#providing
+  }
+
+  async #createQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
+    const { controller } = this
+    const { pci, cap } = controller
+    const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim') } = options
+    if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
+      throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
+    }
+    const granted = await controller.requestQueues(qcount === 0 ? MAX_QUEUES : qcount)
+    if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
+    this.maxqcount = granted
+    this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
+    const count = qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount
     const vectors = interrupts ? Math.min(pci.vectors, count + 1) : 0
     if (vectors > 1) pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
-    for (let qid = 1; qid <= count; qid++) {
-      const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
-      const pair = await this.controller.createQueuePair(qid, this.qsize, vector)
-      const queue = new IoQueue(this.controller, pair, geometry)
+    const pairs: [pair: QueuePair, vector: number | null][] = []
+    try {
+      for (let qid = 1; qid <= count; qid++) {
+        const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
+        pairs.push([await controller.createQueuePair(qid, this.qsize, vector), vector])
+      }
+    } catch (error) {
+      for (const [{ qid }] of pairs) await controller.deleteQueuePair(qid).catch(() => {})
+      throw error
+    }
+    for (const [pair, vector] of pairs) {
+      const queue = new IoQueue(controller, pair, geometry)
       this.queues.push(queue)
       attach(queue, this.#wakeUp(vector))
     }
@@ -126,27 +157,11 @@ export class Device {
   }
 }
 
-/** Brings the controller of a PCI function up, with its queues; one user is counted. Closes the function where that fails. */
-export async function createDevice(
-  pci: PciFunction,
-  nsid: number | undefined,
-  options: DeviceOptions,
-): Promise<Device> {
-  const { qcount = 1, qsize = 0, timeout = 30_000, interrupts = pci.transport.startsWith('sim') } = options
+/** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
+export async function createDevice(pci: PciFunction, { timeout = 30_000 }: DeviceOptions): Promise<Device> {
   const controller = await createController(pci, { timeout })
   try {
-    const { mqes } = controller.cap
-    if (qsize !== 0 && (qsize < 2 || qsize > mqes)) {
-      throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${mqes}, or 0 for its default`)
-    }
-    const granted = await controller.requestQueues(qcount === 0 ? MAX_QUEUES : qcount)
-    if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
-    const entries = qsize === 0 ? Math.min(DEFAULT_QSIZE, mqes) : qsize
-    const namespaces = await controller.activeNamespaces()
-    const device = new Device(controller, entries, granted, namespaces)
-    const geometry = await device.findGeometry(nsid)
-    await device.createQueues(qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount, geometry, interrupts)
-    return device.retain()
+    return new Device(controller, await controller.activeNamespaces()).retain()
   } catch (error) {
     await controller.close()
     throw error

@@ -3,6 +3,7 @@
 
 export * from '../lib/errors.ts'
 export { ADMIN, type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export type { ControllerHandle } from './controller-handle.ts'
 export {
   type CompareOptions,
   type CompareResult,
@@ -16,7 +17,7 @@ export {
 } from './copy/index.ts'
 export type { DeviceOptions } from './device.ts'
 export type { Namespace } from './namespace.ts'
-export { type OpenOptions, open } from './open.ts'
+export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './operation.ts'
 export type { IoCommand, LbaRange } from './prepare.ts'
 export type { CallOptions, NamespacePromises } from './promises.ts'

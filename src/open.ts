@@ -1,4 +1,4 @@
-// Opens a namespace by its address: the one place where PCI functions and the NVMe driver meet.
+// Opens a namespace or a controller by its address: the one place where PCI functions and the NVMe driver meet.
 // Trade-off: a controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
 
 import fs from 'node:fs'
@@ -8,6 +8,7 @@ import { logger } from '../lib/log/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
 import { type FaultRule, openSim, parseSimAddress } from '../lib/sim/index.ts'
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
+import { ControllerHandle } from './controller-handle.ts'
 import { createDevice, type Device, type DeviceOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
 import { checkInteger } from './validate.ts'
@@ -39,49 +40,73 @@ const devices = new Map<string, Promise<Device>>()
  * ControllerFatalError, DeviceRemovedError; nothing stays open then
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<Namespace> {
-  if (typeof address !== 'string') {
-    throw new ArgumentTypeError(`open: address must be a string, received ${typeof address}`)
-  }
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new UnsupportedError(
-      `open: Linux on x86-64 is needed, this is ${process.platform} on ${process.arch}`,
-    )
-  }
-  checkOptions(options)
+  checkArguments('open', address, options)
   const target = resolve(address, options)
-  const nsid = target.nsid ?? options.nsid
-  if (options.nsid !== undefined && options.nsid !== nsid) {
-    throw new AddressError(`open: ${address} names namespace ${nsid}, the options namespace ${options.nsid}`)
-  }
-  const device = await share(target, nsid, options)
+  const nsid = namespaceOf('open', target, address, options)
+  const device = await share(target, options)
   try {
-    return new Namespace(device, await device.findGeometry(nsid), address)
+    const geometry = await device.findGeometry(nsid)
+    await device.provideQueues(options, geometry)
+    return new Namespace(device, geometry, address)
   } finally {
     await device.release()
   }
 }
 
+/**
+ * Opens a controller alone, for admin commands: also one without an active namespace. Where namespaces of it are
+ * open in this process, it is the same controller; it is shut down when the last of them is closed.
+ *
+ * @param address as of `open`; a namespace id in it is kept as `nsid`, and need not exist
+ * @throws as `open`
+ */
+export async function openController(address: string, options: OpenOptions = {}): Promise<ControllerHandle> {
+  checkArguments('openController', address, options)
+  const target = resolve(address, options)
+  const nsid = namespaceOf('openController', target, address, options)
+  const device = await share(target, options)
+  try {
+    return new ControllerHandle(device, address, nsid, options)
+  } finally {
+    await device.release()
+  }
+}
+
+function namespaceOf(
+  call: string,
+  { nsid }: Target,
+  address: string,
+  options: OpenOptions,
+): number | undefined {
+  if (nsid !== undefined && options.nsid !== undefined && options.nsid !== nsid) {
+    throw new AddressError(
+      `${call}: ${address} names namespace ${nsid}, the options namespace ${options.nsid}`,
+    )
+  }
+  return nsid ?? options.nsid
+}
+
 /** The device of a target, with one user counted for this call. */
-async function share(target: Target, nsid: number | undefined, options: OpenOptions): Promise<Device> {
+async function share(target: Target, options: OpenOptions): Promise<Device> {
   const { key } = target
-  if (key === null) return connect(target, nsid, options)
+  if (key === null) return connect(target, options)
   const known = await devices.get(key)
   if (known) {
     if (known.closed === null) return known.retain()
     await known.closed
-    return share(target, nsid, options)
+    return share(target, options)
   }
-  const opening = connect(target, nsid, options)
+  const opening = connect(target, options)
   devices.set(key, opening)
   const forget = () => devices.delete(key)
   opening.then((device) => device.onClosed(forget), forget)
   return opening
 }
 
-async function connect(target: Target, nsid: number | undefined, options: OpenOptions): Promise<Device> {
+async function connect(target: Target, options: OpenOptions): Promise<Device> {
   const pci = await target.connect()
   log('%s: %s', pci.address, pci.transport)
-  return createDevice(pci, nsid, options)
+  return createDevice(pci, options)
 }
 
 const PCI_NAME = /^[0-9a-f]{1,8}:/i
@@ -115,13 +140,21 @@ function realPath(path: string): string {
   }
 }
 
-function checkOptions(options: OpenOptions): void {
+function checkArguments(call: string, address: string, options: OpenOptions): void {
+  if (typeof address !== 'string') {
+    throw new ArgumentTypeError(`${call}: address must be a string, received ${typeof address}`)
+  }
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new UnsupportedError(
+      `${call}: Linux on x86-64 is needed, this is ${process.platform} on ${process.arch}`,
+    )
+  }
   if (typeof options !== 'object' || options === null) {
-    throw new ArgumentTypeError(`open: options must be an object, received ${typeof options}`)
+    throw new ArgumentTypeError(`${call}: options must be an object, received ${typeof options}`)
   }
   const { qcount = 0, qsize = 0, timeout = 1, nsid = 1 } = options
-  checkInteger('open: qcount', qcount, 0, 65535)
-  checkInteger('open: qsize', qsize, 0, 65536)
-  checkInteger('open: timeout', timeout, 1, 2 ** 31)
-  checkInteger('open: nsid', nsid, 1, 0xffff_fffe)
+  checkInteger(`${call}: qcount`, qcount, 0, 65535)
+  checkInteger(`${call}: qsize`, qsize, 0, 65536)
+  checkInteger(`${call}: timeout`, timeout, 1, 2 ** 31)
+  checkInteger(`${call}: nsid`, nsid, 1, 0xffff_fffe)
 }

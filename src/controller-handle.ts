@@ -1,0 +1,87 @@
+// An open controller for admin commands, whether it has namespaces or not.
+// Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
+
+import { ClosedError } from '../lib/errors.ts'
+import type { AdminCommand, AdminResult, Controller, IdentifyController } from '../lib/nvme/index.ts'
+import type { Device, DeviceOptions } from './device.ts'
+import { Namespace } from './namespace.ts'
+import { checkInteger } from './validate.ts'
+
+export class ControllerHandle implements AsyncDisposable {
+  /** The address it was opened by. */
+  readonly address: string
+  /** Namespace id of the address or of the options, if either has one. */
+  readonly nsid: number | undefined
+  readonly #device: Device
+  readonly #options: DeviceOptions
+  #closed: Promise<void> | null = null
+
+  /** Made by `openController`. */
+  constructor(device: Device, address: string, nsid: number | undefined, options: DeviceOptions) {
+    this.address = address
+    this.nsid = nsid
+    this.#device = device.retain()
+    this.#options = options
+  }
+
+  /** Registers, identify data, and the admin commands that have calls of their own. */
+  get controller(): Controller {
+    return this.#device.controller
+  }
+
+  /** Identify Controller data, as read when the controller was enabled. */
+  get identity(): IdentifyController {
+    return this.controller.identity
+  }
+
+  /** Any admin command: rejects with NvmeError, CommandTimeoutError, DeviceRemovedError, ClosedError. */
+  async admin(command: AdminCommand): Promise<AdminResult> {
+    this.#check('admin')
+    return this.controller.admin(command)
+  }
+
+  /** Ids of the active namespaces now, ascending. */
+  async namespaces(): Promise<number[]> {
+    this.#check('namespaces')
+    this.#device.namespaces = await this.controller.activeNamespaces()
+    return this.#device.namespaces
+  }
+
+  /** Opens a namespace of this controller; the first one's options say how many queues there are. */
+  async openNamespace(nsid: number, options: DeviceOptions = this.#options): Promise<Namespace> {
+    this.#check('openNamespace')
+    checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
+    const device = this.#device.retain()
+    try {
+      const geometry = await device.findGeometry(nsid)
+      await device.provideQueues(options, geometry)
+      return new Namespace(device, geometry, this.address)
+    } finally {
+      await device.release()
+    }
+  }
+
+  /** Resets the controller: everything in flight on it is rejected with ControllerResetError. */
+  async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
+    this.#check('reset')
+    await this.#device.reset(how)
+  }
+
+  /** Shuts the controller down, unless namespaces of it are open. */
+  close(): Promise<void> {
+    this.#closed ??= this.#device.release()
+    return this.#closed
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null
+  }
+
+  #check(call: string): void {
+    if (this.#closed !== null) throw new ClosedError(`${call}: ${this.address} is closed`)
+  }
+}
