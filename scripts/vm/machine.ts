@@ -8,11 +8,12 @@ import net, { type Socket } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import type { Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { commandScript, settings } from './guest.ts'
-import { initramfs } from './initramfs.ts'
 import { findParts, type KernelChoice, type Parts } from './parts.ts'
+import { qemuArguments } from './qemu.ts'
 import { onLine, type Qmp, qmp } from './qmp.ts'
-import { device, isShapeName, plugArguments, type ShapeName, shapes } from './shapes.ts'
+import { isShapeName, plugArguments, type ShapeName, shapes } from './shapes.ts'
 
 export type Driver = 'vfio' | 'nvme' | 'none'
 
@@ -192,7 +193,7 @@ async function serve(monitor: Qmp | undefined, verb: string, name: string): Prom
   if (!isShapeName(name) || !shapes[name].hotplug) return `${name} is no hot-pluggable controller`
   try {
     if (verb === 'unplug') await monitor?.execute('device_del', { id: name })
-    else if (verb === 'plug') await monitor?.execute('device_add', plugArguments(name))
+    else if (verb === 'plug') await plug(monitor, name)
     else return `${verb} is no command: unplug or plug`
     return 'ok'
   } catch (error) {
@@ -200,38 +201,15 @@ async function serve(monitor: Qmp | undefined, verb: string, name: string): Prom
   }
 }
 
-function qemuArguments(options: MachineOptions, parts: Parts, folder: string): string[] {
-  const ramdisk = path.join(folder, 'initramfs')
-  const init = path.join(import.meta.dirname, '../../../scripts/vm/guest/init')
-  fs.writeFileSync(ramdisk, initramfs({ busybox: parts.busybox, modules: parts.modules, init }))
-  const start = path.join(path.dirname(init), 'start')
-  const append =
-    'console=ttyS0 quiet panic=-1 oops=panic intel_iommu=on mitigations=off tsc=reliable no_timer_check ' +
-    `cryptomgr.notests rodata=off init_on_alloc=0 unvme.start=${start} unvme.folder=${folder}`
-
-  const devices = (options.shapes ?? []).map((name) => device(name, folder, options.disks?.[name]))
-  for (const disk of devices.flatMap((each) => each.disks)) {
-    fs.writeFileSync(disk.path, '')
-    fs.truncateSync(disk.path, disk.bytes)
+/** Waits up to 30 s for the machine to let go of the one that was unplugged: until then the name is taken. */
+async function plug(monitor: Qmp | undefined, name: ShapeName): Promise<void> {
+  for (let tries = 300; ; tries--) {
+    try {
+      await monitor?.execute('device_add', plugArguments(name))
+      return
+    } catch (error) {
+      if (tries === 0 || !/Duplicate|already|in use/.test((error as Error).message)) throw error
+      await delay(100)
+    }
   }
-  const port = (name: string) => [
-    ...['-chardev', `socket,id=${name},path=${path.join(folder, name)}`],
-    ...['-device', `virtserialport,chardev=${name},name=unvme.${name}`],
-  ]
-  return [
-    ...['-machine', 'q35,kernel-irqchip=off', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
-    ...['-smp', String(options.cpus ?? 1), '-m', String(options.memory ?? 1024)],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-bios', 'qboot.rom'],
-    ...['-kernel', parts.kernel, '-initrd', ramdisk, '-append', append],
-    ...['-serial', `file:${path.join(folder, 'console')}`],
-    ...['-chardev', `socket,id=qmp,path=${path.join(folder, 'qmp')}`, '-mon', 'chardev=qmp,mode=control'],
-    // Before the other devices, or it does not translate for them.
-    ...(options.iommu === false ? [] : ['-device', 'intel-iommu,intremap=on']),
-    ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
-    ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host,addr=02.0'],
-    ...['-device', 'virtio-serial-pci,addr=03.0,max_ports=8'],
-    ...['stdout', 'stderr', 'host'].flatMap(port),
-    ...devices.flatMap((each) => each.arguments),
-    ...(options.qemu ?? []),
-  ]
 }

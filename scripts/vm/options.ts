@@ -13,6 +13,7 @@ const EXIT_FAILED = 70
 
 export const machineUsage = `  --shape NAME        a controller of this shape; can be repeated; "all" for every one
   --disk NAME=FILE    an image file as the first namespace of shape NAME (which it adds); it is written to
+  --no-iommu          a machine without an IOMMU, for VFIO's no-IOMMU mode
   --driver DRIVER     what the controllers are bound to: vfio (default), nvme or none
   --user NAME         run as this user instead of root
   --env NAME=VALUE    an environment variable more; can be repeated
@@ -29,6 +30,7 @@ export const machineUsage = `  --shape NAME        a controller of this shape; c
 const options = {
   shape: { type: 'string', multiple: true },
   disk: { type: 'string', multiple: true },
+  'no-iommu': { type: 'boolean' },
   driver: { type: 'string' },
   user: { type: 'string' },
   env: { type: 'string', multiple: true },
@@ -67,6 +69,7 @@ export function machineOptions(values: Values): Omit<MachineOptions, 'command' |
   return {
     shapes: shapeNames.filter((name) => chosen.includes(name) || name in disks),
     disks,
+    iommu: !values['no-iommu'],
     driver: driver(values.driver ?? 'vfio'),
     user: values.user,
     env: Object.fromEntries((values.env ?? []).map(assignment)),

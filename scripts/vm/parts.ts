@@ -38,6 +38,7 @@ export function findParts(choice: KernelChoice = {}): { parts: Parts } | { missi
 
   const missing: string[] = []
   if (process.arch !== 'x64' || process.platform !== 'linux') missing.push('Linux on x86-64')
+  if (findInPath('setpriv') === undefined) missing.push('setpriv (Debian package util-linux)')
   if (qemu === undefined) missing.push('QEMU (Debian package qemu-system-x86)')
   if (!fs.existsSync(kernel)) missing.push(`a kernel at ${kernel} (${maker(named)})`)
   if (!fs.existsSync(busybox)) missing.push('a static busybox (scripts/vm/setup)')
@@ -46,6 +47,12 @@ export function findParts(choice: KernelChoice = {}): { parts: Parts } | { missi
     return { missing: `the virtual machine needs ${missing.join(', ')}; scripts/vm/install does all of it` }
   }
   return { parts: { qemu, kernel, busybox, modules: fs.existsSync(modules) ? modules : undefined } }
+}
+
+/** True where the tests in the machine must run: in CI, or with UNVME_REQUIRE_VM=1. */
+export function partsRequired(env = process.env): boolean {
+  const given = env.UNVME_REQUIRE_VM ?? env.CI ?? ''
+  return !['', '0', 'false'].includes(given)
 }
 
 function maker(kernel: string): string {

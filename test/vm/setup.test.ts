@@ -3,17 +3,16 @@
 import { fileURLToPath } from 'node:url'
 import anyTest from 'ava'
 import { runInMachine } from '../../scripts/vm/machine.ts'
-import { findParts } from '../../scripts/vm/parts.ts'
+import { leftOut } from './machine-test.ts'
 import type { Report } from './setup-guest.ts'
 
-const found = findParts()
-if ('missing' in found) process.stdout.write(`left out, setup in the virtual machine: ${found.missing}\n`)
-const test = 'missing' in found ? anyTest.skip : anyTest
+const missing = leftOut('setup')
+const test = missing ? anyTest.skip : anyTest
 
 let report: Report
 
 anyTest.before(async (t) => {
-  if ('missing' in found) return
+  if (missing) return
   t.timeout(300_000)
   const guest = fileURLToPath(new URL('./setup-guest.js', import.meta.url))
   const { status, stdout, stderr } = await runInMachine({
