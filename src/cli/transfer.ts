@@ -89,7 +89,7 @@ export function differenceText({ offset, a, b }: Difference): string {
     [b, a],
   ] as const) {
     lines.push(`  ${side.name.padEnd(width)}  ${placeText(side)}`)
-    lines.push(...hexLines(side, other).map((line) => `    ${line}`))
+    lines.push(...hexLines(side, other))
   }
   return lines.join('\n')
 }

@@ -3,7 +3,7 @@
 // first difference is looked for.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
-import { type CopyOptions, describe } from './copy.ts'
+import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import { openSource, type Place } from './place.ts'
 import type { Chunks, Side } from './side.ts'
 
@@ -59,7 +59,7 @@ export async function compare(a: Place, b: Place, options: CompareOptions = {}):
   try {
     const second = await openSource(b, { slba: dstSlba, nsid })
     try {
-      return await compareSides(first, second, planCompare(first, second, options.bytes), options)
+      return await compareSides(first, second, planCompare(first, second, options), options)
     } finally {
       await second.close()
     }
@@ -68,10 +68,11 @@ export async function compare(a: Place, b: Place, options: CompareOptions = {}):
   }
 }
 
-/** The number of bytes to compare; undefined: to the end of both. */
-export function planCompare(a: Side, b: Side, wanted: number | undefined): number | undefined {
-  const bytes = wanted ?? lengthOf(a, b)
+/** Checks what can be checked before. Returns the number of bytes to compare; undefined: to the end of both. */
+export function planCompare(a: Side, b: Side, options: CompareOptions): number | undefined {
+  const bytes = options.bytes ?? lengthOf(a, b)
   for (const side of [a, b]) {
+    checkTransfer(side, options)
     if (bytes !== undefined && side.size !== undefined && side.size < bytes) {
       throw new OutOfRangeError(`${describe(side)} has ${side.size} bytes, ${bytes} are to be compared`)
     }

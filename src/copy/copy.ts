@@ -2,9 +2,13 @@
 // Trade-off: sizes and overlaps are checked before the first byte moves; a copy that fails half-way leaves what
 // was written, since undoing it would need what was overwritten.
 
-import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
+import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
+import { checkInteger } from '../validate.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
+
+const MAX_DEPTH = 65536
+const MAX_CHUNK_BYTES = 2 ** 30
 
 export interface CopyOptions extends TransferOptions {
   /** First LBA to read, where the source is a device; default 0. */
@@ -39,7 +43,7 @@ export async function copy(from: Place, to: Place, options: CopyOptions = {}): P
   try {
     const target = await openTarget(to, { slba: dstSlba, nsid })
     try {
-      return await transfer(source, target, planCopy(source, target, options.bytes), options)
+      return await transfer(source, target, planCopy(source, target, options), options)
     } finally {
       await target.close()
     }
@@ -49,11 +53,14 @@ export async function copy(from: Place, to: Place, options: CopyOptions = {}): P
 }
 
 /**
- * The number of bytes that a copy will be, or undefined where only the source's end will tell.
- * Throws OutOfRangeError where it does not fit.
+ * Checks everything that can be checked before a copy.
+ * @returns the number of bytes that it will be, or undefined where only the source's end will tell
+ * @throws OutOfRangeError, ArgumentTypeError, AbortError
  */
-export function planCopy(source: Side, target: Side, wanted: number | undefined): number | undefined {
-  const bytes = wanted ?? source.size
+export function planCopy(source: Side, target: Side, options: CopyOptions): number | undefined {
+  checkTransfer(source, options)
+  checkTransfer(target, options)
+  const bytes = options.bytes ?? source.size
   if (bytes !== undefined && source.size !== undefined && bytes > source.size) {
     throw new OutOfRangeError(`${describe(source)} has ${source.size} bytes, ${bytes} are asked for`)
   }
@@ -66,6 +73,18 @@ export function planCopy(source: Side, target: Side, wanted: number | undefined)
     throw new OutOfRangeError(`${describe(source)} and ${describe(target)} are the same, or overlap`)
   }
   return bytes
+}
+
+/** Throws OutOfRangeError or ArgumentTypeError for options that the side can't do, AbortError where it is too late. */
+export function checkTransfer({ name, ns, blocksize }: Side, options: CopyOptions): void {
+  const { bytes, chunk, depth, signal } = options
+  if (bytes !== undefined) checkInteger('bytes', bytes, 0)
+  if (depth !== undefined) checkInteger('depth', depth, 1, MAX_DEPTH)
+  if (chunk !== undefined) checkInteger('chunk', chunk, 1, MAX_CHUNK_BYTES)
+  if (chunk !== undefined && ns !== null && chunk % blocksize !== 0) {
+    throw new OutOfRangeError(`chunk: ${chunk} bytes are no multiple of ${name}'s block size ${blocksize}`)
+  }
+  if (signal?.aborted) throw new AbortError(signal.reason)
 }
 
 /** Moves the data of a planned copy. */

@@ -60,13 +60,7 @@ async function writeDevice(
   return ns.writeBlocks(chunks, { slba, nlb, flush, pad, ...blockOptions(ns, options) })
 }
 
-/** @throws OutOfRangeError for a chunk that is no number of whole blocks */
 function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) {
-  if (chunk !== undefined && (chunk % ns.blocksize !== 0 || chunk === 0)) {
-    throw new OutOfRangeError(
-      `chunk: ${chunk} bytes are no multiple of ${ns.device}'s block size ${ns.blocksize}`,
-    )
-  }
   return {
     ...(chunk !== undefined && { chunk: chunk / ns.blocksize }),
     ...(depth !== undefined && { depth }),

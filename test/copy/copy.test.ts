@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
 import { compare, copy, EndOfSourceError, NvmeError, OutOfRangeError, open } from '../../src/index.ts'
@@ -87,6 +87,11 @@ test('what does not fit is refused before anything is written', async (t) => {
   await t.throwsAsync(copy(ns, file('never'), { bytes: MIB + 1 }), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(ns, file('never'), { slba: 2048 }), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(ns, file('never'), { chunk: 1000 }), { code: 'ERR_OUT_OF_RANGE' })
+  await t.throwsAsync(copy(ns, file('never'), { depth: 0 }), { code: 'ERR_OUT_OF_RANGE' })
+  await t.throwsAsync(copy(ns, file('never'), { bytes: -1 }), { code: 'ERR_OUT_OF_RANGE' })
+  await t.throwsAsync(copy(ns, file('never'), { bytes: 1.5 }), { code: 'ERR_OUT_OF_RANGE' })
+  await t.throwsAsync(copy(ns, file('never'), { signal: AbortSignal.abort() }), { code: 'ABORT_ERR' })
+  t.false(existsSync(file('never')))
   await t.throwsAsync(copy(file('large'), ns, { slba: 1, bytes: 1 }), { code: 'ERR_OUT_OF_RANGE' })
   t.is(ns.stats.writes, 0)
 })

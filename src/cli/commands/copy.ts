@@ -49,7 +49,7 @@ The copy is on the medium when the command ends. Writing to a real device asks f
     ['copy disk.img 0a:00.0 --verify', 'write an image to a device, and check it'],
     ['copy 0a:00.0 disk.img --nlb 2048', 'read the first 2048 blocks into a file'],
     ['copy 0a:00.0/1 0b:00.0/1 --yes', 'clone a device to another without being asked'],
-    ['copy disk.img sim:?size=1G', 'try it without a device'],
+    ["copy disk.img 'sim:?size=1G'", 'try it without a device'],
   ],
   async run({ args, options, signal }) {
     const { openSource, openTarget } = await import('../../copy/place.ts')
@@ -59,7 +59,7 @@ The copy is on the medium when the command ends. Writing to a real device asks f
     try {
       const target = await openTarget(args.target, { slba: dstSlba, nsid })
       try {
-        const bytes = planCopy(source, target, lengthOf(options, [source, target]))
+        const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
         if (options.verify) checkRereadable(source, target)
         await confirmOverwrite(target, bytes, options.yes)
         const moving = { chunk, depth, flush, pad, signal }

@@ -49,7 +49,7 @@ export const read = defineCommand({
     try {
       const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file)
       try {
-        const bytes = planCopy(source, target, lengthOf(options, [source]))!
+        const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
         const started = performance.now()
         await withProgress('read', bytes, async (onProgress) => {
           const chunks = counted(source.read(bytes, { chunk, depth, signal }), onProgress)

@@ -47,7 +47,7 @@ A file and a device are compared in the file's length, two devices in the first 
     try {
       const b = await openSource(args.b, { slba: dstSlba, nsid })
       try {
-        const bytes = planCompare(a, b, lengthOf(options, [a, b]))
+        const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress('verify', bytes ?? a.size, (onProgress) =>
           compareSides(a, b, bytes, { chunk, depth, signal, onProgress }),
         )

@@ -37,7 +37,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
   },
   examples: [
     ['write 0a:00.0 boot.bin --slba 2048', 'a file to block 2048 and those after it'],
-    ['write sim:disk.img?size=1G -', 'standard input to a disk image'],
+    ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
   ],
   async run({ args, options, signal }) {
     const { isAddress, openTarget } = await import('../../copy/place.ts')
@@ -49,7 +49,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     try {
       const target = await openTarget(args.address, { slba, nsid })
       try {
-        const bytes = planCopy(source, target, lengthOf(options, [target]))
+        const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
         await confirmOverwrite(target, bytes, options.yes)
         const result = await withProgress('write', bytes, (onProgress) =>
           transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
