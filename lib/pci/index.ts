@@ -1,6 +1,7 @@
 // pci: a PCI function as the other modules see it, and the memory that it shares with this process.
 // Trade-off: the interface is the smallest that hardware, a socket and a model in this process all can meet.
 
+export { type Bar, type BarAccess, mapBar } from './bar.ts'
 export {
   canonicalPciName,
   formatNamespaceName,
@@ -36,6 +37,8 @@ export {
   viewOf,
 } from './memory.ts'
 export { PageRuns } from './page-runs.ts'
+export type { Area, Region } from './region.ts'
+export { enableVectors, Signal, type Vectors } from './signal.ts'
 export {
   CLASS_NVME,
   type GroupMember,

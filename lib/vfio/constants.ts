@@ -40,7 +40,6 @@ export const IOMMU_TYPE = { TYPE1V2: 3, NOIOMMU: 8 } as const
 
 export const GROUP_FLAGS = { VIABLE: 1, CONTAINER_SET: 2 } as const
 export const DEVICE_FLAGS = { RESET: 1, PCI: 2 } as const
-export const REGION_FLAGS = { READ: 1, WRITE: 2, MMAP: 4, CAPS: 8 } as const
 export const IRQ_FLAGS = { EVENTFD: 1 } as const
 export const IRQ_SET = { DATA_NONE: 1, DATA_EVENTFD: 4, ACTION_TRIGGER: 0x20 } as const
 export const IOMMU_INFO_FLAGS = { PGSIZES: 1, CAPS: 2 } as const
@@ -52,8 +51,7 @@ export const REGION = { BAR0: 0, CONFIG: 7 } as const
 /** Interrupts of a PCI device. REQ asks the user to let the device go. */
 export const IRQ = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const
 
-/** Capabilities of region info and of IOMMU info; each has its own numbers. */
-export const REGION_CAP = { SPARSE_MMAP: 1, MSIX_MAPPABLE: 3 } as const
+/** Capabilities of IOMMU info. */
 export const IOMMU_CAP = { IOVA_RANGE: 1, DMA_AVAIL: 3 } as const
 
 /** Configuration space: the command register and its bits. */

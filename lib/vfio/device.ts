@@ -3,21 +3,19 @@
 
 import fs from 'node:fs'
 import { SystemCallError, UnsupportedError } from '../errors.ts'
-import { systemCallError } from '../pci/index.ts'
+import { type BarAccess, systemCallError } from '../pci/index.ts'
 import { ioctl, ioctlAsync } from '../pci/libc.ts'
-import { type Area, readMappableAreas } from './capabilities.ts'
-import { COMMAND, CONFIG, DEVICE_FLAGS, REGION, REGION_FLAGS, VFIO } from './constants.ts'
+import { decodeRegion, type Region } from '../pci/region.ts'
+import { COMMAND, CONFIG, DEVICE_FLAGS, REGION, VFIO } from './constants.ts'
 import {
   type DeviceInfo,
   decodeDeviceInfo,
   decodeIrqInfo,
-  decodeRegionInfo,
   encodeDeviceInfo,
   encodeIrqInfo,
   encodeIrqSet,
   encodeRegionInfo,
   INFO_BYTES,
-  type RegionInfo,
   wantedBytes,
 } from './structs.ts'
 
@@ -29,11 +27,6 @@ export function getDeviceInfo(fd: number, name: string): DeviceInfo {
   return decoded
 }
 
-/** A region, and its parts that may be mapped; none where it can't be. */
-export interface Region extends RegionInfo {
-  areas: Area[]
-}
-
 export function getRegion(fd: number, index: number): Region {
   const request = 'VFIO_DEVICE_GET_REGION_INFO'
   let info = encodeRegionInfo(index)
@@ -42,10 +35,22 @@ export function getRegion(fd: number, index: number): Region {
     info = encodeRegionInfo(index, wantedBytes(info))
     if (ioctl(fd, VFIO.DEVICE_GET_REGION_INFO, info) !== 0) throw systemCallError(request)
   }
-  const region = decodeRegionInfo(info)
-  const caps = (region.flags & REGION_FLAGS.CAPS) !== 0 ? region.capOffset : 0
-  const mappable = (region.flags & REGION_FLAGS.MMAP) !== 0
-  return { ...region, areas: mappable ? readMappableAreas(info, caps, region.size) : [] }
+  return decodeRegion(info)
+}
+
+/** Registers of a region that can't be mapped: 4 bytes at a time through the device's file. */
+export function accessRegion(fd: number, { offset: start }: Region): BarAccess {
+  const word = Buffer.alloc(4)
+  return {
+    read(offset) {
+      fs.readSync(fd, word, 0, 4, start + offset)
+      return word.readUInt32LE()
+    },
+    write(offset, value) {
+      word.writeUInt32LE(value >>> 0)
+      fs.writeSync(fd, word, 0, 4, start + offset)
+    },
+  }
 }
 
 /** How many interrupts of this index the device has; 0 where the kernel does not know the index. */

@@ -6,16 +6,21 @@ import fs from 'node:fs'
 import { ClosedError, DeviceRemovedError, OutOfRangeError, UnsupportedError } from '../errors.ts'
 import { logger } from '../log/index.ts'
 import {
+  type Bar,
   createSharedMemory,
   type DmaArena,
   destroySharedMemory,
+  enableVectors,
+  mapBar,
   type PciFacts,
   type PciFunction,
   type SharedMemory,
+  Signal,
+  type Vectors,
 } from '../pci/index.ts'
-import { type Bar, mapBar } from './bar.ts'
 import { DEVICE_FLAGS, IRQ, REGION } from './constants.ts'
 import {
+  accessRegion,
   type ConfigSpace,
   countIrqs,
   getDeviceInfo,
@@ -25,7 +30,6 @@ import {
   setIrqs,
 } from './device.ts'
 import type { IommuGroup } from './group.ts'
-import { enableVectors, Signal, type Vectors } from './interrupts.ts'
 import { HUGE_PAGE } from './noiommu.ts'
 
 const log = logger('vfio')
@@ -86,7 +90,8 @@ export class VfioFunction implements PciFunction {
     this.vectors = countIrqs(fd, IRQ.MSIX)
     this.#config = openConfigSpace(fd)
     this.#config.enable()
-    this.#bar = mapBar(fd, getRegion(fd, REGION.BAR0), facts.name)
+    const region = getRegion(fd, REGION.BAR0)
+    this.#bar = mapBar(fd, region, accessRegion(fd, region), facts.name)
     this.doorbells = this.#bar.doorbells
     try {
       this.#watch(IRQ.REQ, 'was removed')
@@ -143,7 +148,7 @@ export class VfioFunction implements PciFunction {
       throw new OutOfRangeError(`${count} interrupt vectors: ${this.address} has ${this.vectors}`)
     }
     this.#interrupts?.close(true)
-    this.#interrupts = enableVectors(this.#fd, count, handler)
+    this.#interrupts = enableVectors(count, handler, (eventfds) => setIrqs(this.#fd, IRQ.MSIX, eventfds))
   }
 
   arm(vector: number): void {

@@ -2,6 +2,7 @@
 // Trade-off: written out by hand, since a struct type of koffi costs several times as much per call.
 
 import { DecodeError } from '../errors.ts'
+import { number64 } from '../pci/region.ts'
 import { DMA_MAP_FLAGS, IOAS_MAP_FLAGS, IRQ_SET } from './constants.ts'
 
 /** Room for a structure and its capabilities at first; the answer's argsz says where it is too little. */
@@ -14,13 +15,6 @@ function sized(bytes: number): Buffer {
   const buffer = Buffer.alloc(bytes)
   buffer.writeUInt32LE(bytes, 0)
   return buffer
-}
-
-/** A 64-bit field as a number; addresses and sizes beyond 2^53 are no use here. */
-function number64(buffer: Buffer, at: number): number {
-  const value = Number(buffer.readBigUInt64LE(at))
-  if (!Number.isSafeInteger(value)) throw new DecodeError(`a 64-bit field of ${value} is out of range`)
-  return value
 }
 
 /** struct vfio_group_status */
@@ -39,30 +33,11 @@ export function decodeDeviceInfo(b: Buffer): DeviceInfo {
   return { flags: b.readUInt32LE(4), regions: b.readUInt32LE(8), irqs: b.readUInt32LE(12) }
 }
 
-export interface RegionInfo {
-  flags: number
-  /** Offset of the first capability; 0 where there is none. */
-  capOffset: number
-  /** Bytes. */
-  size: number
-  /** Where the region begins in the device's file. */
-  offset: number
-}
-
 /** struct vfio_region_info, with room for capabilities */
 export function encodeRegionInfo(index: number, bytes = INFO_BYTES): Buffer {
   const b = sized(bytes)
   b.writeUInt32LE(index, 8)
   return b
-}
-export function decodeRegionInfo(b: Buffer): RegionInfo {
-  if (b.length < 32) throw new DecodeError(`region info of ${b.length} bytes`)
-  return {
-    flags: b.readUInt32LE(4),
-    capOffset: b.readUInt32LE(12),
-    size: number64(b, 16),
-    offset: number64(b, 24),
-  }
 }
 
 /** struct vfio_irq_info */

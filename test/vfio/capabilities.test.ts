@@ -1,13 +1,9 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { DecodeError } from '../../lib/errors.ts'
-import {
-  readCapabilities,
-  readIovaRanges,
-  readMappableAreas,
-  readMappingsLeft,
-} from '../../lib/vfio/capabilities.ts'
-import { decodeIommuInfo, decodeRegionInfo } from '../../lib/vfio/structs.ts'
+import { decodeRegion, readCapabilities, readMappableAreas } from '../../lib/pci/region.ts'
+import { readIovaRanges, readMappingsLeft } from '../../lib/vfio/capabilities.ts'
+import { decodeIommuInfo } from '../../lib/vfio/structs.ts'
 
 // An answer with capabilities from offset 32 on: each is [id, payload].
 function answer(...caps: [id: number, payload: Buffer][]): Buffer {
@@ -107,7 +103,7 @@ test('any bytes decode, or give a DecodeError', (t) => {
     (b: Buffer, first: number) => readMappableAreas(b, first, 0x4000),
     (b: Buffer, first: number) => readIovaRanges(b, first),
     (b: Buffer, first: number) => readMappingsLeft(b, first),
-    (b: Buffer) => decodeRegionInfo(b),
+    (b: Buffer) => decodeRegion(b),
     (b: Buffer) => decodeIommuInfo(b),
   ]
   let decoded = 0

@@ -1,5 +1,6 @@
 // Byte by byte as <linux/vfio.h> and <linux/iommufd.h> lay them out on x86-64.
 import test from 'ava'
+import { decodeRegionInfo } from '../../lib/pci/region.ts'
 import * as structs from '../../lib/vfio/structs.ts'
 
 const hex = (b: Buffer) => b.toString('hex').replace(/(.{8})(?=.)/g, '$1 ')
@@ -24,7 +25,7 @@ test('vfio_region_info', (t) => {
   )
   t.is(structs.encodeRegionInfo(0, 8192).readUInt32LE(0), 8192)
   const info = Buffer.from('000100000f0000000000000020000000' + '00400000000000000000000000070000', 'hex')
-  t.deepEqual(structs.decodeRegionInfo(info), {
+  t.deepEqual(decodeRegionInfo(info), {
     flags: 15,
     capOffset: 32,
     size: 0x4000,

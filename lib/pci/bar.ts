@@ -1,12 +1,11 @@
-// BAR 0 in this process's memory: mapped where the kernel allows, by call where it does not, all-ones once it is gone.
+// BAR 0 in this process's memory: mapped where that is allowed, by call where it is not, all-ones once it is gone.
 // Trade-off: one address range for all of it, with harmless pages in the gaps, so that registers and doorbells
 // are one array and a stale view never faults.
 
-import fs from 'node:fs'
 import { OutOfRangeError, UnsupportedError } from '../errors.ts'
-import { type MemoryView, map, mapAnonymous, replaceMapping, retireView } from '../pci/index.ts'
-import { MAP, PROT } from '../pci/libc.ts'
-import type { Region } from './device.ts'
+import { MAP, PROT } from './libc.ts'
+import { type MemoryView, map, mapAnonymous, replaceMapping, retireView } from './memory.ts'
+import type { Region } from './region.ts'
 
 const PAGE = 4096
 const ALL_ONES = 0xffff_ffff
@@ -29,8 +28,17 @@ export interface Bar {
   retire(): void
 }
 
-/** Maps BAR 0 of the device with this file. Throws UnsupportedError where its doorbells can't be mapped. */
-export function mapBar(fd: number, region: Region, name: string): Bar {
+/** How the parts of a BAR are reached that can't be mapped: registers of 32 bits. */
+export interface BarAccess {
+  read(offset: number): number
+  write(offset: number, value: number): void
+}
+
+/**
+ * Maps BAR 0, which begins at `region.offset` of the file.
+ * Throws UnsupportedError where its doorbells can't be mapped.
+ */
+export function mapBar(fd: number, region: Region, access: BarAccess, name: string): Bar {
   const bytes = Math.min(MAX_BYTES, Math.ceil(region.size / PAGE) * PAGE)
   if (bytes < DOORBELLS + 8) {
     throw new UnsupportedError(`${name}: BAR 0 has ${region.size} bytes; an NVMe controller has 8192 or more`)
@@ -38,7 +46,7 @@ export function mapBar(fd: number, region: Region, name: string): Bar {
   const runs = pageRuns(region, bytes)
   const doorbellRun = runs.find(({ start, end }) => start <= DOORBELLS && DOORBELLS < end)
   if (doorbellRun === undefined) {
-    throw new UnsupportedError(`${name}: the kernel does not let the doorbells in BAR 0 be mapped`)
+    throw new UnsupportedError(`${name}: the doorbells in BAR 0 can't be mapped`)
   }
   const view = mapAnonymous(bytes)
   try {
@@ -47,7 +55,7 @@ export function mapBar(fd: number, region: Region, name: string): Bar {
     retireView(view)
     throw error
   }
-  return makeBar(fd, region, view, runs, doorbellRun.end)
+  return makeBar({ fd, region, access, view, runs, doorbellEnd: doorbellRun.end })
 }
 
 interface Run {
@@ -74,7 +82,16 @@ function mapRuns(fd: number, region: Region, view: MemoryView, runs: Run[]): voi
   }
 }
 
-function makeBar(fd: number, region: Region, view: MemoryView, runs: Run[], doorbellEnd: number): Bar {
+interface Parts {
+  fd: number
+  region: Region
+  access: BarAccess
+  view: MemoryView
+  runs: Run[]
+  doorbellEnd: number
+}
+
+function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
   const words = new Uint32Array(view.buffer)
   const bytes = view.buffer.byteLength
   // For each page: whether loads and stores reach the device.
@@ -94,21 +111,13 @@ function makeBar(fd: number, region: Region, view: MemoryView, runs: Run[], door
     read(offset) {
       if (!present) return ALL_ONES
       check(offset)
-      if (mapped[Math.floor(offset / PAGE)] === 1) return words[offset / 4]!
-      const word = Buffer.alloc(4)
-      fs.readSync(fd, word, 0, 4, region.offset + offset)
-      return word.readUInt32LE()
+      return mapped[Math.floor(offset / PAGE)] === 1 ? words[offset / 4]! : access.read(offset)
     },
     write(offset, value) {
       if (!present) return
       check(offset)
-      if (mapped[Math.floor(offset / PAGE)] === 1) {
-        words[offset / 4] = value
-        return
-      }
-      const word = Buffer.alloc(4)
-      word.writeUInt32LE(value >>> 0)
-      fs.writeSync(fd, word, 0, 4, region.offset + offset)
+      if (mapped[Math.floor(offset / PAGE)] === 1) words[offset / 4] = value
+      else access.write(offset, value)
     },
     cover() {
       if (!present) return

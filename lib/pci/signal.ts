@@ -1,12 +1,9 @@
-// Interrupts of a VFIO device as eventfds, watched by libuv only while somebody waits for them.
+// Interrupts of a device as eventfds, watched by libuv only while somebody waits for them.
 // Trade-off: an interrupt wakes the event loop some 20 to 30 us late; who can't wait polls instead.
 
 import fs from 'node:fs'
 import koffi from 'koffi'
-import { systemCallError } from '../pci/index.ts'
-import { EFD, eventfd, POLL, poll, read } from '../pci/libc.ts'
-import { IRQ } from './constants.ts'
-import { setIrqs } from './device.ts'
+import { EFD, eventfd, POLL, poll, read, systemCallError } from './libc.ts'
 
 type PollHandle = ReturnType<typeof koffi.node.poll>
 
@@ -87,8 +84,15 @@ export interface Vectors {
   close(device: boolean): void
 }
 
-/** Turns the first `count` MSI-X vectors on. Throws SystemCallError where the kernel can't have them. */
-export function enableVectors(fd: number, count: number, handler: (vector: number) => void): Vectors {
+/**
+ * Turns the first `count` MSI-X vectors on.
+ * @param connect lets the device signal these eventfds, vector by vector; an empty list turns them off
+ */
+export function enableVectors(
+  count: number,
+  handler: (vector: number) => void,
+  connect: (eventfds: readonly number[]) => void,
+): Vectors {
   const signals: Signal[] = []
   const close = () => {
     for (const signal of signals) signal.close()
@@ -96,8 +100,7 @@ export function enableVectors(fd: number, count: number, handler: (vector: numbe
   }
   try {
     for (let vector = 0; vector < count; vector++) signals.push(new Signal(() => handler(vector)))
-    const eventfds = signals.map((signal) => signal.fd)
-    setIrqs(fd, IRQ.MSIX, eventfds)
+    connect(signals.map((signal) => signal.fd))
   } catch (error) {
     close()
     throw error
@@ -107,7 +110,7 @@ export function enableVectors(fd: number, count: number, handler: (vector: numbe
     disarm: (vector) => signals[vector]?.disarm(),
     close(device) {
       try {
-        if (device && signals.length > 0) setIrqs(fd, IRQ.MSIX, [])
+        if (device && signals.length > 0) connect([])
       } finally {
         close()
       }

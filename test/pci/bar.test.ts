@@ -1,5 +1,5 @@
 import test from 'ava'
-import { pageRuns } from '../../lib/vfio/bar.ts'
+import { pageRuns } from '../../lib/pci/bar.ts'
 
 const runs = (size: number, areas: [offset: number, size: number][], bytes = 2 ** 24) =>
   pageRuns({ size, areas: areas.map(([offset, length]) => ({ offset, size: length })) }, bytes)
