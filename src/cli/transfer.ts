@@ -13,6 +13,8 @@ import { startProgress } from './progress.ts'
 
 const MAX_NSID = 0xffff_fffe
 const ROW_BYTES = 16
+// What the default queue of 256 entries holds.
+const MAX_DEPTH = 255
 
 export const PLACES = `A device is an address (0a:00.0, 0a:00.0/2, sim:disk.img), everything else a file: a word \
 with a colon before any slash is an address, so a file of such a name is written ./a:b.`
@@ -31,7 +33,7 @@ export const queueOptions = () => ({
   chunk: valueOr('SIZE', size({ min: 512, max: 2 ** 30 }), 131072, 'bytes of one command to a device', {
     fallbackText: '128k',
   }),
-  depth: valueOr('N', integer({ min: 1, max: 65536 }), 32, 'commands in flight'),
+  depth: valueOr('N', integer({ min: 1, max: MAX_DEPTH }), 32, 'commands in flight'),
 })
 
 /** Bytes of `--nlb` or `--bytes`; undefined where neither is given. */

@@ -176,7 +176,7 @@ test.serial('what is wrong is said in one line before anything is written', asyn
     refused(2, ['copy', file('content'), 'sim:', '--nlb', '1', '--bytes', '512'], /both say how much/),
     refused(2, ['copy', file('content'), file('other'), '--nlb', '1'], /--nlb counts blocks of a device/),
     refused(2, ['copy', 'sim:', 'sim:', '--nlb', '0'], /--nlb <N>.*0 is not in 1 to/),
-    refused(2, ['copy', 'sim:', 'sim:', '--depth', '0'], /--depth <N>.*0 is not in 1 to 65536/),
+    refused(2, ['copy', 'sim:', 'sim:', '--depth', '0'], /--depth <N>.*0 is not in 1 to 255/),
     refused(2, ['copy', 'sim:', 'sim:', '--chunk', '1000'], /1000 bytes are no multiple of .* 512/),
     refused(2, ['copy', '-', 'sim:', '--verify'], /stdin can be read only once/),
     refused(2, ['copy', 'sim:'], /missing required argument 'DST'/),
