@@ -183,21 +183,21 @@ for (const host of ['', '&thread=1']) {
 }
 
 test('a reset with commands in flight rejects them, and what comes after works', async (t) => {
-  await using ns = await open('sim:?size=16M&latency=400ms')
+  await using ns = await faulty([{ opcode: 2, slba: 1000, nlb: 30_000, action: { kind: 'lose' } }])
   const pending = [
-    ns.promises.read(Buffer.alloc(512), 0),
-    ns.promises.read(Buffer.alloc(2 ** 20), 0),
+    ns.promises.read(Buffer.alloc(512), 1000),
+    ns.promises.read(Buffer.alloc(2 ** 20), 1000),
     (async () => {
-      for await (const _ of ns.blocks());
+      for await (const _ of ns.blocks({ slba: 1000 }));
     })(),
   ]
   const settled = Promise.allSettled(pending)
-  await new Promise((resolve) => setTimeout(resolve, 5))
+  while (ns.stats.inFlight === 0) await new Promise(setImmediate)
   await ns.reset()
   for (const result of await settled) {
     t.is(result.status, 'rejected')
     t.is((result as PromiseRejectedResult).reason.code, 'ERR_UNVME_CONTROLLER_RESET')
   }
-  await ns.promises.read(Buffer.alloc(2 ** 20), 0)
+  await ns.promises.read(Buffer.alloc(1000 * 512), 0)
   t.is(ns.stats.inFlight, 0)
 })
