@@ -72,6 +72,8 @@ export interface Controller {
   raisedCount: number
   /** Milliseconds; of any origin. */
   readonly clock: () => number
+  /** Time of this step, or NaN where nobody has asked yet: see `timeOf`. */
+  now: number
   /** Called when the device vanishes; `notify` where the host is to be told as by hot plug. */
   onGone: ((notify: boolean) => void) | null
 }
@@ -126,10 +128,17 @@ export function createController(parts: ControllerParts): Controller {
     raised: new Uint8Array(vectorsOf(config)),
     raisedCount: 0,
     clock,
+    now: Number.NaN,
     onGone: null,
   }
   powerOnRegisters(c)
   return c
+}
+
+/** Time of this step: one for all commands that it takes, however long it is held up. */
+export function timeOf(c: Controller): number {
+  if (Number.isNaN(c.now)) c.now = c.clock()
+  return c.now
 }
 
 /** Read-only registers, and everything else 0. */

@@ -11,6 +11,15 @@ import { releaseSpace, reserveSpace, type Space } from './space.ts'
 export interface SimFunction extends PciFunction {
   readonly config: SimConfig
   readonly controls: SimControls
+  /** Whether the controller runs by itself, for tests that it rests when it can. */
+  activity(): SimActivity
+}
+
+export interface SimActivity {
+  /** True where nothing runs, and nothing is set to run, before a command is due or the host does something. */
+  readonly asleep: boolean
+  /** How often it has gone to sleep, or set a timer. */
+  readonly sleeps: number
 }
 
 const DEFAULT_BYTES = 2 ** 30

@@ -10,7 +10,7 @@ import { barBytes, readBar, requestReset, writeBar } from './bar.ts'
 import { type Controller, createController, vectorsOf } from './controller.ts'
 import { applyControl, type ControlMessage, createControls } from './controls.ts'
 import { attachRange, DmaHost } from './dma-host.ts'
-import { closeResources, openMedium, openResources, type SimFunction } from './function.ts'
+import { closeResources, openMedium, openResources, type SimActivity, type SimFunction } from './function.ts'
 import { nextDue } from './pending.ts'
 import { viewSpace } from './space.ts'
 import { stop, unmapDma } from './state.ts'
@@ -44,6 +44,7 @@ export function openInline(config: SimConfig): SimFunction {
     transport: 'sim',
     config,
     controls: createControls(control, c.faults.nextId),
+    activity: waker.activity,
     readRegister: (offset) => (closed ? ALL_ONES : readBar(c.bar, offset)),
     writeRegister(offset, value) {
       if (closed) return
@@ -89,6 +90,7 @@ interface Waker {
   enable(handler: (vector: number) => void): void
   readonly arm: (vector: number) => void
   readonly disarm: (vector: number) => void
+  readonly activity: () => SimActivity
   close(): void
 }
 
@@ -99,6 +101,7 @@ function createWaker(c: Controller): Waker {
   let handler: (vector: number) => void = () => {}
   let immediate: NodeJS.Immediate | undefined
   let timer: NodeJS.Timeout | undefined
+  let sleeps = 0
 
   const waker: Waker = {
     step() {
@@ -122,6 +125,7 @@ function createWaker(c: Controller): Waker {
       armed[vector] = 0
       if (--armedCount === 0) waker.close()
     },
+    activity: () => ({ asleep: immediate === undefined, sleeps }),
     close() {
       armed.fill(0)
       armedCount = 0
@@ -145,6 +149,7 @@ function createWaker(c: Controller): Waker {
     // Timers count in milliseconds: the rest of the time goes by turns of the event loop.
     if (wait < 1) wakeSoon()
     else if (wait < Number.POSITIVE_INFINITY) {
+      sleeps++
       clearTimeout(timer)
       timer = setTimeout(wakeSoon, Math.floor(wait))
     }

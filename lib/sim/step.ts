@@ -6,7 +6,7 @@ import { STATUS } from '../nvme/status.ts'
 import { executeAdmin } from './admin/index.ts'
 import { REQUEST } from './bar.ts'
 import { complete, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
-import type { Controller } from './controller.ts'
+import { type Controller, timeOf } from './controller.ts'
 import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
 import type { FaultAction } from './fault-syntax.ts'
 import { hasRange, meetFault } from './faults.ts'
@@ -36,6 +36,7 @@ const IDLE_STEPS = 64
 export function step(c: Controller): number {
   if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
   if (!c.ready) return 0
+  if (c.interposed || c.pending.count !== 0) c.now = Number.NaN
   let done = c.pending.count === 0 ? 0 : executeDue(c)
   followDoorbells(c)
   done += serveQueues(c)
@@ -159,8 +160,8 @@ function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: numb
     suffer(c, sq, sqe, e, action)
     return true
   }
-  addPending(c.pending, sq, sqe, e, c.clock() + delay, action)
-  if (c.health.busySince < 0) c.health.busySince = c.clock()
+  addPending(c.pending, sq, sqe, e, timeOf(c) + delay, action)
+  if (c.health.busySince < 0) c.health.busySince = timeOf(c)
   return true
 }
 
@@ -195,7 +196,7 @@ function executeDue(c: Controller): number {
     p.stalled = []
     for (const slot of stalled) done += executePending(c, slot)
   }
-  const now = c.clock()
+  const now = timeOf(c)
   while (done < STEP_COMMANDS) {
     const slot = takeDue(p, now)
     if (slot < 0) break

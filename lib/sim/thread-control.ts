@@ -20,8 +20,10 @@ export const CONTROL = {
   DEAD: 4,
   /** Target of a locked access that is only there for its order. */
   FENCE: 5,
-  /** One for each vector: armed by the host; and an interrupt is on its way. */
-  VECTORS: 6,
+  /** How often the worker has gone to sleep. */
+  SLEEPS: 6,
+  /** Two for each vector: armed by the host; and an interrupt is on its way. */
+  VECTORS: 7,
 } as const
 
 export function controlBytes(vectors: number): number {

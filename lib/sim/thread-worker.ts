@@ -65,6 +65,7 @@ function sleep(c: Controller, control: Int32Array, work: () => number): void {
   const sent = Atomics.load(control, CONTROL.SENT) !== Atomics.load(control, CONTROL.DONE)
   checkDoorbells(c)
   if (!stopped && !sent && work() === 0) {
+    control[CONTROL.SLEEPS]!++
     Atomics.wait(control, CONTROL.SLEEPING, 1, nextDue(c.pending) - c.clock() - SPIN_MS)
   }
   Atomics.store(control, CONTROL.SLEEPING, 0)

@@ -7,7 +7,7 @@ import { DeviceRemovedError, ProtocolError } from '../errors.ts'
 import { ALL_ONES } from '../nvme/registers.ts'
 import { MAX_VIEW_BYTES } from '../pci/memory.ts'
 import type { SimConfig } from './address.ts'
-import { type Bar, barBytes, createBar, REQUEST, readBar, requestReset, writeBar } from './bar.ts'
+import { type Bar, barBytes, createBar, REQUEST, readBar, requestReset, WORD, writeBar } from './bar.ts'
 import { vectorsOf } from './controller.ts'
 import { createControls } from './controls.ts'
 import { DmaHost } from './dma-host.ts'
@@ -37,6 +37,8 @@ export async function openThread(config: SimConfig): Promise<SimFunction> {
     const worker = new Worker(new URL('./thread-worker.js', import.meta.url), {
       workerData: start,
       name: config.address,
+      // The program's own flags may be of no use to a thread: `--input-type` ends it.
+      execArgv: [],
     })
     const link = await connect(worker, start)
     return host(config, link, start)
@@ -64,8 +66,6 @@ async function connect(worker: Worker, start: WorkerStart): Promise<Link> {
     worker.once('error', reject)
     worker.once('exit', () => reject(new ProtocolError(`${start.config.address}: the worker thread ended`)))
   })
-  // An idle controller does not keep the process alive.
-  worker.unref()
   const notify = () => {
     // One locked access both orders it behind the doorbell's store and asks.
     if (Atomics.compareExchange(control, CONTROL.SLEEPING, 1, 0) === 1) {
@@ -110,6 +110,10 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
     address: config.address,
     transport: 'sim-thread',
     config,
+    activity: () => ({
+      asleep: Atomics.load(link.control, CONTROL.SLEEPING) === 1,
+      sleeps: Atomics.load(link.control, CONTROL.SLEEPS),
+    }),
     controls: createControls((message) => send(message, true), config.faults.length + 1),
     readRegister: (offset) => (closing ? ALL_ONES : readBar(bar, offset)),
     writeRegister(offset, value) {
@@ -145,13 +149,19 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
   }
   link.worker.on('error', lost)
   void link.ended.then(() => lost())
+  // An idle controller does not keep the process alive; adding listeners had made it do so.
+  link.worker.unref()
   return sim
 }
 
 async function reset(bar: Bar, { control, notify }: Link): Promise<void> {
   const number = requestReset(bar)
   notify()
-  while (bar.requests[REQUEST.RESETS_DONE] !== number && control[CONTROL.DEAD] === 0) {
+  const settled = () =>
+    bar.requests[REQUEST.RESETS_DONE] === number ||
+    bar.registers[WORD.VS] === ALL_ONES ||
+    control[CONTROL.DEAD] === 1
+  while (!settled()) {
     await new Promise((resolve) => setTimeout(resolve, 1))
   }
 }
