@@ -107,8 +107,8 @@ export function readPairs(b: Buffer, offset: number): [number, number][] {
   ])
 }
 
-// An IOMMU of 64 bits ends at 2^64 - 1: IOVAs are numbers here, so what lies above 2^53 is left unused.
-const saturate = (value: bigint): number =>
+/** An IOMMU of 64 bits ends at 2^64 - 1: IOVAs are numbers here, so what lies above 2^53 is left unused. */
+export const saturate = (value: bigint): number =>
   value > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(value)
 
 /** A 64-bit field as a number; addresses and sizes beyond 2^53 are no use here. */

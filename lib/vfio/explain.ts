@@ -19,6 +19,15 @@ import {
 
 const errorCode = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code
 
+/** Opens a file of VFIO for reading and writing, or says what is wrong. */
+export function openFile(path: string, facts: PciFacts): number {
+  try {
+    return fs.openSync(path, 'r+')
+  } catch (error) {
+    throw explainOpen(error, path, facts)
+  }
+}
+
 /** Opening a file of VFIO failed: another user, no rights, no module. */
 export function explainOpen(error: unknown, path: string, facts: PciFacts): Error {
   const { name } = facts

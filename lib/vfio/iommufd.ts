@@ -16,8 +16,9 @@ import {
   systemCallError,
 } from '../pci/index.ts'
 import { ioctl, munmap } from '../pci/libc.ts'
+import { saturate } from '../pci/region.ts'
 import { IOMMUFD, VFIO } from './constants.ts'
-import { explainBusy, explainMap, explainNotViable, explainOpen, explainSetIommu } from './explain.ts'
+import { explainBusy, explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'
 import type { IommuGroup } from './group.ts'
 import {
   decodeIoasAlloc,
@@ -79,14 +80,6 @@ export function openIommufd(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
   }
 }
 
-function openFile(path: string, facts: PciFacts): number {
-  try {
-    return fs.openSync(path, 'r+')
-  } catch (error) {
-    throw explainOpen(error, path, facts)
-  }
-}
-
 function openDevice(iommu: number, ioas: number, facts: PciFacts, sysfs: SysfsOptions): number {
   const path = devicePath(facts)
   const fd = openFile(path, facts)
@@ -125,16 +118,13 @@ function queryRanges(iommu: number, ioas: number): IovaRange[] {
     if (ioctl(iommu, IOMMUFD.IOAS_IOVA_RANGES, request) !== 0) throw systemCallError('IOMMU_IOAS_IOVA_RANGES')
     const stored = Buffer.from(buffer)
     return Array.from({ length: decodeIoasRanges(request) }, (_, i) => ({
-      first: clamp(stored.readBigUInt64LE(i * RANGE_BYTES)),
-      last: clamp(stored.readBigUInt64LE(i * RANGE_BYTES + 8)),
+      first: saturate(stored.readBigUInt64LE(i * RANGE_BYTES)),
+      last: saturate(stored.readBigUInt64LE(i * RANGE_BYTES + 8)),
     }))
   } finally {
     munmap(address, MAX_RANGES * RANGE_BYTES)
   }
 }
-
-const clamp = (value: bigint): number =>
-  value > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(value)
 
 function mapMemory(
   iommu: number,

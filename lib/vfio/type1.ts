@@ -16,7 +16,7 @@ import {
 import { ioctl, ioctlAsync } from '../pci/libc.ts'
 import { readIovaRanges } from './capabilities.ts'
 import { API_VERSION, GROUP_FLAGS, IOMMU_INFO_FLAGS, IOMMU_TYPE, VFIO } from './constants.ts'
-import { explainMap, explainNotViable, explainOpen, explainSetIommu } from './explain.ts'
+import { explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'
 import type { IommuGroup } from './group.ts'
 import {
   decodeGroupStatus,
@@ -88,14 +88,6 @@ export function openContainer(
     if (group !== undefined) fs.closeSync(group)
     fs.closeSync(container)
     throw error
-  }
-}
-
-function openFile(path: string, facts: PciFacts): number {
-  try {
-    return fs.openSync(path, 'r+')
-  } catch (error) {
-    throw explainOpen(error, path, facts)
   }
 }
 
