@@ -30,7 +30,7 @@ export interface DmaArena {
   readonly bytes: number
   /** The memfd behind it; also what vfio-user passes to its server. */
   readonly fd: number
-  /** Where the whole arena is mapped in this process. */
+  /** Where the whole arena is mapped in this process. Ends with the arena: a view that may outlive it is `mapView`'s. */
   readonly address: bigint
   /** True where it stands on huge pages: then a part of it can't be mapped a second time. */
   readonly hugePages?: boolean
