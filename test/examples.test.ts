@@ -32,6 +32,7 @@ const OUTPUTS: Record<string, RegExp> = {
   'pattern-write': /^wrote 67108864 bytes\n131072 blocks hold what was written\n$/,
   'random-reads':
     /^\d+ reads of 4096 bytes in .* s, depth 32\n[\d,]+ reads\/s\n[\d.]+ commands for each doorbell\n$/,
+  'several-files': /^(equal {4}LBA +\d+, \d+ bytes {2}.*\n){20,}$/,
   'two-namespaces': /^namespace 1 of 2: .*\nnamespace 2 of 2: .*\n524288 bytes are the same in both\n$/,
   verify: /^sim:\?size=64M and sim:\?size=64M: 67108864 bytes are equal\n$/,
 }
@@ -81,6 +82,22 @@ test.serial('copy and verify: a file to a device, to another device, and back', 
     differs.stdout,
     `${second}: LBA 542, byte 2190: ${hex(content)}\n${file('changed')}: LBA 4340, byte 142: ${hex(changed)}\n`,
   )
+})
+
+test.serial('several-files puts files into blocks of their own', async (t) => {
+  writeFileSync(file('small'), 'small')
+  const image = file('several.img')
+  const { code, stdout } = await example(
+    'several-files',
+    `sim:${image}?size=4M`,
+    file('small'),
+    file('content'),
+  )
+  t.is(code, 0)
+  t.is(stdout.split('\n').length, 3)
+  const bytes = readFileSync(image)
+  t.is(bytes.toString('latin1', 0, 6), 'small\0')
+  t.true(bytes.subarray(512, 512 + content.length).equals(content))
 })
 
 test.serial('copy refuses what does not fit', async (t) => {
