@@ -162,10 +162,12 @@ export class Rig {
     return this.run(0, command)
   }
 
-  /** Lets the controller do what it has to do, without a completion to wait for. */
-  async settle(steps = 200): Promise<void> {
-    for (let i = 0; i < steps; i++) this.sim.step?.()
-    await new Promise((resolve) => setTimeout(resolve, this.sim.step === null ? 20 : 0))
+  /** Lets the controller do what it has to do now, without a completion to wait for. */
+  async settle(): Promise<void> {
+    const { step, activity } = this.sim
+    if (step !== null) for (let i = 0; i < 200; i++) step()
+    // A worker that sleeps has looked at everything that the host did before.
+    else while (!activity().asleep) await new Promise(setImmediate)
   }
 
   /** Sets the admin queue's registers and enables the controller. */
