@@ -1,11 +1,12 @@
 // npm run bench [-- name…]: figures, each beside its yardstick in the same run.
 
 import { commands } from './commands.ts'
+import { driver } from './driver.ts'
 import { printMachine } from './measure.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 
-const BENCHMARKS = { commands, occupancy, memory } as const
+const BENCHMARKS = { driver, commands, occupancy, memory } as const
 
 const names = process.argv.slice(2)
 const unknown = names.find((name) => !(name in BENCHMARKS))

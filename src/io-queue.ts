@@ -204,40 +204,46 @@ export class IoQueue {
       op.sent = op.nlb
       return true
     }
+    // The commonest case, without the bookkeeping of a split.
+    if (op.nlb <= op.stride) return this.#postWhole(op)
     while (op.sent < op.nlb) {
-      const left = op.nlb - op.sent
-      const n = Math.min(left, op.stride)
+      const n = Math.min(op.nlb - op.sent, op.stride)
       const slba = op.slba + op.sent
       const bytes = n * op.blockBytes
-      const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
-      const cid = pair.post(
-        op.opc,
-        geometry.nsid,
-        op.lo,
-        op.hi,
-        bytes,
-        slba | 0,
-        high,
-        (n - 1) | op.cdw12,
-        op.cdw13,
-        0,
-        0,
-      )
+      const cid = this.#postRange(op, slba, n, bytes)
       if (cid < 0) {
         if (op.pending === 0) return false
         this.#partial.push(op)
         return true
       }
-      this.#ops[cid] = op
-      this.#slba[cid] = slba
-      this.#nlb[cid] = n
       op.pending++
       op.sent += n
-      const lo = op.lo
+      const { lo } = op
       op.lo = (lo + bytes) | 0
       if (op.lo >>> 0 < lo >>> 0) op.hi = (op.hi + 1) | 0
     }
     return true
+  }
+
+  #postWhole(op: Operation): boolean {
+    const { nlb } = op
+    if (this.#postRange(op, op.slba, nlb, nlb * op.blockBytes) < 0) return false
+    op.pending = 1
+    op.sent = nlb
+    return true
+  }
+
+  #postRange(op: Operation, slba: number, nlb: number, bytes: number): number {
+    const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
+    const dw12 = (nlb - 1) | op.cdw12
+    const { nsid } = op.geometry
+    const cid = this.pair.post(op.opc, nsid, op.lo, op.hi, bytes, slba | 0, high, dw12, op.cdw13, 0, 0)
+    if (cid >= 0) {
+      this.#ops[cid] = op
+      this.#slba[cid] = slba
+      this.#nlb[cid] = nlb
+    }
+    return cid
   }
 
   #complete(cid: number): void {

@@ -14,6 +14,8 @@ export const CQE_BYTES = 16
 /** What became of a command identifier. A lost one had no answer in time, and stays out of use. */
 export const SLOT = { FREE: 0, IN_FLIGHT: 1, LOST: 2 } as const
 
+const PAGE_MASK = PAGE_BYTES - 1
+
 // A command's age is counted in slices of its timeout: no clock is read for a command.
 const SLICES = 8
 
@@ -32,7 +34,6 @@ export interface QueuePairOptions {
 /** Counters of one queue pair since it was made. */
 export interface QueuePairCounters {
   submitted: number
-  completed: number
   /** Stores to this pair's doorbells. */
   doorbells: number
   /** Completions for identifiers that were given up, or not in flight at all. */
@@ -53,7 +54,7 @@ export class QueuePair {
   mptrHi = 0
   /** Controller's submission queue head, as last reported. */
   sqHead = 0
-  readonly counters: QueuePairCounters = { submitted: 0, completed: 0, doorbells: 0, late: 0, stray: 0 }
+  readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
   /** By command identifier: one of SLOT. */
   readonly slots: Uint8Array
   /** By command identifier: the completion's status field (bits 31:16 of dword 3, phase cleared), and dword 0. */
@@ -171,6 +172,12 @@ export class QueuePair {
       sq[at + 7] = 0
       sq[at + 8] = 0
       sq[at + 9] = 0
+    } else if ((lo & PAGE_MASK) + bytes <= PAGE_BYTES) {
+      // The commonest case, without a call.
+      sq[at + 6] = lo
+      sq[at + 7] = hi
+      sq[at + 8] = 0
+      sq[at + 9] = 0
     } else {
       const listAt = (cid * this.#listBytes) >> 2
       writePrps(sq, at, lo, hi, bytes, this.#lists, listAt, this.#listLo[cid]!, this.#listHi[cid]!)
@@ -245,7 +252,6 @@ export class QueuePair {
         this.slots[cid] = SLOT.FREE
         this.#free[this.#freeCount++] = cid
         this.inFlight--
-        this.counters.completed++
         return cid
       }
       if (this.slots[cid] === SLOT.LOST) this.counters.late++
