@@ -2,6 +2,7 @@
 // Trade-off: looks at /proc and sysfs to name who is in the way; that takes time, but only where something failed.
 
 import fs from 'node:fs'
+import { basename } from 'node:path'
 import {
   InUseError,
   OutOfMemoryError,
@@ -143,7 +144,7 @@ export function findHolder(path: string, proc = '/proc'): string | null {
   for (const pid of fs.readdirSync(proc)) {
     if (!/^[0-9]+$/.test(pid) || !hasOpen(`${proc}/${pid}/fd`, path)) continue
     if (Number(pid) === process.pid) return 'this process, in another thread or copy of the module'
-    return `process ${pid} (${commandName(`${proc}/${pid}/comm`)})`
+    return `process ${pid} (${commandName(`${proc}/${pid}/cmdline`)})`
   }
   return null
 }
@@ -157,9 +158,11 @@ function hasOpen(folder: string, path: string): boolean {
   }
 }
 
+// By its command line: the name in `comm` is the main thread's, which Node.js changes.
 function commandName(file: string): string {
   try {
-    return fs.readFileSync(file, 'utf8').trim()
+    const [command = ''] = fs.readFileSync(file, 'utf8').split('\0')
+    return basename(command) || 'unnamed'
   } catch {
     return 'ended by now'
   }

@@ -106,7 +106,7 @@ test('who has a file open', (t) => {
     [String(process.pid), '/dev/vfio/13'],
   ] as const) {
     fs.mkdirSync(path.join(proc, pid, 'fd'), { recursive: true })
-    fs.writeFileSync(path.join(proc, pid, 'comm'), 'fio\n')
+    fs.writeFileSync(path.join(proc, pid, 'cmdline'), '/usr/bin/fio\0--name\0job\0')
     fs.symlinkSync(file, path.join(proc, pid, 'fd', '9'))
   }
   fs.mkdirSync(path.join(proc, '300'))
