@@ -26,7 +26,8 @@ export class ControllerHandle implements AsyncDisposable {
 
   /** Registers, identify data, and the admin commands that have calls of their own. */
   get controller(): Controller {
-    return this.#device.controller
+    // Whoever opens a controller has all of it; only a thread that borrowed queues has less.
+    return this.#device.controller as Controller
   }
 
   /** Identify Controller data, as read when the controller was enabled. */

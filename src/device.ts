@@ -1,13 +1,14 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import { AddressError, OutOfRangeError } from '../lib/errors.ts'
+import { AddressError, OutOfRangeError, QueueOwnerError } from '../lib/errors.ts'
 import { type Controller, createController, type QueuePair } from '../lib/nvme/index.ts'
 import { type DmaAllocation, PAGE_BYTES, type PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
 import { IoQueue, type Metadata } from './io-queue.ts'
 import type { Operation } from './operation.ts'
-import { attach, detach } from './scheduler.ts'
+import { attach, detach, type WakeUp } from './scheduler.ts'
+import type { Loan } from './threads/loan.ts'
 
 const DEFAULT_QSIZE = 256
 // Asked for in place of "as many as there are": controllers grant fewer.
@@ -24,10 +25,39 @@ export interface DeviceOptions {
   interrupts?: boolean
 }
 
+/**
+ * A controller as a namespace has it: identify data, registers, admin commands. In a thread that only has queues
+ * of it, admin commands go through the thread that opened it, and what is that thread's business is refused.
+ */
+export type NamespaceController = Pick<
+  Controller,
+  | 'pci'
+  | 'pool'
+  | 'cap'
+  | 'version'
+  | 'identity'
+  | 'maxTransferBytes'
+  | 'failure'
+  | 'timeout'
+  | 'admin'
+  | 'identify'
+  | 'identifyNamespace'
+  | 'activeNamespaces'
+  | 'onEvent'
+  | 'onFailure'
+  | 'checkHealth'
+  | 'reset'
+  | 'close'
+>
+
 export class Device {
-  readonly controller: Controller
+  readonly controller: NamespaceController
   /** None until a namespace has been opened. */
   readonly queues: IoQueue[] = []
+  /** Those that this thread may use now: a lent one leaves a hole. */
+  readonly usable: (IoQueue | undefined)[] = []
+  /** Queues that worker threads have. */
+  readonly loans = new Set<Loan>()
   qsize = 0
   maxqcount = 0
   /** Ids of the active namespaces, as last read. */
@@ -38,9 +68,10 @@ export class Device {
   #providing: Promise<void> | null = null
   #onClosed: (() => void) | null = null
   #metadata: SharedMetadata | null = null
+  readonly #wakeUps: WakeUp[] = []
   readonly #wakes = new Map<number, () => void>()
 
-  constructor(controller: Controller, namespaces: number[]) {
+  constructor(controller: NamespaceController, namespaces: number[]) {
     this.controller = controller
     this.namespaces = namespaces
     controller.onFailure((cause) => {
@@ -57,9 +88,14 @@ export class Device {
   /** One less: the last one closes the controller. Resolves when this namespace's part is done. */
   async release(): Promise<void> {
     if (--this.#users > 0) return
-    for (const queue of this.queues) detach(queue)
-    this.closed = this.controller.close().finally(() => this.#onClosed?.())
+    this.closed = this.#close()
     await this.closed
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.loans].map((loan) => loan.recall()))
+    for (const queue of this.queues) detach(queue)
+    await this.controller.close().finally(() => this.#onClosed?.())
   }
 
   /** Calls back when the device has been closed. */
@@ -83,6 +119,31 @@ export class Device {
     return geometryOf(nsid, id, this.controller.maxTransferBytes)
   }
 
+  /** One more queue, numbered from 0, polled by this thread's scheduler. */
+  addQueue(pair: QueuePair, geometry: Geometry, wakeUp: WakeUp = NO_INTERRUPT): void {
+    const queue = new IoQueue(this.controller, pair, geometry, this.queues.length)
+    this.queues.push(queue)
+    this.usable.push(queue)
+    this.#wakeUps.push(wakeUp)
+    attach(queue, wakeUp)
+  }
+
+  /** From now on another thread has the queue: whatever reaches it here all the same is refused with `cause`. */
+  lendQueue(queue: IoQueue, cause: Error): void {
+    detach(queue)
+    this.usable[queue.qid] = undefined
+    queue.fail(cause)
+  }
+
+  /** The queue is this thread's again; its pair has been made anew, or the controller has failed. */
+  takeBackQueue(queue: IoQueue): void {
+    queue.reset()
+    const { failure } = this.controller
+    if (failure !== null) queue.fail(failure)
+    this.usable[queue.qid] = queue
+    attach(queue, this.#wakeUps[queue.qid]!)
+  }
+
   /** Creates the queues as the first namespace that is opened asks for; later ones share them. */
   async provideQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
     // Another open's attempt may fail by its own options.
@@ -95,7 +156,8 @@ export class Device {
   }
 
   async #createQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
-    const { controller } = this
+    // Queues are made by the thread that opened the device.
+    const controller = this.controller as Controller
     const { pci, cap } = controller
     const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim') } = options
     if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
@@ -119,15 +181,12 @@ export class Device {
       throw error
     }
     for (const [pair, vector] of pairs) {
-      const queue = new IoQueue(controller, pair, geometry)
-      this.queues.push(queue)
-      attach(queue, this.#wakeUp(vector))
+      this.addQueue(pair, geometry, vector === null ? NO_INTERRUPT : this.#wakeUp(vector))
     }
   }
 
-  #wakeUp(vector: number | null) {
+  #wakeUp(vector: number): WakeUp {
     const { pci } = this.controller
-    if (vector === null) return { arm: () => false, disarm: () => {} }
     return {
       arm: (_queue: IoQueue, wake: () => void) => {
         this.#wakes.set(vector, wake)
@@ -152,10 +211,16 @@ export class Device {
 
   /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
   async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
+    if (this.loans.size > 0) {
+      const qids = [...this.loans].flatMap((loan) => loan.qids).join(', ')
+      throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
+    }
     await this.controller.reset(how)
     for (const queue of this.queues) queue.reset()
   }
 }
+
+const NO_INTERRUPT: WakeUp = { arm: () => false, disarm() {} }
 
 /** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
 export async function createDevice(pci: PciFunction, { timeout = 30_000 }: DeviceOptions): Promise<Device> {
@@ -174,7 +239,7 @@ class SharedMetadata implements Metadata {
   #zeroes: Half = { lo: 0, hi: 0 }
   #sink: Half = { lo: 0, hi: 0 }
 
-  grow(controller: Controller, bytes: number): void {
+  grow(controller: NamespaceController, bytes: number): void {
     if (bytes <= this.#bytes) return
     this.#bytes = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES
     const tag = controller.pool.tagOf(controller.pool.alloc(2 * this.#bytes))

@@ -15,7 +15,7 @@ export {
   type DifferingSide,
   type Place,
 } from './copy/index.ts'
-export type { DeviceOptions } from './device.ts'
+export type { DeviceOptions, NamespaceController } from './device.ts'
 export type { Namespace } from './namespace.ts'
 export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './operation.ts'
@@ -34,3 +34,7 @@ export type {
   WriteStream,
   WriteStreamOptions,
 } from './streams/index.ts'
+export { attach } from './threads/attach.ts'
+export type { LendOptions } from './threads/lend.ts'
+export type { Loan } from './threads/loan.ts'
+export type { QueueTicket } from './threads/protocol.ts'

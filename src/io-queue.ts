@@ -23,6 +23,9 @@ export interface IoQueueCounters {
   emptyPolls: number
 }
 
+/** What a queue needs of its controller, in whichever thread that is. */
+export type QueueController = Pick<Controller, 'timeout' | 'checkHealth'>
+
 export class IoQueue {
   /** As the API counts: from 0. The controller's own id, from 1, is `pair.qid`. */
   readonly qid: number
@@ -50,7 +53,7 @@ export class IoQueue {
   /** Set where a namespace of the controller has separate metadata. */
   metadata: Metadata | null = null
 
-  readonly #controller: Controller
+  readonly #controller: QueueController
   // By command identifier.
   readonly #ops: (Operation | null)[]
   readonly #slba: Float64Array
@@ -64,8 +67,8 @@ export class IoQueue {
   // Memory of commands that had no answer.
   readonly #lost: DmaAllocation[] = []
 
-  constructor(controller: Controller, pair: QueuePair, geometry: Geometry) {
-    this.qid = pair.qid - 1
+  constructor(controller: QueueController, pair: QueuePair, geometry: Geometry, qid = pair.qid - 1) {
+    this.qid = qid
     this.pair = pair
     this.#controller = controller
     this.operations = new OperationPool(this, geometry, pair.entries)

@@ -2,11 +2,11 @@
 // the way to streams, iterators and promises.
 // Trade-off: raw calls take DMA memory only and never wait for room; everything else is built on them and does.
 
-import { ClosedError, NoSuchQueueError, QueueFullError } from '../lib/errors.ts'
-import { type AdminCommand, type AdminResult, type Controller, NVM } from '../lib/nvme/index.ts'
+import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../lib/errors.ts'
+import { type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
 import { NamespaceAttributes } from './attributes.ts'
-import type { Device } from './device.ts'
+import type { Device, NamespaceController } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import { type IoDescriptor, notInFlight, type Operation, STATE } from './operation.ts'
@@ -24,6 +24,8 @@ import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks
 import { ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
 import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './streams/write-blocks.ts'
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
+import { type LendOptions, lend } from './threads/lend.ts'
+import type { Loan } from './threads/loan.ts'
 import { ALIGNMENT, checkInteger, checkRange, explainTransfer } from './validate.ts'
 
 const ALIGNMENT_MASK = ALIGNMENT - 1
@@ -31,33 +33,36 @@ const ALIGNMENT_MASK = ALIGNMENT - 1
 export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   /** One-off reads, writes and other commands as promises, with any Buffer. */
   readonly promises: NamespacePromises
+  /** Buffers that came with lent queues, see `lend`: DMA memory that the lending thread sees, too. */
+  readonly buffers: readonly Buffer[]
 
   readonly #device: Device
   readonly #geometry: Geometry
-  readonly #queues: readonly IoQueue[]
+  readonly #queues: readonly (IoQueue | undefined)[]
   readonly #pool: DmaPool
   #closed: Promise<void> | null = null
   readonly #closers = new Set<() => Promise<void>>()
 
-  /** Made by `open`. */
-  constructor(device: Device, geometry: Geometry, address: string) {
+  /** Made by `open` and `attach`. */
+  constructor(device: Device, geometry: Geometry, address: string, buffers: readonly Buffer[] = []) {
     super(device, geometry, address)
     device.provideMetadata(geometry)
+    this.buffers = buffers
     this.#device = device.retain()
     this.#geometry = geometry
-    this.#queues = device.queues
+    this.#queues = device.usable
     this.#pool = device.controller.pool
     this.promises = new NamespacePromises(this)
   }
 
   /** The controller: identify data, registers, admin commands. */
-  get controller(): Controller {
+  get controller(): NamespaceController {
     return this.#device.controller
   }
 
   /** What has been done since open, and how full the queues were: all queues of the controller together. */
   get stats(): Stats {
-    return collectStats(this.#queues)
+    return collectStats(this.#device.queues)
   }
 
   // Memory
@@ -225,6 +230,23 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return writeBlocks(this, source, options)
   }
 
+  /**
+   * Lends queues to a worker thread, which has them with `attach(ticket)` until it closes its namespace or ends.
+   * Meanwhile they can't be used here.
+   *
+   * @param qids one queue, or several; nothing may be in flight on them
+   * @throws QueueOwnerError where one is lent already or in use; NoSuchQueueError; UnsupportedError where the
+   * device can't be shared with another thread (`sim:` without `thread=1`)
+   */
+  lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
+    this.#check('lend')
+    const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid))
+    const loan = lend(this.#device, this.#geometry, this.device, queues, options)
+    const forget = this.onClose(() => loan.recall())
+    loan.returned.then(forget, forget)
+    return loan
+  }
+
   // Life
 
   /** Another namespace of the same controller: it shares the queues, and is closed by itself. */
@@ -288,6 +310,9 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     this.#check('queue')
     const queue = this.#queues[qid]
     if (queue === undefined) {
+      if (this.#device.queues[qid] !== undefined) {
+        throw new QueueOwnerError(`queue ${qid} of ${this.device}: another thread has it`)
+      }
       throw new NoSuchQueueError(
         `queue ${String(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
       )

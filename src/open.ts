@@ -20,6 +20,11 @@ export interface OpenOptions extends DeviceOptions, Pick<VfioOptions, 'noIommu' 
   nsid?: number
   /** For `sim:` addresses: what shall go wrong. */
   faults?: readonly FaultRule[]
+  /**
+   * Queues will be lent to worker threads: a `sim:` controller then runs on a thread of its own, as with
+   * `thread=1` in its address. Other devices need nothing for it. Default: false.
+   */
+  threads?: boolean
 }
 
 /** What an address means: how to make its function, and what tells it from others. */
@@ -117,7 +122,7 @@ function resolve(address: string, options: OpenOptions): Target {
     return {
       key: path === undefined ? null : `sim:${realPath(path)}`,
       nsid,
-      connect: () => openSim(address, options.faults && { faults: options.faults }),
+      connect: () => openSim(address, simOptions(options)),
     }
   }
   if (PCI_NAME.test(address)) {
@@ -129,6 +134,10 @@ function resolve(address: string, options: OpenOptions): Target {
   throw new AddressError(
     `unknown address ${JSON.stringify(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, or sim:… is needed`,
   )
+}
+
+function simOptions({ faults, threads }: OpenOptions) {
+  return { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }
 }
 
 // One image is one controller, by whatever name it is reached.

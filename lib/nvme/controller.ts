@@ -22,11 +22,10 @@ import {
 import {
   CNS,
   decodeIdentifyController,
-  decodeIdentifyNamespace,
-  decodeNamespaceList,
   type IdentifyController,
   type IdentifyNamespace,
 } from './identify/index.ts'
+import { activeNamespaces, type IdentifyOptions, identify, identifyNamespace } from './identify-commands.ts'
 import { ADMIN } from './opcodes.ts'
 import { PRP_PAGE_BYTES } from './prp.ts'
 import { QueuePair } from './queue-pair.ts'
@@ -135,25 +134,17 @@ export class Controller {
   }
 
   /** Identify with any CNS (section 5.15): 4096 bytes. */
-  async identify(cns: number, { nsid = 0, cdw10 = 0, cdw11 = 0 } = {}): Promise<Buffer> {
-    const data = Buffer.alloc(4096)
-    await this.admin({ opcode: ADMIN.IDENTIFY, nsid, data, cdw10: (cns | cdw10) >>> 0, cdw11 })
-    return data
+  identify(cns: number, options?: IdentifyOptions): Promise<Buffer> {
+    return identify(this, cns, options)
   }
 
-  async identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
-    return decodeIdentifyNamespace(await this.identify(CNS.NAMESPACE, { nsid }))
+  identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
+    return identifyNamespace(this, nsid)
   }
 
   /** Ids of all active namespaces, in order. */
-  async activeNamespaces(): Promise<number[]> {
-    const all: number[] = []
-    for (;;) {
-      const after = all.at(-1) ?? 0
-      const ids = decodeNamespaceList(await this.identify(CNS.ACTIVE_NAMESPACES, { nsid: after }))
-      all.push(...ids)
-      if (ids.length < 1024) return all
-    }
+  activeNamespaces(): Promise<number[]> {
+    return activeNamespaces(this)
   }
 
   /** I/O queue pairs that can be had: asks for `count` with Set Features 07h, once in a controller's life. */
@@ -223,9 +214,23 @@ export class Controller {
     pair.free()
   }
 
-  /** Calls `handler` when the controller fails: all-ones, CSTS.CFS, removal, reset. */
-  onFailure(handler: (cause: Error) => void): void {
+  /**
+   * Deletes a queue pair and makes it anew in the same memory: whatever was in flight, of whichever thread, has
+   * ended when this resolves.
+   */
+  async recreateQueuePair(qid: number): Promise<void> {
+    const pair = this.pairs.get(qid)
+    if (pair === undefined) return
+    await this.admin({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
+    await this.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
+    pair.reset()
+    await this.#announce(pair, this.#vectors.get(qid) ?? null)
+  }
+
+  /** Calls `handler` when the controller fails: all-ones, CSTS.CFS, removal, reset. Returns what ends that. */
+  onFailure(handler: (cause: Error) => void): () => void {
     this.#onFailure.add(handler)
+    return () => this.#onFailure.delete(handler)
   }
 
   /** Looks at CSTS, at most every 50 ms: a controller that is gone or fatal fails everything that waits. */

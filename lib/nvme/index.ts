@@ -5,10 +5,18 @@
 export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
 // The specification.
 export * from './async-event.ts'
+export { failureOf } from './bring-up.ts'
 export { Controller, type ControllerOptions, createController } from './controller.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'
 export * from './features/index.ts'
 export * from './identify/index.ts'
+export {
+  activeNamespaces,
+  type IdentifyOptions,
+  identify,
+  identifyNamespace,
+  type SendsAdmin,
+} from './identify-commands.ts'
 export * from './logs/index.ts'
 export * from './opcodes.ts'
 export { high32, listPagesNeeded, low32, PRP_PAGE_BYTES, pagesTouched, writePrps } from './prp.ts'
@@ -17,6 +25,7 @@ export {
   QueuePair,
   type QueuePairCounters,
   type QueuePairOptions,
+  type QueuePairShare,
   SQE_BYTES,
 } from './queue-pair.ts'
 export * from './registers.ts'

@@ -3,7 +3,7 @@
 // business. State for each command is in typed arrays indexed by command identifier: nothing is allocated.
 
 import { OutOfRangeError } from '../errors.ts'
-import { type DmaPool, PAGE_BYTES, type PciFunction } from '../pci/index.ts'
+import { type DmaPool, PAGE_BYTES, type PciFunction, viewOf } from '../pci/index.ts'
 import { high32, listPagesNeeded, low32, writePrps } from './prp.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from './registers.ts'
 
@@ -29,6 +29,23 @@ export interface QueuePairOptions {
   maxBytes: number
   /** Milliseconds after which a command without an answer is lost. */
   timeout: number
+}
+
+/** A part of a pair's memory. */
+export interface RingMemory {
+  readonly address: bigint
+  readonly bytes: number
+  readonly iova: number
+}
+
+/** An idle pair as plain data, with which another thread goes on where this one stopped. */
+export interface QueuePairShare extends QueuePairOptions {
+  readonly sq: RingMemory
+  readonly cq: RingMemory
+  readonly lists: RingMemory
+  readonly sqTail: number
+  readonly cqHead: number
+  readonly phase: number
 }
 
 /** Counters of one queue pair since it was made. */
@@ -64,6 +81,8 @@ export class QueuePair {
   readonly cqIova: number
 
   readonly #pool: DmaPool
+  readonly #options: QueuePairOptions
+  // What is to be given back: nothing where another thread's pair has it.
   readonly #memory: Buffer[]
   readonly #doorbells: Uint32Array
   readonly #notify: (() => void) | null
@@ -91,25 +110,28 @@ export class QueuePair {
   #sliceStart = 0
   readonly #sliceLength: number
 
-  constructor(pci: PciFunction, pool: DmaPool, options: QueuePairOptions) {
+  /** @param share where the memory is another thread's, who has lent the pair */
+  constructor(pci: PciFunction, pool: DmaPool, options: QueuePairOptions, share?: QueuePairShare) {
     const { qid, entries, dstrd, maxBytes, timeout } = options
     if (!Number.isInteger(entries) || entries < 2 || entries > 65536) {
       throw new OutOfRangeError(`queue ${qid} of ${entries} entries: from 2 to 65536 are possible`)
     }
     this.qid = qid
     this.entries = entries
-    const sq = pool.alloc(entries * SQE_BYTES)
-    const cq = pool.alloc(entries * CQE_BYTES)
-    this.#listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
-    const lists = pool.alloc((entries - 1) * this.#listBytes)
     this.#pool = pool
-    this.#memory = [sq, cq, lists]
-    this.#sq = words(sq)
-    this.#cq = words(cq)
-    this.#lists = words(lists)
-    this.sqIova = pool.tagOf(sq).iova
-    this.cqIova = pool.tagOf(cq).iova
-    const listIova = pool.tagOf(lists).iova
+    this.#options = options
+    this.#memory = []
+    this.#listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
+    const ring = (bytes: number, shared?: RingMemory) => (shared ? attachRing(shared) : this.#allocate(bytes))
+    const sq = ring(entries * SQE_BYTES, share?.sq)
+    const cq = ring(entries * CQE_BYTES, share?.cq)
+    const lists = ring((entries - 1) * this.#listBytes, share?.lists)
+    this.#sq = sq.words
+    this.#cq = cq.words
+    this.#lists = lists.words
+    this.sqIova = sq.iova
+    this.cqIova = cq.iova
+    const listIova = lists.iova
     const listAt = (_: unknown, cid: number) => listIova + cid * this.#listBytes
     this.#listLo = Int32Array.from({ length: entries - 1 }, (_, cid) => low32(listAt(_, cid)))
     this.#listHi = Int32Array.from({ length: entries - 1 }, (_, cid) => high32(listAt(_, cid)))
@@ -125,6 +147,34 @@ export class QueuePair {
     this.#free = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.#freeCount = entries - 1
     this.#sliceLength = timeout / SLICES
+    if (share === undefined) return
+    this.#sqTail = this.#sqRung = share.sqTail
+    this.#cqHead = this.#cqRung = share.cqHead
+    this.#phase = share.phase
+  }
+
+  #allocate(bytes: number) {
+    const buffer = this.#pool.alloc(bytes)
+    this.#memory.push(buffer)
+    return { words: words(buffer), iova: this.#pool.tagOf(buffer).iova }
+  }
+
+  /**
+   * The pair for another thread, which gets it as the constructor's last argument. Until the pair was made anew
+   * (`Controller.recreateQueuePair`) nothing may be posted here. Only for a pair with nothing in flight.
+   */
+  share(): QueuePairShare {
+    this.acknowledge()
+    const [sq, cq, lists] = this.#memory.map((buffer) => this.#pool.share(buffer))
+    return {
+      ...this.#options,
+      sq: sq!,
+      cq: cq!,
+      lists: lists!,
+      sqTail: this.#sqTail,
+      cqHead: this.#cqHead,
+      phase: this.#phase,
+    }
   }
 
   /** Commands that can be posted now. */
@@ -284,8 +334,10 @@ export class QueuePair {
     this.#age[cid] = this.#slice
   }
 
-  /** Gives up every command in flight: the controller is gone, or about to be reset. */
+  /** Gives up every command in flight: the controller is gone, or about to be reset, or this pair another's. */
   abandon(give: (cid: number) => void): void {
+    // What the controller has not been told of never will be.
+    this.#sqTail = this.#sqRung
     for (let cid = 0; cid < this.slots.length; cid++) {
       if (this.slots[cid] === SLOT.IN_FLIGHT) this.#lose(cid, give)
     }
@@ -316,6 +368,10 @@ export class QueuePair {
   free(): void {
     for (const buffer of this.#memory) this.#pool.free(buffer)
   }
+}
+
+function attachRing({ address, bytes, iova }: RingMemory) {
+  return { words: new Uint32Array(viewOf(address, bytes)), iova }
 }
 
 function words(buffer: Buffer): Uint32Array {

@@ -6,6 +6,7 @@ import { OutOfRangeError, UnsupportedError } from '../errors.ts'
 import { MAP, PROT } from './libc.ts'
 import { type MemoryView, map, mapAnonymous, replaceMapping, retireView } from './memory.ts'
 import type { Region } from './region.ts'
+import type { FunctionShare } from './share.ts'
 
 const PAGE = 4096
 const ALL_ONES = 0xffff_ffff
@@ -26,6 +27,8 @@ export interface Bar {
   uncover(): void
   /** Ends the views. */
   retire(): void
+  /** Where another thread finds it in memory. */
+  share(): Pick<FunctionShare, 'doorbells' | 'registers'>
 }
 
 /** How the parts of a BAR are reached that can't be mapped: registers of 32 bits. */
@@ -135,5 +138,9 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
       present = false
       retireView(view, 0xff)
     },
+    share: () => ({
+      doorbells: { address: view.address + BigInt(DOORBELLS), bytes: doorbellEnd - DOORBELLS },
+      registers: mapped[0] === 1 ? { address: view.address, bytes: PAGE } : null,
+    }),
   }
 }

@@ -10,16 +10,9 @@ import {
   OutOfRangeError,
 } from '../errors.ts'
 import type { PciFunction } from './function.ts'
-import {
-  type DmaArena,
-  detachView,
-  MAX_VIEW_BYTES,
-  type MemoryView,
-  mapView,
-  retireView,
-  viewOf,
-} from './memory.ts'
+import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './memory.ts'
 import { PageRuns } from './page-runs.ts'
+import { ANYWHERE, type ViewSpace } from './views.ts'
 
 export const PAGE_BYTES = 4096
 // Large enough for few mappings and for huge pages, small enough to pin quickly.
@@ -61,21 +54,44 @@ interface Arena {
 }
 
 interface Owned extends DmaAllocation {
-  readonly arena: Arena
+  /** Null where the memory is another pool's. */
+  readonly arena: Arena | null
+  readonly hugePages: boolean
   readonly page: number
   readonly pages: number
   readonly view: MemoryView
 }
 
+/** A buffer as plain data, with which another thread's pool makes a buffer over the same memory. */
+export interface SharedBuffer {
+  readonly iova: number
+  readonly bytes: number
+  /** Where it is mapped here. */
+  readonly address: bigint
+  readonly fd: number
+  readonly offset: number
+  readonly hugePages: boolean
+}
+
+export interface DmaPoolOptions {
+  /** Where its buffers are mapped; default: anywhere. */
+  views?: ViewSpace
+  /** Memory to begin with; more is asked of the function. */
+  arenas?: readonly DmaArena[]
+}
+
 /** Allocates the DMA memory of one PCI function. */
 export class DmaPool {
   readonly #pci: PciFunction
-  #arenas: Arena[] = []
+  readonly #views: ViewSpace
+  #arenas: Arena[]
   #live = new Set<Owned>()
   #closed = false
 
-  constructor(pci: PciFunction) {
+  constructor(pci: PciFunction, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
     this.#pci = pci
+    this.#views = views
+    this.#arenas = arenas.map(createArena)
   }
 
   /** Bytes in buffers that have not been freed. */
@@ -96,26 +112,27 @@ export class DmaPool {
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
-    const view = viewOfArena(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES)
-    const iova = arena.dma.iova + page * PAGE_BYTES
-    const allocation: Owned = {
-      pool: this,
-      iova,
-      bytes,
-      live: true,
-      users: 0,
-      discarded: false,
-      arena,
-      page,
-      pages,
-      view,
-    }
-    this.#live.add(allocation)
-    Object.defineProperty(view.buffer, kAllocation, { value: allocation })
-    const buffer = Buffer.from(view.buffer, 0, bytes)
+    const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES)
     if (arena.recycled) new Uint8Array(view.buffer).fill(0)
-    tag(buffer, allocation, iova)
-    return buffer
+    const hugePages = arena.dma.hugePages ?? false
+    return this.#own({ iova: arena.dma.iova + page * PAGE_BYTES, bytes, arena, hugePages, page, pages, view })
+  }
+
+  /** A buffer over memory of another thread's pool for the same function: see `share`. */
+  adopt({ iova, bytes, address, fd, offset, hugePages }: SharedBuffer): Buffer {
+    const pages = Math.ceil(bytes / PAGE_BYTES)
+    const whole = pages * PAGE_BYTES
+    const view = hugePages ? { address, buffer: viewOf(address, whole) } : this.#views.map(fd, offset, whole)
+    return this.#own({ iova, bytes, arena: null, hugePages, page: 0, pages, view })
+  }
+
+  /** A buffer of `alloc` as plain data. It must not be freed while another pool has it. */
+  share(buffer: Buffer): SharedBuffer {
+    const { bytes, iova, view, arena, hugePages } = this.tagOf(buffer).allocation as Owned
+    if (arena === null)
+      throw new NotDmaMemoryError('the buffer is of another thread, which alone can share it')
+    const { fd, iova: start } = arena.dma
+    return { iova, bytes, address: view.address, fd, offset: iova - start, hugePages }
   }
 
   /**
@@ -192,27 +209,43 @@ export class DmaPool {
     }
     const bytes = Math.min(maxArenaBytes, Math.ceil(atLeast / ARENA_BYTES) * ARENA_BYTES)
     const dma = this.#pci.mapDma(bytes)
-    const arena = { dma, runs: new PageRuns(bytes / PAGE_BYTES), recycled: false }
+    const arena = createArena(dma)
     this.#arenas.push(arena)
     return arena
   }
 
+  #own(memory: Omit<Owned, 'pool' | 'live' | 'users' | 'discarded'>): Buffer {
+    const allocation: Owned = { pool: this, live: true, users: 0, discarded: false, ...memory }
+    const { view, bytes, iova } = allocation
+    this.#live.add(allocation)
+    Object.defineProperty(view.buffer, kAllocation, { value: allocation })
+    const buffer = Buffer.from(view.buffer, 0, bytes)
+    tag(buffer, allocation, iova)
+    return buffer
+  }
+
   #release(allocation: Owned): void {
+    const { arena, view, hugePages, page, pages } = allocation
     allocation.live = false
     this.#live.delete(allocation)
-    if (allocation.arena.dma.hugePages) detachView(allocation.view)
-    else retireView(allocation.view)
-    allocation.arena.recycled = true
-    allocation.arena.runs.give(allocation.page, allocation.pages)
+    if (hugePages) detachView(view)
+    else this.#views.retire(view)
+    if (arena === null) return
+    arena.recycled = true
+    arena.runs.give(page, pages)
+  }
+
+  // Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
+  // freed where this Node can; where not, it goes on showing the arena until that is unmapped.
+  #viewOf(dma: DmaArena, offset: number, bytes: number): MemoryView {
+    if (!dma.hugePages) return this.#views.map(dma.fd, offset, bytes)
+    const address = dma.address + BigInt(offset)
+    return { address, buffer: viewOf(address, bytes) }
   }
 }
 
-// Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
-// freed where this Node can; where not, it goes on showing the arena until that is unmapped.
-function viewOfArena(dma: DmaArena, offset: number, bytes: number): MemoryView {
-  if (!dma.hugePages) return mapView(dma.fd, offset, bytes)
-  const address = dma.address + BigInt(offset)
-  return { address, buffer: viewOf(address, bytes) }
+function createArena(dma: DmaArena): Arena {
+  return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false }
 }
 
 function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {

@@ -3,6 +3,7 @@
 // doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
 
 import type { DmaArena } from './memory.ts'
+import type { FunctionShare } from './share.ts'
 
 /**
  * One open PCI function. lib/vfio, lib/vfio-user and lib/sim make them; lib/nvme drives them.
@@ -56,6 +57,9 @@ export interface PciFunction {
    * run (which could not learn it from `onRemoved`). Costs a system call: once in some thousand empty polls.
    */
   checkRemoved?(): boolean
+
+  /** Where there is one: what another thread needs to drive queues of the function. See `attachFunction`. */
+  share?(): FunctionShare
 
   /** Function-level reset. Registers and queues are as after power on; DMA mappings stay. */
   reset(): Promise<void>

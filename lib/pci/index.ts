@@ -15,9 +15,11 @@ export {
   type DmaAllocation,
   type DmaBuffer,
   DmaPool,
+  type DmaPoolOptions,
   type DmaTag,
   kDma,
   PAGE_BYTES,
+  type SharedBuffer,
 } from './dma.ts'
 export type { PciFunction } from './function.ts'
 export { type IovaRange, IovaSpace } from './iova.ts'
@@ -38,6 +40,7 @@ export {
 } from './memory.ts'
 export { PageRuns } from './page-runs.ts'
 export type { Area, Region } from './region.ts'
+export { attachFunction, type FunctionShare, type SharedDma, type SharedWords } from './share.ts'
 export { enableVectors, Signal, type Vectors } from './signal.ts'
 export {
   CLASS_NVME,
@@ -53,3 +56,10 @@ export {
   readPciFacts,
   type SysfsOptions,
 } from './sysfs.ts'
+export {
+  type AddressRange,
+  releaseAddresses,
+  reserveAddresses,
+  type ViewSpace,
+  viewsWithin,
+} from './views.ts'

@@ -10,6 +10,8 @@ import { openThread } from './thread.ts'
 export interface SimOptions {
   /** Fault rules, behind those of the address. */
   readonly faults?: readonly FaultRule[]
+  /** True: on a thread of its own, also where the address does not say `thread=1`. */
+  readonly thread?: boolean
 }
 
 /**
@@ -20,5 +22,5 @@ export interface SimOptions {
 export async function openSim(address: string, options: SimOptions = {}): Promise<SimFunction> {
   const parsed = parseSimAddress(address)
   const config: SimConfig = { ...parsed, faults: [...parsed.faults, ...(options.faults ?? [])] }
-  return config.thread ? openThread(config) : openInline(config)
+  return config.thread || options.thread ? openThread(config) : openInline(config)
 }

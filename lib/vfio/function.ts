@@ -11,6 +11,7 @@ import {
   type DmaArena,
   destroySharedMemory,
   enableVectors,
+  type FunctionShare,
   mapBar,
   type PciFacts,
   type PciFunction,
@@ -169,6 +170,13 @@ export class VfioFunction implements PciFunction {
     if (notice === undefined) return false
     this.#remove(notice.what)
     return true
+  }
+
+  /** Loads and stores of other threads see a device that was taken away as this one's: as all-ones. */
+  share(): FunctionShare {
+    this.#checkOpen('share')
+    const { address, transport, maxArenaBytes } = this
+    return { address, transport, maxArenaBytes, ...this.#bar.share(), sleeper: null }
   }
 
   async reset(): Promise<void> {

@@ -1,0 +1,74 @@
+// A PCI function in a second thread of the process: its doorbells and registers, as plain data and back.
+// Trade-off: only what the hot path and a look at the controller's health need; mappings, interrupts, reset and
+// close stay with the thread that opened the function.
+
+import { UnsupportedError } from '../errors.ts'
+import type { PciFunction } from './function.ts'
+import type { DmaArena } from './memory.ts'
+import { viewOf } from './memory.ts'
+
+/** 32-bit words that several threads see: an array over shared memory, or where they are mapped. */
+export type SharedWords = Uint32Array | { readonly address: bigint; readonly bytes: number }
+
+/** What another thread needs of a function; it can be posted to it. */
+export interface FunctionShare {
+  readonly address: string
+  readonly transport: PciFunction['transport']
+  readonly maxArenaBytes: number
+  /** BAR 0 from offset 1000h on. */
+  readonly doorbells: SharedWords
+  /** BAR 0 from offset 0, as far as it can be loaded from; null where registers are read by call. */
+  readonly registers: SharedWords | null
+  /** Where a controller that sleeps is woken: word `index` is 1 while it sleeps. Null where it never does. */
+  readonly sleeper: { readonly words: Int32Array; readonly index: number } | null
+}
+
+/** How memory for the device comes to a thread that can't map it. */
+export interface SharedDma {
+  mapDma(bytes: number): DmaArena
+}
+
+/**
+ * The function as another thread has it. It must not be used any more once its owner closes it.
+ * @param dma asks the owner for memory
+ */
+export function attachFunction(share: FunctionShare, dma: SharedDma): PciFunction {
+  const { address, transport, maxArenaBytes } = share
+  const registers = share.registers && wordsOf(share.registers)
+  const refuse = (what: string): never => {
+    throw new UnsupportedError(`${what}: only the thread that opened ${address} can do this`)
+  }
+  return {
+    address,
+    transport,
+    maxArenaBytes,
+    doorbells: wordsOf(share.doorbells),
+    notify: share.sleeper && wakerOf(share.sleeper),
+    step: null,
+    // Where registers can't be loaded, the owner's own look is what tells of a failure.
+    readRegister: (offset) => registers?.[offset >>> 2] ?? 0,
+    writeRegister: () => refuse('a register write'),
+    mapDma: (bytes) => dma.mapDma(bytes),
+    // The owner does this when it has the queues back.
+    unmapDma() {},
+    vectors: 0,
+    enableInterrupts: () => refuse('interrupts'),
+    arm() {},
+    disarm() {},
+    onRemoved: null,
+    reset: async () => refuse('a reset'),
+    quiesce() {},
+    async close() {},
+  }
+}
+
+function wordsOf(words: SharedWords): Uint32Array {
+  return words instanceof Uint32Array ? words : new Uint32Array(viewOf(words.address, words.bytes))
+}
+
+function wakerOf({ words, index }: { words: Int32Array; index: number }): () => void {
+  return () => {
+    // One locked access both orders it behind the doorbell's store and asks.
+    if (Atomics.compareExchange(words, index, 1, 0) === 1) Atomics.notify(words, index)
+  }
+}

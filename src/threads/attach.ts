@@ -1,0 +1,49 @@
+// A namespace in a worker thread, on queues that another thread has lent.
+// Trade-off: the same Namespace on the same queue code; only the controller behind it is another.
+
+import { threadId } from 'node:worker_threads'
+import { ArgumentTypeError, ClosedError, QueueOwnerError } from '../../lib/errors.ts'
+import { QueuePair } from '../../lib/nvme/index.ts'
+import { Device } from '../device.ts'
+import { Namespace } from '../namespace.ts'
+import { AttachedController } from './attached-controller.ts'
+import { LOAN, type QueueTicket, WORD } from './protocol.ts'
+
+/**
+ * The namespace of a loan, with the lent queues as its queues, numbered from 0. All calls are there; admin
+ * commands go through the thread that opened the device, and `reset` is refused. `close`, or the end of this
+ * thread, gives the queues back.
+ *
+ * @param ticket from `Namespace.lend`, with its `port` transferred to this thread
+ * @throws QueueOwnerError where it has been attached already, or this is the thread that lent it; ClosedError
+ * where it was recalled; ArgumentTypeError
+ */
+export async function attach(ticket: QueueTicket): Promise<Namespace> {
+  if (ticket?.kind !== 'unvme.queues') {
+    throw new ArgumentTypeError('attach: a ticket from lend is needed, with its port in the transfer list')
+  }
+  const { device: share, words, owner } = ticket
+  if (owner === threadId) {
+    throw new QueueOwnerError(
+      `attach: the queues of ${share.address} are lent by this thread; attach in another`,
+    )
+  }
+  const state = Atomics.compareExchange(words, WORD.STATE, LOAN.OFFERED, LOAN.ATTACHED)
+  if (state === LOAN.ENDED) throw new ClosedError(`attach: the queues of ${share.address} were recalled`)
+  if (state !== LOAN.OFFERED)
+    throw new QueueOwnerError(`attach: the queues of ${share.address} are attached already`)
+  const controller = new AttachedController(ticket)
+  const device = new Device(controller, share.namespaces)
+  device.qsize = share.qsize
+  device.maxqcount = share.maxqcount
+  for (const pair of share.pairs) {
+    device.addQueue(new QueuePair(controller.pci, controller.pool, pair, pair), share.geometry)
+  }
+  const buffers = share.buffers.map((buffer) => controller.pool.adopt(buffer))
+  const ns = new Namespace(device, share.geometry, share.address, buffers)
+  controller.onRecall = () => {
+    // Other namespaces of the controller that this thread opened do not keep the queues.
+    void ns.close().finally(() => controller.close())
+  }
+  return ns
+}

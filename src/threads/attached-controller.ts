@@ -1,0 +1,222 @@
+// The controller as a thread has it that only has some of its queues.
+// Trade-off: admin commands and memory are asked of the thread that opened the device; only an `alloc` beyond
+// what came with the queues waits for that thread with this one's event loop standing still.
+
+import type { MessagePort } from 'node:worker_threads'
+import { ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
+import {
+  type AdminCommand,
+  type AdminResult,
+  activeNamespaces,
+  type Capabilities,
+  failureOf,
+  type IdentifyController,
+  type IdentifyNamespace,
+  type IdentifyOptions,
+  identify,
+  identifyNamespace,
+} from '../../lib/nvme/index.ts'
+import { attachFunction, type DmaArena, DmaPool, type PciFunction, viewsWithin } from '../../lib/pci/index.ts'
+import type { NamespaceController } from '../device.ts'
+import { unpackError } from './errors.ts'
+import { type BorrowerMessage, LOAN, type OwnerMessage, type QueueTicket, WORD } from './protocol.ts'
+import { receiveAll } from './receive.ts'
+
+const HEALTH_EVERY_MS = 50
+const ANSWER_MS = 10_000
+
+interface PendingAdmin {
+  readonly data: Buffer | undefined
+  readonly resolve: (value: AdminResult) => void
+  readonly reject: (error: Error) => void
+}
+
+export class AttachedController implements NamespaceController {
+  readonly pci: PciFunction
+  readonly pool: DmaPool
+  readonly cap: Capabilities
+  readonly version: string
+  readonly identity: IdentifyController
+  readonly maxTransferBytes: number
+  readonly timeout: number
+  failure: Error | null = null
+  /** Called when the owner wants the queues back. */
+  onRecall: () => void = () => {}
+
+  readonly #port: MessagePort
+  readonly #words: Int32Array
+  readonly #pending = new Map<number, PendingAdmin>()
+  readonly #onFailure = new Set<(cause: Error) => void>()
+  readonly #mapped: (DmaArena | Error)[] = []
+  #nextId = 0
+  #recalled = false
+  #healthAt = 0
+  #closed: Promise<void> | null = null
+  #returned: (() => void) | null = null
+
+  constructor({ port, words, device }: QueueTicket) {
+    this.#port = port
+    this.#words = words
+    this.cap = device.cap
+    this.version = device.version
+    this.identity = device.identity
+    this.maxTransferBytes = device.maxTransferBytes
+    this.timeout = device.timeout
+    this.pci = attachFunction(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    this.pool = new DmaPool(this.pci, { views: viewsWithin(device.views), arenas: device.arenas })
+    port.on('message', (message: OwnerMessage) => this.#act(message))
+    port.on('close', () => this.#ownerEnded())
+    // Like an open device without work, it does not keep its thread alive.
+    port.unref()
+  }
+
+  /** Any admin command, sent by the owner's thread. */
+  admin({ data, ...rest }: AdminCommand): Promise<AdminResult> {
+    if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
+    if (this.failure) return Promise.reject(this.failure)
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      if (this.#pending.size === 0) this.#port.ref()
+      this.#pending.set(id, { data, resolve, reject })
+      this.#send({
+        kind: 'admin',
+        id,
+        command: data === undefined ? rest : { ...rest, data: Buffer.from(data) },
+      })
+    })
+  }
+
+  identify(cns: number, options?: IdentifyOptions): Promise<Buffer> {
+    return identify(this, cns, options)
+  }
+
+  identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
+    return identifyNamespace(this, nsid)
+  }
+
+  activeNamespaces(): Promise<number[]> {
+    return activeNamespaces(this)
+  }
+
+  onEvent(): void {
+    throw new UnsupportedError(`${this.pci.address}: events go to the thread that opened it`)
+  }
+
+  onFailure(handler: (cause: Error) => void): () => void {
+    this.#onFailure.add(handler)
+    return () => this.#onFailure.delete(handler)
+  }
+
+  /** Looks at CSTS and for what the owner has to say, at most every 50 ms. */
+  checkHealth(now = performance.now()): void {
+    if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
+    this.#healthAt = now
+    if (Atomics.load(this.#words, WORD.STATE) === LOAN.URGENT) {
+      this.#receive()
+      if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.pci.address} were recalled`))
+    }
+    const failure = failureOf(this.pci)
+    if (failure === null) return
+    this.fail(failure)
+    this.#send({ kind: 'look' })
+  }
+
+  /** Ends the controller for this thread: everything pending gets `cause`. */
+  fail(cause: Error): void {
+    if (this.failure) return
+    this.failure = cause
+    for (const { reject } of this.#pending.values()) reject(cause)
+    this.#pending.clear()
+    for (const handler of this.#onFailure) handler(cause)
+  }
+
+  async reset(): Promise<void> {
+    throw new UnsupportedError(`${this.pci.address}: only the thread that opened it can reset it`)
+  }
+
+  /** Ends everything in flight, and gives the queues back. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    this.fail(new ClosedError(`${this.pci.address} was closed`))
+    this.pool.close()
+    const returned = new Promise<void>((resolve) => {
+      this.#returned = resolve
+    })
+    this.#port.ref()
+    this.#send({ kind: 'return' })
+    await returned
+    this.#port.unref()
+  }
+
+  #send(message: BorrowerMessage): void {
+    this.#port.postMessage(message)
+  }
+
+  #receive(): void {
+    receiveAll(this.#port, (message) => this.#act(message as OwnerMessage))
+  }
+
+  #act(message: OwnerMessage): void {
+    switch (message.kind) {
+      case 'answer':
+      case 'refusal':
+        this.#answer(message)
+        break
+      case 'mapped':
+        this.#mapped.push(message.arena)
+        break
+      case 'notMapped':
+        this.#mapped.push(unpackError(message.error))
+        break
+      case 'failed':
+        this.fail(unpackError(message.error))
+        break
+      case 'recall':
+        this.#recalled = true
+        // Not within somebody's poll.
+        setImmediate(() => this.onRecall())
+        break
+      case 'returned':
+        this.#returned?.()
+    }
+  }
+
+  #answer(message: Extract<OwnerMessage, { kind: 'answer' | 'refusal' }>): void {
+    const pending = this.#pending.get(message.id)
+    if (pending === undefined) return
+    this.#pending.delete(message.id)
+    if (this.#pending.size === 0 && this.#closed === null) this.#port.unref()
+    if (message.kind === 'refusal') {
+      pending.reject(unpackError(message.error))
+      return
+    }
+    if (message.data !== undefined) pending.data?.set(message.data)
+    pending.resolve({ result: message.result })
+  }
+
+  // The pool needs memory now: the owner is asked, and this thread waits.
+  #mapDma(bytes: number): DmaArena {
+    const before = Atomics.load(this.#words, WORD.ANSWERS)
+    this.#send({ kind: 'map', bytes })
+    Atomics.wait(this.#words, WORD.ANSWERS, before, ANSWER_MS)
+    this.#receive()
+    for (let mapped = this.#mapped.shift(); mapped !== undefined; mapped = this.#mapped.shift()) {
+      if (mapped instanceof Error) throw mapped
+      // A smaller one is the late answer to a request that was given up.
+      if (mapped.bytes >= bytes) return mapped
+    }
+    throw new OutOfMemoryError(
+      `alloc: the thread that opened ${this.pci.address} did not map ${bytes} bytes within ${ANSWER_MS / 1000} s; ` +
+        "its event loop must run for that, or `lend` be given more 'memory'",
+    )
+  }
+
+  #ownerEnded(): void {
+    this.fail(new ClosedError(`the thread that opened ${this.pci.address} has ended`))
+    this.#returned?.()
+  }
+}

@@ -1,0 +1,106 @@
+// Making a loan: what is checked, and what goes with the queues.
+// Trade-off: the borrower gets everything as plain data in one ticket, so that attaching needs no conversation.
+
+import { MessageChannel, threadId } from 'node:worker_threads'
+import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/errors.ts'
+import {
+  type AddressRange,
+  type DmaArena,
+  type FunctionShare,
+  PAGE_BYTES,
+  type PciFunction,
+  releaseAddresses,
+  reserveAddresses,
+} from '../../lib/pci/index.ts'
+import type { Device } from '../device.ts'
+import type { Geometry } from '../geometry.ts'
+import type { IoQueue } from '../io-queue.ts'
+import { type Loan, QueueLoan } from './loan.ts'
+import { type QueueTicket, WORD_COUNT } from './protocol.ts'
+
+const DEFAULT_MEMORY = 8 * 2 ** 20
+// Addresses, not memory: more than a borrower's buffers need at a time.
+const VIEW_BYTES = 2 ** 34
+
+export interface LendOptions {
+  /**
+   * Bytes of DMA memory that come with the queues, default 8 MiB, at least 0. When it is used up the borrower's
+   * `alloc` asks this thread for more, and waits until its event loop runs.
+   */
+  memory?: number
+  /** Buffers of this thread's `alloc` that the borrower has, too, as `ns.buffers`: the same memory. */
+  buffers?: readonly Buffer[]
+}
+
+/** See `Namespace.lend`. */
+export function lend(
+  device: Device,
+  geometry: Geometry,
+  address: string,
+  queues: readonly IoQueue[],
+  options: LendOptions,
+): Loan {
+  const { memory = DEFAULT_MEMORY, buffers = [] } = options
+  const { pool, pci } = device.controller
+  checkQueues(queues, address)
+  if (!Number.isSafeInteger(memory) || memory < 0) {
+    throw new OutOfRangeError(`lend: memory must be a number of bytes from 0 on, received ${memory}`)
+  }
+  const fn = shareOf(pci, address)
+  const shared = buffers.map((buffer) => pool.share(buffer))
+  const views = reserveAddresses(VIEW_BYTES)
+  const arenas = mapArenas(pci, memory, views)
+  const { cap, version, identity, maxTransferBytes, timeout } = device.controller
+  const { namespaces, qsize, maxqcount } = device
+  const pairs = queues.map(({ pair }) => pair.share())
+  const { port1: port, port2 } = new MessageChannel()
+  const ticket: QueueTicket = {
+    kind: 'unvme.queues',
+    owner: threadId,
+    port: port2,
+    words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
+    device: {
+      ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
+      ...{ geometry, namespaces, qsize, maxqcount, pairs, views },
+      arenas: [...arenas],
+      buffers: shared,
+    },
+  }
+  for (const buffer of buffers) pool.tagOf(buffer).allocation.users++
+  return new QueueLoan({ device, queues, ticket, port, arenas, buffers })
+}
+
+function checkQueues(queues: readonly IoQueue[], address: string): void {
+  if (queues.length === 0 || new Set(queues).size < queues.length) {
+    throw new OutOfRangeError('lend: the id of one queue, or of several different ones, is needed')
+  }
+  for (const { qid, pair, busy, wanted } of queues) {
+    if (!busy && wanted === 0) continue
+    const why = wanted > 0 ? 'a stream is at work on it' : `${pair.inFlight} commands are in flight`
+    throw new QueueOwnerError(`lend: queue ${qid} of ${address} is in use in this thread: ${why}`)
+  }
+}
+
+function shareOf(pci: PciFunction, address: string): FunctionShare {
+  const share = pci.share?.()
+  if (share !== undefined) return share
+  const how = pci.transport.startsWith('sim')
+    ? 'its controller lives in this one; open it with { threads: true }, or with thread=1 in its address'
+    : `there is no way to do this by ${pci.transport}`
+  throw new UnsupportedError(`lend: ${address} can't be used from another thread: ${how}`)
+}
+
+function mapArenas(pci: PciFunction, memory: number, views: AddressRange): DmaArena[] {
+  const arenas: DmaArena[] = []
+  try {
+    for (let left = memory; left > 0; left -= pci.maxArenaBytes) {
+      const bytes = Math.min(left, pci.maxArenaBytes)
+      arenas.push(pci.mapDma(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES))
+    }
+    return arenas
+  } catch (error) {
+    for (const arena of arenas) pci.unmapDma(arena)
+    releaseAddresses(views)
+    throw error
+  }
+}

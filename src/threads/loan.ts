@@ -1,0 +1,210 @@
+// Queues that are lent to a worker thread, as the thread that opened the device sees it.
+// Trade-off: a queue that comes back is deleted and made anew, some tens of microseconds: that is the one way in
+// which everything on it has ended for certain, and the same for a worker that closed, threw or died.
+
+import type { MessagePort } from 'node:worker_threads'
+import { QueueOwnerError } from '../../lib/errors.ts'
+import { logger } from '../../lib/log/index.ts'
+import type { AdminCommand, Controller } from '../../lib/nvme/index.ts'
+import { type DmaArena, releaseAddresses } from '../../lib/pci/index.ts'
+import type { Device } from '../device.ts'
+import type { IoQueue } from '../io-queue.ts'
+import { packError } from './errors.ts'
+import {
+  type BorrowerMessage,
+  LOAN,
+  type OwnerMessage,
+  type PostedCommand,
+  type QueueTicket,
+  WORD,
+} from './protocol.ts'
+
+const log = logger('threads')
+
+// A borrower that has not acted upon a recall by then finds its commands failed while it polls.
+const GRACE_MS = 1000
+
+/** Queues that are lent. */
+export interface Loan {
+  /** Ids of the queues here. In the borrower's namespace they are numbered from 0. */
+  readonly qids: readonly number[]
+  /** For the borrower: `new Worker(file, { workerData: loan.ticket, transferList: [loan.ticket.port] })`. */
+  readonly ticket: QueueTicket
+  /**
+   * Resolves when the queues are this thread's again: the borrower closed its namespace, or ended. Rejects where
+   * the controller would not give them back.
+   */
+  readonly returned: Promise<void>
+  /**
+   * Asks for the queues: the borrower's namespace is closed as by `close`, and what it still does after a second
+   * fails with ClosedError. A thread that never looks has to be terminated. Ends as `returned`.
+   */
+  recall(): Promise<void>
+}
+
+export interface LoanParts {
+  readonly device: Device
+  readonly queues: readonly IoQueue[]
+  readonly ticket: QueueTicket
+  /** The owner's end. */
+  readonly port: MessagePort
+  /** Memory that the borrower has: its own, and buffers of this thread. */
+  readonly arenas: DmaArena[]
+  readonly buffers: readonly Buffer[]
+}
+
+export class QueueLoan implements Loan {
+  readonly qids: readonly number[]
+  readonly ticket: QueueTicket
+  readonly returned: Promise<void>
+  readonly #parts: LoanParts
+  readonly #controller: Controller
+  readonly #forgetFailure: () => void
+  #settle!: { resolve: () => void; reject: (error: Error) => void }
+  #grace: NodeJS.Timeout | undefined
+  #ending: Promise<void> | null = null
+
+  constructor(parts: LoanParts) {
+    const { device, queues, ticket, port } = parts
+    this.#parts = parts
+    // A device with loans is one that this thread has opened itself.
+    this.#controller = device.controller as Controller
+    this.ticket = ticket
+    this.qids = queues.map(({ qid }) => qid)
+    this.returned = new Promise<void>((resolve, reject) => {
+      this.#settle = { resolve, reject }
+    })
+    // Who does not ask hears nothing of it: the queues say it when they are used.
+    this.returned.catch(() => {})
+    const cause = new QueueOwnerError(
+      `queues ${this.qids.join(', ')} of ${ticket.device.address}: another thread has them`,
+    )
+    for (const queue of queues) device.lendQueue(queue, cause)
+    device.loans.add(this)
+    this.#forgetFailure = this.#controller.onFailure((failure) => this.#tellFailure(failure))
+    port.on('message', (message: BorrowerMessage) => this.#act(message))
+    port.on('close', () => this.#borrowerEnded())
+    port.unref()
+  }
+
+  recall(): Promise<void> {
+    const { ticket, port } = this.#parts
+    if (Atomics.compareExchange(ticket.words, WORD.STATE, LOAN.OFFERED, LOAN.ENDED) === LOAN.OFFERED) {
+      // Nobody has attached, and nobody can any more.
+      void this.#end()
+      port.close()
+    } else if (this.#ending === null && this.#grace === undefined) {
+      port.ref()
+      this.#send({ kind: 'recall' })
+      this.#grace = setTimeout(() => this.#press(), GRACE_MS)
+    }
+    return this.returned
+  }
+
+  #send(message: OwnerMessage): void {
+    this.#parts.port.postMessage(message)
+  }
+
+  /** A borrower that only polls looks at this word now and then. */
+  #press(): void {
+    Atomics.compareExchange(this.ticket.words, WORD.STATE, LOAN.ATTACHED, LOAN.URGENT)
+  }
+
+  #act(message: BorrowerMessage): void {
+    switch (message.kind) {
+      case 'admin':
+        void this.#admin(message.id, message.command)
+        break
+      case 'map':
+        this.#map(message.bytes)
+        break
+      case 'look':
+        this.#controller.checkHealth()
+        break
+      case 'return':
+        void this.#return()
+    }
+  }
+
+  async #admin(id: number, { data, ...rest }: PostedCommand): Promise<void> {
+    try {
+      const buffer = data && Buffer.from(data)
+      const command: AdminCommand = buffer === undefined ? rest : { ...rest, data: buffer }
+      const { result } = await this.#controller.admin(command)
+      this.#send({ kind: 'answer', id, result, data: buffer })
+    } catch (error) {
+      this.#send({ kind: 'refusal', id, error: packError(error) })
+    }
+  }
+
+  #map(bytes: number): void {
+    const { words } = this.ticket
+    try {
+      const arena = this.#controller.pci.mapDma(bytes)
+      this.#parts.arenas.push(arena)
+      this.#send({ kind: 'mapped', arena })
+    } catch (error) {
+      this.#send({ kind: 'notMapped', error: packError(error) })
+    }
+    Atomics.add(words, WORD.ANSWERS, 1)
+    Atomics.notify(words, WORD.ANSWERS)
+  }
+
+  #tellFailure(failure: Error): void {
+    if (this.#ending !== null) return
+    this.#send({ kind: 'failed', error: packError(failure) })
+    this.#press()
+  }
+
+  // The borrower touches nothing any more. Its thread may go on, and still hold old views.
+  async #return(): Promise<void> {
+    const { port } = this.#parts
+    port.ref()
+    const failure = await this.#end()
+    this.#send({ kind: 'returned', error: failure && packError(failure) })
+    port.unref()
+  }
+
+  // The borrower's thread has ended, or nobody ever had the ticket: nobody holds views.
+  #borrowerEnded(): void {
+    if (this.#ending === null) log('%s: queues %s come back', this.ticket.device.address, this.qids)
+    void this.#end().then(() => releaseAddresses(this.ticket.device.views))
+  }
+
+  /** Takes the queues back, once; resolves with what went wrong. */
+  async #end(): Promise<Error | undefined> {
+    this.#ending ??= this.#takeBack().finally(() => this.#parts.device.loans.delete(this))
+    try {
+      await this.#ending
+      this.#settle.resolve()
+      return undefined
+    } catch (error) {
+      this.#settle.reject(error as Error)
+      return error as Error
+    }
+  }
+
+  async #takeBack(): Promise<void> {
+    const { device, queues, arenas, buffers } = this.#parts
+    const controller = this.#controller
+    clearTimeout(this.#grace)
+    this.#forgetFailure()
+    Atomics.store(this.ticket.words, WORD.STATE, LOAN.ENDED)
+    for (const { pair } of queues) {
+      if (!controller.failure) await controller.recreateQueuePair(pair.qid)
+    }
+    // A controller that failed may still write: then the memory stays until it is closed.
+    if (!controller.failure) {
+      for (const arena of arenas) controller.pci.unmapDma(arena)
+      for (const buffer of buffers) this.#release(buffer)
+    }
+    for (const queue of queues) device.takeBackQueue(queue)
+  }
+
+  #release(buffer: Buffer): void {
+    const { pool } = this.#controller
+    const { allocation } = pool.tagOf(buffer)
+    allocation.users--
+    pool.reclaim(allocation)
+  }
+}

@@ -1,0 +1,95 @@
+// What two threads say to each other about lent queues, and the words that they share.
+// Trade-off: messages for everything, since nothing of it is for every command; the words are for a thread that
+// polls without letting its event loop run, and for an alloc that has to wait for its memory.
+
+import type { MessagePort } from 'node:worker_threads'
+import type { Capabilities, IdentifyController, QueuePairShare } from '../../lib/nvme/index.ts'
+import type { AddressRange, DmaArena, FunctionShare, SharedBuffer } from '../../lib/pci/index.ts'
+import type { Geometry } from '../geometry.ts'
+import type { PackedError } from './errors.ts'
+
+/** Indices of the shared words. */
+export const WORD = {
+  /** One of LOAN. */
+  STATE: 0,
+  /** Counts answers to requests that the borrower waits for without its event loop. */
+  ANSWERS: 1,
+} as const
+export const WORD_COUNT = 2
+
+export const LOAN = {
+  OFFERED: 0,
+  ATTACHED: 1,
+  /** There is a message that the borrower must act upon, though it only polls. */
+  URGENT: 2,
+  /** The queues are the owner's again. */
+  ENDED: 3,
+} as const
+
+/** Lent queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
+export interface QueueTicket {
+  readonly kind: 'unvme.queues'
+  readonly port: MessagePort
+  /** @internal The owner's thread. */
+  readonly owner: number
+  /** @internal */
+  readonly words: Int32Array
+  /** @internal */
+  readonly device: DeviceShare
+}
+
+/** What the borrower needs to know of the device. */
+export interface DeviceShare {
+  readonly address: string
+  readonly fn: FunctionShare
+  readonly cap: Capabilities
+  readonly version: string
+  readonly identity: IdentifyController
+  readonly maxTransferBytes: number
+  readonly timeout: number
+  readonly geometry: Geometry
+  readonly namespaces: number[]
+  readonly qsize: number
+  readonly maxqcount: number
+  readonly pairs: QueuePairShare[]
+  readonly arenas: DmaArena[]
+  readonly buffers: SharedBuffer[]
+  /** Addresses for the borrower's views. */
+  readonly views: AddressRange
+}
+
+/** From the borrower to the owner. */
+export type BorrowerMessage =
+  | { readonly kind: 'admin'; readonly id: number; readonly command: PostedCommand }
+  | { readonly kind: 'map'; readonly bytes: number }
+  /** The controller looks dead from here. */
+  | { readonly kind: 'look' }
+  | { readonly kind: 'return' }
+
+/** From the owner to the borrower. */
+export type OwnerMessage =
+  | {
+      readonly kind: 'answer'
+      readonly id: number
+      readonly result: number
+      readonly data: Uint8Array | undefined
+    }
+  | { readonly kind: 'refusal'; readonly id: number; readonly error: PackedError }
+  | { readonly kind: 'mapped'; readonly arena: DmaArena }
+  | { readonly kind: 'notMapped'; readonly error: PackedError }
+  | { readonly kind: 'failed'; readonly error: PackedError }
+  | { readonly kind: 'recall' }
+  | { readonly kind: 'returned'; readonly error: PackedError | undefined }
+
+/** An admin command with a copy of its data. */
+export interface PostedCommand {
+  readonly opcode: number
+  readonly nsid?: number
+  readonly data?: Uint8Array
+  readonly cdw10?: number
+  readonly cdw11?: number
+  readonly cdw12?: number
+  readonly cdw13?: number
+  readonly cdw14?: number
+  readonly cdw15?: number
+}

@@ -1,0 +1,103 @@
+// Lent queues where things go wrong: workers that die, devices that fail or vanish, tickets used twice.
+
+import { MessageChannel } from 'node:worker_threads'
+import test from 'ava'
+import { attach, type OpenOptions, open, QueueOwnerError } from '../../src/index.ts'
+import { ended, hear, start, works } from '../support/borrower.ts'
+
+const MANY = 4
+
+const openThreaded = (options: OpenOptions = {}) => open('sim:?size=16M', { threads: true, ...options })
+
+test.serial('an inline controller says how it could be shared', async (t) => {
+  await using ns = await open('sim:?size=16M')
+  t.throws(() => ns.lend(0), { code: 'ERR_UNVME_UNSUPPORTED', message: /threads: true.*thread=1/ })
+  t.true(await works(ns, 0))
+})
+
+for (const task of ['exit', 'throw', 'leave'] as const) {
+  test.serial(
+    `${MANY} workers, one after the other, that end with commands in flight (${task})`,
+    async (t) => {
+      await using ns = await openThreaded({ qsize: 64 })
+      for (let i = 0; i < MANY; i++) {
+        const loan = ns.lend(0)
+        const worker = start(loan, { task })
+        worker.on('error', () => {})
+        await ended(worker)
+        await loan.returned
+        t.true(await works(ns, 0))
+      }
+      t.is(ns.stats.inFlight, 0)
+      t.is(ns.stats.lost, 0)
+    },
+  )
+}
+
+test.serial('terminate gives queues back, and recall asks for them', async (t) => {
+  await using ns = await openThreaded({ qcount: 3 })
+  const loan = ns.lend([2, 0])
+  const worker = start(loan, { task: 'wait' })
+  t.is(await hear(worker), 'waiting')
+  t.throws(() => ns.flush(2), { instanceOf: QueueOwnerError })
+  t.true(await works(ns, 1))
+  await worker.terminate()
+  await loan.returned
+  const recalled = ns.lend(0)
+  const other = start(recalled, { task: 'wait' })
+  t.is(await hear(other), 'waiting')
+  await Promise.all([recalled.recall(), recalled.recall()])
+  for (const qid of [0, 1, 2]) t.true(await works(ns, qid))
+  await other.terminate()
+})
+
+test.serial('a worker that only polls learns of a recall within seconds', async (t) => {
+  await using ns = await openThreaded()
+  const loan = ns.lend(0)
+  const worker = start(loan, { task: 'spin' })
+  t.is(await hear(worker), 'spinning')
+  const code = hear(worker)
+  await loan.recall()
+  t.is(await code, 'ERR_UNVME_CLOSED')
+  t.true(await works(ns, 0))
+})
+
+for (const [kind, code] of [
+  ['fatal', 'ERR_UNVME_CONTROLLER_FATAL'],
+  ['vanish', 'ERR_UNVME_DEVICE_REMOVED'],
+] as const) {
+  for (const task of ['spin', 'stream'] as const) {
+    test.serial(
+      `a controller that ends (${kind}) while a worker has its queue (${task}): both learn of it`,
+      async (t) => {
+        await using ns = await openThreaded({
+          qcount: 2,
+          faults: [{ opcode: 2, skip: 1000, times: 1, action: { kind } }],
+        })
+        const loan = ns.lend(0)
+        const worker = start(loan, { task })
+        await hear(worker)
+        t.is(await hear(worker), code)
+        await loan.returned
+        await t.throwsAsync(ns.promises.flush({ qid: 0 }), { code })
+        await t.throwsAsync(ns.promises.flush({ qid: 1 }), { code })
+        if (kind === 'vanish') return
+        await ns.reset()
+        t.true(await works(ns, 0))
+      },
+    )
+  }
+}
+
+test.serial('a ticket is for one other thread, once, and for nothing else', async (t) => {
+  await using ns = await openThreaded()
+  const loan = ns.lend(0)
+  const { ticket } = loan
+  await t.throwsAsync(attach(ticket), { instanceOf: QueueOwnerError, message: /in another/ })
+  const elsewhere = { ...ticket, owner: -1 }
+  await loan.recall()
+  await t.throwsAsync(attach(elsewhere), { code: 'ERR_UNVME_CLOSED' })
+  for (const wrong of [undefined, null, {}, { kind: 'queues', port: new MessageChannel().port1 }]) {
+    await t.throwsAsync(attach(wrong as never), { code: 'ERR_INVALID_ARG_TYPE' })
+  }
+})

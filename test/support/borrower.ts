@@ -1,0 +1,33 @@
+// Worker threads that borrow queues: see test/threads/worker.ts for what they can do.
+
+import { Worker } from 'node:worker_threads'
+import type { Loan, Namespace } from '../../src/index.ts'
+import type { Task } from '../threads/worker.ts'
+import { pattern } from './pattern.ts'
+
+const FILE = new URL('../threads/worker.js', import.meta.url)
+
+/** Starts a worker with the queues of a loan. */
+export function start({ ticket }: Loan, task: Omit<Task, 'ticket'>): Worker {
+  return new Worker(FILE, { workerData: { slba: 0, nlb: 0, ...task, ticket }, transferList: [ticket.port] })
+}
+
+/** Resolves with what a worker has to say next: its result, or a word before it. */
+export function hear<T>(worker: Worker): Promise<T> {
+  return new Promise((resolve, reject) => {
+    worker.once('message', ({ result, word }) => resolve(word ?? result))
+    worker.once('error', reject)
+  })
+}
+
+/** Resolves with its exit code. */
+export function ended(worker: Worker): Promise<number> {
+  return new Promise((resolve) => worker.once('exit', resolve))
+}
+
+/** Writes and reads on a queue of this thread. */
+export async function works(ns: Namespace, qid: number): Promise<boolean> {
+  const data = pattern(4 * ns.blocksize, qid + 77)
+  await ns.promises.write(data, 1, 4, { qid })
+  return (await ns.promises.read(Buffer.alloc(data.length), 1, 4, { qid })).equals(data)
+}

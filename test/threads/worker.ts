@@ -1,0 +1,145 @@
+// What the worker threads of the tests do: one of TASKS, named in workerData.
+
+import { pipeline } from 'node:stream/promises'
+import { parentPort, workerData } from 'node:worker_threads'
+import { ADMIN, attach, type Namespace, type NvmeError, type QueueTicket } from '../../src/index.ts'
+import { pattern } from '../support/pattern.ts'
+
+export interface Task {
+  readonly ticket: QueueTicket
+  readonly task: keyof typeof TASKS
+  readonly slba?: number
+  readonly nlb?: number
+}
+
+type Run = (ns: Namespace, task: Required<Task>) => Promise<unknown> | unknown
+
+const forever = () => new Promise(() => setInterval(() => {}, 1000))
+const say = (word: string) => parentPort!.postMessage({ word })
+
+const TASKS = {
+  /** Every way of writing and reading, a part of the range each. */
+  api: async (ns: Namespace, { slba, nlb }: Required<Task>) => {
+    const part = Math.floor(nlb / 4)
+    const bytes = part * ns.blocksize
+    const data = pattern(bytes, slba + 1)
+    const buf = ns.alloc(bytes)
+    data.copy(buf)
+    ns.write(0, buf, slba, part)
+    await ns.promises.write(data, slba + part)
+    await pipeline([data], ns.createWriteStream({ slba: slba + 2 * part, nlb: part }))
+    await ns.writeBlocks([data], { slba: slba + 3 * part, nlb: part })
+    const sums: boolean[] = []
+    buf.fill(0)
+    ns.read(0, buf, slba, part)
+    sums.push(buf.equals(data))
+    const read = await ns.promises.read(Buffer.alloc(bytes), slba + part)
+    sums.push(read.equals(data))
+    const chunks: Buffer[] = []
+    for await (const chunk of ns.createReadStream({ slba: slba + 2 * part, nlb: part })) chunks.push(chunk)
+    sums.push(Buffer.concat(chunks).equals(data))
+    let equal = true
+    for await (const block of ns.blocks({ slba: slba + 3 * part, nlb: part, chunk: 3 })) {
+      const at = (block.slba - slba - 3 * part) * ns.blocksize
+      equal &&= data.subarray(at, at + block.data.length).equals(block.data)
+    }
+    sums.push(equal)
+    ns.free(buf)
+    return sums
+  },
+
+  facts: async (ns: Namespace) => {
+    const data = Buffer.alloc(4096)
+    await ns.admin({ opcode: ADMIN.IDENTIFY, cdw10: 1, data })
+    const error = await ns.admin({ opcode: 0x7f }).catch((thrown: NvmeError) => thrown)
+    const { sct, sc, statusName } = error as NvmeError
+    const name = (thrown: Error) => thrown.constructor.name
+    return {
+      qcount: ns.qcount,
+      mn: ns.mn,
+      blockcount: ns.blockcount,
+      transport: ns.controller.pci.transport,
+      sn: data.toString('latin1', 4, 24).trim(),
+      error: [name(error as Error), sct, sc, statusName],
+      namespaces: await ns.controller.activeNamespaces(),
+      reset: await ns.reset().catch(name),
+      queue: await ns.promises.read(Buffer.alloc(ns.blocksize), 0, 1, { qid: 1 }).catch(name),
+    }
+  },
+
+  /** More memory than came with the queue; and a read into the lender's buffer, which is answered in it. */
+  memory: (ns: Namespace, { slba }: Required<Task>) => {
+    const [shared] = ns.buffers
+    const half = shared!.length / 2
+    ns.read(0, shared!.subarray(0, half), slba, half / ns.blocksize)
+    shared!.copy(shared!, half, 0, half)
+    return [1 << 20, 9 << 20, 100 * 1024, 20 << 20].map((size, i) => {
+      const buf = ns.alloc(size)
+      const nlb = Math.min(ns.maxbpio, Math.floor(65536 / ns.blocksize))
+      const part = buf.subarray(size - nlb * ns.blocksize)
+      pattern(part.length, i + 1).copy(part)
+      ns.write(0, part, slba, nlb)
+      part.fill(0)
+      ns.read(0, part, slba, nlb)
+      const same = part.equals(pattern(part.length, i + 1))
+      ns.free(buf)
+      return same
+    })
+  },
+
+  /** Ends with a queue full of reads, without a word to the lender. */
+  exit: (ns: Namespace) => {
+    fill(ns)
+    process.exit(3)
+  },
+
+  throw: (ns: Namespace) => {
+    fill(ns)
+    throw new Error('on purpose')
+  },
+
+  /** Returns with reads in flight: the namespace is closed after it. */
+  leave: (ns: Namespace) => fill(ns),
+
+  wait: async () => {
+    say('waiting')
+    await forever()
+  },
+
+  /** Reads as a stream until it is stopped. */
+  stream: async (ns: Namespace) => {
+    say('streaming')
+    try {
+      while (!ns.closed) for await (const _ of ns.blocks({ chunk: 8, depth: 8 }));
+      return 'ended'
+    } catch (error) {
+      return (error as { code: string }).code
+    }
+  },
+
+  /** Reads without ever letting the event loop run, until a call throws. */
+  spin: (ns: Namespace) => {
+    say('spinning')
+    const buf = ns.alloc(ns.blocksize)
+    try {
+      for (;;) ns.read(0, buf, 0, 1)
+    } catch (error) {
+      return (error as { code: string }).code
+    }
+  },
+} satisfies Record<string, Run>
+
+function fill(ns: Namespace): number {
+  const depth = Math.min(32, ns.maxiopq)
+  const buf = ns.alloc(depth * ns.blocksize)
+  for (let i = 0; i < depth; i++) {
+    ns.aread(0, buf.subarray(i * ns.blocksize, (i + 1) * ns.blocksize), i, 1)
+  }
+  return depth
+}
+
+const task = workerData as Required<Task>
+const ns = await attach(task.ticket)
+const result = await (TASKS[task.task] as Run)(ns, task)
+await ns.close()
+parentPort!.postMessage({ result })
