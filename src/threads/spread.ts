@@ -1,0 +1,127 @@
+// Work on a range of LBAs by several threads, each with a queue and a part of the range of its own.
+// Trade-off: all threads or none: the first that fails ends the others, and its error is the result.
+
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { AbortError, OutOfRangeError, ProtocolError } from '../../lib/errors.ts'
+import type { Namespace } from '../namespace.ts'
+import { checkInteger, checkRange } from '../validate.ts'
+import { packError, unpackError } from './errors.ts'
+import type { Loan } from './loan.ts'
+import { type Part, partsOf } from './parts.ts'
+import type { TaskControl, TaskMessage, TaskStart } from './task.ts'
+
+export interface SpreadOptions {
+  /** Threads, each with one of the queues 0, 1, …; default: as many as there are queues. */
+  jobs?: number
+  /** The range: default all of the namespace. */
+  slba?: number
+  nlb?: number
+  /** Blocks: parts begin at multiples of this from the range's start. Default 1. */
+  align?: number
+  /** Anything that can be posted to a thread: each gets it as `data`. */
+  data?: unknown
+  /** Bytes of DMA memory for each thread: see `lend`. */
+  memory?: number
+  /** Called with what a thread sends, and which of the parts it has. */
+  onMessage?: (message: unknown, index: number) => void
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Runs the file's `task` on worker threads, one for each part of the range, and returns their results in the
+ * parts' order. With fewer blocks than threads, there are fewer threads.
+ *
+ * @param ns opened with as many queues as jobs; a `sim:` address with `{ threads: true }`
+ * @param file a module that calls `task`
+ * @throws OutOfRangeError, QueueOwnerError and UnsupportedError before anything has begun; what the first thread
+ * failed with; AbortError. In any case all threads have ended, and the queues are back.
+ */
+export async function spread<T = unknown>(
+  ns: Namespace,
+  file: URL,
+  options: SpreadOptions = {},
+): Promise<T[]> {
+  const { jobs = ns.qcount, slba = 0, align = 1, signal } = options
+  const { nlb = ns.blockcount - slba } = options
+  checkInteger('spread: jobs', jobs, 1)
+  checkInteger('spread: align', align, 1)
+  checkRange('spread', slba, nlb, ns.geometry)
+  if (jobs > ns.qcount) {
+    throw new OutOfRangeError(
+      `spread: ${jobs} jobs need a queue each, ${ns.device} is open with ${ns.qcount}; open it with { qcount: ${jobs} }`,
+    )
+  }
+  if (signal?.aborted) throw new AbortError(signal.reason)
+  const parts = partsOf({ slba, nlb }, jobs, align)
+  const loans: Loan[] = []
+  try {
+    for (const qid of parts.keys()) loans.push(ns.lend(qid, memoryOf(options)))
+    const threads = parts.map((part, index) =>
+      startThread(file, loans[index]!, part, index, parts.length, options),
+    )
+    return await settle<T>(threads, signal)
+  } finally {
+    await Promise.all(loans.map((loan) => loan.recall()))
+  }
+}
+
+const memoryOf = ({ memory }: SpreadOptions) => (memory === undefined ? {} : { memory })
+
+interface Thread {
+  readonly result: Promise<unknown>
+  readonly ended: Promise<unknown>
+  abort(reason: unknown): void
+}
+
+function startThread(
+  file: URL,
+  { ticket }: Loan,
+  { slba, nlb }: Part,
+  index: number,
+  jobs: number,
+  { data, onMessage }: SpreadOptions,
+): Thread {
+  const start: TaskStart = { kind: 'unvme.task', ticket, slba, nlb, index, jobs, data }
+  const worker = new Worker(file, { workerData: start, transferList: [ticket.port] })
+  const ended = once(worker, 'exit').catch(() => {})
+  const result = new Promise((resolve, reject) => {
+    worker.on('message', (message: TaskMessage) => {
+      if (message.kind === 'message') onMessage?.(message.message, index)
+      else if (message.kind === 'result') resolve(message.result)
+      else reject(unpackError(message.error))
+    })
+    worker.on('error', reject)
+    worker.on('exit', (code) =>
+      reject(new ProtocolError(`the thread of part ${index} ended with code ${code}`)),
+    )
+  })
+  return {
+    result,
+    ended,
+    abort(reason) {
+      const control: TaskControl = { kind: 'abort', reason: packError(reason) }
+      worker.postMessage(control)
+    },
+  }
+}
+
+/** Waits for all; the first failure aborts the others. */
+async function settle<T>(threads: readonly Thread[], signal: AbortSignal | undefined): Promise<T[]> {
+  const abortAll = (reason: unknown) => {
+    for (const thread of threads) thread.abort(reason)
+  }
+  const onAbort = () => abortAll(signal!.reason)
+  signal?.addEventListener('abort', onAbort, { once: true })
+  let failure: Error | undefined
+  const note = (error: Error) => {
+    if (failure === undefined) abortAll(error)
+    failure ??= error
+  }
+  const results = await Promise.all(threads.map(({ result }) => result.catch(note)))
+  await Promise.all(threads.map(({ ended }) => ended))
+  signal?.removeEventListener('abort', onAbort)
+  if (signal?.aborted) throw new AbortError(signal.reason)
+  if (failure !== undefined) throw failure
+  return results as T[]
+}
