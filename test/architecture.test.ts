@@ -22,9 +22,15 @@ function imports(file: string): string[] {
   return [...found].map(([, target]) => path.join(path.dirname(file), target!))
 }
 
-const DRIVER_HALF = ['controller', 'queue-pair', 'admin-queue', 'bring-up', 'failure', 'index'].map(
-  (name) => `lib/nvme/${name}.ts`,
-)
+const DRIVER_HALF = [
+  'admin-commands',
+  'controller',
+  'queue-pair',
+  'admin-queue',
+  'bring-up',
+  'failure',
+  'index',
+].map((name) => `lib/nvme/${name}.ts`)
 
 // For each folder, the folders and files that it may import from.
 const ALLOWED: Record<string, string[]> = {

@@ -15,6 +15,8 @@ export interface AdminCommand {
   nsid?: number
   /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
   data?: Buffer
+  /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
+  timeout?: number
   cdw10?: number
   cdw11?: number
   cdw12?: number
@@ -37,6 +39,8 @@ interface Pending {
   bounce: boolean
   /** PRP1 where it is no data buffer: the ring of a queue that is created. */
   prp1: number
+  /** Until when its age does not count. */
+  patience: number
 }
 
 const EAGER_MS = 2
@@ -76,14 +80,17 @@ export class AdminQueue {
   submit(command: AdminCommand, prp1 = 0): Promise<AdminResult> {
     if (this.#failure) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
-      const { data, opcode } = command
+      const { data, opcode, timeout = 0 } = command
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
       if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)
       if (dma) this.#pool.tagOf(dma).allocation.users++
-      const pending = { command, resolve, reject, dma, bounce, prp1 }
+      const patience = isEndless(opcode)
+        ? Number.POSITIVE_INFINITY
+        : performance.now() + timeout - this.#timeout
+      const pending = { command, resolve, reject, dma, bounce, prp1, patience }
       if (!this.#post(pending)) this.#waiting.push(pending)
-      if (opcode !== ADMIN.ASYNC_EVENT_REQUEST) this.#awaited++
+      if (!isEndless(opcode)) this.#awaited++
       this.#start()
     })
   }
@@ -156,7 +163,7 @@ export class AdminQueue {
   #take(cid: number): Pending | undefined {
     const pending = this.#pending.get(cid)
     this.#pending.delete(cid)
-    if (pending && pending.command.opcode !== ADMIN.ASYNC_EVENT_REQUEST) this.#awaited--
+    if (pending && !isEndless(pending.command.opcode)) this.#awaited--
     return pending
   }
 
@@ -180,14 +187,20 @@ export class AdminQueue {
   }
 
   #expire(now: number): void {
-    for (const [cid, { command }] of this.#pending) {
-      if (command.opcode === ADMIN.ASYNC_EVENT_REQUEST) this.pair.refresh(cid)
+    for (const [cid, { patience }] of this.#pending) {
+      if (patience > now) this.pair.refresh(cid)
     }
     this.pair.expire(now, (cid) => {
-      const opcode = this.#pending.get(cid)?.command.opcode ?? 0
+      const { opcode = 0, timeout = 0 } = this.#pending.get(cid)?.command ?? {}
       const name = opcodeName(opcode, { admin: true })
-      this.#settle(cid, new CommandTimeoutError(`${name} (admin) had no answer within ${this.#timeout} ms`))
+      const limit = Math.max(timeout, this.#timeout)
+      this.#settle(cid, new CommandTimeoutError(`${name} (admin) had no answer within ${limit} ms`))
     })
     this.#health()
   }
+}
+
+/** True for a command that may rightly wait for ever. */
+function isEndless(opcode: number): boolean {
+  return opcode === ADMIN.ASYNC_EVENT_REQUEST
 }

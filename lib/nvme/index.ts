@@ -2,10 +2,12 @@
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
 // The driver.
+export * from './admin-commands.ts'
 export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
 // The specification.
 export * from './async-event.ts'
 export { failureOf } from './bring-up.ts'
+export * from './commands/index.ts'
 export { Controller, type ControllerOptions, createController } from './controller.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'
 export * from './features/index.ts'

@@ -25,7 +25,12 @@ export interface KernelChoice {
   kernel?: string | undefined
   /** Its modules; by default the folder `modules` beside the image, if there is one. */
   modules?: string | undefined
+  /** Programs of the host that the command needs: the machine has the host's root file system. */
+  programs?: readonly (keyof typeof PACKAGES)[]
 }
+
+/** Debian's package of each program that a command may need. */
+const PACKAGES = { nvme: 'nvme-cli' } as const
 
 /** The parts, or what is missing in one line. Never throws. */
 export function findParts(choice: KernelChoice = {}): { parts: Parts } | { missing: string } {
@@ -42,6 +47,9 @@ export function findParts(choice: KernelChoice = {}): { parts: Parts } | { missi
   if (qemu === undefined) missing.push('QEMU (Debian package qemu-system-x86)')
   if (!fs.existsSync(kernel)) missing.push(`a kernel at ${kernel} (${maker(named)})`)
   if (!fs.existsSync(busybox)) missing.push('a static busybox (scripts/vm/setup)')
+  for (const name of choice.programs ?? []) {
+    if (findInPath(name) === undefined) missing.push(`${name} (Debian package ${PACKAGES[name]})`)
+  }
   if (choice.modules !== undefined && !fs.existsSync(modules)) missing.push(`modules at ${modules}`)
   if (qemu === undefined || missing.length > 0) {
     return { missing: `the virtual machine needs ${missing.join(', ')}; scripts/vm/install does all of it` }
@@ -60,7 +68,8 @@ function maker(kernel: string): string {
 }
 
 function findInPath(name: string): string | undefined {
-  for (const folder of (process.env.PATH ?? '').split(':')) {
+  // Not every user's path has the folders of system programs.
+  for (const folder of `${process.env.PATH ?? ''}:/usr/sbin:/sbin`.split(':')) {
     const file = path.join(folder, name)
     try {
       fs.accessSync(file, fs.constants.X_OK)

@@ -13,6 +13,8 @@ export interface Spec<T> {
   /** What stands for the value in help: `SIZE` in `--size <SIZE>`; for an argument its name there. */
   readonly placeholder?: string
   readonly choices?: readonly string[]
+  /** An option that must be given. */
+  readonly mandatory?: boolean
   /** The default, and how help writes it where that is not its plain text. */
   readonly fallback?: T
   readonly fallbackText?: string
@@ -82,6 +84,14 @@ export const value = <T>(
   description: string,
   extra: Extra = {},
 ): Spec<T | undefined> => ({ kind: 'value', placeholder, parse, description, ...extra })
+
+/** The same, and it must be given. */
+export const required = <T>(
+  placeholder: string,
+  parse: (text: string) => T,
+  description: string,
+  extra: Extra = {},
+): Spec<T> => ({ kind: 'value', mandatory: true, placeholder, parse, description, ...extra })
 
 /** The same with a default. `fallbackText` is how help writes it. */
 export const valueOr = <T>(

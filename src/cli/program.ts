@@ -98,9 +98,9 @@ function createOption(name: string, spec: Spec<unknown>): Option {
   const long = optionName(name, spec)
   if (spec.kind === 'flag') return new Option(`${short}${long}`, spec.description)
   if (spec.kind === 'unflag') return new Option(long, spec.description)
-  const option = new Option(`${short}${long} <${spec.placeholder}>`, spec.description).argParser(
-    checked(spec),
-  )
+  const description = spec.mandatory ? `${spec.description} (required)` : spec.description
+  const option = new Option(`${short}${long} <${spec.placeholder}>`, description).argParser(checked(spec))
+  if (spec.mandatory) option.makeOptionMandatory()
   return spec.fallback === undefined ? option : option.default(spec.fallback, spec.fallbackText)
 }
 

@@ -1,14 +1,23 @@
-// Every subcommand: one file each, one line each here. Help and docs/cli.md keep this order in each group.
+// Every subcommand. Help and docs/cli.md keep this order in each group.
 // Trade-off: all of them are loaded on every start, so a command imports the driver inside its `run`
 // (`await import('../../index.ts')`): koffi alone takes 36 ms to load, and help needs none of it.
 
 import type { CommandDefinition } from '../define.ts'
 import { copy } from './copy.ts'
+import { featureCommands } from './features.ts'
+import { identifyCommands } from './identify.ts'
 import { info } from './info.ts'
 import { list } from './list.ts'
+import { logCommands } from './logs.ts'
 import { read } from './read.ts'
 import { setup } from './setup.ts'
 import { verify } from './verify.ts'
 import { write } from './write.ts'
 
-export const commands: readonly CommandDefinition[] = [list, setup, info, read, write, copy, verify]
+export const commands: readonly CommandDefinition[] = [
+  ...[list, setup, info],
+  ...[read, write, copy, verify],
+  ...identifyCommands,
+  ...logCommands,
+  ...featureCommands,
+]

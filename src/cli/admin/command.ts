@@ -1,0 +1,146 @@
+// What every command for a controller shares: its address, opening and closing it, and consent where data is lost.
+// Trade-off: each command is a session of its own, which enables the controller and shuts it down: what a
+// controller forgets at a reset does not last from one command to the next.
+
+import { InUseError, UsageError } from '../../../lib/errors.ts'
+import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
+import type { ControllerHandle, Namespace } from '../../index.ts'
+import type { Machine } from '../../setup/index.ts'
+import {
+  argument,
+  type CommandDefinition,
+  type Context,
+  defineCommand,
+  type GROUPS,
+  type Spec,
+  type Specs,
+  type Values,
+  value,
+  yesOption,
+} from '../define.ts'
+import { confirm } from '../output.ts'
+import { integer, text } from '../parse.ts'
+
+export interface AdminContext<O extends Specs> {
+  /** As the user wrote it. */
+  readonly address: string
+  readonly handle: ControllerHandle
+  /** Of `--namespace-id`, or of the address. */
+  readonly nsid: number | undefined
+  readonly options: Values<O>
+  /** As of every command: who reads it promises to end by it. */
+  readonly signal: AbortSignal
+}
+
+export interface AdminDefinition<O extends Specs> {
+  readonly name: string
+  readonly group?: (typeof GROUPS)[number]
+  readonly summary: string
+  readonly details?: string
+  readonly options: O
+  readonly examples: CommandDefinition['examples']
+  /**
+   * What is lost, as the beginning of a question: `Format namespace 1`. Undefined where nothing is. The device is
+   * added, the user is asked, and a device that the system uses is refused.
+   */
+  destroys?(context: AdminContext<O>): Promise<string | undefined> | string | undefined
+  run(context: AdminContext<O>): Promise<number | void>
+}
+
+/** Gives a definition for a controller its argument, the options of consent, and what opens and closes it. */
+export function adminCommand<const O extends Specs>(definition: AdminDefinition<O>): CommandDefinition {
+  const { name, group = 'Admin', summary, details, examples, destroys } = definition
+  return defineCommand({
+    name,
+    group,
+    summary,
+    ...(details !== undefined && { details }),
+    arguments: { address: argument('ADDR', text, 'address of the device') },
+    options: { ...definition.options, ...(destroys && { yes: yesOption() }) } as Specs,
+    examples,
+    async run(outer) {
+      const { openController } = await import('../../index.ts')
+      const address = String(outer.args.address)
+      if (destroys) await refuseUsed(address)
+      const handle = await openController(address, nsidOption(outer.options))
+      try {
+        const context = contextOf<O>(outer, address, handle)
+        const lost = await destroys?.(context)
+        if (lost !== undefined) await consent(context, lost, outer.options.yes === true)
+        return await definition.run(context)
+      } finally {
+        await handle.close()
+      }
+    },
+  })
+}
+
+function contextOf<O extends Specs>(
+  outer: Context<Specs, Specs>,
+  address: string,
+  handle: ControllerHandle,
+): AdminContext<O> {
+  return {
+    address,
+    handle,
+    nsid: (outer.options.namespaceId as number | undefined) ?? handle.nsid,
+    options: outer.options as Values<O>,
+    // Reading it is a promise: see Context.
+    get signal() {
+      return outer.signal
+    },
+  }
+}
+
+// An address with a namespace id and another in the option are a contradiction, which the open finds.
+function nsidOption({ namespaceId }: Readonly<Record<string, unknown>>): { nsid?: number } {
+  const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= LAST_NSID
+  return single ? { nsid: namespaceId } : {}
+}
+
+const LAST_NSID = 0xffff_fffe
+
+/** `-n, --namespace-id`. */
+export const namespaceIdOption = (
+  description = 'namespace, where the address names none',
+): Spec<number | undefined> =>
+  value('NSID', integer({ min: 0, max: 0xffff_ffff }), description, { short: 'n' })
+
+/** The namespace that is meant: the one named, or the only one that is active. */
+export async function chosenNamespace({ nsid, handle, address }: AdminContext<Specs>): Promise<number> {
+  if (nsid !== undefined) return nsid
+  const [only, ...others] = await handle.namespaces()
+  if (only === undefined)
+    throw new UsageError(`${address} has no active namespace: --namespace-id says which`)
+  if (others.length === 0) return only
+  throw new UsageError(`${address} has namespaces ${[only, ...others].join(', ')}: --namespace-id says which`)
+}
+
+/** Opens the namespace that is meant, for I/O commands, and closes it after `work`. */
+export async function withNamespace<T>(
+  context: AdminContext<Specs>,
+  work: (ns: Namespace) => Promise<T>,
+): Promise<T> {
+  const ns = await context.handle.openNamespace(await chosenNamespace(context))
+  try {
+    return await work(ns)
+  } finally {
+    await ns.close()
+  }
+}
+
+async function consent({ handle, address }: AdminContext<Specs>, lost: string, yes: boolean): Promise<void> {
+  const { transport } = handle.controller.pci
+  const { mn, sn } = handle.identity
+  await confirm(`${lost} of ${address} (${mn}, ${sn})?`, yes || transport.startsWith('sim'))
+}
+
+/** Throws InUseError where the system uses a PCI device: mounted, swap, part of RAID or LVM, open. */
+export async function refuseUsed(address: string, machine?: Machine): Promise<void> {
+  if (!/^[0-9a-f]{1,8}:/i.test(address)) return
+  const { listDevices, thisMachine } = await import('../../setup/index.ts')
+  const { pciName } = parseNamespaceName(address)
+  const device = listDevices(machine ?? thisMachine()).find(({ name }) => name === pciName)
+  if (device === undefined || device.uses.length === 0) return
+  throw new InUseError(`${address}: ${device.uses.map((use) => use.text).join('; ')}`)
+}

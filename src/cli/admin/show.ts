@@ -1,0 +1,63 @@
+// What every command that shows a data structure shares: -o normal|json|binary, -b, -H.
+// Trade-off: a structure is read whole and decoded before anything is printed, so that output is never half.
+
+import { UsageError } from '../../../lib/errors.ts'
+import { type CommandDefinition, choice, flag, type Specs, type Values } from '../define.ts'
+import { print, printJson } from '../output.ts'
+import { type AdminContext, type AdminDefinition, adminCommand } from './command.ts'
+
+/** A structure that was read. */
+export interface Shown {
+  /** As the device sent it. */
+  readonly bytes: Uint8Array
+  /** Lines for a person; `human`: words of flags taken apart. */
+  text(human: boolean): string
+  /** By nvme-cli's keys. */
+  json(): unknown
+}
+
+const showOptions = {
+  outputFormat: choice(['normal', 'json', 'binary'], 'how to print', { short: 'o' }),
+  rawBinary: flag('print the bytes as the device sent them, as -o binary', { short: 'b' }),
+  humanReadable: flag('take words of flags apart', { short: 'H' }),
+}
+
+type ShowOptions<O extends Specs> = O & typeof showOptions
+
+export interface ShowDefinition<O extends Specs>
+  extends Omit<AdminDefinition<O>, 'run' | 'destroys' | 'group'> {
+  readonly group?: AdminDefinition<O>['group']
+  read(context: AdminContext<ShowOptions<O>>): Promise<Shown>
+}
+
+/** A command that reads a structure and prints it. */
+export function showCommand<const O extends Specs>(definition: ShowDefinition<O>): CommandDefinition {
+  const { group = 'Identify and logs' } = definition
+  return adminCommand<ShowOptions<O>>({
+    ...definition,
+    group,
+    options: { ...definition.options, ...showOptions },
+    async run(context) {
+      const { outputFormat, rawBinary, humanReadable } = context.options as Values<typeof showOptions>
+      const binary = rawBinary || outputFormat === 'binary'
+      if (binary) checkTerminal()
+      const shown = await definition.read(context)
+      if (binary) await writeBytes(shown.bytes)
+      else if (outputFormat === 'json') printJson(shown.json())
+      else print(shown.text(humanReadable))
+    },
+  })
+}
+
+/** Bytes that may be anything are for files and programs. */
+export function checkTerminal(): void {
+  if (!process.stdout.isTTY) return
+  throw new UsageError('bytes may be anything, and are not written to a terminal: redirect the output')
+}
+
+/** Writes bytes to stdout, and waits until they are taken. */
+export function writeBytes(bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()))
+  })
+}

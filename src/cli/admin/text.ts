@@ -1,0 +1,93 @@
+// How values of data structures are written: hexadecimal, temperatures, data units, bits of a word with their meaning.
+// Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
+
+import { celsius, dataUnitsToBytes } from '../../../lib/nvme/logs/smart.ts'
+import { hexRow } from '../hex.ts'
+import { bytesText } from '../output.ts'
+
+/** `0x1b36`, and plain `0`, as nvme-cli has them. */
+export function hexText(value: number | bigint): string {
+  return value === 0 || value === 0n ? '0' : `0x${value.toString(16)}`
+}
+
+/** `0x003f003f`: eight digits always. */
+export function dwordText(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`
+}
+
+/** `50°C (323 Kelvin)`. */
+export function temperatureText(kelvin: number): string {
+  return `${celsius(kelvin)}°C (${kelvin} Kelvin)`
+}
+
+/** Thousands of 512 bytes, and what that is: `1 (512.00 kB)`. */
+export function dataUnitsText(units: bigint): string {
+  return `${units} (${bytesText(dataUnitsToBytes(units))})`
+}
+
+/** Some bits of a word: from `high` to `low`, and a name (with Supported or Not Supported) or what a value means. */
+export type BitRow = readonly [high: number, low: number, meaning: string | ((value: number) => string)]
+
+/** `  [8:8] : 0x1  Namespace Attribute Changed Event Supported`, a line for each row. */
+export function bitLines(word: number, rows: readonly BitRow[]): string[] {
+  return rows.map(([high, low, meaning]) => {
+    const value = Math.floor(word / 2 ** low) % 2 ** (high - low + 1)
+    const means =
+      typeof meaning === 'string'
+        ? `${meaning} ${value === 0 ? 'Not Supported' : 'Supported'}`
+        : meaning(value)
+    return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(value).padEnd(3)}  ${means}`
+  })
+}
+
+/** For a bit that means one of two things. */
+export const either =
+  (off: string, on: string) =>
+  (value: number): string =>
+    value === 0 ? off : on
+
+/** For a bit that answers a question. */
+export const yesNo =
+  (what: string) =>
+  (value: number): string =>
+    `${what}: ${value ? 'yes' : 'no'}`
+
+/** For a field of a few values; others are reserved. */
+export const oneOf =
+  (...meanings: readonly string[]) =>
+  (value: number): string =>
+    meanings[value] ?? 'Reserved'
+
+/** A field of a structure: its name, how its value is written, and its bits where it is a word of flags. */
+export interface Row {
+  readonly name: string
+  readonly value: string
+  readonly bits?: readonly string[]
+}
+
+/** `name : value` lines; with `human`, the bits below those that have any. */
+export function rowLines(rows: readonly Row[], human: boolean): string {
+  const width = Math.max(...rows.map(({ name }) => name.length))
+  return rows
+    .flatMap(({ name, value, bits = [] }) => [
+      `${name.padEnd(width)} : ${value}`,
+      ...(human && bits.length > 0 ? [...bits, ''] : []),
+    ])
+    .join('\n')
+}
+
+/** A whole dump of bytes, rows that repeat as `*`. */
+export function dumpText(bytes: Uint8Array): string {
+  const lines: string[] = []
+  let before: Buffer | undefined
+  let repeats = false
+  for (let at = 0; at < bytes.length; at += 16) {
+    const row = Buffer.from(bytes.subarray(at, at + 16))
+    const again = before?.equals(row) === true && at + 16 < bytes.length
+    if (!again) lines.push(hexRow(at, row))
+    else if (!repeats) lines.push('*')
+    repeats = again
+    before = row
+  }
+  return lines.join('\n')
+}
