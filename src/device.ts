@@ -23,6 +23,8 @@ export interface DeviceOptions {
   timeout?: number
   /** Use interrupts to sleep on slow commands. Default: where they cost little. */
   interrupts?: boolean
+  /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
+  shadowDoorbells?: boolean
 }
 
 /**
@@ -223,8 +225,11 @@ export class Device {
 const NO_INTERRUPT: WakeUp = { arm: () => false, disarm() {} }
 
 /** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
-export async function createDevice(pci: PciFunction, { timeout = 30_000 }: DeviceOptions): Promise<Device> {
-  const controller = await createController(pci, { timeout })
+export async function createDevice(
+  pci: PciFunction,
+  { timeout = 30_000, shadowDoorbells = true }: DeviceOptions,
+): Promise<Device> {
+  const controller = await createController(pci, { timeout, shadowDoorbells })
   try {
     return new Device(controller, await controller.activeNamespaces()).retain()
   } catch (error) {

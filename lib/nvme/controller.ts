@@ -6,6 +6,7 @@ import {
   ClosedError,
   ControllerResetError,
   DeviceRemovedError,
+  NvmeError,
   OutOfRangeError,
   UnsupportedError,
 } from '../errors.ts'
@@ -24,6 +25,7 @@ import {
   decodeIdentifyController,
   type IdentifyController,
   type IdentifyNamespace,
+  OACS,
 } from './identify/index.ts'
 import { activeNamespaces, type IdentifyOptions, identify, identifyNamespace } from './identify-commands.ts'
 import { ADMIN } from './opcodes.ts'
@@ -38,6 +40,7 @@ import {
   NSSR_RESET,
   REGISTER,
 } from './registers.ts'
+import { ShadowDoorbells } from './shadow-doorbells.ts'
 
 const log = logger('nvme')
 
@@ -52,6 +55,8 @@ export interface ControllerOptions {
   timeout?: number
   /** Milliseconds that an admin command may take, default 60 000. */
   adminTimeout?: number
+  /** Uses shadow doorbells where the controller offers them (Doorbell Buffer Config). Default: true. */
+  shadowDoorbells?: boolean
 }
 
 /** A ready controller. Made by `createController`. */
@@ -78,14 +83,20 @@ export class Controller {
   #watching = false
   #granted = 0
   #closed: Promise<void> | null = null
+  readonly #wantsShadow: boolean
+  #shadow: ShadowDoorbells | null = null
+  // Whether the controller knows of them: until its next reset.
+  #shadowed = false
   #healthAt = 0
 
-  constructor(pci: PciFunction, { timeout = 30_000, adminTimeout = 60_000 }: ControllerOptions = {}) {
+  constructor(pci: PciFunction, options: ControllerOptions = {}) {
+    const { timeout = 30_000, adminTimeout = 60_000, shadowDoorbells = true } = options
     const lo = pci.readRegister(REGISTER.CAP_LO)
     const hi = pci.readRegister(REGISTER.CAP_HI)
     if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
     this.timeout = timeout
+    this.#wantsShadow = shadowDoorbells
     this.cap = decodeCapabilities(lo, hi)
     this.version = formatVersion(pci.readRegister(REGISTER.VS))
     if (this.cap.mpsmin > PRP_PAGE_BYTES) {
@@ -98,8 +109,8 @@ export class Controller {
     }
     this.pool = new DmaPool(pci)
     const entries = Math.min(64, this.cap.mqes, 4096)
-    const options = { dstrd: this.cap.dstrd, entries, timeout: adminTimeout }
-    this.#admin = new AdminQueue(pci, this.pool, options, () => this.checkHealth())
+    const admin = { dstrd: this.cap.dstrd, entries, timeout: adminTimeout }
+    this.#admin = new AdminQueue(pci, this.pool, admin, () => this.checkHealth())
     pci.onRemoved = (cause) => this.fail(cause)
   }
 
@@ -193,6 +204,7 @@ export class Controller {
 
   async #announce(pair: QueuePair, vector: number | null): Promise<void> {
     const { qid, entries, sqIova, cqIova } = pair
+    pair.useDoorbells((this.#shadowed && this.#shadow?.ofQueuePair(qid, entries)) || this.pci)
     const size = ((entries - 1) << 16) | qid
     const interrupts = vector === null ? 0 : (vector << 16) | 2
     await this.#admin.submit({ opcode: ADMIN.CREATE_IO_CQ, cdw10: size, cdw11: interrupts | 1 }, cqIova)
@@ -254,13 +266,35 @@ export class Controller {
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
   async enable(): Promise<void> {
     await disableController(this.pci, this.cap)
+    this.#shadowed = false
+    this.#admin.pair.useDoorbells(this.pci)
     await enableController(this.pci, this.cap, this.#admin.pair)
     if (this.#onEvent.size > 0) this.#watch()
     this.identity = decodeIdentifyController(await this.identify(CNS.CONTROLLER))
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
     this.maxTransferBytes = Math.min(limit, MAX_TRANSFER_BYTES)
+    if (this.#wantsShadow && (this.identity.oacs & OACS.DOORBELL_BUFFER) !== 0) await this.#shadowDoorbells()
     log('%s: %s %s, NVMe %s', this.pci.address, this.identity.mn, this.identity.fr, this.version)
+  }
+
+  /** True while queues are rung by shadow doorbells. */
+  get shadowed(): boolean {
+    return this.#shadowed
+  }
+
+  async #shadowDoorbells(): Promise<void> {
+    this.#shadow ??= new ShadowDoorbells(this.pci, this.pool, this.cap.dstrd)
+    this.#shadow.clear()
+    try {
+      await this.admin({ opcode: ADMIN.DOORBELL_BUFFER_CONFIG, data: this.#shadow.memory })
+    } catch (error) {
+      if (!(error instanceof NvmeError)) throw error
+      log('%s: real doorbells, since Doorbell Buffer Config failed: %s', this.pci.address, error.message)
+      return
+    }
+    this.#shadowed = true
+    this.#admin.pair.useDoorbells(this.#shadow.ofAdminQueue())
   }
 
   /**

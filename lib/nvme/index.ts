@@ -31,6 +31,7 @@ export {
   SQE_BYTES,
 } from './queue-pair.ts'
 export * from './registers.ts'
+export { type Doorbells, passes, ShadowDoorbells } from './shadow-doorbells.ts'
 export * from './status.ts'
 export {
   decodeTimestamp,

@@ -6,6 +6,7 @@ import { OutOfRangeError } from '../errors.ts'
 import { type DmaPool, PAGE_BYTES, type PciFunction, viewOf } from '../pci/index.ts'
 import { high32, listPagesNeeded, low32, writePrps } from './prp.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from './registers.ts'
+import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
 
 /** Bytes of a submission and of a completion queue entry. */
 export const SQE_BYTES = 64
@@ -46,6 +47,8 @@ export interface QueuePairShare extends QueuePairOptions {
   readonly sqTail: number
   readonly cqHead: number
   readonly phase: number
+  /** Shadow doorbells and events, a page each; null where the real doorbells are rung. */
+  readonly shadow: RingMemory | null
 }
 
 /** Counters of one queue pair since it was made. */
@@ -84,8 +87,9 @@ export class QueuePair {
   readonly #options: QueuePairOptions
   // What is to be given back: nothing where another thread's pair has it.
   readonly #memory: Buffer[]
-  readonly #doorbells: Uint32Array
-  readonly #notify: (() => void) | null
+  #doorbells: Uint32Array
+  #notify: (() => void) | null
+  #shadow: RingMemory | null = null
   readonly #step: (() => void) | null
   readonly #sqDoorbell: number
   readonly #cqDoorbell: number
@@ -151,6 +155,7 @@ export class QueuePair {
     this.#sqTail = this.#sqRung = share.sqTail
     this.#cqHead = this.#cqRung = share.cqHead
     this.#phase = share.phase
+    if (share.shadow !== null) this.useDoorbells(attachShadow(pci, share.shadow, options))
   }
 
   #allocate(bytes: number) {
@@ -174,7 +179,15 @@ export class QueuePair {
       sqTail: this.#sqTail,
       cqHead: this.#cqHead,
       phase: this.#phase,
+      shadow: this.#shadow,
     }
+  }
+
+  /** Stores doorbells elsewhere from now on: before the first command, or while nothing is posted. */
+  useDoorbells({ doorbells, notify, shadow = null }: Doorbells): void {
+    this.#doorbells = doorbells
+    this.#notify = notify
+    this.#shadow = shadow
   }
 
   /** Commands that can be posted now. */

@@ -60,6 +60,40 @@ export const read = lib.func('int64_t read(int fd, _Out_ uint8_t *buf, size_t co
   buf: Bytes,
   count: number,
 ) => number | bigint
+/** socket(2) and its kin; a sockaddr is bytes, a msghdr an address in mapped memory. */
+export const socket = lib.func('int socket(int domain, int type, int protocol)') as (
+  domain: number,
+  type: number,
+  protocol: number,
+) => number
+export const connect = lib.func('int connect(int fd, uint8_t *address, unsigned int length)') as (
+  fd: number,
+  address: Bytes,
+  length: number,
+) => number
+export const bind = lib.func('int bind(int fd, uint8_t *address, unsigned int length)') as (
+  fd: number,
+  address: Bytes,
+  length: number,
+) => number
+export const listen = lib.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number
+/** accept4(2), where nobody asks for the peer's address. */
+export const accept4 = lib.func('int accept4(int fd, uintptr_t address, uintptr_t length, int flags)') as (
+  fd: number,
+  address: Address,
+  length: Address,
+  flags: number,
+) => number
+export const sendmsg = lib.func('int64_t sendmsg(int fd, uintptr_t msg, int flags)') as (
+  fd: number,
+  msg: Address,
+  flags: number,
+) => number | bigint
+export const recvmsg = lib.func('int64_t recvmsg(int fd, uintptr_t msg, int flags)') as (
+  fd: number,
+  msg: Address,
+  flags: number,
+) => number | bigint
 /** poll(2) on an array of struct pollfd. */
 export const poll = lib.func('int poll(_Inout_ uint8_t *fds, unsigned long nfds, int timeout)') as (
   fds: Bytes,
@@ -107,15 +141,29 @@ export const MADV = { DONTNEED: 4, HUGEPAGE: 14 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
-export const POLL = { IN: 1 } as const
+export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000 } as const
+export const AF = { UNIX: 1 } as const
+export const SOCK = { STREAM: 1, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
+export const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const
+export const SOL_SOCKET = 1
+export const SCM_RIGHTS = 1
+export const ERRNO = koffi.os.errno
 
 /** What mmap returns where it failed: -1, and it comes back unsigned. */
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 
+/** errno of the call that has just failed. */
+export const errno = (): number => koffi.errno()
+
+/** `EINVAL` and the like. */
+export function errnoName(value: number): string {
+  return Object.entries(koffi.os.errno).find(([, known]) => known === value)?.[0] ?? `errno ${value}`
+}
+
 /** The error of the libc call that has just failed: call it before anything else can change errno. */
 export function systemCallError(syscall: string, path?: string): SystemCallError {
   const errno = koffi.errno()
-  const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`
+  const name = errnoName(errno)
   const fields = { code: name, errno, syscall, ...(path === undefined ? {} : { path }) }
   return new SystemCallError(`system call failed (errno ${errno})`, fields)
 }

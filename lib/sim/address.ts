@@ -22,6 +22,8 @@ export interface SimConfig {
   readonly qsize: number
   /** Doorbell stride: 4 << dstrd bytes. */
   readonly dstrd: number
+  /** Offers shadow doorbells: Doorbell Buffer Config. */
+  readonly shadow: boolean
   /** Each I/O command takes this long: a fixed time, or any from a range. */
   readonly latency: { readonly min: number; readonly max: number }
   readonly thread: boolean
@@ -59,6 +61,7 @@ export const SIM_OPTIONS = [
   { name: 'qcount', value: '1-1024', default: '16', help: 'I/O queue pairs' },
   { name: 'qsize', value: '2-65536', default: '4096', help: 'entries in the largest queue' },
   { name: 'dstrd', value: '0-8', default: '0', help: 'doorbell stride: 4 << N bytes' },
+  { name: 'shadow', value: '0|1', default: '0', help: 'offer shadow doorbells (Doorbell Buffer Config)' },
   {
     name: 'latency',
     value: 'TIME[-TIME]',
@@ -108,6 +111,7 @@ export function parseSimAddress(address: string): SimConfig {
     qcount: option('qcount', integer(1, 1024), 16),
     qsize: option('qsize', integer(2, 65536), 4096),
     dstrd: option('dstrd', integer(0, 8), 0),
+    shadow: option('shadow', integer(0, 1), 0) === 1,
     latency: option('latency', parseLatency, { min: 0, max: 0 }),
     thread: option('thread', integer(0, 1), 0) === 1,
     serial: option('serial', text(20), serialOf(path)),

@@ -43,18 +43,25 @@ export const WORD = {
 } as const
 
 /** Bytes that a bar needs. */
-export function barBytes({ qcount, dstrd }: Pick<SimConfig, 'qcount' | 'dstrd'>): number {
-  const doorbells = 2 * (qcount + 1) * (4 << dstrd)
-  return (REGISTER_WORDS + REQUEST_WORDS) * 4 + Math.ceil(doorbells / 4096) * 4096
+export function barBytes(config: Pick<SimConfig, 'qcount' | 'dstrd'>): number {
+  return (REGISTER_WORDS + REQUEST_WORDS) * 4 + doorbellBytes(config)
 }
 
-/** @param memory `barBytes` bytes; shared where the controller runs on another thread */
-export function createBar(memory: ArrayBufferLike): Bar {
+/** Bytes that doorbells need, in whole pages. */
+export function doorbellBytes({ qcount, dstrd }: Pick<SimConfig, 'qcount' | 'dstrd'>): number {
+  return Math.ceil((2 * (qcount + 1) * (4 << dstrd)) / 4096) * 4096
+}
+
+/**
+ * @param memory `barBytes` bytes; shared where the controller runs on another thread
+ * @param doorbells `doorbellBytes` bytes, where others share the doorbells alone
+ */
+export function createBar(memory: ArrayBufferLike, doorbells?: ArrayBufferLike): Bar {
   const doorbellsAt = (REGISTER_WORDS + REQUEST_WORDS) * 4
   return {
     registers: new Uint32Array(memory, 0, REGISTER_WORDS),
     requests: new Uint32Array(memory, REGISTER_WORDS * 4, REQUEST_WORDS),
-    doorbells: new Uint32Array(memory, doorbellsAt),
+    doorbells: doorbells ? new Uint32Array(doorbells) : new Uint32Array(memory, doorbellsAt),
   }
 }
 

@@ -15,6 +15,7 @@ import { createNamespaces, type Namespace } from './namespaces.ts'
 import { createPending, type Pending } from './pending.ts'
 import { createPieces, type Pieces } from './prp.ts'
 import type { CompletionQueue, SubmissionQueue } from './queues.ts'
+import type { Shadow } from './shadow.ts'
 
 /** Interrupt vectors: one for each queue pair, the admin queue's first. */
 export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
@@ -47,6 +48,10 @@ export interface Controller {
   readonly cqs: (CompletionQueue | undefined)[]
   /** Submission queues in the order in which they are served. */
   active: SubmissionQueue[]
+  /** Shadow doorbells, once the host has configured them. */
+  shadow: Shadow | null
+  /** Shadow doorbells are looked at without being asked to: the host need not ring. */
+  quiet: boolean
   /** Queue at which the next step begins. */
   turn: number
   ready: boolean
@@ -81,6 +86,8 @@ export interface Controller {
 export interface ControllerParts {
   readonly config: SimConfig
   readonly barMemory: ArrayBufferLike
+  /** Where doorbells lie apart from the registers. */
+  readonly doorbells?: ArrayBufferLike
   readonly medium: Medium
   /** The view of the space: see space.ts. */
   readonly window: Uint8Array
@@ -97,7 +104,7 @@ export function createController(parts: ControllerParts): Controller {
   const health = createHealth(clock())
   const c: Controller = {
     config,
-    bar: createBar(parts.barMemory),
+    bar: createBar(parts.barMemory, parts.doorbells),
     dma: new DmaTable(),
     medium,
     window: parts.window,
@@ -113,6 +120,8 @@ export function createController(parts: ControllerParts): Controller {
     sqs: [],
     cqs: [],
     active: [],
+    shadow: null,
+    quiet: false,
     turn: 0,
     ready: false,
     gone: false,

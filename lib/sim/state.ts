@@ -84,6 +84,7 @@ function forget(c: Controller): void {
   c.sqs.length = 0
   c.cqs.length = 0
   c.active = []
+  c.shadow = null
   c.ready = false
   Object.assign(c.events, createEvents())
   c.raised.fill(0)
@@ -146,7 +147,8 @@ export function stop(c: Controller): void {
 export function unmapDma(c: Controller, iova: number): void {
   const range = c.dma.ranges.find(({ start }) => start === iova)
   if (range === undefined) return
-  const inUse = [...c.sqs, ...c.cqs].some((queue) => queue !== undefined && queue.range === range)
+  const queues = [...c.sqs, ...c.cqs].some((queue) => queue !== undefined && queue.range === range)
+  const inUse = queues || c.shadow?.ranges.includes(range) === true
   if (inUse && c.ready) goFatal(c)
   c.dma.remove(iova)
 }

@@ -24,6 +24,7 @@ import {
   type SubmissionQueue,
   writeEntry,
 } from './queues.ts'
+import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
 
 const STEP_COMMANDS = 512
@@ -47,6 +48,10 @@ export function step(c: Controller): number {
 }
 
 function followDoorbells(c: Controller): void {
+  if (c.shadow !== null) {
+    followShadow(c, c.shadow)
+    return
+  }
   const { active } = c
   const { doorbells } = c.bar
   for (let i = 0; i < active.length; i++) {

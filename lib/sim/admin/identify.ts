@@ -14,6 +14,7 @@ import {
   LPA,
   NAMESPACE_ID_TYPE,
   NAMESPACE_LIST_ENTRIES,
+  OACS,
   OAES,
   ONCS,
   VWC,
@@ -78,6 +79,7 @@ function encodeController(c: Controller): Uint8Array {
     ver: VERSION,
     oaes: OAES.NAMESPACE_ATTRIBUTE,
     cntrltype: 1,
+    oacs: config.shadow ? OACS.DOORBELL_BUFFER : 0,
     acl: ABORT_LIMIT - 1,
     aerl: EVENT_REQUESTS - 1,
     // One slot of firmware.

@@ -7,6 +7,7 @@ import { NO_COMPLETION } from '../completion.ts'
 import type { Controller } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
 import { FUSE_AND_PSDT } from '../io-commands.ts'
+import { configureDoorbellBuffer } from '../shadow.ts'
 import { abort } from './abort.ts'
 import { getFeatures, setFeatures } from './features.ts'
 import { identify } from './identify.ts'
@@ -38,6 +39,8 @@ export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number
       return getFeatures(c, sqe, e)
     case ADMIN.ASYNC_EVENT_REQUEST:
       return awaitEvent(c, dw0 >>> 16)
+    case ADMIN.DOORBELL_BUFFER_CONFIG:
+      return configureDoorbellBuffer(c, sqe, e)
     default:
       return STATUS.INVALID_OPCODE
   }

@@ -102,12 +102,13 @@ function smartLog(c: Controller): Uint8Array {
   })
 }
 
-function effectsLog(): Uint8Array {
+function effectsLog({ config }: Controller): Uint8Array {
   const acs = new Array<number>(256).fill(0)
   const iocs = new Array<number>(256).fill(0)
   const supported = encodeCommandEffects()
   const changes = encodeCommandEffects({ lbcc: true })
   for (const opcode of ADMIN_COMMANDS) acs[opcode] = supported
+  if (config.shadow) acs[ADMIN.DOORBELL_BUFFER_CONFIG] = supported
   acs[ADMIN.SET_FEATURES] = encodeCommandEffects({ ccc: true })
   for (const opcode of [NVM.FLUSH, NVM.READ, NVM.COMPARE, NVM.VERIFY]) iocs[opcode] = supported
   for (const opcode of [NVM.WRITE, NVM.WRITE_UNCORRECTABLE, NVM.WRITE_ZEROES, NVM.DATASET_MANAGEMENT]) {

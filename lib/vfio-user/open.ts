@@ -1,0 +1,71 @@
+// Opens the PCI function behind a socket.
+// Trade-off: everything until the version is agreed on waits on the event loop; the rest are a dozen short
+// requests that block, some microseconds each from a server that is awake.
+
+import fs from 'node:fs'
+import { AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'
+import { Channel } from './channel.ts'
+import { VfioUserFunction } from './function.ts'
+import { connectTo } from './socket.ts'
+
+export interface VfioUserOptions {
+  /** Milliseconds that the server may take to turn to this client, and then to answer any request; default 5000. */
+  timeout?: number
+}
+
+const TIMEOUT_MS = 5000
+const RETRY_MS = 10
+
+/**
+ * Opens the function that a server offers at a socket: memory and bus master on, INTx and MSI-X off.
+ *
+ * Throws AddressError (no such socket, nobody listens), SetupError (no rights), InUseError (the server serves
+ * another client), ProtocolError (no vfio-user server, another version, no answer in time) and UnsupportedError.
+ */
+export async function openVfioUser(path: string, options: VfioUserOptions = {}): Promise<VfioUserFunction> {
+  const { timeout = TIMEOUT_MS } = options
+  return openConnection(await connectInTime(path, timeout), path, timeout)
+}
+
+/** Opens the function at the other end of a connected socket, which is closed where that fails. */
+export async function openConnection(fd: number, path: string, timeout: number): Promise<VfioUserFunction> {
+  const channel = new Channel(fd, `vfio-user:${path}`, timeout)
+  try {
+    return new VfioUserFunction(channel, await channel.negotiate())
+  } catch (error) {
+    channel.close()
+    throw error
+  }
+}
+
+async function connectInTime(path: string, timeout: number): Promise<number> {
+  checkSocket(path)
+  for (const until = performance.now() + timeout; ; ) {
+    try {
+      return connectTo(path)
+    } catch (cause) {
+      if (!(cause instanceof SystemCallError)) throw cause
+      if (cause.code !== 'EAGAIN') throw explain(path, cause)
+      if (performance.now() > until) {
+        throw new InUseError(`${path} is in use: too many clients wait for its server already`, { cause })
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+  }
+}
+
+function checkSocket(path: string): void {
+  const stat = fs.statSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) throw new AddressError(`${path}: there is no such socket; is the server running?`)
+  if (!stat.isSocket()) throw new AddressError(`${path} is no socket`)
+}
+
+function explain(path: string, cause: SystemCallError): Error {
+  if (cause.code === 'ECONNREFUSED')
+    return new AddressError(`${path}: nobody listens at this socket`, { cause })
+  if (cause.code === 'ENOENT') return new AddressError(`${path}: there is no such socket`, { cause })
+  if (cause.code === 'EACCES' || cause.code === 'EPERM') {
+    return new SetupError(`${path}: no right to connect: write permission on the socket is needed`, { cause })
+  }
+  return cause
+}
