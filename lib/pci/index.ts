@@ -54,6 +54,7 @@ export {
   readGroupMembers,
   readPciCommand,
   readPciFacts,
+  readPciMemory,
   type SysfsOptions,
 } from './sysfs.ts'
 export {

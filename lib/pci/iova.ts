@@ -27,13 +27,19 @@ export class IovaSpace {
   #holes: Hole[]
   readonly #taken = new Map<number, number>()
 
-  /** @param ranges what the IOMMU allows, in any order; overlapping ones are joined */
-  constructor(ranges: readonly IovaRange[]) {
+  /**
+   * @param ranges what the IOMMU allows, in any order; overlapping ones are joined
+   * @param reserved what must not be handed out all the same
+   */
+  constructor(ranges: readonly IovaRange[], reserved: readonly IovaRange[] = []) {
     this.#holes = []
     for (const { first, last } of ranges) {
       const start = Math.max(LOWEST, Math.ceil(first / PAGE) * PAGE)
       const end = Math.floor((last + 1) / PAGE) * PAGE
       if (end > start) this.#add({ start, end })
+    }
+    for (const { first, last } of reserved) {
+      this.#exclude(Math.floor(first / PAGE) * PAGE, Math.ceil((last + 1) / PAGE) * PAGE)
     }
   }
 
@@ -81,6 +87,15 @@ export class IovaSpace {
       }
     }
     return -1
+  }
+
+  #exclude(from: number, to: number): void {
+    this.#holes = this.#holes.flatMap(({ start, end }) =>
+      [
+        { start, end: Math.min(end, from) },
+        { start: Math.max(start, to), end },
+      ].filter((part) => part.end > part.start),
+    )
   }
 
   #cut(start: number, end: number): void {

@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { AddressError, DecodeError } from '../errors.ts'
 import { canonicalPciName } from './bdf.ts'
+import type { IovaRange } from './iova.ts'
 
 /** Where sysfs is mounted; tests put a made-up tree there. */
 export interface SysfsOptions {
@@ -87,6 +88,21 @@ export function listNvmeFunctions({ root = '/sys' }: SysfsOptions = {}): string[
     .readdirSync(folder)
     .filter((name) => readNumber(path.join(folder, name, 'class')) >>> 8 === CLASS_NVME)
     .sort()
+}
+
+/**
+ * The memory that PCI functions and bridges of this machine answer to. DMA to the same number, even where an IOMMU
+ * would translate it, may be taken for theirs: by a switch without access control, or by QEMU's NVMe controller,
+ * which refuses its own BAR's address.
+ */
+export function readPciMemory({ root = '/sys' }: SysfsOptions = {}): IovaRange[] {
+  const folder = path.join(root, 'bus/pci/devices')
+  return fs.readdirSync(folder).flatMap((name) =>
+    readResourceLines(path.join(folder, name)).flatMap(({ first, last, flags }) => {
+      if ((flags & 0x200) === 0 || last === 0n || last > Number.MAX_SAFE_INTEGER) return []
+      return [{ first: Number(first), last: Number(last) }]
+    }),
+  )
 }
 
 /** All functions of an IOMMU group, sorted. */
@@ -181,15 +197,19 @@ function readVfioDevice(folder: string): string | null {
   }
 }
 
-// A line for each resource: first and last address, and flags. Kernel addresses need BigInt until subtracted.
+// BARs 0 to 5 and the expansion ROM come first, then what a bridge forwards.
 function readResources(folder: string): PciResource[] {
-  const lines = (readText(path.join(folder, 'resource')) ?? '').split('\n').slice(0, 7)
+  return readResourceLines(folder)
+    .slice(0, 7)
+    .map(({ first, last, flags }) => ({ size: last === 0n ? 0 : Number(last - first + 1n), flags }))
+}
+
+// A line for each resource: first and last address, and flags. Kernel addresses need BigInt until subtracted.
+function readResourceLines(folder: string): { first: bigint; last: bigint; flags: number }[] {
+  const lines = (readText(path.join(folder, 'resource')) ?? '').split('\n')
   return lines.map((line) => {
     const [start, end, flags] = line.split(' ')
-    if (!start || !end || !flags) return { size: 0, flags: 0 }
-    const first = BigInt(start)
-    const last = BigInt(end)
-    const size = last === 0n ? 0 : Number(last - first + 1n)
-    return { size, flags: Number(BigInt(flags) & 0xffff_ffffn) }
+    if (!start || !end || !flags) return { first: 0n, last: 0n, flags: 0 }
+    return { first: BigInt(start), last: BigInt(end), flags: Number(BigInt(flags) & 0xffff_ffffn) }
   })
 }

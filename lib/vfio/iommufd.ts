@@ -11,6 +11,7 @@ import {
   membersInTheWay,
   type PciFacts,
   readGroupMembers,
+  readPciMemory,
   type SharedMemory,
   type SysfsOptions,
   systemCallError,
@@ -65,7 +66,7 @@ export function openIommufd(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
       needsHugePage: false,
       openDevice: async (device) => {
         const fd = openDevice(iommu, ioas, device, sysfs)
-        iovas ??= new IovaSpace(queryRanges(iommu, ioas))
+        iovas ??= new IovaSpace(queryRanges(iommu, ioas), readPciMemory(sysfs))
         return fd
       },
       map: (memory, name) => mapMemory(iommu, ioas, iovas!, memory, name),

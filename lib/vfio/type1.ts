@@ -9,6 +9,7 @@ import {
   IovaSpace,
   MAX_VIEW_BYTES,
   type PciFacts,
+  readPciMemory,
   type SharedMemory,
   type SysfsOptions,
   systemCallError,
@@ -44,7 +45,7 @@ export function openType1(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
   const path = `/dev/vfio/${facts.iommuGroup}`
   const { container, group } = openContainer(facts, path, IOMMU_TYPE.TYPE1V2, sysfs)
   try {
-    const iovas = new IovaSpace(queryRanges(container))
+    const iovas = new IovaSpace(queryRanges(container), readPciMemory(sysfs))
     return {
       kind: 'type1',
       maxArenaBytes: MAX_VIEW_BYTES,

@@ -19,7 +19,7 @@ export function qemuArguments(options: MachineOptions, parts: Parts, folder: str
   fs.writeFileSync(ramdisk, initramfs({ busybox: parts.busybox, modules: parts.modules, init }))
   const start = path.join(path.dirname(init), 'start')
   const append =
-    'console=ttyS0 quiet panic=-1 oops=panic intel_iommu=on mitigations=off tsc=reliable no_timer_check ' +
+    'console=ttyS0 quiet panic=-1 oops=panic intel_iommu=on mitigations=off no_timer_check ' +
     `cryptomgr.notests rodata=off init_on_alloc=0 unvme.start=${start} unvme.folder=${folder}`
 
   const devices = (options.shapes ?? []).map((name) => device(name, folder, options.disks?.[name]))

@@ -66,6 +66,22 @@ test('lengths that are no pages, and addresses that were not taken', (t) => {
   t.throws(() => space.give(iova), { instanceOf: OutOfRangeError })
 })
 
+test('reserved ranges are left out, whole pages of them', (t) => {
+  const space = new IovaSpace(
+    [{ first: 2 ** 32, last: 2 ** 32 + 10 * PAGE - 1 }],
+    [
+      { first: 2 ** 32 + 3 * PAGE + 5, last: 2 ** 32 + 4 * PAGE },
+      { first: 2 ** 32 + 8 * PAGE, last: 2 ** 34 },
+      { first: 0, last: PAGE },
+    ],
+  )
+  t.deepEqual(space.holes, [
+    { first: 2 ** 32, last: 2 ** 32 + 3 * PAGE - 1 },
+    { first: 2 ** 32 + 5 * PAGE, last: 2 ** 32 + 8 * PAGE - 1 },
+  ])
+  t.is(space.take(4 * PAGE), -1)
+})
+
 const ranges = fc.oneof(
   fc.constant(vtd),
   fc.array(

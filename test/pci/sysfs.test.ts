@@ -10,6 +10,7 @@ import {
   readGroupMembers,
   readPciCommand,
   readPciFacts,
+  readPciMemory,
 } from '../../lib/pci/index.ts'
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-sysfs-'))
@@ -57,7 +58,13 @@ add(
   { ...nvme, class: '0x020000\n', driver_override: '(null)\n' },
   { driver: 'e1000', group: 3 },
 )
-add('0000:00:1c.0', { ...nvme, class: '0x060400\n' }, { driver: 'pcieport', group: 3 })
+// A bridge: no BARs, then its windows of I/O ports, memory and prefetchable memory.
+const none = '0x0000000000000000 0x0000000000000000 0x0000000000000000\n'
+const bridge = `${none.repeat(7)}0x0000000000001000 0x0000000000001fff 0x0000000000000101
+0x0000000040000000 0x00000000401fffff 0x0000000000000200
+0x0000000100000000 0x00000001001fffff 0x0000000000102200
+`
+add('0000:00:1c.0', { ...nvme, class: '0x060400\n', resource: bridge }, { driver: 'pcieport', group: 3 })
 add('0000:00:1d.0', { ...nvme, class: '0x040300\n' }, { group: 3 })
 add('10000:e1:00.0', {
   ...nvme,
@@ -101,6 +108,13 @@ test('a group of the no-IOMMU mode is no IOMMU group', (t) => {
 test('a function that the machine does not have', (t) => {
   const error = t.throws(() => readPciFacts('7f:00.0', { root }), { instanceOf: AddressError })
   t.true(error.message.includes('0000:7f:00.0'))
+})
+
+test('the memory that functions and bridges answer to, without I/O ports', (t) => {
+  const memory = readPciMemory({ root }).map(
+    ({ first, last }) => `${first.toString(16)}-${last.toString(16)}`,
+  )
+  t.deepEqual([...new Set(memory)].sort(), ['100000000-1001fffff', '40000000-401fffff', 'febd4000-febd7fff'])
 })
 
 test('NVMe functions are known by class', (t) => {

@@ -11,6 +11,7 @@ import {
   mapView,
   readPciCommand,
   readPciFacts,
+  readPciMemory,
   retireView,
   viewOf,
 } from '../../lib/pci/index.ts'
@@ -111,6 +112,20 @@ check('arenas: aligned, apart, within what the IOMMU allows, and their addresses
     pci.unmapDma(large)
     assert.equal(pci.mapDma(8 * MiB).iova, large.iova)
     assert.throws(() => pci.mapDma(100), { code: 'ERR_OUT_OF_RANGE' })
+  }),
+)
+
+check('no arena lies where a BAR or a bridge window is, which QEMU would take for its own', () =>
+  withFunction((pci) => {
+    const windows = readPciMemory()
+    assert.ok(
+      windows.some(({ first }) => first >= 2 ** 32),
+      'BARs where IOVAs are handed out from',
+    )
+    const arenas = Array.from({ length: 8 }, () => pci.mapDma(8 * MiB))
+    for (const { iova, bytes } of arenas) {
+      assert.ok(windows.every(({ first, last }) => last < iova || first >= iova + bytes))
+    }
   }),
 )
 
