@@ -165,7 +165,8 @@ export class Device {
     if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
       throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
     }
-    const granted = await controller.requestQueues(qcount === 0 ? MAX_QUEUES : qcount)
+    // All that there are, so that `maxqcount` says what the device has.
+    const granted = await controller.requestQueues(Math.max(qcount, MAX_QUEUES))
     if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
     this.maxqcount = granted
     this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
