@@ -4,7 +4,7 @@
 
 import { OutOfRangeError, UnsupportedError } from '../errors.ts'
 import { MAP, PROT } from './libc.ts'
-import { type MemoryView, map, mapAnonymous, replaceMapping, retireView } from './memory.ts'
+import { detachView, type MemoryView, map, mapAnonymous, replaceMapping, retireView } from './memory.ts'
 import type { Region } from './region.ts'
 import type { FunctionShare } from './share.ts'
 
@@ -102,6 +102,7 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
   for (const { start, end } of runs) mapped.fill(1, start / PAGE, end / PAGE)
   let present = true
   let retired = false
+  let shared = false
 
   const check = (offset: number) => {
     if (Number.isInteger(offset / 4) && offset >= 0 && offset < region.size) return
@@ -135,12 +136,17 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
     retire() {
       if (retired) return
       retired = true
-      present = false
-      retireView(view, 0xff)
+      this.cover()
+      // Another thread's views are not this one's to end: for them the range stays as it is, all-ones.
+      if (shared) detachView(view)
+      else retireView(view, 0xff)
     },
-    share: () => ({
-      doorbells: { address: view.address + BigInt(DOORBELLS), bytes: doorbellEnd - DOORBELLS },
-      registers: mapped[0] === 1 ? { address: view.address, bytes: PAGE } : null,
-    }),
+    share() {
+      shared = true
+      return {
+        doorbells: { address: view.address + BigInt(DOORBELLS), bytes: doorbellEnd - DOORBELLS },
+        registers: mapped[0] === 1 ? { address: view.address, bytes: PAGE } : null,
+      }
+    },
   }
 }

@@ -23,6 +23,9 @@ export interface FunctionShare {
   readonly sleeper: { readonly words: Int32Array; readonly index: number } | null
 }
 
+/** CSTS.RDY and nothing else. */
+const READY = 1
+
 /** How memory for the device comes to a thread that can't map it. */
 export interface SharedDma {
   mapDma(bytes: number): DmaArena
@@ -45,8 +48,8 @@ export function attachFunction(share: FunctionShare, dma: SharedDma): PciFunctio
     doorbells: wordsOf(share.doorbells),
     notify: share.sleeper && wakerOf(share.sleeper),
     step: null,
-    // Where registers can't be loaded, the owner's own look is what tells of a failure.
-    readRegister: (offset) => registers?.[offset >>> 2] ?? 0,
+    // Where registers can't be loaded, the owner's own look is what tells of a failure: this reads as ready.
+    readRegister: (offset) => (registers === null ? READY : (registers[offset >>> 2] ?? 0xffff_ffff)),
     writeRegister: () => refuse('a register write'),
     mapDma: (bytes) => dma.mapDma(bytes),
     // The owner does this when it has the queues back.
