@@ -54,8 +54,10 @@ export function explainOpen(error: unknown, path: string, facts: PciFacts): Erro
 }
 
 /** The device or its group is held by another process. */
-export function explainBusy(error: unknown, path: string, { name }: PciFacts): InUseError {
-  const holder = findHolder(path)
+export function explainBusy(error: unknown, path: string, facts: PciFacts): InUseError {
+  const { name, iommuGroup, vfioDevice } = facts
+  // Held by either of the kernel's interfaces, it can't be had by the other.
+  const holder = findHolder([path, `/dev/vfio/${iommuGroup}`, `/dev/vfio/devices/${vfioDevice}`])
   return new InUseError(`${name} is in use by ${holder ?? 'another process'}`, { cause: error })
 }
 
@@ -139,10 +141,10 @@ export function readMemlock(proc = '/proc/self'): { limit: number | null; used: 
   }
 }
 
-/** `process 123 (node)` for the first other process that has `path` open; null where none can be seen. */
-export function findHolder(path: string, proc = '/proc'): string | null {
+/** `process 123 (node)` for the first process that has one of the files open; null where none can be seen. */
+export function findHolder(paths: readonly string[], proc = '/proc'): string | null {
   for (const pid of fs.readdirSync(proc)) {
-    if (!/^[0-9]+$/.test(pid) || !hasOpen(`${proc}/${pid}/fd`, path)) continue
+    if (!/^[0-9]+$/.test(pid) || !hasOpen(`${proc}/${pid}/fd`, paths)) continue
     if (Number(pid) === process.pid) return 'this process, in another thread or copy of the module'
     return `process ${pid} (${commandName(`${proc}/${pid}/cmdline`)})`
   }
@@ -150,9 +152,9 @@ export function findHolder(path: string, proc = '/proc'): string | null {
 }
 
 // Processes end while they are looked at, and those of other users can't be looked at.
-function hasOpen(folder: string, path: string): boolean {
+function hasOpen(folder: string, paths: readonly string[]): boolean {
   try {
-    return fs.readdirSync(folder).some((fd) => fs.readlinkSync(`${folder}/${fd}`) === path)
+    return fs.readdirSync(folder).some((fd) => paths.includes(fs.readlinkSync(`${folder}/${fd}`)))
   } catch {
     return false
   }

@@ -110,7 +110,8 @@ test('who has a file open', (t) => {
     fs.symlinkSync(file, path.join(proc, pid, 'fd', '9'))
   }
   fs.mkdirSync(path.join(proc, '300'))
-  t.is(findHolder('/dev/vfio/12', proc), 'process 200 (fio)')
-  t.regex(findHolder('/dev/vfio/13', proc)!, /this process/)
-  t.is(findHolder('/dev/vfio/14', proc), null)
+  t.is(findHolder(['/dev/vfio/12'], proc), 'process 200 (fio)')
+  t.regex(findHolder(['/dev/vfio/13'], proc)!, /this process/)
+  t.is(findHolder(['/dev/vfio/devices/vfio0', '/dev/vfio/12'], proc), 'process 200 (fio)')
+  t.is(findHolder(['/dev/vfio/14'], proc), null)
 })
