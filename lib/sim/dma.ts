@@ -10,6 +10,9 @@ export interface DmaRange {
   readonly base: number
   /** Its length where it lies in the window, else 0. */
   readonly nearLength: number
+  /** The two halves of `start`, the low one as a signed number. */
+  readonly startLow: number
+  readonly startHigh: number
 }
 
 const NO_BYTES = new Uint8Array(0)
@@ -20,6 +23,8 @@ const NOTHING: DmaRange = {
   words: new Uint32Array(0),
   base: 0,
   nearLength: 0,
+  startLow: 0,
+  startHigh: 0,
 }
 
 /** The mapped ranges of one controller. */
@@ -45,7 +50,19 @@ export class DmaTable {
   /** Byte `iova + i` is `bytes[base + i]`; the array starts on a page. */
   add(iova: number, length: number, bytes: Uint8Array, base: number, near = false): void {
     const words = this.#wordsOf(bytes)
-    this.#ranges.push({ start: iova, length, bytes, words, base, nearLength: near ? length : 0 })
+    // Indices of a view are small integers, and are kept as such: see near.ts.
+    const nearLength = near ? length | 0 : 0
+    const startHigh = Math.floor(iova / 0x1_0000_0000) | 0
+    this.#ranges.push({
+      start: iova,
+      length,
+      bytes,
+      words,
+      base: base | 0,
+      nearLength,
+      startLow: iova | 0,
+      startHigh,
+    })
   }
 
   #wordsOf(bytes: Uint8Array): Uint32Array {

@@ -42,6 +42,20 @@ export interface Health {
 /** Indices of Health.counters. */
 export const COUNTER = { READS: 0, WRITES: 1, UNITS_READ: 2, UNITS_WRITTEN: 3 } as const
 
+/** Adds commands, and what they moved in units of 512 bytes. */
+export function countTransfers(
+  counters: Float64Array,
+  reads: number,
+  unitsRead: number,
+  writes: number,
+  unitsWritten: number,
+): void {
+  counters[COUNTER.READS]! += reads
+  counters[COUNTER.UNITS_READ]! += unitsRead
+  counters[COUNTER.WRITES]! += writes
+  counters[COUNTER.UNITS_WRITTEN]! += unitsWritten
+}
+
 export const ROOM_TEMPERATURE = 300
 
 export function createHealth(now: number): Health {

@@ -7,6 +7,8 @@ import { WINDOW_BYTES } from './space.ts'
 
 export interface Namespace {
   readonly nsid: number
+  /** The same 32 bits as a signed number. */
+  readonly nsidBits: number
   /** First byte on the medium. */
   readonly at: number
   readonly blockBytes: number
@@ -14,8 +16,10 @@ export interface Namespace {
   /** Blocks. */
   readonly blocks: number
   /** Blocks of its beginning that stand in the window's array, and the index of the first there. */
-  readonly nearBlocks: number
+  readonly nearTotal: number
   readonly nearAt: number
+  /** As `nearTotal`, but none while there are blocks that can't be read. */
+  nearBlocks: number
   /** Blocks that Write Uncorrectable marked, sorted; null while there are none. */
   bad: BadRange[] | null
 }
@@ -29,9 +33,20 @@ export function createNamespaces(config: SimConfig, bytes: number, near: number)
   const blocks = Math.floor(bytes / blockBytes)
   const create = (nsid: number, i: number): Namespace => {
     const at = i * bytes
-    const nearBlocks = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes)))
-    const nearAt = nearBlocks === 0 ? 0 : WINDOW_BYTES + at
-    return { nsid, at, blockBytes, blockShift: Math.log2(blockBytes), blocks, nearBlocks, nearAt, bad: null }
+    // Small integers: see near.ts.
+    const nearTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
+    return {
+      nsid,
+      nsidBits: nsid | 0,
+      at,
+      blockBytes,
+      blockShift: 31 - Math.clz32(blockBytes),
+      blocks,
+      nearTotal,
+      nearAt: nearTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
+      nearBlocks: nearTotal,
+      bad: null,
+    }
   }
   return new Map(config.nsids.map((nsid, i) => [nsid, create(nsid, i)]))
 }
@@ -44,6 +59,7 @@ export function touchesBad(ns: Namespace, slba: number, nlb: number): boolean {
 
 export function markBad(ns: Namespace, slba: number, nlb: number): void {
   ns.bad = insertRange(ns.bad ?? [], { start: slba, end: slba + nlb })
+  ns.nearBlocks = 0
 }
 
 /** What is written can be read again. */
@@ -51,4 +67,5 @@ export function unmarkBad(ns: Namespace, slba: number, nlb: number): void {
   if (ns.bad === null) return
   const left = removeRange(ns.bad, { start: slba, end: slba + nlb })
   ns.bad = left.length === 0 ? null : left
+  ns.nearBlocks = ns.bad === null ? ns.nearTotal : 0
 }

@@ -61,7 +61,7 @@ function followList(pieces: Pieces, dma: DmaTable, list: number, bytes: number, 
     const range = dma.find(page, used * 8)
     if (range === null) return STATUS.DATA_TRANSFER_ERROR
     const { words } = range
-    let at = (page - range.start + range.base) / 4
+    let at = ((page - range.start + range.base) / 4) | 0
     // The last entry of a full page leads to the next page where more entries follow than fit.
     const entries = needed > room ? room - 1 : used
     for (let i = 0; i < entries; i++, at += 2) {

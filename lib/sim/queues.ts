@@ -56,7 +56,8 @@ interface RingPlace {
 }
 
 function ring({ id, range, iova, size, doorbell }: RingPlace) {
-  const base = (iova - range.start + range.base) / 4
+  // Made a small integer here, once: as a difference of addresses it would stay a floating-point number.
+  const base = ((iova - range.start + range.base) / 4) | 0
   return { id, range, words: range.words, base, size, doorbell, seen: 0, head: 0, tail: 0 }
 }
 
@@ -70,6 +71,11 @@ export function createCompletionQueue(
 
 export function createSubmissionQueue(place: RingPlace, cq: CompletionQueue): SubmissionQueue {
   return { ...ring(place), cq, waiting: 0, posted: 0 }
+}
+
+/** Commands that were announced and not yet taken. */
+export function commandsIn(sq: SubmissionQueue): number {
+  return distance(sq.head, sq.tail, sq.size)
 }
 
 /** No entry can be posted until the host takes one: one always stays free. */

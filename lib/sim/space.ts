@@ -4,12 +4,14 @@
 
 import { OutOfMemoryError, SystemCallError } from '../errors.ts'
 import { MADV, MAP, madvise, munmap, PROT } from '../pci/libc.ts'
-import { MAX_VIEW_BYTES, map, viewOf } from '../pci/memory.ts'
+import { map, viewOf } from '../pci/memory.ts'
 
 /** Bytes of DMA memory that can be mapped into the window. */
 export const WINDOW_BYTES = 2 ** 29
 // Huge pages spare most TLB misses of random access; on a larger, sparse medium one for each block is a waste.
 const HUGE_MEDIUM_BYTES = 2 ** 31
+// A little under 2 GiB: an index, and the end of a piece, then always are small integers.
+const FIRST_VIEW_BYTES = 2 ** 31 - 2 ** 21
 
 /** A reserved range: the window first, `mediumBytes` of memory medium behind it. */
 export interface Space {
@@ -44,6 +46,6 @@ export function releaseSpace(space: Space): void {
 
 /** The window and the first part of the medium as one array. */
 export function viewSpace(space: Space): Uint8Array {
-  const bytes = Math.min(WINDOW_BYTES + space.mediumBytes, MAX_VIEW_BYTES)
+  const bytes = Math.min(WINDOW_BYTES + space.mediumBytes, FIRST_VIEW_BYTES)
   return new Uint8Array(viewOf(space.address, bytes))
 }

@@ -10,12 +10,13 @@ import { type Controller, timeOf } from './controller.ts'
 import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
 import type { FaultAction } from './fault-syntax.ts'
 import { hasRange, meetFault } from './faults.ts'
-import { recordError } from './health.ts'
+import { countTransfers, recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
 import { transferNear } from './near.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
   CQE_WORDS,
+  commandsIn,
   followHead,
   followTail,
   isFull,
@@ -85,26 +86,35 @@ function serveQueues(c: Controller): number {
 /** Commands of an I/O queue that nothing delays or harms: they can stop neither the controller nor the queue. */
 function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base, size } = sq
-  const entries = cq.words
-  const ready = sq.tail < sq.head ? sq.tail - sq.head + size : sq.tail - sq.head
-  const count = Math.min(ready, cq.size - 1 - cq.used, limit)
+  const { words: entries, base: firstEntry, size: entryCount } = cq
+  const sqid = sq.id << 16
+  const count = Math.min(commandsIn(sq), entryCount - 1 - cq.used, limit)
   let { head } = sq
   let { tail, phase } = cq
+  let reads = 0
+  let unitsRead = 0
+  let writes = 0
+  let unitsWritten = 0
   for (let i = 0; i < count; i++) {
     const e = base + head * SQE_WORDS
     head = head + 1 === size ? 0 : head + 1
     let status = 0
-    if (!transferNear(c, words, e)) {
-      status = executeIo(c, words, e)
-      if (status !== 0) status = conclude(c, sq, words, e, status)
-    }
+    const units = transferNear(c, words, e)
+    if (units > 0) {
+      reads++
+      unitsRead += units
+    } else if (units < 0) {
+      writes++
+      unitsWritten -= units
+    } else status = runIo(c, sq, words, e)
     const dw3 = (status << 17) | phase | (words[e]! >>> 16)
-    writeEntry(entries, cq.base + tail * CQE_WORDS, 0, (sq.id << 16) | head, dw3)
-    if (++tail === cq.size) {
+    writeEntry(entries, firstEntry + tail * CQE_WORDS, 0, sqid | head, dw3)
+    if (++tail === entryCount) {
       tail = 0
       phase ^= PHASE
     }
   }
+  countTransfers(c.counters, reads, unitsRead, writes, unitsWritten)
   sq.head = head
   sq.posted += count
   cq.tail = tail
@@ -112,6 +122,11 @@ function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
   cq.used += count
   if (count !== 0) noteInterrupt(c, cq)
   return count
+}
+
+function runIo(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): number {
+  const status = executeIo(c, sqe, e)
+  return status === 0 ? 0 : conclude(c, sq, sqe, e, status)
 }
 
 /** Commands of the admin queue, or of any queue while commands are delayed or go wrong. */

@@ -30,9 +30,10 @@ function serve(start: WorkerStart): void {
     window,
     namespaceBytes: start.resources.namespaceBytes,
   })
-  const drain = () => drainMessages(c, control, window)
+  const inbox = createInbox(c, control, window)
+  const { drain } = inbox
   // A mapping may be younger than the last look at the messages.
-  c.dma.onMiss = drain
+  c.dma.onMiss = inbox.drainMappings
   c.onGone = (notify) => send({ kind: 'gone', notify })
   const work = () => {
     if (control[CONTROL.SENT] !== control[CONTROL.DONE]) drain()
@@ -71,16 +72,38 @@ function sleep(c: Controller, control: Int32Array, work: () => number): void {
   Atomics.store(control, CONTROL.SLEEPING, 0)
 }
 
-/** Acts on what the host has sent. True where anything came. */
-function drainMessages(c: Controller, control: Int32Array, window: Uint8Array): boolean {
-  let any = false
-  for (;;) {
-    const received = receiveMessageOnPort(parentPort!) as { message: HostMessage } | undefined
-    if (received === undefined) return any
-    any = true
-    act(c, window, received.message)
+/** Messages of the host, which are counted when they were acted upon. */
+function createInbox(c: Controller, control: Int32Array, window: Uint8Array) {
+  const receive = () => (receiveMessageOnPort(parentPort!) as { message: HostMessage } | undefined)?.message
+  const done = (message: HostMessage) => {
+    act(c, window, message)
     Atomics.add(control, CONTROL.DONE, 1)
     Atomics.notify(control, CONTROL.DONE)
+  }
+  // One that came while a command was executed: the host waits for it, so there is no second.
+  let kept: HostMessage | undefined
+  return {
+    drain() {
+      for (;;) {
+        const message = kept ?? receive()
+        kept = undefined
+        if (message === undefined) return
+        done(message)
+      }
+    },
+    /** In the middle of a command nothing may change but what is mapped beside. True where anything is. */
+    drainMappings(): boolean {
+      let any = false
+      while (kept === undefined) {
+        const message = receive()
+        if (message === undefined) break
+        if (message.kind === 'map') {
+          done(message)
+          any = true
+        } else kept = message
+      }
+      return any
+    },
   }
 }
 
