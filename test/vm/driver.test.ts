@@ -2,4 +2,4 @@
 import './driver-checks.ts'
 import { testInMachine } from './machine-test.ts'
 
-testInMachine('driver-checks.js', { shapes: ['lba512'] }, 'the driver')
+testInMachine('driver-checks.js', { shapes: ['lba512'], timeLimit: 1500 }, 'the driver')

@@ -33,7 +33,7 @@ export function testInMachine(
 
   test.before(async (t) => {
     if (missing) return
-    t.timeout(600_000)
+    t.timeout(((options.timeLimit ?? 300) + 300) * 1000)
     const file = fileURLToPath(new URL(program, import.meta.url))
     const command = [process.execPath, '--enable-source-maps', '--expose-gc', file]
     const { status, stdout, stderr, console } = await runInMachine({ ...options, command })
