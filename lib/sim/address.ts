@@ -13,6 +13,8 @@ export interface SimConfig {
   readonly path: string | undefined
   /** Bytes of each namespace; undefined: 1 GiB in memory, or what the image holds. */
   readonly size: number | undefined
+  /** Bytes beside them that no namespace has: room to create more. */
+  readonly spare: number
   readonly lba: 512 | 4096
   /** Namespace ids, ascending. */
   readonly nsids: readonly number[]
@@ -26,6 +28,8 @@ export interface SimConfig {
   readonly shadow: boolean
   /** Each I/O command takes this long: a fixed time, or any from a range. */
   readonly latency: { readonly min: number; readonly max: number }
+  /** What a self-test or a sanitize operation takes. */
+  readonly operation: number
   readonly thread: boolean
   readonly serial: string
   readonly model: string
@@ -50,6 +54,12 @@ export const SIM_OPTIONS = [
     default: '1G in memory; what the image holds',
     help: 'size of each namespace; creates a missing image',
   },
+  {
+    name: 'spare',
+    value: 'BYTES[K|M|G|T]',
+    default: '0',
+    help: 'room beside the namespaces, for those that commands create',
+  },
   { name: 'lba', value: '512|4096', default: '512', help: 'bytes in a logical block' },
   {
     name: 'ns',
@@ -67,6 +77,12 @@ export const SIM_OPTIONS = [
     value: 'TIME[-TIME]',
     default: '0',
     help: 'time that each I/O command takes (ns, us, ms, s), fixed or any of a range',
+  },
+  {
+    name: 'operation',
+    value: 'TIME',
+    default: '100ms',
+    help: 'time that a self-test or a sanitize operation takes',
   },
   { name: 'thread', value: '0|1', default: '0', help: 'run on a worker thread instead of in the poll' },
   { name: 'serial', value: 'TEXT', default: 'from the path', help: 'serial number, up to 20 characters' },
@@ -105,6 +121,7 @@ export function parseSimAddress(address: string): SimConfig {
     address: withoutNsid(address),
     path: path === '' ? undefined : path,
     size: option<number | undefined>('size', parseSize, undefined),
+    spare: option('spare', (word) => (word === '0' ? 0 : parseSize(word)), 0),
     lba: option<512 | 4096>('lba', parseLba, 512),
     nsids: option('ns', parseNsids, [1]),
     mdts: option('mdts', integer(0, 16), 8),
@@ -113,6 +130,7 @@ export function parseSimAddress(address: string): SimConfig {
     dstrd: option('dstrd', integer(0, 8), 0),
     shadow: option('shadow', integer(0, 1), 0) === 1,
     latency: option('latency', parseLatency, { min: 0, max: 0 }),
+    operation: option('operation', parseTime, 100),
     thread: option('thread', integer(0, 1), 0) === 1,
     serial: option('serial', text(20), serialOf(path)),
     model: option('model', text(40), DEFAULT_MODEL),
@@ -122,7 +140,7 @@ export function parseSimAddress(address: string): SimConfig {
   if (config.size !== undefined && config.size % config.lba !== 0) {
     throw new AddressError(`'${address}': size=${given.get('size')} is no multiple of lba=${config.lba}`)
   }
-  if ((config.size ?? 0) * config.nsids.length > MAX_MEDIUM) {
+  if ((config.size ?? 0) * config.nsids.length + config.spare > MAX_MEDIUM) {
     throw new AddressError(
       `'${address}': size=${given.get('size')} for each of ${config.nsids.length} namespaces is more than 64T`,
     )

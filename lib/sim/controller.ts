@@ -4,18 +4,22 @@
 
 import { encodeCapabilities } from '../nvme/registers.ts'
 import type { SimConfig } from './address.ts'
+import { type Background, createBackground, startSanitize, startTest } from './background.ts'
 import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
 import { DmaTable } from './dma.ts'
 import { createEvents, type Events } from './events.ts'
 import { createFaults, type Faults } from './faults.ts'
-import { createFeatures, type Features } from './features.ts'
+import { createFeatures, type Features, resetFeatures } from './features.ts'
+import { createFirmware, type Firmware } from './firmware.ts'
 import { createHealth, type Health } from './health.ts'
 import type { Medium } from './media/medium.ts'
-import { createNamespaces, type Namespace } from './namespaces.ts'
+import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
+import { interruptedOperations, restoreState, type SavedState } from './nonvolatile.ts'
 import { createPending, type Pending } from './pending.ts'
 import { createPieces, type Pieces } from './prp.ts'
 import type { CompletionQueue, SubmissionQueue } from './queues.ts'
 import type { Shadow } from './shadow.ts'
+import { createTelemetry, type Telemetry } from './telemetry.ts'
 
 /** Interrupt vectors: one for each queue pair, the admin queue's first. */
 export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
@@ -33,7 +37,9 @@ export interface Controller {
   readonly medium: Medium
   /** The DMA window, and the medium's near part behind it. */
   readonly window: Uint8Array
+  /** Attached to this controller, and all that exist. */
   readonly namespaces: Map<number, Namespace>
+  readonly allocated: Map<number, Namespace>
   /** Of the last I/O command: most go to one namespace. */
   lastNamespace: Namespace
   readonly pieces: Pieces
@@ -44,6 +50,9 @@ export interface Controller {
   readonly counters: Float64Array
   readonly faults: Faults
   readonly pending: Pending
+  readonly firmware: Firmware
+  readonly background: Background
+  readonly telemetry: Telemetry
   readonly sqs: (SubmissionQueue | undefined)[]
   readonly cqs: (CompletionQueue | undefined)[]
   /** Submission queues in the order in which they are served. */
@@ -91,8 +100,10 @@ export interface ControllerParts {
   readonly medium: Medium
   /** The view of the space: see space.ts. */
   readonly window: Uint8Array
-  /** Bytes of each namespace. */
+  /** Bytes of each namespace of a new medium. */
   readonly namespaceBytes: number
+  /** What was kept of an earlier run. */
+  readonly state?: SavedState | undefined
   readonly clock?: () => number
 }
 
@@ -100,7 +111,10 @@ export interface ControllerParts {
 export function createController(parts: ControllerParts): Controller {
   const { config, medium } = parts
   const clock = parts.clock ?? (() => performance.now())
-  const namespaces = createNamespaces(config, parts.namespaceBytes, medium.near)
+  const places = parts.state?.namespaces ?? placesOf(config, parts.namespaceBytes)
+  const allocated = new Map(places.map((place) => [place.nsid, createNamespace(place, medium.near)]))
+  const namespaces = new Map(allocated)
+  for (const { nsid, attached } of parts.state?.namespaces ?? []) if (!attached) namespaces.delete(nsid)
   const health = createHealth(clock())
   const c: Controller = {
     config,
@@ -109,7 +123,8 @@ export function createController(parts: ControllerParts): Controller {
     medium,
     window: parts.window,
     namespaces,
-    lastNamespace: namespaces.get(config.nsids[0]!)!,
+    allocated,
+    lastNamespace: NO_NAMESPACE,
     pieces: createPieces(),
     features: createFeatures(config),
     events: createEvents(),
@@ -117,6 +132,9 @@ export function createController(parts: ControllerParts): Controller {
     counters: health.counters,
     faults: createFaults(config.faults),
     pending: createPending(config.latency),
+    firmware: createFirmware(),
+    background: createBackground(),
+    telemetry: createTelemetry(),
     sqs: [],
     cqs: [],
     active: [],
@@ -141,7 +159,23 @@ export function createController(parts: ControllerParts): Controller {
     onGone: null,
   }
   powerOnRegisters(c)
+  if (parts.state !== undefined) restore(c, parts.state)
   return c
+}
+
+function restore(c: Controller, state: SavedState): void {
+  restoreState(state, c)
+  resetFeatures(c.features)
+  const { test, sanitize } = interruptedOperations(state)
+  if (test !== null) startTest(c, test.code, test.nsid)
+  if (sanitize) startSanitize(c, state.sanitizeDword)
+  updateInterposed(c)
+}
+
+/** Commands are looked at one by one where they may be delayed, go wrong, or be refused for a while. */
+export function updateInterposed(c: Controller): void {
+  const { latency } = c.pending
+  c.interposed = latency.max > 0 || c.faults.rules.length > 0 || c.background.sanitizing !== null
 }
 
 /** Time of this step: one for all commands that it takes, however long it is held up. */

@@ -1,7 +1,7 @@
 // Controls: what a test or demonstration does to a controller while it runs, beside driving it.
 // Trade-off: each is a plain message, so that the controller can be in this thread or in another.
 
-import type { Controller } from './controller.ts'
+import { type Controller, updateInterposed } from './controller.ts'
 import type { FaultRule } from './fault-syntax.ts'
 import { addFault, removeFault } from './faults.ts'
 import { goFatal, vanish } from './state.ts'
@@ -91,7 +91,7 @@ export function applyControl(c: Controller, message: ControlMessage): void {
       vanish(c, message.notify)
       break
   }
-  c.interposed = c.pending.latency.max > 0 || c.faults.rules.length > 0
+  updateInterposed(c)
 }
 
 function changeHealth(c: Controller, change: HealthChange): void {

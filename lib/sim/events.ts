@@ -32,6 +32,8 @@ export const EVENT = {
   TEMPERATURE: { type: 1, info: 1, log: LOG_PAGE.SMART },
   SPARE: { type: 1, info: 2, log: LOG_PAGE.SMART },
   NAMESPACE_CHANGED: { type: 2, info: 0, log: LOG_PAGE.CHANGED_NAMESPACES },
+  SANITIZED: { type: 6, info: 1, log: LOG_PAGE.SANITIZE_STATUS },
+  SANITIZED_DEALLOCATED: { type: 6, info: 2, log: LOG_PAGE.SANITIZE_STATUS },
 } as const satisfies Record<string, AsyncEvent>
 
 export function createEvents(): Events {

@@ -17,6 +17,7 @@ export const FEATURE = {
   WRITE_ATOMICITY: 0x0a,
   ASYNC_EVENT: 0x0b,
   TIMESTAMP: 0x0e,
+  SANITIZE_CONFIG: 0x17,
   SOFTWARE_PROGRESS: 0x80,
   HOST_IDENTIFIER: 0x81,
 } as const
@@ -60,6 +61,7 @@ const KINDS = new Map<number, FeatureKind>([
   [FEATURE.WRITE_ATOMICITY, dword(1, 0, { saveable: true })],
   [FEATURE.ASYNC_EVENT, dword(0x1ff, 0x1ff, { saveable: true })],
   [FEATURE.TIMESTAMP, dword(0, 0, { dataBytes: 8 })],
+  [FEATURE.SANITIZE_CONFIG, dword(1, 0, { saveable: true })],
   [FEATURE.SOFTWARE_PROGRESS, dword(0xff, 0, { saveable: true })],
   [FEATURE.HOST_IDENTIFIER, dword(1, 0, { dataBytes: 8 })],
 ])

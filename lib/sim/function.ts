@@ -5,6 +5,7 @@ import type { PciFunction } from '../pci/function.ts'
 import type { SimConfig } from './address.ts'
 import type { SimControls } from './controls.ts'
 import { closeImage, FileMedium, type Image, type Medium, MemoryMedium, openImage } from './media/index.ts'
+import type { SavedState } from './nonvolatile.ts'
 import { releaseSpace, reserveSpace, type Space } from './space.ts'
 
 /** A PCI function that is the software controller. */
@@ -28,18 +29,22 @@ const DEFAULT_BYTES = 2 ** 30
 export interface Resources {
   readonly space: Space
   readonly image: Image | undefined
-  /** Bytes of each namespace. */
+  /** Bytes of each namespace of a new medium. */
   readonly namespaceBytes: number
+  /** What was kept of an earlier run. */
+  readonly state: SavedState | undefined
 }
 
 /** Opens the image or reserves the memory. Throws ImageError, InUseError or OutOfMemoryError. */
-export function openResources({ path, size, lba, nsids }: SimConfig): Resources {
+export function openResources({ path, size, spare, lba, nsids }: SimConfig): Resources {
   if (path === undefined) {
     const namespaceBytes = size ?? DEFAULT_BYTES
-    return { space: reserveSpace(namespaceBytes * nsids.length), image: undefined, namespaceBytes }
+    const space = reserveSpace(namespaceBytes * nsids.length + spare)
+    return { space, image: undefined, namespaceBytes, state: undefined }
   }
-  const image = openImage({ path, size, lba, namespaces: nsids.length })
-  return { space: reserveSpace(0), image, namespaceBytes: image.namespaceBytes }
+  const image = openImage({ path, size, spare, lba, namespaces: nsids.length })
+  const { namespaceBytes, state } = image
+  return { space: reserveSpace(0), image, namespaceBytes, state }
 }
 
 export function openMedium({ space, image }: Resources, window: Uint8Array): Medium {

@@ -6,12 +6,12 @@ import { DeviceRemovedError } from '../errors.ts'
 import { ALL_ONES } from '../nvme/registers.ts'
 import { MAX_VIEW_BYTES } from '../pci/memory.ts'
 import type { SimConfig } from './address.ts'
+import { nextEvent } from './background.ts'
 import { barBytes, readBar, requestReset, writeBar } from './bar.ts'
 import { type Controller, createController, vectorsOf } from './controller.ts'
 import { applyControl, type ControlMessage, createControls } from './controls.ts'
 import { attachRange, DmaHost } from './dma-host.ts'
 import { closeResources, openMedium, openResources, type SimActivity, type SimFunction } from './function.ts'
-import { nextDue } from './pending.ts'
 import { viewSpace } from './space.ts'
 import { stop, unmapDma } from './state.ts'
 import { checkDoorbells, step } from './step.ts'
@@ -26,6 +26,7 @@ export function openInline(config: SimConfig): SimFunction {
     medium: openMedium(resources, window),
     window,
     namespaceBytes: resources.namespaceBytes,
+    state: resources.state,
   })
   const dma = new DmaHost(
     resources.space,
@@ -145,7 +146,7 @@ function createWaker(c: Controller): Waker {
     if (done === 0 && checkDoorbells(c)) done = step(c)
     if (c.raisedCount !== 0) deliver()
     if (armedCount === 0) return
-    const wait = done > 0 ? 0 : nextDue(c.pending) - c.clock()
+    const wait = done > 0 ? 0 : nextEvent(c) - c.clock()
     // Timers count in milliseconds: the rest of the time goes by turns of the event loop.
     if (wait < 1) wakeSoon()
     else if (wait < Number.POSITIVE_INFINITY) {

@@ -1,5 +1,6 @@
 // Namespaces: which blocks of the medium are whose, and which of them can't be read.
-// Trade-off: equal shares of the medium in the order of their ids, so that an image needs no table of its own.
+// Trade-off: equal shares of the medium in the order of their ids, so that an image needs no table of its own until
+// a command changes them (see nonvolatile.ts).
 
 import type { SimConfig } from './address.ts'
 import { type BadRange, insertRange, removeRange } from './bad-ranges.ts'
@@ -9,8 +10,9 @@ export interface Namespace {
   readonly nsid: number
   /** The same 32 bits as a signed number. */
   readonly nsidBits: number
-  /** First byte on the medium. */
+  /** First byte on the medium, and how many it has there. */
   readonly at: number
+  readonly bytes: number
   readonly blockBytes: number
   readonly blockShift: number
   /** Blocks. */
@@ -24,32 +26,41 @@ export interface Namespace {
   bad: BadRange[] | null
 }
 
-/**
- * @param bytes of each
- * @param near bytes of the medium that stand behind the window
- */
-export function createNamespaces(config: SimConfig, bytes: number, near: number): Map<number, Namespace> {
-  const blockBytes = config.lba
-  const blocks = Math.floor(bytes / blockBytes)
-  const create = (nsid: number, i: number): Namespace => {
-    const at = i * bytes
-    // Small integers: see near.ts.
-    const nearTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
-    return {
-      nsid,
-      nsidBits: nsid | 0,
-      at,
-      blockBytes,
-      blockShift: 31 - Math.clz32(blockBytes),
-      blocks,
-      nearTotal,
-      nearAt: nearTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
-      nearBlocks: nearTotal,
-      bad: null,
-    }
-  }
-  return new Map(config.nsids.map((nsid, i) => [nsid, create(nsid, i)]))
+/** Where a namespace is on the medium, and how it is formatted. */
+export interface Place {
+  readonly nsid: number
+  readonly at: number
+  readonly bytes: number
+  readonly blockBytes: number
 }
+
+/** @param near bytes of the medium that stand behind the window */
+export function createNamespace({ nsid, at, bytes, blockBytes }: Place, near: number): Namespace {
+  const blocks = Math.floor(bytes / blockBytes)
+  // Small integers: see near.ts.
+  const nearTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
+  return {
+    nsid,
+    nsidBits: nsid | 0,
+    at,
+    bytes,
+    blockBytes,
+    blockShift: 31 - Math.clz32(blockBytes),
+    blocks,
+    nearTotal,
+    nearAt: nearTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
+    nearBlocks: nearTotal,
+    bad: null,
+  }
+}
+
+/** What a new medium is divided into: `bytes` for each id of the address. */
+export function placesOf(config: SimConfig, bytes: number): Place[] {
+  return config.nsids.map((nsid, i) => ({ nsid, at: i * bytes, bytes, blockBytes: config.lba }))
+}
+
+/** Stands for the namespace of the last command where there is none any more: no command is for it. */
+export const NO_NAMESPACE: Namespace = createNamespace({ nsid: 0, at: 0, bytes: 0, blockBytes: 512 }, 0)
 
 /** True where a read of the range must fail. */
 export function touchesBad(ns: Namespace, slba: number, nlb: number): boolean {

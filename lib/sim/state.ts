@@ -3,10 +3,12 @@
 // Trade-off: each change is done at once, within the step that sees the register; CAP.TO is never needed.
 
 import { ALL_ONES, CSTS, decodeConfiguration, NSSR_RESET, SHST } from '../nvme/registers.ts'
+import { resetBackground } from './background.ts'
 import { REQUEST, WORD } from './bar.ts'
 import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
+import { resetFirmware } from './firmware.ts'
 import { endPending, removePending } from './pending.ts'
 import { createCompletionQueue, createSubmissionQueue } from './queues.ts'
 
@@ -90,6 +92,8 @@ function forget(c: Controller): void {
   c.raised.fill(0)
   c.raisedCount = 0
   resetFeatures(c.features)
+  resetFirmware(c.firmware)
+  resetBackground(c)
   c.bar.doorbells.fill(0)
 }
 

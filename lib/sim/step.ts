@@ -4,6 +4,7 @@
 
 import { STATUS } from '../nvme/status.ts'
 import { executeAdmin } from './admin/index.ts'
+import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
 import { complete, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import { type Controller, timeOf } from './controller.ts'
@@ -38,6 +39,7 @@ const IDLE_STEPS = 64
 export function step(c: Controller): number {
   if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
   if (!c.ready) return 0
+  if (c.background.until !== Number.POSITIVE_INFINITY && c.clock() >= c.background.until) followBackground(c)
   if (c.interposed || c.pending.count !== 0) c.now = Number.NaN
   let done = c.pending.count === 0 ? 0 : executeDue(c)
   followDoorbells(c)
@@ -147,10 +149,14 @@ function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
 /** Executes a command and posts its completion. */
 function run(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, answer: boolean): void {
   c.result = 0
-  let status = sq.id === 0 ? executeAdmin(c, sqe, e) : executeIo(c, sqe, e)
+  let status = sq.id === 0 ? executeAdmin(c, sqe, e) : executeAnyIo(c, sqe, e)
   if (status === NO_COMPLETION) return
   if (status !== 0) status = conclude(c, sq, sqe, e, status)
   if (answer) complete(c, sq, sqe[e]! >>> 16, status, c.result)
+}
+
+function executeAnyIo(c: Controller, sqe: Uint32Array, e: number): number {
+  return c.background.sanitizing === null ? executeIo(c, sqe, e) : STATUS.SANITIZE_IN_PROGRESS
 }
 
 /** A failed command: into the error log, and the status gets its flags. */

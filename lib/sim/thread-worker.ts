@@ -4,11 +4,11 @@
 
 import os from 'node:os'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { nextEvent } from './background.ts'
 import { type Controller, createController } from './controller.ts'
 import { applyControl } from './controls.ts'
 import { attachRange } from './dma-host.ts'
 import { openMedium } from './function.ts'
-import { nextDue } from './pending.ts'
 import { viewSpace } from './space.ts'
 import { stop, unmapDma } from './state.ts'
 import { checkDoorbells, step } from './step.ts'
@@ -29,6 +29,7 @@ function serve(start: WorkerStart): void {
     medium: openMedium(start.resources, window),
     window,
     namespaceBytes: start.resources.namespaceBytes,
+    state: start.resources.state,
   })
   const inbox = createInbox(c, control, window)
   const { drain } = inbox
@@ -56,7 +57,7 @@ function spin(c: Controller, work: () => number): boolean {
     for (let i = 0; i < STEPS_PER_LOOK; i++) if (work() > 0) return true
   } while (c.clock() < until)
   // Too soon due to sleep for it.
-  return nextDue(c.pending) < until + SPIN_MS
+  return nextEvent(c) < until + SPIN_MS
 }
 
 function sleep(c: Controller, control: Int32Array, work: () => number): void {
@@ -67,7 +68,7 @@ function sleep(c: Controller, control: Int32Array, work: () => number): void {
   checkDoorbells(c)
   if (!stopped && !sent && work() === 0) {
     control[CONTROL.SLEEPS]!++
-    Atomics.wait(control, CONTROL.SLEEPING, 1, nextDue(c.pending) - c.clock() - SPIN_MS)
+    Atomics.wait(control, CONTROL.SLEEPING, 1, nextEvent(c) - c.clock() - SPIN_MS)
   }
   Atomics.store(control, CONTROL.SLEEPING, 0)
 }

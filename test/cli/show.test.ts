@@ -143,7 +143,7 @@ test('what the device refuses: exit code 1, with the status by name', async (t) 
     ['get-feature sim:?size=1M -f 0xf', /^unvme: Get Features failed: Invalid Field in Command/],
     ['set-feature sim:?size=1M -f 2 -v 3', /^unvme: Set Features failed: Invalid Field in Command/],
     ['set-feature sim:?size=1M -f 2 -v 0 -s', /^unvme: Set Features failed: Feature Identifier Not Saveable/],
-    ['id-ns sim:?size=1M -n 9', /^unvme: Identify failed: Invalid Namespace or Format/],
+    ['id-ns sim:?size=1M -n 99', /^unvme: Identify failed: Invalid Namespace or Format/],
   ]
   for (const [line, message] of cases) {
     const { code, stdout, stderr }: Outcome = await unvme(line.split(' '))

@@ -14,6 +14,7 @@ import {
   featureKind,
   featureValue,
 } from '../features.ts'
+import { saveState } from '../nonvolatile.ts'
 import { fetchData, sendData } from '../transfer.ts'
 import { announceWarnings, criticalWarnings } from '../warnings.ts'
 
@@ -103,7 +104,7 @@ export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number 
   }
   applyFeatures(c.features)
   announceWarnings(c, before)
-  return 0
+  return save ? saveState(c) : 0
 }
 
 /** Which of several values dword 11 or the namespace selects; -1 where it selects none that exists. */

@@ -10,14 +10,18 @@ import { FUSE_AND_PSDT } from '../io-commands.ts'
 import { configureDoorbellBuffer } from '../shadow.ts'
 import { abort } from './abort.ts'
 import { getFeatures, setFeatures } from './features.ts'
+import { commitFirmware, downloadFirmware } from './firmware.ts'
 import { identify } from './identify.ts'
 import { getLogPage } from './logs.ts'
+import { format, sanitize, selfTest } from './maintenance.ts'
+import { attachNamespaces, manageNamespaces } from './namespaces.ts'
 import { createCq, createSq, deleteCq, deleteSq } from './queues.ts'
 
 /** Executes the command at `sqe[e]`. Returns its status, or NO_COMPLETION where it is answered later. */
 export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number {
   const dw0 = sqe[e]!
   if ((dw0 & FUSE_AND_PSDT) !== 0) return STATUS.INVALID_FIELD
+  if (c.background.sanitizing !== null && PROHIBITED.has(dw0 & 0xff)) return STATUS.SANITIZE_IN_PROGRESS
   switch (dw0 & 0xff) {
     case ADMIN.DELETE_IO_SQ:
       return deleteSq(c, sqe, e)
@@ -41,10 +45,34 @@ export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number
       return awaitEvent(c, dw0 >>> 16)
     case ADMIN.DOORBELL_BUFFER_CONFIG:
       return configureDoorbellBuffer(c, sqe, e)
+    case ADMIN.NAMESPACE_MANAGEMENT:
+      return manageNamespaces(c, sqe, e)
+    case ADMIN.FIRMWARE_COMMIT:
+      return commitFirmware(c, sqe, e)
+    case ADMIN.FIRMWARE_DOWNLOAD:
+      return downloadFirmware(c, sqe, e)
+    case ADMIN.DEVICE_SELF_TEST:
+      return selfTest(c, sqe, e)
+    case ADMIN.NAMESPACE_ATTACHMENT:
+      return attachNamespaces(c, sqe, e)
+    case ADMIN.FORMAT_NVM:
+      return format(c, sqe, e)
+    case ADMIN.SANITIZE:
+      return sanitize(c, sqe, e)
     default:
       return STATUS.INVALID_OPCODE
   }
 }
+
+/** Not while a sanitize operation goes on. */
+const PROHIBITED = new Set<number>([
+  ADMIN.NAMESPACE_MANAGEMENT,
+  ADMIN.FIRMWARE_COMMIT,
+  ADMIN.FIRMWARE_DOWNLOAD,
+  ADMIN.DEVICE_SELF_TEST,
+  ADMIN.NAMESPACE_ATTACHMENT,
+  ADMIN.FORMAT_NVM,
+])
 
 function awaitEvent({ events }: Controller, cid: number): number {
   if (events.requests.length >= EVENT_REQUESTS) return STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED

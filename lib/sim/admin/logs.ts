@@ -1,36 +1,37 @@
 // Get Log Page (NVMe 1.4 base, section 5.14): what really happened, encoded with lib/nvme's tables.
 // Trade-off: each page is made whole and then cut to what was asked for, however little that is.
 
+import { decodeGetLogPage, SANITIZE_ACTION } from '../../nvme/commands/index.ts'
 import {
   encodeChangedNamespaces,
   encodeCommandEffects,
   encodeEffectsLog,
   encodeErrorLog,
   encodeFirmwareSlotLog,
+  encodeSanitizeLog,
+  encodeSelfTestLog,
   encodeSmartLog,
   LOG_PAGE,
+  SANITIZE_STATE,
 } from '../../nvme/logs/index.ts'
 import { ADMIN, ALL_NAMESPACES, NVM } from '../../nvme/opcodes.ts'
 import { STATUS } from '../../nvme/status.ts'
+import { progressOf } from '../background.ts'
 import type { Controller } from '../controller.ts'
 import { readLog } from '../events.ts'
 import { COUNTER, ERROR_ENTRIES } from '../health.ts'
+import { captureTelemetry, telemetryLog } from '../telemetry.ts'
 import { sendData } from '../transfer.ts'
 import { criticalWarnings, SPARE_THRESHOLD } from '../warnings.ts'
 
-/** Firmware revision. */
-export const FIRMWARE = '1.0'
-
-const RETAIN_EVENT = 0x8000
 const HOUR = 3_600_000
 const MINUTE = 60_000
 
 export function getLogPage(c: Controller, sqe: Uint32Array, e: number): number {
   const nsid = sqe[e + 1]!
-  const dw10 = sqe[e + 10]!
-  const lid = dw10 & 0xff
-  const bytes = ((sqe[e + 11]! & 0xffff) * 0x1_0000 + (dw10 >>> 16) + 1) * 4
-  const offset = sqe[e + 13]! * 0x1_0000_0000 + sqe[e + 12]!
+  const [cdw10, cdw11, cdw12, cdw13, cdw14] = [10, 11, 12, 13, 14].map((dword) => sqe[e + dword]!)
+  const request = { cdw10: cdw10!, cdw11: cdw11!, cdw12: cdw12!, cdw13: cdw13!, cdw14: cdw14! }
+  const { lid, bytes, lpo: offset, lsp, rae } = decodeGetLogPage(request)
   if (bytes > c.maxBytes || offset % 4 !== 0) return STATUS.INVALID_FIELD
   const make = PAGES[lid]
   if (make === undefined) return STATUS.INVALID_LOG_PAGE
@@ -38,24 +39,33 @@ export function getLogPage(c: Controller, sqe: Uint32Array, e: number): number {
     // Not kept for single namespaces.
     return c.namespaces.has(nsid) ? STATUS.INVALID_FIELD : STATUS.INVALID_NAMESPACE_OR_FORMAT
   }
+  if (lid === LOG_PAGE.TELEMETRY_HOST && (lsp & CREATE) !== 0) captureTelemetry(c)
   const page = make(c)
   if (offset > page.length) return STATUS.INVALID_FIELD
   // What is asked for behind the page's end reads zeroes.
   const part = new Uint8Array(bytes)
   part.set(page.subarray(offset, offset + bytes))
   const status = sendData(c, sqe, e, part)
-  if (status === 0 && (dw10 & RETAIN_EVENT) === 0) markRead(c, lid)
+  if (status === 0 && !rae) markRead(c, lid)
   return status
 }
 
 const PAGES: Readonly<Record<number, (c: Controller) => Uint8Array>> = {
   [LOG_PAGE.ERROR_INFORMATION]: errorLog,
   [LOG_PAGE.SMART]: smartLog,
-  [LOG_PAGE.FIRMWARE_SLOT]: () => encodeFirmwareSlotLog({ afi: { active: 1 }, frs: [FIRMWARE] }),
+  [LOG_PAGE.FIRMWARE_SLOT]: ({ firmware: { active, next, revisions } }) =>
+    encodeFirmwareSlotLog({ afi: { active, next }, frs: revisions }),
   [LOG_PAGE.CHANGED_NAMESPACES]: ({ events }) =>
     encodeChangedNamespaces({ nsids: [...events.changed].sort((a, b) => a - b) }),
   [LOG_PAGE.COMMAND_EFFECTS]: effectsLog,
+  [LOG_PAGE.DEVICE_SELF_TEST]: selfTestLog,
+  [LOG_PAGE.TELEMETRY_HOST]: (c) => telemetryLog(c, LOG_PAGE.TELEMETRY_HOST),
+  [LOG_PAGE.TELEMETRY_CONTROLLER]: (c) => telemetryLog(c, LOG_PAGE.TELEMETRY_CONTROLLER),
+  [LOG_PAGE.SANITIZE_STATUS]: sanitizeLog,
 }
+
+/** In the log specific field of host-initiated telemetry: make the data anew. */
+const CREATE = 1
 
 function markRead({ events }: Controller, lid: number): void {
   readLog(events, lid)
@@ -102,6 +112,56 @@ function smartLog(c: Controller): Uint8Array {
   })
 }
 
+function selfTestLog(c: Controller): Uint8Array {
+  const { test, results } = c.background
+  return encodeSelfTestLog({
+    current_operation: test?.code ?? 0,
+    completion: test === null ? 0 : Math.floor(progressOf(c, test) * 100),
+    results: results.map(({ result, code, hours, nsid, segment, lba }) => ({
+      result,
+      code,
+      poh: BigInt(hours),
+      ...(nsid !== undefined && { nsid_valid: true, nsid }),
+      ...(segment !== undefined && { segment }),
+      // Of a failed read: Unrecovered Read Error.
+      ...(lba !== undefined && {
+        flba_valid: true,
+        flba: BigInt(lba),
+        sct_valid: true,
+        sct: STATUS.UNRECOVERED_READ_ERROR >>> 8,
+        sc_valid: true,
+        sc: STATUS.UNRECOVERED_READ_ERROR & 0xff,
+      }),
+    })),
+  })
+}
+
+function sanitizeLog(c: Controller): Uint8Array {
+  const { sanitizing, sanitizeState, sanitizeDword, sanitizeWrites } = c.background
+  const seconds = Math.ceil(c.config.operation / 1000)
+  const none = c.counters[COUNTER.WRITES] === sanitizeWrites
+  return encodeSanitizeLog({
+    sprog: sanitizing === null ? 0xffff : Math.floor(progressOf(c, sanitizing) * 65536),
+    sstat: {
+      status: sanitizeState,
+      passes:
+        sanitizing === null && (sanitizeDword & 7) === SANITIZE_ACTION.OVERWRITE
+          ? passesOf(sanitizeDword)
+          : 0,
+      global_erased: sanitizing === null && sanitizeState !== SANITIZE_STATE.NEVER && none,
+    },
+    scdw10: sanitizeDword,
+    eto: seconds,
+    etbe: seconds,
+    etce: seconds,
+  })
+}
+
+// 0 stands for 16; the log has no room for more than 31.
+function passesOf(dword: number): number {
+  return (dword >>> 4) & 0xf || 16
+}
+
 function effectsLog({ config }: Controller): Uint8Array {
   const acs = new Array<number>(256).fill(0)
   const iocs = new Array<number>(256).fill(0)
@@ -110,6 +170,12 @@ function effectsLog({ config }: Controller): Uint8Array {
   for (const opcode of ADMIN_COMMANDS) acs[opcode] = supported
   if (config.shadow) acs[ADMIN.DOORBELL_BUFFER_CONFIG] = supported
   acs[ADMIN.SET_FEATURES] = encodeCommandEffects({ ccc: true })
+  acs[ADMIN.FIRMWARE_COMMIT] = encodeCommandEffects({ ccc: true })
+  // None of these with other commands at the same time.
+  acs[ADMIN.FORMAT_NVM] = encodeCommandEffects({ lbcc: true, ncc: true, cse: 1 })
+  acs[ADMIN.SANITIZE] = encodeCommandEffects({ lbcc: true, cse: 2 })
+  acs[ADMIN.NAMESPACE_MANAGEMENT] = encodeCommandEffects({ nic: true, ccc: true })
+  acs[ADMIN.NAMESPACE_ATTACHMENT] = encodeCommandEffects({ nic: true, ccc: true })
   for (const opcode of [NVM.FLUSH, NVM.READ, NVM.COMPARE, NVM.VERIFY]) iocs[opcode] = supported
   for (const opcode of [NVM.WRITE, NVM.WRITE_UNCORRECTABLE, NVM.WRITE_ZEROES, NVM.DATASET_MANAGEMENT]) {
     iocs[opcode] = changes
@@ -128,4 +194,6 @@ const ADMIN_COMMANDS = [
   ADMIN.SET_FEATURES,
   ADMIN.GET_FEATURES,
   ADMIN.ASYNC_EVENT_REQUEST,
+  ADMIN.FIRMWARE_DOWNLOAD,
+  ADMIN.DEVICE_SELF_TEST,
 ] as const

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/status.ts'
 import { FALLOC_FL, fallocate, flock, LOCK } from '../../pci/libc.ts'
+import { forgetState, loadState, type SavedState } from '../nonvolatile.ts'
 import type { Pieces } from '../prp.ts'
 import type { Medium } from './medium.ts'
 
@@ -16,12 +17,16 @@ export interface Image {
   /** Bytes of each of its namespaces. */
   readonly namespaceBytes: number
   readonly bytes: number
+  /** What was kept beside the image. */
+  readonly state: SavedState | undefined
 }
 
 export interface ImageShape {
   readonly path: string
   /** Bytes of each namespace; undefined: what the image holds, in equal shares. */
   readonly size: number | undefined
+  /** Bytes behind them that no namespace has. */
+  readonly spare: number
   readonly lba: number
   readonly namespaces: number
 }
@@ -63,26 +68,31 @@ function openFile({ path, size }: ImageShape): number {
 }
 
 function measure(
-  { path, size, lba, namespaces }: ImageShape,
+  { path, size, spare, lba, namespaces }: ImageShape,
   fd: number,
-): Pick<Image, 'namespaceBytes' | 'bytes'> {
+): Pick<Image, 'namespaceBytes' | 'bytes' | 'state'> {
   const existing = fs.fstatSync(fd).size
+  if (existing === 0) forgetState(path)
+  const state = loadState(path, existing)
+  // From now on it says what the namespaces are, and not the address.
+  if (state !== undefined) return { namespaceBytes: 0, bytes: state.bytes, state }
   if (size !== undefined) {
-    const bytes = size * namespaces
+    const bytes = size * namespaces + spare
     // An empty file is a new one, whether made here or by somebody who only reserved the name.
     if (existing === 0) extend(path, fd, bytes)
     else if (existing < bytes) {
       const share = namespaces === 1 ? '' : ` (${namespaces} namespaces of ${size})`
       throw new ImageError(`${path} has ${existing} bytes, and size= asks for ${bytes}${share}`)
     }
-    return { namespaceBytes: size, bytes }
+    return { namespaceBytes: size, bytes, state }
   }
-  if (existing === 0 || existing % (lba * namespaces) !== 0) {
+  const shared = existing - spare
+  if (shared <= 0 || shared % (lba * namespaces) !== 0) {
     const unit =
       namespaces === 1 ? `${lba} byte blocks` : `${lba} byte blocks in ${namespaces} equal namespaces`
     throw new ImageError(`${path} has ${existing} bytes, which is no number of ${unit}`)
   }
-  return { namespaceBytes: existing / namespaces, bytes: existing }
+  return { namespaceBytes: shared / namespaces, bytes: existing, state }
 }
 
 function extend(path: string, fd: number, bytes: number): void {
