@@ -3,6 +3,7 @@
 // (`await import('../../index.ts')`): koffi alone takes 36 ms to load, and help needs none of it.
 
 import type { CommandDefinition } from '../define.ts'
+import { bench } from './bench.ts'
 import { copy } from './copy.ts'
 import { featureCommands } from './features.ts'
 import { identifyCommands } from './identify.ts'
@@ -20,4 +21,5 @@ export const commands: readonly CommandDefinition[] = [
   ...identifyCommands,
   ...logCommands,
   ...featureCommands,
+  bench,
 ]

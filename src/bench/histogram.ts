@@ -1,0 +1,122 @@
+// Latencies in nanoseconds: minimum, maximum, mean, deviation, and percentiles from counts in buckets.
+// Trade-off: 64 buckets for each power of two, so that a percentile is within 1 % and a record costs some ns;
+// perf_hooks' histogram refuses 0 and takes ten times as long.
+
+const BITS = 6
+const PER_OCTAVE = 1 << BITS
+const OCTAVES = 38
+const BUCKETS = OCTAVES * PER_OCTAVE
+
+/** A histogram as plain data, as it is posted from one thread to another. */
+export interface HistogramData {
+  readonly counts: Float64Array
+  readonly n: number
+  readonly min: number
+  readonly max: number
+  readonly mean: number
+  /** Sum of squared differences from the mean. */
+  readonly m2: number
+}
+
+export class Histogram {
+  readonly counts = new Float64Array(BUCKETS)
+  n = 0
+  max = 0
+  #min = Number.POSITIVE_INFINITY
+  #mean = 0
+  #m2 = 0
+
+  /** @param ns from 0; more than an hour counts as an hour in percentiles */
+  record(ns: number): void {
+    this.counts[bucketOf(ns)]!++
+    this.n++
+    if (ns < this.#min) this.#min = ns
+    if (ns > this.max) this.max = ns
+    const delta = ns - this.#mean
+    this.#mean += delta / this.n
+    this.#m2 += delta * (ns - this.#mean)
+  }
+
+  /** 0 where nothing was recorded, as the mean and the deviation. */
+  get min(): number {
+    return this.n === 0 ? 0 : this.#min
+  }
+
+  get mean(): number {
+    return this.#mean
+  }
+
+  /** Standard deviation of the sample. */
+  get stddev(): number {
+    return this.n < 2 ? 0 : Math.sqrt(this.#m2 / (this.n - 1))
+  }
+
+  /** The value that `percent` of all do not exceed, from 0 to 100: within a bucket's width, 1/64. */
+  percentile(percent: number): number {
+    if (this.n === 0) return 0
+    const rank = Math.max(1, Math.ceil((percent / 100) * this.n))
+    let seen = 0
+    for (let i = 0; i < BUCKETS; i++) {
+      seen += this.counts[i]!
+      if (seen >= rank) return Math.min(this.max, Math.max(this.min, highestOf(i)))
+    }
+    return this.max
+  }
+
+  /** How many are from one bound (inclusive) to another (exclusive). A bucket counts where it begins. */
+  countBetween(from: number, to: number): number {
+    let sum = 0
+    let i = bucketOf(from)
+    if (lowestOf(i) < from) i++
+    for (; i < BUCKETS && lowestOf(i) < to; i++) sum += this.counts[i]!
+    return sum
+  }
+
+  clear(): void {
+    this.counts.fill(0)
+    this.n = this.max = this.#mean = this.#m2 = 0
+    this.#min = Number.POSITIVE_INFINITY
+  }
+
+  /** Adds what another one has recorded. */
+  add({ counts, n, min, max, mean, m2 }: HistogramData): void {
+    if (n === 0) return
+    for (let i = 0; i < BUCKETS; i++) this.counts[i]! += counts[i]!
+    const total = this.n + n
+    const delta = mean - this.#mean
+    this.#m2 += m2 + (delta * delta * this.n * n) / total
+    this.#mean += (delta * n) / total
+    this.n = total
+    this.#min = Math.min(this.#min, min)
+    this.max = Math.max(this.max, max)
+  }
+
+  get data(): HistogramData {
+    return { counts: this.counts, n: this.n, min: this.min, max: this.max, mean: this.#mean, m2: this.#m2 }
+  }
+}
+
+/** Values below 128 have buckets of their own; above, each power of two is cut into 64. */
+function bucketOf(ns: number): number {
+  const value = ns < 0 ? 0 : Math.floor(ns)
+  if (value < PER_OCTAVE) return value
+  const shift = exponentOf(value) - BITS
+  const index = (shift << BITS) + Math.floor(value / 2 ** shift)
+  return index < BUCKETS ? index : BUCKETS - 1
+}
+
+function exponentOf(value: number): number {
+  if (value < 4294967296) return 31 - Math.clz32(value)
+  return 63 - Math.clz32(Math.floor(value / 4294967296))
+}
+
+/** The smallest value of a bucket. */
+export function lowestOf(bucket: number): number {
+  if (bucket < 2 * PER_OCTAVE) return bucket
+  const shift = (bucket >> BITS) - 1
+  return (bucket - (shift << BITS)) * 2 ** shift
+}
+
+function highestOf(bucket: number): number {
+  return lowestOf(bucket + 1) - 1
+}

@@ -1,0 +1,139 @@
+// A result as one HTML file that opens anywhere: nothing is loaded, no script runs, light and dark follow the
+// reader's setting. Trade-off: what a chart can't say exactly is in a table below it.
+
+import { distributionChart, percentileChart, percentilesOf, rateChart, waysOf } from './charts.ts'
+import { binary, decimal, short, sizeText, timeText } from './numbers.ts'
+import { STYLE } from './report-style.ts'
+import { depthShares } from './report-text.ts'
+import type { BenchResult, DirectionSummary } from './run.ts'
+import { escapeHtml } from './svg.ts'
+
+const PERCENTS = [1, 10, 50, 90, 99, 99.9, 99.99] as const
+
+/** The whole page. */
+export function reportHtml(result: BenchResult, version: string): string {
+  const { options, target } = result
+  const { rw, bs, iodepth, numjobs } = options
+  const jobs = numjobs === 1 ? '1 job' : `${numjobs} jobs`
+  const title = `${rw}, ${sizeText(bs)}, depth ${iodepth}, ${jobs}`
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${escapeHtml(`${title}: ${target.name}`)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>${escapeHtml(title)}</h1>
+<p>${escapeHtml(target.name)}</p>
+<p class="quiet">${escapeHtml(target.description)}; ${escapeHtml(result.startedAt.toISOString())}</p>
+</header>
+${waysOf(result)
+  .map((way) => tiles(way, result[way], options.gtodReduce))
+  .join('\n')}
+${rates(result)}
+${options.gtodReduce ? '' : latencies(result)}
+${settings(result, version)}
+</main>
+</body>
+</html>
+`
+}
+
+function tiles(way: string, direction: DirectionSummary, noLatencies: boolean): string {
+  const { iops, bandwidth, bytes, lat } = direction
+  const tile = (label: string, value: string, more = '') =>
+    `<div class="tile"><dt>${label}</dt><dd>${value}</dd>${more && `<dd class="quiet">${more}</dd>`}</div>`
+  const latency = [
+    tile('Median latency', timeText(lat.percentile(50)), `mean ${timeText(lat.mean)}`),
+    tile('99 % within', timeText(lat.percentile(99)), `99.9 % ${timeText(lat.percentile(99.9))}`),
+  ]
+  return `<dl class="tiles ${way}">
+${tile(way === 'read' ? 'Reads a second' : 'Writes a second', short(iops), `${direction.ios} in ${(direction.runtime / 1000).toFixed(1)} s`)}
+${tile('Bandwidth', `${apart(decimal(bandwidth))}/s`, `${apart(decimal(bytes))} in all`)}
+${noLatencies ? '' : latency.join('\n')}
+</dl>`
+}
+
+function legend(result: BenchResult): string {
+  const ways = waysOf(result)
+  if (ways.length < 2) return ''
+  return `<p class="legend">${ways.map((way) => `<span class="key ${way}"></span>${way}s`).join(' ')}</p>`
+}
+
+function section(title: string, what: string, content: string): string {
+  return `<section>
+<h2>${escapeHtml(title)}</h2>
+<p class="quiet">${escapeHtml(what)}</p>
+${content}
+</section>`
+}
+
+function rates(result: BenchResult): string {
+  const chart = rateChart(result, 'iops')
+  const title = 'Rate over time'
+  if (chart === null) return section(title, 'It was over before a first sample, a quarter of a second.', '')
+  return section(title, 'I/Os in a second, four samples a second.', legend(result) + chart)
+}
+
+function latencies(result: BenchResult): string {
+  const ways = waysOf(result)
+  const charts = ways.map((way) =>
+    section(
+      `${way === 'read' ? 'Read' : 'Write'} latency`,
+      'From the call to its end, as a share of all. The rarest 0.01 % at either end are left out.',
+      distributionChart(result[way], way),
+    ),
+  )
+  const rows = ways.flatMap((way) =>
+    (['slat', 'clat', 'lat'] as const).map((part) => {
+      const histogram = result[way][part]
+      const cells = [histogram.min, histogram.mean, histogram.stddev].map(timeText)
+      const all = [...cells, ...percentilesOf(histogram, PERCENTS), timeText(histogram.max)]
+      return `<tr><th scope="row">${way} ${PARTS[part]}</th>${all.map((cell) => `<td>${cell}</td>`).join('')}</tr>`
+    }),
+  )
+  const heads = ['min', 'mean', 'stdev', ...PERCENTS.map((percent) => `${percent} %`), 'max']
+  const table = `<div class="wide"><table>
+<thead><tr><th></th>${heads.map((head) => `<th scope="col">${head}</th>`).join('')}</tr></thead>
+<tbody>${rows.join('')}</tbody>
+</table></div>`
+  const tail = section(
+    'Percentiles',
+    'How many took no longer than this; each step to the right is a tenth of those left.',
+    legend(result) + percentileChart(result) + table,
+  )
+  return [...charts, tail].join('\n')
+}
+
+/** `918 MB` for `918MB`. */
+const apart = (amount: string) => amount.replace(/(\d)([A-Za-z])/, '$1 $2')
+
+const PARTS = { slat: 'sending', clat: 'completion', lat: 'in all' } as const
+
+function settings(result: BenchResult, version: string): string {
+  const { options, target, usage, verified, stopped } = result
+  const depths = depthShares(result).filter(([, percent]) => percent >= 0.05)
+  const pairs: [string, string][] = [
+    ['rw', options.rw],
+    ['bs', sizeText(options.bs)],
+    ['iodepth', String(options.iodepth)],
+    ['numjobs', String(options.numjobs)],
+    ['runtime', options.runtime === undefined ? 'once over the region' : `${options.runtime / 1000} s`],
+    ['ramp time', `${options.rampTime / 1000} s`],
+    ['region', `${apart(binary(options.size ?? target.bytes - options.offset))} from byte ${options.offset}`],
+    ['device', `${apart(binary(target.bytes))}, blocks of ${target.blocksize} bytes`],
+    ['engine', target.engine],
+    ['depth reached', depths.map(([level, percent]) => `${level}: ${percent.toFixed(1)} %`).join(', ')],
+    ['processor', `${usage.user.toFixed(0)} % user, ${usage.system.toFixed(0)} % system`],
+    ...(options.verify === 'none' ? [] : [['verified', `${verified} I/Os`] as [string, string]]),
+    ...(stopped ? [['ended', 'stopped before its time'] as [string, string]] : []),
+    ['made by', `unvme ${version}`],
+  ]
+  const rows = pairs.map(([name, text]) => `<div><dt>${name}</dt><dd>${escapeHtml(text)}</dd></div>`)
+  return `<section><h2>Settings</h2><dl class="settings">${rows.join('')}</dl></section>`
+}

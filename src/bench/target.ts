@@ -1,0 +1,157 @@
+// What a benchmark can run on: a device by the driver, or a file or kernel block device by Node's fs.
+// Trade-off: one job on a device stays in the main thread, where an inline software controller lives; everything
+// else has a thread for each job.
+
+import { once } from 'node:events'
+import fs from 'node:fs'
+import { Worker } from 'node:worker_threads'
+import { isAddress } from '../copy/place.ts'
+import type { Namespace } from '../namespace.ts'
+import { openController } from '../open.ts'
+import { unpackError } from '../threads/errors.ts'
+import { spread } from '../threads/spread.ts'
+import type { TaskMessage } from '../threads/task.ts'
+import { createDeviceEngine } from './engine.ts'
+import { openFile } from './file-engine.ts'
+import type { FileJob } from './file-worker.ts'
+import { type Board, type JobResult, runJob } from './job.ts'
+import { type BenchOptions, type JobPlan, type TargetFacts, writes } from './plan.ts'
+import { go, stop } from './start.ts'
+import type { DeviceJobs } from './worker.ts'
+
+export interface BenchTarget extends TargetFacts {
+  /** What does the I/O, as fio's ioengine: `unvme`, `node-fs`, `node-fs (buffered)`. */
+  readonly engine: string
+  /** Model and serial number, or what kind of file it is. */
+  readonly description: string
+  /** True where what is written is lost for somebody: not a software controller's. */
+  readonly precious: boolean
+  /** Runs one job for each plan. `onStart` is called when all begin. */
+  run(plans: readonly JobPlan[], board: Board, onStart: () => void): Promise<JobResult[]>
+  close(): Promise<void>
+}
+
+export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth' | 'numjobs'> {
+  readonly nsid?: number | undefined
+}
+
+/** Opens an address, or the path of a file or block device. */
+export async function openBenchTarget(name: string, options: TargetOptions): Promise<BenchTarget> {
+  return isAddress(name) ? openDevice(name, options) : openPath(name, options)
+}
+
+const DEFAULT_QSIZE = 256
+
+async function openDevice(address: string, options: TargetOptions): Promise<BenchTarget> {
+  const { numjobs, iodepth, bs, nsid } = options
+  const handle = await openController(address, { threads: numjobs > 1, ...(nsid !== undefined && { nsid }) })
+  try {
+    const { cap, maxTransferBytes } = handle.controller
+    const commands = iodepth * Math.ceil(bs / maxTransferBytes)
+    const qsize = Math.min(cap.mqes, Math.max(DEFAULT_QSIZE, commands + 1))
+    const [first] = await handle.namespaces()
+    const ns = await handle.openNamespace(handle.nsid ?? first ?? 1, { qcount: numjobs, qsize })
+    return deviceTarget(ns)
+  } finally {
+    await handle.close()
+  }
+}
+
+function deviceTarget(ns: Namespace): BenchTarget {
+  const { transport } = ns.controller.pci
+  return {
+    name: ns.device,
+    bytes: ns.blockcount * ns.blocksize,
+    blocksize: ns.blocksize,
+    engine: 'unvme',
+    description: `namespace ${ns.id} of ${ns.mn}, ${ns.sn}, ${transport}`,
+    precious: !transport.startsWith('sim'),
+    run: (plans, board, onStart) =>
+      plans.length === 1 ? runHere(ns, plans[0]!, board, onStart) : runSpread(ns, plans, board, onStart),
+    close: () => ns.close(),
+  }
+}
+
+async function runHere(
+  ns: Namespace,
+  plan: JobPlan,
+  board: Board,
+  onStart: () => void,
+): Promise<JobResult[]> {
+  const engine = createDeviceEngine(ns, 0, plan.iodepth, plan.bs)
+  onStart()
+  const result = await runJob(plan, engine, board)
+  await engine.close()
+  return [result]
+}
+
+async function runSpread(
+  ns: Namespace,
+  plans: readonly JobPlan[],
+  board: Board,
+  onStart: () => void,
+): Promise<JobResult[]> {
+  const data: DeviceJobs = { plans, board }
+  const { iodepth, bs } = plans[0]!
+  return spread<JobResult>(ns, new URL('./worker.js', import.meta.url), {
+    jobs: plans.length,
+    memory: iodepth * bs,
+    data,
+    onMessage: whenAllReady(plans.length, board, onStart),
+  })
+}
+
+/** Called for each job that is ready: with the last of them all begin. */
+function whenAllReady(jobs: number, board: Board, onStart: () => void): () => void {
+  let ready = 0
+  return () => {
+    if (++ready < jobs) return
+    onStart()
+    go(board)
+  }
+}
+
+function openPath(path: string, { rw }: TargetOptions): BenchTarget {
+  const file = openFile(path, writes(rw))
+  const kind = file.blockDevice ? 'block device of the kernel' : 'file'
+  return {
+    name: path,
+    bytes: file.bytes,
+    blocksize: file.blocksize,
+    engine: file.direct ? 'node-fs' : 'node-fs (buffered)',
+    description: `${kind}, by fs.read and fs.write${file.direct ? ' past the page cache' : ''}`,
+    precious: true,
+    run: (plans, board, onStart) => runOnFile(file.fd, plans, board, onStart),
+    close: async () => fs.closeSync(file.fd),
+  }
+}
+
+async function runOnFile(
+  fd: number,
+  plans: readonly JobPlan[],
+  board: Board,
+  onStart: () => void,
+): Promise<JobResult[]> {
+  const onReady = whenAllReady(plans.length, board, onStart)
+  const threads = plans.map((plan) => {
+    const workerData: FileJob = { fd, plan, board }
+    const worker = new Worker(new URL('./file-worker.js', import.meta.url), { workerData })
+    const result = new Promise<JobResult>((resolve, reject) => {
+      worker.on('message', (message: TaskMessage) => {
+        if (message.kind === 'message') onReady()
+        else if (message.kind === 'result') resolve(message.result as JobResult)
+        else reject(unpackError(message.error))
+      })
+      worker.on('error', reject)
+    })
+    return { result, ended: once(worker, 'exit') }
+  })
+  const results = Promise.all(threads.map(({ result }) => result))
+  // One that fails ends the others.
+  results.catch(() => {
+    stop(board)
+    go(board)
+  })
+  await Promise.allSettled(threads.map(({ ended }) => ended))
+  return results
+}

@@ -1,0 +1,95 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { Histogram, lowestOf } from '../../src/bench/histogram.ts'
+
+const HOUR = 3.6e12
+const latency = fc.oneof(
+  fc.integer({ min: 0, max: 300 }),
+  fc.integer({ min: 0, max: 10_000_000 }),
+  fc.integer({ min: 0, max: HOUR }),
+  fc.double({ min: 0, max: 1e6, noNaN: true }),
+)
+
+function of(values: readonly number[]): Histogram {
+  const histogram = new Histogram()
+  for (const value of values) histogram.record(value)
+  return histogram
+}
+
+test('nothing recorded: all zeroes', (t) => {
+  const histogram = new Histogram()
+  t.like(histogram, { n: 0, min: 0, max: 0, mean: 0, stddev: 0 })
+  t.is(histogram.percentile(50), 0)
+  t.is(histogram.countBetween(0, 1e9), 0)
+})
+
+test('minimum, maximum, mean and deviation are those of the values; percentiles within a bucket', (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(latency, { minLength: 1, maxLength: 300 }),
+      fc.double({ min: 0, max: 100, noNaN: true }),
+      (values, percent) => {
+        const histogram = of(values)
+        const sorted = [...values].sort((a, b) => a - b)
+        const mean = values.reduce((a, b) => a + b, 0) / values.length
+        t.is(histogram.n, values.length)
+        t.is(histogram.min, sorted[0]!)
+        t.is(histogram.max, sorted.at(-1)!)
+        t.true(Math.abs(histogram.mean - mean) <= 1e-6 * (1 + mean))
+        const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+        const stddev = values.length < 2 ? 0 : Math.sqrt(squares / (values.length - 1))
+        t.true(Math.abs(histogram.stddev - stddev) <= 1e-6 * (1 + stddev + mean))
+        const exact = sorted[Math.max(0, Math.ceil((percent / 100) * values.length) - 1)]!
+        const found = histogram.percentile(percent)
+        t.true(
+          found >= Math.floor(exact) && found <= exact * (1 + 1 / 64) + 1,
+          `${percent}: ${found} for ${exact}`,
+        )
+      },
+    ),
+  )
+})
+
+test('two histograms together are the one of all values', (t) => {
+  const values = fc.array(latency, { maxLength: 100 })
+  fc.assert(
+    fc.property(values, values, (a, b) => {
+      const both = of(a)
+      // As it comes from another thread.
+      both.add(structuredClone(of(b).data))
+      const all = of([...a, ...b])
+      t.is(both.n, all.n)
+      t.is(both.min, all.min)
+      t.is(both.max, all.max)
+      t.deepEqual(both.counts, all.counts)
+      t.true(Math.abs(both.mean - all.mean) <= 1e-6 * (1 + all.mean))
+      t.true(Math.abs(both.stddev - all.stddev) <= 1e-5 * (1 + all.stddev + all.mean))
+    }),
+  )
+})
+
+test('buckets ascend without gaps, and ranges between their bounds add up', (t) => {
+  let before = -1
+  for (let i = 0; i < 2432; i++) {
+    const low = lowestOf(i)
+    t.true(low > before)
+    before = low
+  }
+  const bounds = [0, 1, 2, 60, 100, 1000, 4000, 1e5, 250_000, 1e6, 1e9, Number.POSITIVE_INFINITY]
+  fc.assert(
+    fc.property(fc.array(latency), (values) => {
+      const all = of(values)
+      const counts = bounds.slice(1).map((to, i) => all.countBetween(bounds[i]!, to))
+      t.is(
+        counts.reduce((a, b) => a + b),
+        values.length,
+      )
+    }),
+  )
+  const histogram = of([0, 5, 63, 64, 127, 128, 130, 1000, 1e6, 1e9])
+  t.is(histogram.countBetween(0, 64), 3)
+  t.is(histogram.countBetween(64, 128), 2)
+  t.is(histogram.countBetween(128, 2 ** 40), 5)
+  histogram.clear()
+  t.like(histogram, { n: 0, min: 0, max: 0 })
+})

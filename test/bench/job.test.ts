@@ -1,0 +1,239 @@
+// Jobs on an engine of memory whose I/Os end in any order: what is sent where, and what verification finds.
+
+import test from 'ava'
+import fc from 'fast-check'
+import type { Engine, Source } from '../../src/bench/engine.ts'
+import { COUNT, createBoard, PHASE, runJob } from '../../src/bench/job.ts'
+import { type BenchOptions, type JobPlan, planJobs, RW } from '../../src/bench/plan.ts'
+import { Random } from '../../src/bench/random.ts'
+import { stop } from '../../src/bench/start.ts'
+import { check, stamp } from '../../src/bench/verify.ts'
+
+const BS = 64
+
+interface Sent {
+  readonly slot: number
+  readonly write: boolean
+  readonly at: number
+}
+
+/** An engine over memory: an I/O takes effect, and ends, when its turn comes by chance. */
+function memoryEngine(bytes: number, depth: number, seed: number, onWrite: (at: number) => void = () => {}) {
+  const medium = Buffer.alloc(bytes)
+  const buffers = Array.from({ length: depth }, () => Buffer.alloc(BS))
+  const random = new Random(seed)
+  const inFlight: Sent[] = []
+  const sent: Sent[] = []
+  let deepest = 0
+  const engine: Engine = {
+    buffers,
+    start(slot, write, at) {
+      // Now and then there is no room.
+      if (random.below(10) === 0) return false
+      const io = { slot, write, at }
+      inFlight.push(io)
+      sent.push(io)
+      deepest = Math.max(deepest, inFlight.length)
+      return true
+    },
+    async run(source: Source) {
+      const idle = new Set(Array(depth).keys())
+      for (;;) {
+        for (const slot of idle) if (source.next(slot)) idle.delete(slot)
+        const io = inFlight.splice(random.below(inFlight.length), 1)[0]
+        if (io === undefined) {
+          if (source.exhausted) return
+          continue
+        }
+        if (io.write) {
+          buffers[io.slot]!.copy(medium, io.at)
+          onWrite(io.at)
+        } else {
+          medium.copy(buffers[io.slot]!, 0, io.at, io.at + BS)
+        }
+        source.complete(io.slot, performance.now())
+        idle.add(io.slot)
+      }
+    },
+    async close() {},
+  }
+  return { engine, medium, sent, deepest: () => deepest }
+}
+
+const base: BenchOptions = {
+  rw: 'randrw',
+  bs: BS,
+  iodepth: 4,
+  numjobs: 1,
+  runtime: undefined,
+  rampTime: 0,
+  size: undefined,
+  offset: 0,
+  rwmixread: 50,
+  verify: 'none',
+  gtodReduce: false,
+}
+
+const target = (slots: number) => ({ name: 'memory', bytes: slots * BS, blocksize: BS })
+const planOf = (options: Partial<BenchOptions>, slots: number): JobPlan =>
+  planJobs({ ...base, ...options }, target(slots))[0]!
+
+test('a job goes over its region once, within it, at the depth asked for', async (t) => {
+  const cases = fc.record({
+    rw: fc.constantFrom(...RW),
+    iodepth: fc.integer({ min: 1, max: 40 }),
+    slots: fc.integer({ min: 1, max: 200 }),
+    offset: fc.integer({ min: 0, max: 3 }),
+    rwmixread: fc.integer({ min: 0, max: 100 }),
+    seed: fc.nat(),
+  })
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ rw, iodepth, slots, offset, rwmixread, seed }) => {
+      const plan = planOf({ rw, iodepth, rwmixread, offset: offset * BS }, slots + offset)
+      const { engine, sent, deepest } = memoryEngine((slots + offset) * BS, iodepth, seed)
+      const board = createBoard(1)
+      const { read, write, depths } = await runJob(plan, engine, board)
+      t.is(read.ios + write.ios, slots)
+      t.is(sent.length, slots)
+      t.true(deepest() <= iodepth)
+      t.is(
+        depths.reduce((a, b) => a + b),
+        slots,
+      )
+      t.true(sent.every(({ at }) => at >= offset * BS && at + BS <= (slots + offset) * BS && at % BS === 0))
+      if (!rw.startsWith('rand'))
+        t.deepEqual(
+          sent.map(({ at }) => at / BS - offset),
+          [...Array(slots).keys()],
+        )
+      if (rw === 'read' || rw === 'randread') t.is(write.ios, 0)
+      if (rw === 'write' || rw === 'randwrite') t.is(read.ios, 0)
+      t.is(read.lat.n, read.ios)
+      t.is(board.counts[COUNT.READS]! + board.counts[COUNT.WRITES]!, slots)
+      t.is(board.counts[COUNT.PHASE], PHASE.DONE)
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('verification finds everything right that comes back as written, in any order of ends', async (t) => {
+  const cases = fc.record({
+    rw: fc.constantFrom('write', 'randwrite', 'randrw', 'rw'),
+    iodepth: fc.integer({ min: 1, max: 16 }),
+    slots: fc.integer({ min: 1, max: 60 }),
+    seed: fc.nat(),
+  })
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ rw, iodepth, slots, seed }) => {
+      const plan = planOf({ rw: rw as BenchOptions['rw'], iodepth, verify: 'crc32' }, slots)
+      const { engine, sent } = memoryEngine(slots * BS, iodepth, seed)
+      const { verified, write } = await runJob(plan, engine, createBoard(1))
+      const places = new Set(sent.filter((io) => io.write).map(({ at }) => at))
+      t.true(verified >= places.size)
+      t.true(write.ios >= places.size)
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('verification finds a write that was lost, one that went elsewhere, and a byte that changed', async (t) => {
+  const run = (spoil: (medium: Buffer, at: number) => void) => {
+    const plan = planOf({ rw: 'write', verify: 'crc32' }, 20)
+    let count = 0
+    const memory = memoryEngine(20 * BS, 4, 1, (at) => {
+      if (++count === 10) spoil(memory.medium, at)
+    })
+    return t.throwsAsync(runJob(plan, memory.engine, createBoard(1)), { code: 'ERR_UNVME_VERIFY' })
+  }
+  t.regex((await run((medium, at) => medium.fill(0, at, at + BS)))!.message, /no valid header/)
+  t.regex(
+    (await run((medium, at) => medium.copy(medium, at, at === 0 ? BS : 0)))!.message,
+    /belong at|no valid header/,
+  )
+  t.regex((await run((medium, at) => medium.writeUInt8(medium[at + 40]! ^ 1, at + 40)))!.message, /checksum/)
+})
+
+test('a stale block does not pass for a new one', (t) => {
+  const buffer = Buffer.alloc(BS, 7)
+  stamp(buffer, 128, 5)
+  check(buffer, 128, 5)
+  check(buffer, 128, undefined)
+  t.throws(() => check(buffer, 128, 6), {
+    code: 'ERR_UNVME_VERIFY',
+    message: /number 5, expected is number 6/,
+  })
+  t.throws(() => check(buffer, 192, 5), { message: /belong at 128/ })
+  t.throws(() => check(buffer.subarray(0, 32), 128, 5), { message: /--bs 64/ })
+})
+
+test('any byte that changes is found', (t) => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 32, max: 300 }),
+      fc.nat(),
+      fc.integer({ min: 1, max: 255 }),
+      (words, where, flip) => {
+        const buffer = Buffer.alloc(words * 4, 3)
+        stamp(buffer, 4096, 9)
+        const at = where % buffer.length
+        // Bytes 28 to 31 of the header are nobody's.
+        fc.pre(at < 28 || at > 31)
+        buffer[at]! ^= flip
+        t.throws(() => check(buffer, 4096, 9), { code: 'ERR_UNVME_VERIFY' })
+      },
+    ),
+  )
+})
+
+test('a job that is stopped ends what is in flight, and says what it has', async (t) => {
+  const board = createBoard(1)
+  const { engine, sent } = memoryEngine(100 * BS, 4, 3, () => {
+    if (sent.length > 50) stop(board)
+  })
+  const { write } = await runJob(planOf({ rw: 'write', runtime: 60_000 }, 100), engine, board)
+  t.true(write.ios > 40 && write.ios < 70)
+  t.is(write.ios, sent.length)
+})
+
+test('what the ramp did does not count', async (t) => {
+  const board = createBoard(1)
+  const { engine, sent } = memoryEngine(100 * BS, 4, 3)
+  const { read, depths, runtime } = await runJob(
+    planOf({ rw: 'randread', rampTime: 5, runtime: 5 }, 100),
+    engine,
+    board,
+  )
+  t.true(read.ios > 0 && read.ios < sent.length)
+  t.is(read.lat.n, read.ios)
+  t.true(depths.reduce((a, b) => a + b) < sent.length)
+  t.true(runtime >= 5)
+  t.is(board.counts[COUNT.READS], sent.length)
+})
+
+test('jobs at random share the region; jobs in order and those that verify have parts', (t) => {
+  const plans = (options: Partial<BenchOptions>) =>
+    planJobs({ ...base, numjobs: 3, ...options }, target(10)).map(({ offset, slots }) => [offset / BS, slots])
+  t.deepEqual(plans({ rw: 'randread' }), [
+    [0, 10],
+    [0, 10],
+    [0, 10],
+  ])
+  const parts = [
+    [0, 3],
+    [3, 3],
+    [6, 4],
+  ]
+  t.deepEqual(plans({ rw: 'read' }), parts)
+  t.deepEqual(plans({ rw: 'randwrite', verify: 'crc32' }), parts)
+})
+
+test('what the target can not do is refused', (t) => {
+  const refuse = (options: Partial<BenchOptions>, message: RegExp) =>
+    t.throws(() => planJobs({ ...base, ...options }, target(10)), { code: 'ERR_OUT_OF_RANGE', message })
+  refuse({ bs: 100 }, /--bs 100.*64 bytes/)
+  refuse({ offset: 32 }, /--offset 32/)
+  refuse({ offset: 640 }, /640 bytes/)
+  refuse({ size: 704 }, /704.*640 bytes/)
+  refuse({ bs: 1024 }, /holds no I\/O/)
+  refuse({ rw: 'read', numjobs: 11 }, /11 jobs/)
+})
