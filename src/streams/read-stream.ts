@@ -48,7 +48,13 @@ export class ReadStream extends Readable {
   }
 
   override _read(): void {
-    if (this.#paused) return
+    // A push from within a read that finds data already would be joined to it: chunks keep their length.
+    if (this.readableLength > 0) process.nextTick(this.#advance)
+    else this.#advance()
+  }
+
+  readonly #advance = (): void => {
+    if (this.#paused || this.destroyed) return
     try {
       this.#window ??= this.#open()
       this.#pump(this.#window)
@@ -68,7 +74,7 @@ export class ReadStream extends Readable {
 
   #open(): ReadWindow {
     const window = new ReadWindow(this.#ns, this.#range, () => this.#end())
-    window.onReady = () => this._read()
+    window.onReady = this.#advance
     return window
   }
 
@@ -79,7 +85,7 @@ export class ReadStream extends Readable {
         this.#paused = true
         this.#pace.pause(() => {
           this.#paused = false
-          if (!this.destroyed) this._read()
+          this.#advance()
         })
         return
       }
