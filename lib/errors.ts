@@ -132,6 +132,11 @@ export class DecodeError extends UnvmeError {
   readonly code = 'ERR_UNVME_DECODE'
 }
 
+/** Data that was read back is not what was written there. */
+export class VerifyError extends UnvmeError {
+  readonly code = 'ERR_UNVME_VERIFY'
+}
+
 /** A peer (worker thread, socket) that breaks its protocol or does not answer. */
 export class ProtocolError extends UnvmeError {
   readonly code = 'ERR_UNVME_PROTOCOL'
