@@ -11,7 +11,8 @@ import { suiteCommand } from '../../scripts/vm/suite.ts'
 
 const found = findParts({})
 // Several minutes a run under emulation: asked for by a variable, as `scripts/vm/test --shape all` is by hand.
-const reason = 'missing' in found ? found.missing : process.env.UNVME_TEST_SUITE ? '' : 'set UNVME_TEST_SUITE=1'
+const reason =
+  'missing' in found ? found.missing : process.env.UNVME_TEST_SUITE ? '' : 'set UNVME_TEST_SUITE=1'
 if (reason) process.stdout.write(`left out, the suite in the virtual machine: ${reason}\n`)
 const register = reason ? test.serial.skip : test.serial
 
