@@ -21,6 +21,7 @@ export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './operation.ts'
 export type { IoCommand, LbaRange } from './prepare.ts'
 export type { CallOptions, NamespacePromises } from './promises.ts'
+export { type ServeOptions, type Server, serve } from './serve/index.ts'
 export type { Stats } from './stats.ts'
 export type {
   Block,

@@ -8,6 +8,7 @@ import { logger } from '../lib/log/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
 import { type FaultRule, openSim, parseSimAddress } from '../lib/sim/index.ts'
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
+import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
 import { ControllerHandle } from './controller-handle.ts'
 import { createDevice, type Device, type DeviceOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
@@ -40,8 +41,9 @@ const devices = new Map<string, Promise<Device>>()
 /**
  * Opens a namespace.
  *
- * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`
- * @throws AddressError, ImageError, SetupError, InUseError, OutOfRangeError, UnsupportedError,
+ * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`,
+ * `vfio-user:/run/nvme/cntrl?nsid=2`
+ * @throws AddressError, ImageError, SetupError, InUseError, OutOfRangeError, UnsupportedError, ProtocolError,
  * ControllerFatalError, DeviceRemovedError; nothing stays open then
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<Namespace> {
@@ -131,8 +133,12 @@ function resolve(address: string, options: OpenOptions): Target {
     const vfio = { ...(noIommu !== undefined && { noIommu }), ...(iommufd !== undefined && { iommufd }) }
     return { key: name, nsid: address.includes('/') ? nsid : undefined, connect: () => openVfio(name, vfio) }
   }
+  if (isVfioUserAddress(address)) {
+    const { path, nsid } = parseVfioUserAddress(address)
+    return { key: `vfio-user:${realPath(path)}`, nsid, connect: () => openVfioUser(path) }
+  }
   throw new AddressError(
-    `unknown address ${JSON.stringify(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, or sim:… is needed`,
+    `unknown address ${JSON.stringify(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
   )
 }
 

@@ -103,7 +103,9 @@ function writeAddress(pci: PciFunction, register: number, iova: number): void {
 }
 
 export function removedError(pci: PciFunction, how: string): DeviceRemovedError {
-  return new DeviceRemovedError(`device removed: ${pci.address} is gone, ${how}`)
+  return new DeviceRemovedError(`device removed: ${pci.address} is gone, ${how}`, {
+    cause: pci.removal ?? undefined,
+  })
 }
 
 function fatalError(pci: PciFunction, csts: number): ControllerFatalError {

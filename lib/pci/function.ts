@@ -50,6 +50,8 @@ export interface PciFunction {
   arm(vector: number): void
   disarm(vector: number): void
 
+  /** Where there is one: what took the device away, once something has. */
+  readonly removal?: Error | null
   /** Set by the driver: called once, on the event loop, when the device is known to be gone. */
   onRemoved: ((cause: Error) => void) | null
   /**

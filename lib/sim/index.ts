@@ -5,4 +5,5 @@ export { parseSimAddress, SIM_OPTIONS, type SimConfig, type SimOption } from './
 export type { HealthChange, SimControls } from './controls.ts'
 export type { FaultAction, FaultRule } from './fault-syntax.ts'
 export type { SimActivity, SimFunction } from './function.ts'
+export { type HostedSim, hostedDoorbellBytes, hostSim } from './hosted.ts'
 export { openSim, type SimOptions } from './open.ts'

@@ -49,8 +49,17 @@ export function followShadow(c: Controller, shadow: Shadow): void {
     if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
     const head = doorbellOf(c, shadow, cq)
     if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+  }
+  askForRings(c, shadow)
+}
+
+/** Writes the events of all I/O queues: the value at which the host is to ring. */
+export function askForRings(c: Controller, shadow: Shadow): void {
+  const { active } = c
+  for (let i = 0; i < active.length; i++) {
+    const sq = active[i]!
     askForRing(c, shadow, sq, sq.tail)
-    askForRing(c, shadow, cq, cq.head)
+    askForRing(c, shadow, sq.cq, sq.cq.head)
   }
 }
 

@@ -3,4 +3,5 @@
 
 export { isVfioUserAddress, parseVfioUserAddress, socketPath, type VfioUserAddress } from './address.ts'
 export { VfioUserFunction } from './function.ts'
-export { openVfioUser, type VfioUserOptions } from './open.ts'
+export { openConnection, openVfioUser, type VfioUserOptions } from './open.ts'
+export { type ServedDevice, serveDevice, type VfioUserServer } from './server/index.ts'

@@ -8,8 +8,9 @@ import { type CommandDefinition, GROUPS, type Spec } from './define.ts'
 
 export const DESCRIPTION = `Drives NVMe devices from user space.
 
-A device is named by its PCI address with an optional namespace id (0a:00.0, 0000:0a:00.0/2), or is a software \
-controller in this process (sim:, sim:disk.img, sim:?size=256M&lba=4096).`
+A device is named by its PCI address with an optional namespace id (0a:00.0, 0000:0a:00.0/2), a software \
+controller in this process (sim:, sim:disk.img, sim:?size=256M&lba=4096), or is a controller of another process at a vfio-user \
+socket (vfio-user:/run/nvme/cntrl).`
 
 export const EXIT_CODES = [
   [0, 'done'],

@@ -137,7 +137,8 @@ deviceTest('breaking out of for await leaves nothing behind', async (t) => {
     }
     const stream = ns.createReadStream({ highWaterMark: 4 * ns.blocksize })
     for await (const chunk of stream) {
-      t.is(chunk.length, 4 * ns.blocksize)
+      // What has come since the last look comes as one.
+      t.is(chunk.length % (4 * ns.blocksize), 0)
       break
     }
     // It has been destroyed, and is closed when its commands have ended.

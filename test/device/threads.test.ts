@@ -4,7 +4,7 @@
 
 import { QueueOwnerError } from '../../src/index.ts'
 import { ended, hear, start, works } from '../support/borrower.ts'
-import { deviceTest, pattern } from '../support/devices.ts'
+import { threadedDeviceTest as deviceTest, pattern } from '../support/devices.ts'
 
 deviceTest('workers have the whole API on lent queues, several at once', async (t) => {
   const probe = await t.context.device.open()

@@ -3,7 +3,16 @@
 // the run on real devices gives ava `--serial --concurrency=1`.
 
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
-import { type Namespace, type OpenOptions, open } from '../../src/index.ts'
+import { type Namespace, type OpenOptions, open, type ServeOptions } from '../../src/index.ts'
+import { newSocketPath, startServer } from './server.ts'
+
+interface DeviceKind {
+  /** In the titles of tests. */
+  readonly name: string
+  readonly address: string
+  /** Behind a socket, in a process that is started for its first test: what is served there. */
+  readonly served?: ServeOptions
+}
 
 /** Small on purpose: a test that needs more than 32 MiB would be slow in the virtual machine. */
 const EMBEDDED = [
@@ -14,8 +23,32 @@ const EMBEDDED = [
   'sim:?size=32M&thread=1',
 ]
 
-/** Addresses under test: UNVME_TEST_ADDRESS has one, or several with spaces between. */
-export const addresses = process.env.UNVME_TEST_ADDRESS?.split(/\s+/).filter(Boolean) ?? EMBEDDED
+const SERVED: readonly ServeOptions[] = [
+  { device: 'sim:?size=32M' },
+  { device: 'sim:?size=32M&lba=4096&mdts=2', doorbells: 'shadow' },
+]
+
+const byAddress = (address: string): DeviceKind => ({ name: address, address })
+const byService = (served: ServeOptions): DeviceKind => ({
+  name: `vfio-user (${served.device}, doorbells ${served.doorbells ?? 'mapped'})`,
+  address: `vfio-user:${newSocketPath()}`,
+  served,
+})
+
+/** Devices under test: UNVME_TEST_ADDRESS has one address, or several with spaces between. */
+const devices: readonly DeviceKind[] = process.env.UNVME_TEST_ADDRESS?.split(/\s+/)
+  .filter(Boolean)
+  .map(byAddress) ?? [...EMBEDDED.map(byAddress), ...SERVED.map(byService)]
+
+const servers = new Map<string, Promise<unknown>>()
+
+function serverOf({ address, served }: DeviceKind): Promise<unknown> {
+  const known = servers.get(address)
+  if (known !== undefined || served === undefined) return known ?? Promise.resolve()
+  const starting = startServer(served, address.slice('vfio-user:'.length))
+  servers.set(address, starting)
+  return starting
+}
 
 export interface DeviceUnderTest {
   readonly address: string
@@ -25,14 +58,32 @@ export interface DeviceUnderTest {
 
 export type DeviceContext = ExecutionContext<{ device: DeviceUnderTest }>
 
+/** A device whose queues can be lent to threads: not where doorbells are messages of one connection. */
+const lendable = ({ served }: DeviceKind) => served?.doorbells !== 'shadow'
+
+/** As deviceTest, on those devices whose queues can be lent to worker threads. */
+export function threadedDeviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {
+  testOn(devices.filter(lendable), title, body)
+}
+
 /**
  * A test on each device: `t.context.device` opens it. Everything that the test opened is closed after it.
  */
 export function deviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {
+  testOn(devices, title, body)
+}
+
+function testOn(
+  kinds: readonly DeviceKind[],
+  title: string,
+  body: (t: DeviceContext) => Promise<void> | void,
+): void {
   const test = anyTest as TestFn<{ device: DeviceUnderTest }>
-  for (const address of addresses) {
-    test.serial(`${address}: ${title}`, async (t) => {
+  for (const device of kinds) {
+    const { name, address } = device
+    test.serial(`${name}: ${title}`, async (t) => {
       const opened: Namespace[] = []
+      await serverOf(device)
       t.context = {
         device: {
           address,

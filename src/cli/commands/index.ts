@@ -11,12 +11,13 @@ import { info } from './info.ts'
 import { list } from './list.ts'
 import { logCommands } from './logs.ts'
 import { read } from './read.ts'
+import { serve } from './serve.ts'
 import { setup } from './setup.ts'
 import { verify } from './verify.ts'
 import { write } from './write.ts'
 
 export const commands: readonly CommandDefinition[] = [
-  ...[list, setup, info],
+  ...[list, setup, info, serve],
   ...[read, write, copy, verify],
   ...identifyCommands,
   ...logCommands,

@@ -1,0 +1,24 @@
+// A request that can't be met: thrown where that is found, answered with an errno.
+// Trade-off: an exception, since refusals are rare and come from deep within.
+
+import { DecodeError, OutOfMemoryError, SystemCallError } from '../../errors.ts'
+import { ERRNO } from '../../pci/libc.ts'
+
+/** Ends a request with an error reply. */
+export class Refusal extends Error {
+  readonly errno: number
+
+  constructor(code: 'EINVAL' | 'ENOENT' | 'EEXIST' | 'ENOSPC' | 'ENOTSUP', message: string) {
+    super(message)
+    this.errno = ERRNO[code]!
+  }
+}
+
+/** The errno that tells a client of what was thrown. Throws on what is no fault of the client's. */
+export function errnoOf(error: unknown): number {
+  if (error instanceof Refusal) return error.errno
+  if (error instanceof DecodeError) return ERRNO.EINVAL!
+  if (error instanceof OutOfMemoryError) return ERRNO.ENOMEM!
+  if (error instanceof SystemCallError) return -error.errno
+  throw error
+}

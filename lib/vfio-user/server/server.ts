@@ -1,0 +1,97 @@
+// Listens at a socket and serves one client after the other.
+// Trade-off: while one is served the next one waits in the socket's queue, and learns of it by getting no answer.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { AddressError, InUseError, SetupError, SystemCallError } from '../../errors.ts'
+import { acceptFrom, connectTo, listenAt, type Watch, watch } from '../socket.ts'
+import { createConfigSpace } from './config-space.ts'
+import type { ServedDevice } from './device.ts'
+import { createRegions } from './regions.ts'
+import { Session, type SessionParts } from './session.ts'
+
+const BACKLOG = 8
+
+export interface VfioUserServer {
+  /** Of the socket. */
+  readonly path: string
+  /** Signals a vector of the device to the client, where it asked for that. */
+  interrupt(vector: number): void
+  /** Ends the client's session, and removes the socket. */
+  close(): void
+}
+
+/**
+ * Offers a device at a socket, which is made; one that a dead server left behind is replaced.
+ * Throws AddressError (no such folder, a file of this name), InUseError (somebody listens) and SetupError.
+ */
+export function serveDevice(socket: string, device: ServedDevice): VfioUserServer {
+  const fd = claim(socket)
+  const config = createConfigSpace(device)
+  const parts: SessionParts = { device, config, regions: createRegions(device, config) }
+  let session: Session | null = null
+  let listening: Watch | undefined
+  let closed = false
+
+  const accept = () => {
+    if (session !== null || closed) return
+    const connection = acceptFrom(fd)
+    if (connection < 0) return
+    // Whoever comes now waits in the socket's queue.
+    listening?.close()
+    session = new Session(connection, parts, () => {
+      session = null
+      if (!closed) listening = watch(fd, accept)
+    })
+    session.start()
+  }
+  listening = watch(fd, accept)
+  return {
+    path: socket,
+    interrupt: (vector) => session?.interrupt(vector),
+    close() {
+      if (closed) return
+      closed = true
+      listening?.close()
+      session?.end('the server is closed')
+      fs.closeSync(fd)
+      fs.rmSync(socket, { force: true })
+    },
+  }
+}
+
+function claim(socket: string): number {
+  try {
+    return listenAt(socket, BACKLOG)
+  } catch (cause) {
+    if (!(cause instanceof SystemCallError)) throw cause
+    if (cause.code !== 'EADDRINUSE') throw explain(socket, cause)
+    removeIfDead(socket)
+    return listenAt(socket, BACKLOG)
+  }
+}
+
+// A server that was killed leaves its socket behind.
+function removeIfDead(socket: string): void {
+  if (!fs.statSync(socket).isSocket()) throw new AddressError(`${socket} exists, and is no socket`)
+  try {
+    fs.closeSync(connectTo(socket))
+  } catch (cause) {
+    if (cause instanceof SystemCallError && cause.code === 'ECONNREFUSED') {
+      fs.rmSync(socket)
+      return
+    }
+    if (!(cause instanceof SystemCallError) || cause.code !== 'EAGAIN') throw cause
+  }
+  throw new InUseError(`${socket} is in use: another server listens there`)
+}
+
+function explain(socket: string, cause: SystemCallError): Error {
+  if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') {
+    return new AddressError(`${socket}: there is no folder ${path.dirname(socket)}`, { cause })
+  }
+  if (cause.code === 'EACCES' || cause.code === 'EROFS' || cause.code === 'EPERM') {
+    return new SetupError(`${socket}: no right to make a socket in ${path.dirname(socket)}`, { cause })
+  }
+  return cause
+}

@@ -1,0 +1,3 @@
+// serve: the software controller for other processes.
+
+export { type ServeOptions, type Server, serve } from './serve.ts'

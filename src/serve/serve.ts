@@ -1,0 +1,151 @@
+// Puts the software controller behind a vfio-user socket: the one place where model, protocol and time meet.
+// Trade-off: the server's thread runs the controller between messages, so a command never waits for another thread
+// and a message waits for a step of the controller at most.
+
+import fs from 'node:fs'
+import { AddressError } from '../../lib/errors.ts'
+import { logger } from '../../lib/log/index.ts'
+import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../lib/pci/index.ts'
+import { MAP, munmap, PROT } from '../../lib/pci/libc.ts'
+import {
+  type HostedSim,
+  hostedDoorbellBytes,
+  hostSim,
+  parseSimAddress,
+  type SimConfig,
+  type SimControls,
+} from '../../lib/sim/index.ts'
+import {
+  parseVfioUserAddress,
+  type ServedDevice,
+  serveDevice,
+  type VfioUserServer,
+} from '../../lib/vfio-user/index.ts'
+import { createLoop } from './loop.ts'
+
+const log = logger('serve')
+/** BAR 0 has registers below this offset, doorbells from there on. */
+const REGISTERS = 0x1000
+
+export interface ServeOptions {
+  /** The controller: an address as `sim:disk.img?size=1G`. Default: `sim:`. */
+  device?: string
+  /**
+   * How the client rings doorbells: 'mapped' in shared memory, which this server then has to look at, or 'shadow' in
+   * its own memory (Doorbell Buffer Config), with a message where the server sleeps. Default: 'mapped'.
+   */
+  doorbells?: 'mapped' | 'shadow'
+}
+
+/** A running server. */
+export interface Server {
+  /** As clients open it. */
+  readonly address: string
+  /** Of the socket. */
+  readonly path: string
+  /** What can be done to the controller while it runs. */
+  readonly controls: SimControls
+  /** Ends the client's session, removes the socket and closes the image. */
+  close(): void
+}
+
+/**
+ * Offers a software controller to other processes, one client at a time, until it is closed; keeps the process alive.
+ *
+ * @param address `vfio-user:/run/nvme/cntrl`; a folder stands for the socket `cntrl` in it
+ * @throws AddressError, ImageError, InUseError (the socket or the image), SetupError
+ */
+export function serve(address: string, options: ServeOptions = {}): Server {
+  const { device = 'sim:', doorbells = 'mapped' } = options
+  const { path, nsid } = parseVfioUserAddress(address)
+  if (nsid !== undefined) throw new AddressError(`'${address}': a server offers every namespace, not one`)
+  const config = servedConfig(device, doorbells === 'shadow')
+  const memory = openDoorbells(config, doorbells === 'mapped')
+  let sim: HostedSim | undefined
+  let server: VfioUserServer | undefined
+  const close = () => {
+    server?.close()
+    sim?.close()
+    memory.close()
+  }
+  try {
+    sim = hostSim(config, memory.buffer, (vector) => server?.interrupt(vector))
+    server = serveDevice(path, createServed(sim, memory))
+  } catch (error) {
+    close()
+    throw error
+  }
+  log('%s at %s, doorbells %s', device, path, doorbells)
+  return { address: `vfio-user:${path}`, path, controls: sim.controls, close }
+}
+
+/** The controller as lib/vfio-user serves it, driven by a loop of its own. */
+function createServed(sim: HostedSim, memory: DoorbellMemory): ServedDevice {
+  const loop = createLoop({
+    step: () => sim.step(),
+    dueIn: () => sim.dueIn(),
+    mustLook: () => memory.shared && sim.enabled,
+    attend: (always) => sim.attend(always),
+  })
+  return {
+    vectors: sim.vectors,
+    barBytes: sim.barBytes,
+    readRegister: (offset) => sim.readRegister(offset),
+    writeRegister(offset, value) {
+      sim.writeRegister(offset, value)
+      loop.wake()
+    },
+    map: (iova, bytes, fd, offset) => sim.map(iova, bytes, fd, offset),
+    unmap: (iova) => sim.unmap(iova),
+    setBusMaster(on) {
+      sim.setBusMaster(on)
+      loop.wake()
+    },
+    reset: () => sim.reset(),
+    connected: () => (memory.shared ? memory.renew() : null),
+    disconnected() {
+      loop.stop()
+      sim.reset()
+    },
+  }
+}
+
+function servedConfig(device: string, shadow: boolean): SimConfig {
+  const config = parseSimAddress(device)
+  if (config.thread) throw new AddressError(`'${device}': thread=1 has no meaning behind a socket`)
+  if (config.nsid !== undefined)
+    throw new AddressError(`'${device}': a server offers every namespace, not one`)
+  return shadow ? { ...config, shadow } : config
+}
+
+/** Memory of the doorbells at one address, whoever shares it. */
+interface DoorbellMemory {
+  readonly buffer: ArrayBufferLike
+  /** Null where clients can't map it. */
+  readonly shared: boolean
+  /** A file for a new client: who had the one before sees this no more. */
+  renew(): number
+  close(): void
+}
+
+function openDoorbells(config: SimConfig, shared: boolean): DoorbellMemory {
+  const doorbellBytes = hostedDoorbellBytes(config)
+  if (!shared) return { buffer: new ArrayBuffer(doorbellBytes), shared, renew: () => -1, close() {} }
+  // The file is BAR 0 as a whole, since a client maps areas of it by their offsets there; its registers stay empty.
+  const bytes = REGISTERS + doorbellBytes
+  let memory = createSharedMemory(bytes)
+  const { address } = memory
+  return {
+    buffer: viewOf(address + BigInt(REGISTERS), doorbellBytes),
+    shared,
+    renew() {
+      const next = createSharedMemory(bytes)
+      munmap(next.address, bytes)
+      map(address, bytes, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.FIXED, next.fd, 0)
+      fs.closeSync(memory.fd)
+      memory = next
+      return next.fd
+    },
+    close: () => destroySharedMemory({ ...memory, address }),
+  }
+}
