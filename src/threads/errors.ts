@@ -1,6 +1,7 @@
 // Errors on their way from one thread to another: posted as they are they would arrive as bare Errors.
 // Trade-off: the class is found by its name again, so that `instanceof`, `code` and the fields hold on the other side.
 
+import { inspect } from 'node:util'
 import * as errors from '../../lib/errors.ts'
 
 /** An error as plain data. */
@@ -17,7 +18,7 @@ const MAX_DEPTH = 8
 /** Takes anything that was thrown. */
 export function packError(thrown: unknown, depth = 0): PackedError {
   if (!(thrown instanceof Error)) {
-    return { name: 'Error', message: String(thrown), stack: undefined, cause: undefined, fields: {} }
+    return { name: 'Error', message: describe(thrown), stack: undefined, cause: undefined, fields: {} }
   }
   const { name, message, stack, cause } = thrown
   const fields = Object.fromEntries(Object.entries(thrown).filter(([key, value]) => isField(key, value)))
@@ -26,7 +27,12 @@ export function packError(thrown: unknown, depth = 0): PackedError {
 
 function packCause(cause: unknown, depth: number): PackedError | string | undefined {
   if (cause === undefined || depth === MAX_DEPTH) return undefined
-  return cause instanceof Error ? packError(cause, depth + 1) : String(cause)
+  return cause instanceof Error ? packError(cause, depth + 1) : describe(cause)
+}
+
+// What was thrown may be anything: an object without a prototype, or with a toString that is no function.
+function describe(thrown: unknown): string {
+  return typeof thrown === 'string' ? thrown : inspect(thrown, { depth: 1, breakLength: Infinity })
 }
 
 function isField(key: string, value: unknown): boolean {

@@ -44,6 +44,8 @@ test('anything that can be thrown can be posted', (t) => {
     }),
     { numRuns: 200 },
   )
+  t.is(post('words').message, 'words')
+  t.is(post({ toString: '' }).message, "{ toString: '' }")
   t.is(post(new TypeError('wrong')).name, 'TypeError')
   const circular = new Error('round')
   circular.cause = circular
