@@ -20,11 +20,17 @@ export const ADMIN = {
   KEEP_ALIVE: 0x18,
   DIRECTIVE_SEND: 0x19,
   DIRECTIVE_RECEIVE: 0x1a,
+  VIRTUALIZATION_MANAGEMENT: 0x1c,
+  NVME_MI_SEND: 0x1d,
+  NVME_MI_RECEIVE: 0x1e,
+  CAPACITY_MANAGEMENT: 0x20,
+  LOCKDOWN: 0x24,
   DOORBELL_BUFFER_CONFIG: 0x7c,
   FORMAT_NVM: 0x80,
   SECURITY_SEND: 0x81,
   SECURITY_RECEIVE: 0x82,
   SANITIZE: 0x84,
+  GET_LBA_STATUS: 0x86,
 } as const
 
 export const NVM = {
@@ -36,6 +42,11 @@ export const NVM = {
   WRITE_ZEROES: 0x08,
   DATASET_MANAGEMENT: 0x09,
   VERIFY: 0x0c,
+  RESERVATION_REGISTER: 0x0d,
+  RESERVATION_REPORT: 0x0e,
+  RESERVATION_ACQUIRE: 0x11,
+  RESERVATION_RELEASE: 0x15,
+  COPY: 0x19,
 } as const
 
 /** Namespace id that means every namespace. */
@@ -73,5 +84,7 @@ function title(name: string): string {
     .replace('SQ', 'Submission Queue')
     .replace('CQ', 'Completion Queue')
     .replace('Async', 'Asynchronous')
+    .replace('Nvme Mi ', 'NVMe-MI ')
+    .replace('Lba', 'LBA')
     .replace('Firmware Download', 'Firmware Image Download')
 }

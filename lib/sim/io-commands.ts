@@ -173,7 +173,10 @@ function unknownNamespace(opcode: number): number {
   return KNOWN.has(opcode) ? STATUS.INVALID_NAMESPACE_OR_FORMAT : STATUS.INVALID_OPCODE
 }
 
-const KNOWN = new Set<number>(Object.values(NVM))
+const KNOWN = new Set<number>([
+  ...[NVM.FLUSH, NVM.WRITE, NVM.READ, NVM.WRITE_UNCORRECTABLE, NVM.COMPARE],
+  ...[NVM.WRITE_ZEROES, NVM.DATASET_MANAGEMENT, NVM.VERIFY],
+])
 
 function firstLba(sqe: Uint32Array, e: number): number {
   return sqe[e + 11]! * HIGH + sqe[e + 10]!
