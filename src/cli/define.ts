@@ -75,7 +75,11 @@ export const flag = (description: string, extra: Extra = {}): Spec<boolean> => (
 })
 
 /** `--no-name`: true unless given. */
-export const unflag = (description: string): Spec<boolean> => ({ kind: 'unflag', description })
+export const unflag = (description: string, extra: Extra = {}): Spec<boolean> => ({
+  kind: 'unflag',
+  description,
+  ...extra,
+})
 
 /** `--name <PLACEHOLDER>`, parsed by `parse`; undefined unless given. */
 export const value = <T>(

@@ -75,6 +75,21 @@ export function choiceParser<const C extends readonly string[]>(choices: C) {
   }
 }
 
+/** A parser for one of a few words that stand for numbers, or for one of these numbers itself. */
+export function namedNumber(names: Readonly<Record<string, number>>) {
+  const words = Object.keys(names)
+  const parse = choiceParser(words)
+  return (word: string): number => {
+    const number = /^(\d+|0x[0-9a-f]+)$/i.test(word) ? Number(word) : undefined
+    return number !== undefined && Object.values(names).includes(number) ? number : names[parse(word)]!
+  }
+}
+
+/** A parser for a list with commas between: `0,8,16`. */
+export function listOf<T>(parse: (word: string) => T) {
+  return (words: string): T[] => words.split(',').map((word) => parse(word))
+}
+
 /** `; did you mean 'word'?` where one of the candidates is near, or nothing. */
 export function suggestion(word: string, candidates: readonly string[]): string {
   let nearest = ''

@@ -97,8 +97,7 @@ function createArgument(spec: Spec<unknown>): Argument {
 function createOption(name: string, spec: Spec<unknown>): Option {
   const short = spec.short ? `-${spec.short}, ` : ''
   const long = optionName(name, spec)
-  if (spec.kind === 'flag') return new Option(`${short}${long}`, spec.description)
-  if (spec.kind === 'unflag') return new Option(long, spec.description)
+  if (spec.kind === 'flag' || spec.kind === 'unflag') return new Option(`${short}${long}`, spec.description)
   const description = spec.mandatory ? `${spec.description} (required)` : spec.description
   const option = new Option(`${short}${long} <${spec.placeholder}>`, description).argParser(checked(spec))
   if (spec.mandatory) option.makeOptionMandatory()

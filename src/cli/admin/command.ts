@@ -3,6 +3,7 @@
 // controller forgets at a reset does not last from one command to the next.
 
 import { InUseError, UsageError } from '../../../lib/errors.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
 import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
 import type { ControllerHandle, Namespace } from '../../index.ts'
 import type { Machine } from '../../setup/index.ts'
@@ -116,14 +117,19 @@ export async function chosenNamespace({ nsid, handle, address }: AdminContext<Sp
   throw new UsageError(`${address} has namespaces ${[only, ...others].join(', ')}: --namespace-id says which`)
 }
 
-/** Opens the namespace that is meant, for I/O commands, and closes it after `work`. */
+/**
+ * Opens the namespace that is meant, for I/O commands, and closes it after `work`. Where all are meant it is the
+ * first one: a queue is a namespace's, and commands for all of them can be sent by any.
+ */
 export async function withNamespace<T>(
   context: AdminContext<Specs>,
-  work: (ns: Namespace) => Promise<T>,
+  work: (ns: Namespace, nsid: number) => Promise<T>,
 ): Promise<T> {
-  const ns = await context.handle.openNamespace(await chosenNamespace(context))
+  const nsid = await chosenNamespace(context)
+  const [first = nsid] = nsid === ALL_NAMESPACES ? await context.handle.namespaces() : [nsid]
+  const ns = await context.handle.openNamespace(first)
   try {
-    return await work(ns)
+    return await work(ns, nsid)
   } finally {
     await ns.close()
   }

@@ -6,11 +6,17 @@ import type { CommandDefinition } from '../define.ts'
 import { bench } from './bench.ts'
 import { copy } from './copy.ts'
 import { featureCommands } from './features.ts'
+import { firmwareCommands } from './firmware.ts'
 import { identifyCommands } from './identify.ts'
 import { info } from './info.ts'
+import { ioCommands } from './io.ts'
 import { list } from './list.ts'
 import { logCommands } from './logs.ts'
+import { maintenanceCommands } from './maintenance.ts'
+import { namespaceCommands } from './namespaces.ts'
+import { passthruCommands } from './passthru.ts'
 import { read } from './read.ts'
+import { resetCommands } from './resets.ts'
 import { serve } from './serve.ts'
 import { setup } from './setup.ts'
 import { verify } from './verify.ts'
@@ -19,8 +25,11 @@ import { write } from './write.ts'
 export const commands: readonly CommandDefinition[] = [
   ...[list, setup, info, serve],
   ...[read, write, copy, verify],
+  ...ioCommands,
   ...identifyCommands,
   ...logCommands,
   ...featureCommands,
+  ...[...maintenanceCommands, ...firmwareCommands, ...namespaceCommands, ...resetCommands],
+  ...passthruCommands,
   bench,
 ]

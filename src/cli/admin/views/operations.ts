@@ -35,7 +35,10 @@ export function viewSelfTest(bytes: Uint8Array, count = 20): Shown {
       const used = results
         .map((entry, n) => ({ entry, n }))
         .filter(({ entry }) => entry.result !== SELF_TEST_RESULT.UNUSED)
-      return [head, ...used.map(({ entry, n }) => `Self-test result ${n}\n${resultText(entry)}`)].join('\n\n')
+      return [
+        head,
+        ...used.map(({ entry, n }) => `Self-test result ${n}\n${selfTestResultText(entry)}`),
+      ].join('\n\n')
     },
     json: () => ({
       'Current Device Self-Test Operation': log.current_operation,
@@ -45,7 +48,8 @@ export function viewSelfTest(bytes: Uint8Array, count = 20): Shown {
   }
 }
 
-function resultText(entry: SelfTestResult): string {
+/** Lines of one result. */
+export function selfTestResultText(entry: SelfTestResult): string {
   return fields([
     ['Operation result', `${hexText(entry.result)} (${selfTestResultName(entry.result)})`],
     ['Self-test code', operation(entry.code)],

@@ -1,0 +1,99 @@
+// I/O commands on a range of blocks, split into as many commands as it takes, with progress.
+// Trade-off: one command after the other: what each of them does takes the device far longer than it takes to send.
+
+import { NvmeError, OutOfRangeError } from '../../../lib/errors.ts'
+import type { NVM } from '../../../lib/nvme/opcodes.ts'
+import type { Namespace } from '../../index.ts'
+import { flag, valueOr } from '../define.ts'
+import { integer } from '../parse.ts'
+import { withProgress } from '../transfer.ts'
+
+// NLB has 16 bits, and is zero-based.
+const MOST_BLOCKS = 65536
+/** Dword 12 of the NVM command set's I/O commands: limited retry, force unit access, deallocate. */
+const LIMITED_RETRY = 2 ** 31
+const FORCE_UNIT_ACCESS = 2 ** 30
+const DEALLOCATE = 2 ** 25
+
+export interface Range {
+  slba: number
+  nlb: number
+}
+
+/** `-s`, `-c`: which blocks. */
+export const rangeOptions = () => ({
+  startBlock: valueOr('LBA', integer(), 0, 'first block', { short: 's' }),
+  blockCount: valueOr('N', integer({ min: 1 }), 1, 'number of blocks (one-based, unlike nvme-cli)', {
+    short: 'c',
+  }),
+})
+
+/** `-l`, `-f`: how hard to try, and whether the cache counts. */
+export const accessOptions = () => ({
+  limitedRetry: flag('limited effort to read or write', { short: 'l' }),
+  forceUnitAccess: flag('from or to the medium, not the cache', { short: 'f' }),
+})
+
+export function accessBits(options: {
+  limitedRetry: boolean
+  forceUnitAccess: boolean
+  deac?: boolean
+}): number {
+  const { limitedRetry, forceUnitAccess, deac = false } = options
+  return (
+    (limitedRetry ? LIMITED_RETRY : 0) + (forceUnitAccess ? FORCE_UNIT_ACCESS : 0) + (deac ? DEALLOCATE : 0)
+  )
+}
+
+/** `LBA 8`, `LBA 8 to 15`. */
+export function rangeText({ slba, nlb }: Range): string {
+  return nlb === 1 ? `LBA ${slba}` : `LBA ${slba} to ${slba + nlb - 1}`
+}
+
+/** Throws OutOfRangeError for a range that passes the namespace's end. */
+export function checkFits(ns: Namespace, range: Range): void {
+  if (range.slba + range.nlb <= ns.blockcount) return
+  throw new OutOfRangeError(
+    `${rangeText(range)} passes the end of namespace ${ns.id}: it has ${ns.blockcount} blocks`,
+  )
+}
+
+/**
+ * Sends `opcode` for all blocks of a range, with the bits of dword 12 and, for those that have it, data.
+ * Rejects with the NvmeError of the first command that failed, which tells its blocks.
+ */
+export async function sendRange(
+  ns: Namespace,
+  opcode: (typeof NVM)[keyof typeof NVM],
+  { slba, nlb }: Range,
+  { what, bits, data }: { what: string; bits: number; data?: Buffer },
+): Promise<void> {
+  checkFits(ns, { slba, nlb })
+  const most = data === undefined ? MOST_BLOCKS : ns.maxbpio
+  const buf = data && ns.alloc(Math.min(most, nlb) * ns.blocksize)
+  await withProgress(what, nlb * ns.blocksize, async (onProgress) => {
+    for (let at = 0; at < nlb; at += most) {
+      const part = { slba: slba + at, nlb: Math.min(most, nlb - at) }
+      const piece = buf?.subarray(0, part.nlb * ns.blocksize)
+      if (piece) data?.copy(piece, 0, at * ns.blocksize)
+      await sendPart(ns, opcode, part, bits, piece)
+      onProgress((at + part.nlb) * ns.blocksize)
+    }
+  })
+}
+
+async function sendPart(
+  ns: Namespace,
+  opcode: number,
+  { slba, nlb }: Range,
+  bits: number,
+  buf: Buffer | undefined,
+): Promise<void> {
+  const dwords = { cdw10: slba >>> 0, cdw11: Math.floor(slba / 2 ** 32), cdw12: bits + nlb - 1 }
+  try {
+    await ns.promises.cmd({ opcode, ...dwords, ...(buf && { buf }) })
+  } catch (error) {
+    // A command of any kind is not known to have a range.
+    throw error instanceof NvmeError ? new NvmeError({ ...error, slba, nlb }) : error
+  }
+}

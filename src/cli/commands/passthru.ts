@@ -1,0 +1,182 @@
+// `unvme admin-passthru` and `io-passthru`: any command, dword by dword.
+// Trade-off: what the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
+// be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
+
+import { readFile, writeFile } from 'node:fs/promises'
+import { buffer } from 'node:stream/consumers'
+import { UsageError } from '../../../lib/errors.ts'
+import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
+import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
+import { checkTerminal, writeBytes } from '../admin/show.ts'
+import { dumpText, dwordText, hexText } from '../admin/text.ts'
+import { flag, required, type Values, value, valueOr } from '../define.ts'
+import { fields, print } from '../output.ts'
+import { integer, size, text } from '../parse.ts'
+
+const dword = (number: number, short: string) =>
+  valueOr('DWORD', integer({ max: 0xffff_ffff }), 0, `dword ${number}`, { short })
+
+const options = {
+  opcode: required('N', integer({ max: 255 }), 'opcode', { short: 'o' }),
+  namespaceId: namespaceIdOption(),
+  dataLen: valueOr('SIZE', size({ max: 2 ** 20 }), 0, 'bytes of data', { short: 'l' }),
+  inputFile: value('FILE', text, 'file with the data to send, or for the data that is received', {
+    short: 'i',
+  }),
+  read: flag("data comes from the device (default: as the opcode's lowest bits say)", { short: 'r' }),
+  write: flag('data goes to the device', { short: 'w' }),
+  prefill: valueOr('BYTE', integer({ max: 255 }), 0, 'what the data is filled with before', { short: 'p' }),
+  cdw10: dword(10, '4'),
+  cdw11: dword(11, '5'),
+  cdw12: dword(12, '6'),
+  cdw13: dword(13, '7'),
+  cdw14: dword(14, '8'),
+  cdw15: dword(15, '9'),
+  rawBinary: flag('print the data as the device sent it', { short: 'b' }),
+  showCommand: flag('print the command before it is sent', { short: 's' }),
+  dryRun: flag('print the command, and do not send it', { short: 'd' }),
+  latency: flag('print how long it took', { short: 'T' }),
+}
+const timeout = {
+  timeout: value(
+    'MS',
+    integer({ min: 1, max: 2 ** 31 - 1 }),
+    'milliseconds that it may take (default: 60 s)',
+    {
+      short: 't',
+    },
+  ),
+}
+
+type Options = Values<typeof options>
+
+const DETAILS = `Data that is sent comes from --input-file, or from standard input. Data that is received goes to \
+--input-file, or is printed as a hex dump. Flags (fused commands, SGLs), metadata and dwords 2 and 3 can't be set.
+
+A command that is not known to be harmless asks first.`
+
+const HARMLESS_ADMIN = new Set<number>([
+  ...[ADMIN.GET_LOG_PAGE, ADMIN.IDENTIFY, ADMIN.GET_FEATURES, ADMIN.ABORT, ADMIN.KEEP_ALIVE],
+  ...[ADMIN.DEVICE_SELF_TEST, ADMIN.DIRECTIVE_RECEIVE, ADMIN.SECURITY_RECEIVE, ADMIN.GET_LBA_STATUS],
+])
+const HARMLESS_IO = new Set<number>([NVM.FLUSH, NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.RESERVATION_REPORT])
+
+const adminPassthru = adminCommand({
+  name: 'admin-passthru',
+  summary: 'Send any admin command, and show its result and data',
+  details: DETAILS,
+  options: { ...options, ...timeout },
+  examples: [
+    ['admin-passthru 0a:00.0 -o 6 -l 4096 -4 1', 'Identify Controller'],
+    [
+      'admin-passthru 0a:00.0 -o 2 -n 0xffffffff -l 512 -4 0x7f0002 -b > smart.bin',
+      'the SMART log into a file',
+    ],
+  ],
+  destroys: ({ options }) => question('admin', options),
+  async run(context) {
+    const { timeout, ...rest } = context.options
+    const nsid = context.nsid ?? 0
+    await pass('admin', rest, nsid, async (data, dwords) => {
+      const limit = timeout === undefined ? {} : { timeout }
+      const command = { opcode: rest.opcode, nsid, ...dwords, ...limit, ...(data && { data }) }
+      return (await context.handle.admin(command)).result
+    })
+  },
+})
+
+const ioPassthru = adminCommand({
+  name: 'io-passthru',
+  summary: 'Send any I/O command, and show its result and data',
+  details: DETAILS,
+  options,
+  examples: [
+    ['io-passthru 0a:00.0 -o 2 -l 4096 -4 100 -6 7', 'read blocks 100 to 107 (dword 12 is zero-based)'],
+    ['io-passthru 0a:00.0 -o 1 -l 512 -i block.bin', 'write block 0'],
+  ],
+  destroys: ({ options }) => question('I/O', options),
+  async run(context) {
+    await withNamespace(context, (ns, nsid) =>
+      pass('I/O', context.options, nsid, async (data, dwords) => {
+        const buf = data && ns.alloc(data.length).subarray(0, data.length)
+        if (buf) data.copy(buf)
+        const { opcode } = context.options
+        const result = await ns.promises.cmd({ opcode, nsid, ...dwords, ...(buf && { buf }) })
+        buf?.copy(data!)
+        return result
+      }),
+    )
+  },
+})
+
+type Queue = 'admin' | 'I/O'
+
+const nameOf = (queue: Queue, opcode: number) => opcodeName(opcode, { admin: queue === 'admin' })
+
+function question(queue: Queue, { opcode, dryRun }: Options): string | undefined {
+  const harmless = queue === 'admin' ? HARMLESS_ADMIN : HARMLESS_IO
+  if (dryRun || harmless.has(opcode)) return undefined
+  return `Send ${queue} command ${hexText(opcode)} (${nameOf(queue, opcode)}), which may destroy data`
+}
+
+type Send = (data: Buffer | undefined, dwords: ReturnType<typeof dwordsOf>) => Promise<number>
+
+function dwordsOf({ cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 }: Options) {
+  return { cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 }
+}
+
+async function pass(queue: Queue, options: Options, nsid: number, send: Send): Promise<void> {
+  const { opcode, rawBinary, showCommand, dryRun, latency, inputFile } = options
+  const receives = isReceived(options)
+  const raw = rawBinary && receives && inputFile === undefined
+  if (raw) checkTerminal()
+  if (showCommand || dryRun) print(commandText(queue, options, nsid))
+  if (dryRun) return
+  const data = await dataOf(options, receives)
+  const before = performance.now()
+  const result = await send(data, dwordsOf(options))
+  const microseconds = ((performance.now() - before) * 1000).toFixed(0)
+  if (!raw) print(`${nameOf(queue, opcode)} (${queue} command): success, result ${dwordText(result)}`)
+  if (latency && !raw) print(`latency: ${microseconds} us`)
+  if (data === undefined || !receives) return
+  if (inputFile !== undefined) await writeFile(inputFile, data)
+  else if (raw) await writeBytes(data)
+  else print(dumpText(data))
+}
+
+/** Whether data comes from the device: as an option says, or else the opcode. */
+function isReceived({ opcode, read, write, dataLen }: Options): boolean {
+  if (read && write) throw new UsageError('--read and --write: data goes one way')
+  const direction = dataDirection(opcode)
+  if ((read && direction === 'write') || (write && direction === 'read')) {
+    throw new UsageError(
+      `the lowest bits of opcode ${hexText(opcode)} say that data goes ${direction === 'read' ? 'from' : 'to'} the device`,
+    )
+  }
+  if (dataLen > 0 && !read && !write && (direction === 'none' || direction === 'both')) {
+    throw new UsageError(`--read or --write says which way the data of opcode ${hexText(opcode)} goes`)
+  }
+  return read || (!write && direction === 'read')
+}
+
+async function dataOf(options: Options, receives: boolean): Promise<Buffer | undefined> {
+  const { dataLen, inputFile, prefill } = options
+  if (dataLen === 0) return undefined
+  const data = Buffer.alloc(dataLen, prefill)
+  if (receives) return data
+  const given = inputFile === undefined ? await buffer(process.stdin) : await readFile(inputFile)
+  given.copy(data)
+  return data
+}
+
+function commandText(queue: Queue, options: Options, nsid: number): string {
+  const { opcode, dataLen } = options
+  return fields([
+    ['opcode', `${hexText(opcode)} (${nameOf(queue, opcode)})`],
+    ['nsid', hexText(nsid)],
+    ...Object.entries(dwordsOf(options)).map(([name, value]) => [name, dwordText(value)] as const),
+    ['data_len', dataLen],
+  ])
+}
+
+export const passthruCommands = [adminPassthru, ioPassthru]
