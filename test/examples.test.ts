@@ -7,6 +7,7 @@ import test from 'ava'
 import { pattern } from './support/devices.ts'
 import { testFolder } from './support/folder.ts'
 import { run } from './support/run.ts'
+import { startServer } from './support/server.ts'
 
 const file = testFolder()
 const content = pattern(3_000_001)
@@ -19,6 +20,13 @@ const example = (name: string, ...words: string[]) => run(`${folder}${name}.js`,
 const OUTPUTS: Record<string, RegExp> = {
   abort:
     /^ABORT_ERR: The operation was aborted \(TimeoutError\)\n\d+ bytes were written before, 0 commands .*\na block written afterwards reads back\n$/,
+  'admin/get-features': /^01h Arbitration +0x4 \{"ab":4,.*\n(0[2-9ab]h .*\n){10}$/,
+  'admin/get-log-page':
+    /^errors: 0 of 64 entries\ntemperature: 27 °C \(300 K\)\n(.*\n)*power on: 0 hours, 1 cycles\nfirmware slot 1: 1\.0 \(runs\)\n$/,
+  'admin/identify':
+    /^sim:\?size=64M: NVMe 1\.4\.0, namespaces 1\nvid +: 0\n(.*\n)*mn +: unvme simulated NVMe\n(.*\n)*131072 blocks of 512 bytes, with 0 bytes of metadata\n$/,
+  'admin/set-features':
+    /^Temperature Threshold: 0x157 \{"tmpth":343,.*\nset to 0x158, reads 0x158\nset to 0x157, reads 0x157\n$/,
   copy: new RegExp(`^${process.execPath} to sim:\\?size=512M: \\d+ bytes, \\d+ MB/s\\n$`),
   demo: /write pipeline.*\n.*CRC-32 equal\n.*blocks equal\n[\s\S]*CRC-32 equal\n.*blocks equal\n\nAll read back as written\.\n$/,
   faults: /^(again: Read failed: Unrecovered Read Error .*\n){2}read after all: precious, 4096 bytes\n$/,
@@ -38,7 +46,10 @@ const OUTPUTS: Record<string, RegExp> = {
 }
 
 test('every example is run', (t) => {
-  const names = readdirSync(folder).filter((name) => name.endsWith('.js'))
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
+    // What the others in its folder open an address with.
+    (name) => name.endsWith('.js') && name !== 'admin/open.js',
+  )
   t.deepEqual(names.map((name) => name.replace('.js', '')).sort(), Object.keys(OUTPUTS).sort())
 })
 
@@ -98,6 +109,28 @@ test.serial('several-files puts files into blocks of their own', async (t) => {
   const bytes = readFileSync(image)
   t.is(bytes.toString('latin1', 0, 6), 'small\0')
   t.true(bytes.subarray(512, 512 + content.length).equals(content))
+})
+
+test.serial('admin: on an image, a named namespace and a vfio-user socket; what fails', async (t) => {
+  const image = `sim:${file('admin.img')}?size=1M&lba=4096&ns=2&nsid=2`
+  const identified = await example('admin/identify', image)
+  t.regex(identified.stdout, /, namespaces 1,2\n(.*\n)*namespace 2\n(.*\n)*256 blocks of 4096 bytes/)
+  const server = await startServer({ device: 'sim:?size=1M&serial=SERVED' })
+  t.regex((await example('admin/identify', server.address)).stdout, /\nsn +: SERVED\n/)
+  const set = await example('admin/set-features', server.address, '6', '0')
+  t.is(set.stdout, 'Volatile Write Cache: 0x1 {"wce":true}\nset to 0x0, reads 0x0\n')
+  // Not saved, and a new client resets the controller.
+  const { stdout } = await example('admin/get-features', server.address, '6', '0x0f')
+  t.is(
+    stdout.replace(/ +/g, ' '),
+    '06h Volatile Write Cache 0x1 {"wce":true}\n0fh Keep Alive Timer Invalid Field in Command\n',
+  )
+  await server.stop()
+  for (const name of ['identify', 'get-features', 'set-features', 'get-log-page']) {
+    const { code, stderr } = await example(`admin/${name}`, 'nowhere')
+    t.is(code, 1, name)
+    t.regex(stderr, /'nowhere' is no PCI name/, name)
+  }
 })
 
 test.serial('copy refuses what does not fit', async (t) => {

@@ -1,0 +1,40 @@
+// Opens the controller of any address with the modules of lib/ alone: what `open` of unvme does for whole
+// namespaces, in a few lines. Used by the other programs in this folder.
+//
+// Trade-off: vfio, vfio-user, sim and nvme do not know each other, so that each can be used without the others;
+// this is where they meet. No queues for reads and writes are made.
+
+import { type Controller, createController } from 'unvme/nvme'
+import { type PciFunction, parseNamespaceName } from 'unvme/pci'
+import { openSim, parseSimAddress } from 'unvme/sim'
+import { openVfio } from 'unvme/vfio'
+import { openVfioUser, parseVfioUserAddress } from 'unvme/vfio-user'
+
+/** A controller that is ready for admin commands, and the namespace that the address names (1 where it names none). */
+export interface Opened {
+  controller: Controller
+  nsid: number
+}
+
+/** Opens `0a:00.0/1`, `sim:disk.img?lba=4096` or `vfio-user:/run/nvme/cntrl`. Close its controller in the end. */
+export async function openAddress(address: string): Promise<Opened> {
+  const { nsid, connect } = transportOf(address)
+  return { controller: await createController(await connect()), nsid: nsid ?? 1 }
+}
+
+interface Transport {
+  nsid: number | undefined
+  connect(): Promise<PciFunction>
+}
+
+function transportOf(address: string): Transport {
+  if (address.startsWith('sim:')) {
+    return { nsid: parseSimAddress(address).nsid, connect: () => openSim(address) }
+  }
+  if (address.startsWith('vfio-user:')) {
+    const { path, nsid } = parseVfioUserAddress(address)
+    return { nsid, connect: () => openVfioUser(path) }
+  }
+  const { pciName, nsid } = parseNamespaceName(address)
+  return { nsid, connect: () => openVfio(pciName) }
+}
