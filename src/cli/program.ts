@@ -12,6 +12,8 @@ A device is named by its PCI address with an optional namespace id (0a:00.0, 000
 controller in this process (sim:, sim:disk.img, sim:?size=256M&lba=4096), or is a controller of another process at a vfio-user \
 socket (vfio-user:/run/nvme/cntrl).`
 
+export type ExitCode = readonly [code: number, what: string]
+
 export const EXIT_CODES = [
   [0, 'done'],
   [1, 'the device or the system said no, or data that was compared differs'],
@@ -35,37 +37,63 @@ export function version(): string {
 
 /** The program with every command. */
 export function createProgram(definitions: readonly CommandDefinition[], runner: Runner): Command {
-  const program = new Command('unvme')
+  const program = settle(new Command('unvme'))
     .description(DESCRIPTION)
     .usage('<command> [options]')
-    .version(version(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'print this help')
     .commandsGroup('Help:')
     .helpCommand('help [command]', 'print the help of a command')
-    .exitOverride()
-    // Errors are printed by the caller, all in one form.
-    .configureOutput({ outputError: () => {} })
-    .addHelpText(
-      'after',
-      `\nExit codes:\n${EXIT_CODES.map(([code, what]) => `  ${String(code).padEnd(3)}  ${what}`).join('\n')}`,
-    )
+    .addHelpText('after', exitCodesText(EXIT_CODES))
   const ordered = [...definitions].sort((a, b) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group))
   for (const definition of ordered) program.addCommand(createCommand(program, definition, runner))
   return program
+}
+
+/** A program that is one command by itself, with no subcommands. */
+export function createSingle(
+  definition: CommandDefinition,
+  runner: Runner,
+  exitCodes: readonly ExitCode[],
+): Command {
+  const command = settle(new Command(definition.name))
+  return describe(command, definition, runner, `${definition.name} `).addHelpText(
+    'after',
+    exitCodesText(exitCodes),
+  )
+}
+
+function settle(command: Command): Command {
+  return (
+    command
+      .version(version(), '-V, --version', 'print the version')
+      .helpOption('-h, --help', 'print this help')
+      .exitOverride()
+      // Errors are printed by the caller, all in one form.
+      .configureOutput({ outputError: () => {} })
+  )
+}
+
+function exitCodesText(codes: readonly ExitCode[]): string {
+  return `\nExit codes:\n${codes.map(([code, what]) => `  ${String(code).padEnd(3)}  ${what}`).join('\n')}`
 }
 
 function createCommand(program: Command, definition: CommandDefinition, runner: Runner): Command {
   const command = program
     .createCommand(definition.name)
     .copyInheritedSettings(program)
+    .helpGroup(`${definition.group}:`)
+  return describe(command, definition, runner, 'unvme ')
+}
+
+/** Gives a command what its definition says. @param prefix of the example's lines */
+function describe(command: Command, definition: CommandDefinition, runner: Runner, prefix: string): Command {
+  command
     .summary(definition.summary)
     .description([`${definition.summary}.`, definition.details].filter(Boolean).join('\n\n'))
-    .helpGroup(`${definition.group}:`)
   const names = Object.keys(definition.arguments)
   for (const name of names) command.addArgument(createArgument(definition.arguments[name]!))
   for (const option of Object.entries(definition.options)) command.addOption(createOption(...option))
   if (definition.examples.length > 0) {
-    const lines = definition.examples.map(([line, what]) => `  unvme ${line}\n      ${what}`)
+    const lines = definition.examples.map(([line, what]) => `  ${prefix}${line}\n      ${what}`)
     command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`)
   }
   return command.action(() =>

@@ -3,11 +3,11 @@
 // only a command that does not watch for Ctrl-C is cut off.
 
 import { inspect } from 'node:util'
-import { CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { AbortError, UnvmeError } from '../../lib/errors.ts'
 import type { CommandDefinition } from './define.ts'
 import { watchForEnd } from './ending.ts'
-import { createProgram, usageError } from './program.ts'
+import { createProgram, createSingle, type ExitCode, type Runner, usageError } from './program.ts'
 
 /** Codes of errors that a better command line mends: exit code 2. */
 const USAGE_CODES = new Set([
@@ -22,8 +22,33 @@ export async function run(
   definitions: readonly CommandDefinition[],
   words: readonly string[],
 ): Promise<void> {
+  await execute((runner) => createProgram(definitions, runner), words, {})
+}
+
+/** What a program of one command has of its own. */
+export interface SingleOptions {
+  /** For its help. */
+  exitCodes: readonly ExitCode[]
+  /** Exit codes of errors, by their `code`. */
+  exitCodeOf: Readonly<Record<string, number>>
+}
+
+/** Runs a program that is one command by itself, in the same way. */
+export async function runSingle(
+  definition: CommandDefinition,
+  words: readonly string[],
+  { exitCodes, exitCodeOf }: SingleOptions,
+): Promise<void> {
+  await execute((runner) => createSingle(definition, runner, exitCodes), words, exitCodeOf)
+}
+
+async function execute(
+  create: (runner: Runner) => Command,
+  words: readonly string[],
+  exitCodeOf: Readonly<Record<string, number>>,
+): Promise<void> {
   const ending = watchForEnd()
-  const program = createProgram(definitions, async (definition, args, options, help) => {
+  const program = create(async (definition, args, options, help) => {
     const context = {
       args,
       options,
@@ -38,27 +63,27 @@ export async function run(
   try {
     await program.parseAsync(words, { from: 'user' })
   } catch (error) {
-    process.exitCode = ending.code ?? report(error)
+    process.exitCode = ending.code ?? report(program.name(), error, exitCodeOf)
   } finally {
     ending.stop()
   }
 }
 
 /** Prints an error in one line, with its stack where DEBUG is set. Returns the exit code. */
-function report(error: unknown): number {
+function report(name: string, error: unknown, exitCodeOf: Readonly<Record<string, number>>): number {
   if (error instanceof CommanderError) {
     const usage = usageError(error)
-    return usage ? report(usage) : 0
+    return usage ? report(name, usage, exitCodeOf) : 0
   }
   if (error instanceof AbortError) {
-    process.stderr.write(`unvme: ${error.message}${error.cause ? `: ${reason(error.cause)}` : ''}\n`)
+    process.stderr.write(`${name}: ${error.message}${error.cause ? `: ${reason(error.cause)}` : ''}\n`)
     return 1
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const text = reason(error)
-  process.stderr.write(`unvme: ${text}${code && !text.includes(code) ? ` (${code})` : ''}\n`)
+  process.stderr.write(`${name}: ${text}${code && !text.includes(code) ? ` (${code})` : ''}\n`)
   if (process.env.DEBUG) process.stderr.write(`${inspect(error)}\n`)
-  return USAGE_CODES.has(code) ? 2 : 1
+  return exitCodeOf[code] ?? (USAGE_CODES.has(code) ? 2 : 1)
 }
 
 function reason(error: unknown): string {

@@ -12,8 +12,10 @@ import { type Part, partsOf } from './parts.ts'
 import type { TaskControl, TaskMessage, TaskStart } from './task.ts'
 
 export interface SpreadOptions {
-  /** Threads, each with one of the queues 0, 1, …; default: as many as there are queues. */
+  /** Threads, each with one of the queues; default: as many as there are queues. */
   jobs?: number
+  /** The queues, one for each thread in their order; default: 0, 1, … */
+  qids?: readonly number[]
   /** The range: default all of the namespace. */
   slba?: number
   nlb?: number
@@ -42,21 +44,24 @@ export async function spread<T = unknown>(
   file: URL,
   options: SpreadOptions = {},
 ): Promise<T[]> {
-  const { jobs = ns.qcount, slba = 0, align = 1, signal } = options
+  const { qids = Array.from({ length: ns.qcount }, (_, qid) => qid), slba = 0, align = 1, signal } = options
+  const { jobs = qids.length } = options
   const { nlb = ns.blockcount - slba } = options
   checkInteger('spread: jobs', jobs, 1)
   checkInteger('spread: align', align, 1)
   checkRange('spread', slba, nlb, ns.geometry)
-  if (jobs > ns.qcount) {
+  if (jobs > qids.length) {
+    const given =
+      options.qids === undefined ? `${ns.device} is open with ${ns.qcount}` : `qids has ${qids.length}`
     throw new OutOfRangeError(
-      `spread: ${jobs} jobs need a queue each, ${ns.device} is open with ${ns.qcount}; open it with { qcount: ${jobs} }`,
+      `spread: ${jobs} jobs need a queue each, ${given}; open it with { qcount: ${jobs} }`,
     )
   }
   if (signal?.aborted) throw new AbortError(signal.reason)
   const parts = partsOf({ slba, nlb }, jobs, align)
   const loans: Loan[] = []
   try {
-    for (const qid of parts.keys()) loans.push(ns.lend(qid, memoryOf(options)))
+    for (const i of parts.keys()) loans.push(ns.lend(qids[i]!, memoryOf(options)))
     const threads = parts.map((part, index) =>
       startThread(file, loans[index]!, part, index, parts.length, options),
     )

@@ -4,6 +4,7 @@
 
 import type { CommandDefinition } from '../define.ts'
 import { bench } from './bench.ts'
+import { benchCompare } from './bench-compare.ts'
 import { copy } from './copy.ts'
 import { featureCommands } from './features.ts'
 import { firmwareCommands } from './firmware.ts'
@@ -32,4 +33,5 @@ export const commands: readonly CommandDefinition[] = [
   ...[...maintenanceCommands, ...firmwareCommands, ...namespaceCommands, ...resetCommands],
   ...passthruCommands,
   bench,
+  benchCompare,
 ]
