@@ -242,8 +242,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     this.#check('lend')
     const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid))
     const loan = lend(this.#device, this.#geometry, this.device, queues, options)
-    const forget = this.onClose(() => loan.recall())
-    loan.returned.then(forget, forget)
+    loan.onReturned(this.onClose(() => loan.recall()))
     return loan
   }
 

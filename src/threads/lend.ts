@@ -15,7 +15,7 @@ import {
 import type { Device } from '../device.ts'
 import type { Geometry } from '../geometry.ts'
 import type { IoQueue } from '../io-queue.ts'
-import { type Loan, QueueLoan } from './loan.ts'
+import { QueueLoan } from './loan.ts'
 import { type QueueTicket, WORD_COUNT } from './protocol.ts'
 
 const DEFAULT_MEMORY = 8 * 2 ** 20
@@ -39,7 +39,7 @@ export function lend(
   address: string,
   queues: readonly IoQueue[],
   options: LendOptions,
-): Loan {
+): QueueLoan {
   const { memory = DEFAULT_MEMORY, buffers = [] } = options
   const { pool, pci } = device.controller
   checkQueues(queues, address)

@@ -32,7 +32,7 @@ export interface Loan {
   readonly ticket: QueueTicket
   /**
    * Resolves when the queues are this thread's again: the borrower closed its namespace, or ended. Rejects where
-   * the controller would not give them back.
+   * the controller would not give them back. A loan does not keep the process alive until this is asked for.
    */
   readonly returned: Promise<void>
   /**
@@ -56,13 +56,14 @@ export interface LoanParts {
 export class QueueLoan implements Loan {
   readonly qids: readonly number[]
   readonly ticket: QueueTicket
-  readonly returned: Promise<void>
+  readonly #returned: Promise<void>
   readonly #parts: LoanParts
   readonly #controller: Controller
   readonly #forgetFailure: () => void
   #settle!: { resolve: () => void; reject: (error: Error) => void }
   #grace: NodeJS.Timeout | undefined
   #ending: Promise<void> | null = null
+  #ended = false
 
   constructor(parts: LoanParts) {
     const { device, queues, ticket, port } = parts
@@ -71,11 +72,11 @@ export class QueueLoan implements Loan {
     this.#controller = device.controller as Controller
     this.ticket = ticket
     this.qids = queues.map(({ qid }) => qid)
-    this.returned = new Promise<void>((resolve, reject) => {
+    this.#returned = new Promise<void>((resolve, reject) => {
       this.#settle = { resolve, reject }
     })
     // Who does not ask hears nothing of it: the queues say it when they are used.
-    this.returned.catch(() => {})
+    this.#returned.catch(() => {})
     const cause = new QueueOwnerError(
       `queues ${this.qids.join(', ')} of ${ticket.device.address}: another thread has them`,
     )
@@ -85,6 +86,17 @@ export class QueueLoan implements Loan {
     port.on('message', (message: BorrowerMessage) => this.#act(message))
     port.on('close', () => this.#borrowerEnded())
     port.unref()
+  }
+
+  get returned(): Promise<void> {
+    // A worker that has ended holds the event loop no more, and what its port has to say may come a turn later.
+    if (!this.#ended) this.#parts.port.ref()
+    return this.#returned
+  }
+
+  /** Calls back when it has ended, well or not; does not keep the process alive for that. */
+  onReturned(callback: () => void): void {
+    this.#returned.then(callback, callback)
   }
 
   recall(): Promise<void> {
@@ -181,6 +193,9 @@ export class QueueLoan implements Loan {
     } catch (error) {
       this.#settle.reject(error as Error)
       return error as Error
+    } finally {
+      this.#ended = true
+      this.#parts.port.unref()
     }
   }
 

@@ -1,5 +1,7 @@
 // Lent queues where things go wrong: workers that die, devices that fail or vanish, tickets used twice.
 
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { MessageChannel } from 'node:worker_threads'
 import test from 'ava'
 import { attach, type OpenOptions, open, QueueOwnerError } from '../../src/index.ts'
@@ -33,6 +35,21 @@ for (const task of ['exit', 'throw', 'leave'] as const) {
     },
   )
 }
+
+test.serial('a process that has nothing left but a loan to wait for does wait', async (t) => {
+  const program = `
+    import { open } from '${new URL('../../src/index.js', import.meta.url)}'
+    const ns = await open('sim:?size=16M', { threads: true })
+    const loan = ns.lend(0)
+    // As at the end of a worker's thread.
+    loan.ticket.port.close()
+    await loan.returned
+    await ns.promises.flush()
+    process.stdout.write('waited')
+  `
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program])
+  t.is(stdout, 'waited')
+})
 
 test.serial('terminate gives queues back, and recall asks for them', async (t) => {
   await using ns = await openThreaded({ qcount: 3 })
