@@ -5,8 +5,9 @@ import { driver } from './driver.ts'
 import { printMachine } from './measure.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
+import { socket } from './socket.ts'
 
-const BENCHMARKS = { driver, commands, occupancy, memory } as const
+const BENCHMARKS = { driver, commands, socket, occupancy, memory } as const
 
 const names = process.argv.slice(2)
 const unknown = names.find((name) => !(name in BENCHMARKS))

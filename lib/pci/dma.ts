@@ -17,6 +17,8 @@ import { ANYWHERE, type ViewSpace } from './views.ts'
 export const PAGE_BYTES = 4096
 // Large enough for few mappings and for huge pages, small enough to pin quickly.
 const ARENA_BYTES = 8 * 2 ** 20
+const ARENAS_PER_SIZE = 8
+const MAX_DOUBLINGS = 7
 
 /** One buffer from `alloc`: where it is, and who still needs it. */
 export interface DmaAllocation {
@@ -207,11 +209,22 @@ export class DmaPool {
         `alloc of ${atLeast} bytes: ${address} maps at most ${maxArenaBytes} at once`,
       )
     }
-    const bytes = Math.min(maxArenaBytes, Math.ceil(atLeast / ARENA_BYTES) * ARENA_BYTES)
-    const dma = this.#pci.mapDma(bytes)
-    const arena = createArena(dma)
+    // Larger ones as there are more: some transports take only so many mappings.
+    const unit = ARENA_BYTES * 2 ** Math.min(MAX_DOUBLINGS, Math.floor(this.#arenas.length / ARENAS_PER_SIZE))
+    const arena = createArena(this.#map(Math.min(maxArenaBytes, roundUp(atLeast, unit)), atLeast))
     this.#arenas.push(arena)
     return arena
+  }
+
+  // What is more than needed is a wish.
+  #map(wanted: number, atLeast: number): DmaArena {
+    const least = Math.min(this.#pci.maxArenaBytes, roundUp(atLeast, ARENA_BYTES))
+    try {
+      return this.#pci.mapDma(wanted)
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || wanted === least) throw error
+      return this.#pci.mapDma(least)
+    }
   }
 
   #own(memory: Omit<Owned, 'pool' | 'live' | 'users' | 'discarded'>): Buffer {
@@ -243,6 +256,8 @@ export class DmaPool {
     return { address, buffer: viewOf(address, bytes) }
   }
 }
+
+const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 
 function createArena(dma: DmaArena): Arena {
   return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false }

@@ -48,6 +48,12 @@ export const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offse
   offset: number,
   length: number,
 ) => number
+/** fcntl(2) for commands whose argument is an integer. */
+export const fcntl = lib.func('int fcntl(int fd, int command, int value)') as (
+  fd: number,
+  command: number,
+  value: number,
+) => number
 /** flock(2) */
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
 export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as (
@@ -136,7 +142,9 @@ export const MAP = {
   NORESERVE: 0x4000,
   POPULATE: 0x8000,
 } as const
-export const MFD = { CLOEXEC: 1, HUGETLB: 4 } as const
+export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const
+export const F = { ADD_SEALS: 1033 } as const
+export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, HUGEPAGE: 14 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
@@ -144,7 +152,7 @@ export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000 } as const
 export const AF = { UNIX: 1 } as const
 export const SOCK = { STREAM: 1, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
-export const MSG = { DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const
+export const MSG = { CTRUNC: 8, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const
 export const SOL_SOCKET = 1
 export const SCM_RIGHTS = 1
 export const ERRNO = koffi.os.errno

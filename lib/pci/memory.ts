@@ -6,6 +6,8 @@ import koffi from 'koffi'
 import { OutOfRangeError } from '../errors.ts'
 import {
   close,
+  F,
+  fcntl,
   ftruncate,
   MADV,
   MAP,
@@ -16,6 +18,7 @@ import {
   mmap,
   munmap,
   PROT,
+  SEAL,
   systemCallError,
 } from './libc.ts'
 
@@ -69,10 +72,12 @@ export function createSharedMemory(bytes: number, { hugePages = false } = {}): S
 const HUGE_PAGE = 2 ** 21
 
 function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
-  const fd = memfd_create('unvme', MFD.CLOEXEC | (hugePages ? MFD.HUGETLB : 0))
+  const fd = memfd_create('unvme', MFD.CLOEXEC | MFD.ALLOW_SEALING | (hugePages ? MFD.HUGETLB : 0))
   if (fd < 0) throw systemCallError('memfd_create')
   try {
     if (ftruncate(fd, bytes) !== 0) throw systemCallError('ftruncate')
+    // Whoever it is shared with can't take it away: a mapping beyond the end of a file ends the process at first touch.
+    if (fcntl(fd, F.ADD_SEALS, SEAL.SEAL | SEAL.SHRINK | SEAL.GROW) !== 0) throw systemCallError('fcntl')
     // Huge pages are taken now: a missing one would otherwise be a SIGBUS at first touch.
     const address = map(0n, bytes, READ_WRITE, MAP.SHARED | (hugePages ? MAP.POPULATE : 0), fd, 0)
     // Transparent huge pages where the system lets shared memory ask for them (shmem_enabled is `advise`): these

@@ -4,12 +4,12 @@
 import { OutOfRangeError } from '../errors.ts'
 import { ALL_ONES, REGISTER } from '../nvme/registers.ts'
 import type { SimConfig } from './address.ts'
+import { nextEvent } from './background.ts'
 import { barBytes, doorbellBytes, REQUEST, readBar, requestReset, writeBar } from './bar.ts'
 import { createController, vectorsOf } from './controller.ts'
 import { applyControl, createControls, type SimControls } from './controls.ts'
 import { ForeignDma } from './foreign-dma.ts'
 import { closeResources, openMedium, openResources } from './function.ts'
-import { nextDue } from './pending.ts'
 import { askForRings } from './shadow.ts'
 import { viewSpace } from './space.ts'
 import { followRegisters, stop, unmapDma } from './state.ts'
@@ -31,7 +31,7 @@ export interface HostedSim {
   setBusMaster(on: boolean): void
   /** Does what there is to do; see lib/sim/step.ts. Interrupts are delivered within. */
   step(): number
-  /** Milliseconds until a delayed command is due; Infinity where none is. */
+  /** Milliseconds until something is due by itself: a delayed command, the end of an operation; Infinity where nothing is. */
   dueIn(): number
   /** True while the controller is enabled: there are queues whose doorbells are to be looked at. */
   readonly enabled: boolean
@@ -75,6 +75,7 @@ export function hostSim(
     medium: openMedium(resources, window),
     window,
     namespaceBytes: resources.namespaceBytes,
+    state: resources.state,
   })
   const dma = new ForeignDma(resources.space, window, c.dma, (iova) => unmapDma(c, iova))
   const fence = new Int32Array(1)
@@ -117,7 +118,7 @@ export function hostSim(
       busMaster = on
     },
     step: work,
-    dueIn: () => nextDue(c.pending) - c.clock(),
+    dueIn: () => nextEvent(c) - c.clock(),
     get enabled() {
       return c.ready
     },

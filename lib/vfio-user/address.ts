@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { AddressError } from '../errors.ts'
+import { AddressError, SetupError } from '../errors.ts'
 
 export interface VfioUserAddress {
   /** Of the socket. */
@@ -32,8 +32,19 @@ export function parseVfioUserAddress(address: string): VfioUserAddress {
 
 /** The socket that a path stands for: `cntrl` in it where it is a folder. */
 export function socketPath(name: string): string {
-  const isFolder = fs.statSync(name, { throwIfNoEntry: false })?.isDirectory() ?? false
-  return isFolder ? path.join(name, 'cntrl') : name
+  return lookAt(name)?.isDirectory() ? path.join(name, 'cntrl') : name
+}
+
+/** What is at a path; undefined where nothing is. Throws SetupError (no right to look) and AddressError. */
+export function lookAt(name: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(name)
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    if (code === 'EACCES') throw new SetupError(`${name}: no right to look into its folder`, { cause })
+    throw new AddressError(`${name} is no path of a socket: ${code}`, { cause })
+  }
 }
 
 function parseQuery(address: string, query: string): number | undefined {

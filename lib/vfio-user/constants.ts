@@ -49,8 +49,9 @@ export const PCI_STATUS = { CAPABILITIES: 0x10 } as const
 export const CAPABILITY = { POWER: 0x01, PCIE: 0x10, MSIX: 0x11 } as const
 export const MSIX = { CONTROL: 2, ENABLE: 0x8000, FUNCTION_MASK: 0x4000, TABLE_SIZE: 0x7ff } as const
 
-/** What each side takes: descriptors in a message, and bytes of data in one region access. */
+/** What each side takes: descriptors in a message, mappings, and bytes of data in one region access. */
 export const MAX_FDS = 8
+export const MAX_MAPPINGS = 64
 export const MAX_DATA_BYTES = 2 ** 20
 /** The longest message: data, with room for the structure in front of it. */
 export const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096

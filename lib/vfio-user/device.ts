@@ -4,7 +4,8 @@
 import { ProtocolError, UnsupportedError } from '../errors.ts'
 import { decodeRegion, type Region } from '../pci/region.ts'
 import type { Channel } from './channel.ts'
-import { COMMAND, commandName, DEVICE_FLAGS, DMA_FLAGS } from './constants.ts'
+import { COMMAND, commandName, DEVICE_FLAGS, DMA_FLAGS, MAX_FDS } from './constants.ts'
+import { closeDescriptors } from './socket.ts'
 import {
   type DeviceInfo,
   decodeDeviceInfo,
@@ -27,11 +28,16 @@ export function getDeviceInfo(channel: Channel): DeviceInfo {
   return info
 }
 
-/** A region, and the file that its mappable areas are in; null where the server sent none. Close it after mapping. */
+/** A region, and the file that its mappable areas are in, first of `fds`. All of them are the caller's to close. */
 export function getRegion(channel: Channel, index: number): { region: Region; fds: number[] } {
   const command = COMMAND.GET_REGION_INFO
-  const { payload, fds } = channel.request(command, encodeRegionRequest(index), { maxFds: 8 })
-  return { region: channel.decode(command, payload, decodeRegion), fds }
+  const { payload, fds } = channel.request(command, encodeRegionRequest(index), { maxFds: MAX_FDS })
+  try {
+    return { region: channel.decode(command, payload, decodeRegion), fds }
+  } catch (error) {
+    closeDescriptors(fds)
+    throw error
+  }
 }
 
 /** How many interrupts of this index the device has. */

@@ -3,7 +3,7 @@
 // which such a server offers, that happens only when the controller is about to sleep.
 
 import fs from 'node:fs'
-import { ProtocolError } from '../errors.ts'
+import { ProtocolError, SystemCallError } from '../errors.ts'
 import { type Bar, type BarAccess, mapBar, type Region } from '../pci/index.ts'
 import type { Channel } from './channel.ts'
 import { REGION } from './constants.ts'
@@ -57,9 +57,20 @@ export function openBar(
       throw new ProtocolError(`${channel.name}: BAR 0 can be mapped, and no descriptor came with it`)
     }
     checkFile(channel, region, fd)
-    return { ...mapBar(fd, region, access, channel.name), notify: null }
+    return { ...mapRegion(channel, region, fd, access), notify: null }
   } finally {
     closeDescriptors(fds)
+  }
+}
+
+function mapRegion(channel: Channel, region: Region, fd: number, access: BarAccess): Bar {
+  try {
+    return mapBar(fd, region, access, channel.name)
+  } catch (cause) {
+    if (!(cause instanceof SystemCallError)) throw cause
+    throw new ProtocolError(`${channel.name}: the descriptor of BAR 0 can't be mapped: ${cause.code}`, {
+      cause,
+    })
   }
 }
 

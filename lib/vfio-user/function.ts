@@ -25,7 +25,7 @@ import {
 } from '../pci/index.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
-import { COMMAND, DEVICE_FLAGS, IRQ, REGION } from './constants.ts'
+import { COMMAND, DEVICE_FLAGS, IRQ, MAX_FDS, MAX_MAPPINGS, REGION } from './constants.ts'
 import { countIrqs, getDeviceInfo, getRegion, mapMemory, setIrqs, unmapMemory } from './device.ts'
 import { accessRegisters, type DoorbellBar, openBar } from './doorbells.ts'
 import { type Watch, watch } from './socket.ts'
@@ -66,7 +66,7 @@ export class VfioUserFunction implements PciFunction {
   constructor(channel: Channel, { maxMsgFds }: Capabilities) {
     this.address = channel.name
     this.#channel = channel
-    this.#maxFds = maxMsgFds
+    this.#maxFds = Math.min(maxMsgFds, MAX_FDS)
     this.#canReset = (getDeviceInfo(channel).flags & DEVICE_FLAGS.RESET) !== 0
     this.vectors = countIrqs(channel, IRQ.MSIX)
     this.#config = openConfigSpace(channel)
@@ -106,6 +106,11 @@ export class VfioUserFunction implements PciFunction {
         `mapDma of ${bytes} bytes: a multiple of 4096 up to ${MAX_VIEW_BYTES} is needed`,
       )
     }
+    if (this.#arenas.size >= MAX_MAPPINGS) {
+      throw new OutOfMemoryError(
+        `mapDma of ${bytes} bytes: ${MAX_MAPPINGS} mappings are the most that a vfio-user server takes; larger ones help`,
+      )
+    }
     const iova = this.#iovas.take(bytes, HUGE_PAGE)
     if (iova < 0) throw new OutOfMemoryError(`mapDma of ${bytes} bytes: no IOVA range of this size is left`)
     let memory: SharedMemory | undefined
@@ -129,10 +134,14 @@ export class VfioUserFunction implements PciFunction {
     const memory = this.#arenas.get(arena)
     if (memory === undefined) return
     this.#arenas.delete(arena)
-    // A server that refuses keeps what it has mapped: the memory is given back here all the same.
-    if (this.#state === 'open') this.#tolerate(() => unmapMemory(this.#channel, arena.iova, arena.bytes))
+    if (this.#state === 'open') {
+      // A server that refuses keeps what it has mapped there: the memory is given back here, the range is not.
+      this.#tolerate(() => {
+        unmapMemory(this.#channel, arena.iova, arena.bytes)
+        this.#iovas.give(arena.iova)
+      })
+    }
     destroySharedMemory(memory)
-    this.#iovas.give(arena.iova)
   }
 
   enableInterrupts(count: number, handler: (vector: number) => void): void {
@@ -140,12 +149,20 @@ export class VfioUserFunction implements PciFunction {
     if (!Number.isInteger(count) || count < 1 || count > this.vectors) {
       throw new OutOfRangeError(`${count} interrupt vectors: ${this.address} has ${this.vectors}`)
     }
-    this.#interrupts?.close(true)
-    this.#interrupts = enableVectors(count, handler, (eventfds) => {
-      if (eventfds.length === 0) this.#config.enableMsix(false)
-      setIrqs(this.#channel, IRQ.MSIX, eventfds, this.#maxFds)
-      if (eventfds.length > 0) this.#config.enableMsix(true)
-    })
+    try {
+      this.#interrupts?.close(true)
+      this.#interrupts = enableVectors(count, handler, (eventfds) => this.#connectVectors(eventfds))
+    } catch (error) {
+      if (this.#noticeFailure()) throw this.#removal
+      throw error
+    }
+  }
+
+  // MSI-X is on only while there are eventfds.
+  #connectVectors(eventfds: readonly number[]): void {
+    if (eventfds.length === 0) this.#config.enableMsix(false)
+    setIrqs(this.#channel, IRQ.MSIX, eventfds, this.#maxFds)
+    if (eventfds.length > 0) this.#config.enableMsix(true)
   }
 
   arm(vector: number): void {

@@ -2,8 +2,8 @@
 // Trade-off: everything until the version is agreed on waits on the event loop; the rest are a dozen short
 // requests that block, some microseconds each from a server that is awake.
 
-import fs from 'node:fs'
 import { AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'
+import { lookAt } from './address.ts'
 import { Channel } from './channel.ts'
 import { VfioUserFunction } from './function.ts'
 import { connectTo } from './socket.ts'
@@ -55,7 +55,7 @@ async function connectInTime(path: string, timeout: number): Promise<number> {
 }
 
 function checkSocket(path: string): void {
-  const stat = fs.statSync(path, { throwIfNoEntry: false })
+  const stat = lookAt(path)
   if (stat === undefined) throw new AddressError(`${path}: there is no such socket; is the server running?`)
   if (!stat.isSocket()) throw new AddressError(`${path} is no socket`)
 }

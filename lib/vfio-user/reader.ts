@@ -2,6 +2,7 @@
 // Trade-off: nothing here waits, so that a peer that sends half a message holds nobody up but itself.
 
 import { ProtocolError } from '../errors.ts'
+import { MAX_FDS } from './constants.ts'
 import { closeDescriptors, NOTHING_YET, receive } from './socket.ts'
 import { decodeHeader, HEADER_BYTES, type Header } from './structs.ts'
 
@@ -12,7 +13,7 @@ export interface Message {
   fds: number[]
 }
 
-/** Reads messages of at most `maxBytes` from a socket that does not block. */
+/** Reads messages of at most `maxBytes` and MAX_FDS descriptors from a socket that does not block. */
 export class MessageReader {
   readonly #fd: number
   readonly #maxBytes: number
@@ -33,13 +34,19 @@ export class MessageReader {
 
   /**
    * The next message that is complete; 'more' where the peer has not sent all of it, 'end' where it has gone.
-   * Throws ProtocolError for a size that no message can have: what follows can't be understood then.
+   * Throws ProtocolError for a size that no message can have, or too many descriptors: what follows can't be
+   * understood then.
    */
   next(): Message | 'more' | 'end' {
     for (;;) {
       const into = this.#message?.payload ?? this.#header
       if (this.#have < into.length) {
         const received = receive(this.#fd, into, this.#have, this.#fds)
+        if (this.#fds.length > MAX_FDS) {
+          throw new ProtocolError(
+            `${this.#fds.length} descriptors with a message: at most ${MAX_FDS} are possible`,
+          )
+        }
         if (received === NOTHING_YET) return 'more'
         if (received === 0) return 'end'
         this.#have += received

@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import koffi from 'koffi'
-import { AddressError, SystemCallError } from '../errors.ts'
+import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous, systemCallError } from '../pci/index.ts'
 import {
   AF,
@@ -27,13 +27,14 @@ import {
 
 // struct sockaddr_un has room for 108 bytes, a NUL among them.
 const MAX_PATH = 107
-// Offsets in the scratch memory, and bytes of data in one call.
+// Offsets in the scratch memory, and bytes of data in one call. There is room for more descriptors than belong.
 const IOVEC = 64
 const CONTROL = 128
 const CONTROL_BYTES = 256
 const DATA = 4096
 const DATA_BYTES = 65536
 const CMSG_HEADER = 16
+const MSG_FLAGS = 48
 
 interface Scratch {
   address: bigint
@@ -136,6 +137,7 @@ const TOO_MANY = { code: 'EINVAL', errno: ERRNO.EINVAL!, syscall: 'sendmsg' }
 /**
  * Receives bytes into `into` from `at` on, at most up to its end; descriptors that came with them are appended to
  * `fds` and are the caller's to close. Returns the number of bytes, 0 at the end of the stream, or NOTHING_YET.
+ * Throws ProtocolError where descriptors were lost: too many came, or this process can't have more.
  */
 export function receive(fd: number, into: Buffer, at: number, fds: number[]): number {
   const { address, bytes: s } = useScratch()
@@ -144,6 +146,11 @@ export function receive(fd: number, into: Buffer, at: number, fds: number[]): nu
     const received = Number(recvmsg(fd, address, MSG.DONTWAIT | MSG.CMSG_CLOEXEC))
     if (received >= 0) {
       readDescriptors(s, fds)
+      if ((s.readInt32LE(MSG_FLAGS) & MSG.CTRUNC) !== 0) {
+        throw new ProtocolError(
+          'descriptors were lost: too many came with a message, or too many are open here',
+        )
+      }
       s.copy(into, at, DATA, DATA + received)
       return received
     }

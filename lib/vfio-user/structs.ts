@@ -6,6 +6,12 @@ import { type Area, CAPABILITY_BYTES, number64, REGION_CAP, REGION_INFO_BYTES } 
 import { IRQ_SET, REGION_INFO_ARGSZ } from './constants.ts'
 
 export const HEADER_BYTES = 16
+/** Bytes of the structures, and the least that argsz may say in a request of them. */
+export const DMA_MAP_BYTES = 32
+export const DMA_UNMAP_BYTES = 24
+export const DEVICE_INFO_BYTES = 16
+export const IRQ_INFO_BYTES = 16
+export const IRQ_SET_BYTES = 20
 
 export interface Header {
   id: number
@@ -61,7 +67,7 @@ export interface DmaMap {
 
 /** DMA_MAP: struct vfio_user_dma_map */
 export function encodeDmaMap({ flags, offset, iova, size }: DmaMap): Buffer {
-  const b = sized(32)
+  const b = sized(DMA_MAP_BYTES)
   b.writeUInt32LE(flags, 4)
   b.writeBigUInt64LE(BigInt(offset), 8)
   b.writeBigUInt64LE(BigInt(iova), 16)
@@ -70,7 +76,7 @@ export function encodeDmaMap({ flags, offset, iova, size }: DmaMap): Buffer {
 }
 
 export function decodeDmaMap(b: Buffer): DmaMap {
-  need(b, 32, 'DMA_MAP')
+  need(b, DMA_MAP_BYTES, 'DMA_MAP')
   return { flags: b.readUInt32LE(4), offset: number64(b, 8), iova: number64(b, 16), size: number64(b, 24) }
 }
 
@@ -82,7 +88,7 @@ export interface DmaUnmap {
 
 /** DMA_UNMAP: struct vfio_user_dma_unmap, in the request and in the reply */
 export function encodeDmaUnmap({ flags, iova, size }: DmaUnmap): Buffer {
-  const b = sized(24)
+  const b = sized(DMA_UNMAP_BYTES)
   b.writeUInt32LE(flags, 4)
   b.writeBigUInt64LE(BigInt(iova), 8)
   b.writeBigUInt64LE(BigInt(size), 16)
@@ -90,7 +96,7 @@ export function encodeDmaUnmap({ flags, iova, size }: DmaUnmap): Buffer {
 }
 
 export function decodeDmaUnmap(b: Buffer): DmaUnmap {
-  need(b, 24, 'DMA_UNMAP')
+  need(b, DMA_UNMAP_BYTES, 'DMA_UNMAP')
   return { flags: b.readUInt32LE(4), iova: number64(b, 8), size: number64(b, 16) }
 }
 
@@ -102,7 +108,7 @@ export interface DeviceInfo {
 
 /** GET_INFO: struct vfio_device_info; the request has zeroes in it */
 export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Buffer {
-  const b = sized(16)
+  const b = sized(DEVICE_INFO_BYTES)
   b.writeUInt32LE(flags, 4)
   b.writeUInt32LE(regions, 8)
   b.writeUInt32LE(irqs, 12)
@@ -110,7 +116,7 @@ export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Buffer {
 }
 
 export function decodeDeviceInfo(b: Buffer): DeviceInfo {
-  need(b, 16, 'GET_INFO')
+  need(b, DEVICE_INFO_BYTES, 'GET_INFO')
   return { flags: b.readUInt32LE(4), regions: b.readUInt32LE(8), irqs: b.readUInt32LE(12) }
 }
 
@@ -162,7 +168,7 @@ export interface IrqInfo {
 
 /** GET_IRQ_INFO: struct vfio_irq_info, in the request and in the reply */
 export function encodeIrqInfo({ flags, index, count }: IrqInfo): Buffer {
-  const b = sized(16)
+  const b = sized(IRQ_INFO_BYTES)
   b.writeUInt32LE(flags, 4)
   b.writeUInt32LE(index, 8)
   b.writeUInt32LE(count, 12)
@@ -170,7 +176,7 @@ export function encodeIrqInfo({ flags, index, count }: IrqInfo): Buffer {
 }
 
 export function decodeIrqInfo(b: Buffer): IrqInfo {
-  need(b, 16, 'GET_IRQ_INFO')
+  need(b, IRQ_INFO_BYTES, 'GET_IRQ_INFO')
   return { flags: b.readUInt32LE(4), index: b.readUInt32LE(8), count: b.readUInt32LE(12) }
 }
 
@@ -183,7 +189,7 @@ export interface IrqSet {
 
 /** SET_IRQS: struct vfio_irq_set; the eventfds come as descriptors of the message */
 export function encodeIrqSet({ flags, index, start, count }: IrqSet): Buffer {
-  const b = sized(20)
+  const b = sized(IRQ_SET_BYTES)
   b.writeUInt32LE(flags, 4)
   b.writeUInt32LE(index, 8)
   b.writeUInt32LE(start, 12)
@@ -192,7 +198,7 @@ export function encodeIrqSet({ flags, index, start, count }: IrqSet): Buffer {
 }
 
 export function decodeIrqSet(b: Buffer): IrqSet {
-  need(b, 20, 'SET_IRQS')
+  need(b, IRQ_SET_BYTES, 'SET_IRQS')
   return {
     flags: b.readUInt32LE(4),
     index: b.readUInt32LE(8),

@@ -62,10 +62,15 @@ function parseObject(text: string): Record<string, unknown> {
 
 function asObject(value: unknown): Record<string, unknown> {
   if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
-  throw new DecodeError(`VERSION: an object is needed, not ${JSON.stringify(value)}`)
+  throw new DecodeError(`VERSION: an object is needed, not ${show(value)}`)
 }
 
 function count(name: string, value: unknown): number {
   if (Number.isSafeInteger(value) && (value as number) >= 1) return value as number
-  throw new DecodeError(`VERSION: ${name} of ${JSON.stringify(value)}: a number from 1 on is needed`)
+  throw new DecodeError(`VERSION: ${name} of ${show(value)}: a number from 1 on is needed`)
+}
+
+// What comes from a peer is shown in part: it may be long, or nested deeper than the stack.
+function show(value: unknown): string {
+  return typeof value === 'object' && value !== null ? 'an object' : String(value).slice(0, 80)
 }

@@ -41,6 +41,8 @@ export class ServedInterrupts {
     if (fds.length !== 0 && fds.length !== count) {
       throw new Refusal('EINVAL', `SET_IRQS of ${count} with ${fds.length} descriptors`)
     }
+    // Anything else could hold the server up when it is written to.
+    if (!fds.every(isEventfd)) throw new Refusal('EINVAL', 'SET_IRQS: a descriptor is no eventfd')
     for (let vector = start; vector < start + count; vector++) {
       this.#drop(vector)
       this.#vectors[vector] = fds.shift()
@@ -68,3 +70,5 @@ export class ServedInterrupts {
     if (fd !== undefined) fs.closeSync(fd)
   }
 }
+
+const isEventfd = (fd: number): boolean => fs.readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]'

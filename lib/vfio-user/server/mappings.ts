@@ -3,14 +3,13 @@
 // trusted not to, as everywhere memory is shared by descriptor.
 
 import fs from 'node:fs'
-import { DMA_FLAGS, UNMAP_FLAGS } from '../constants.ts'
+import { DMA_FLAGS, MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
 import type { DmaMap, DmaUnmap } from '../structs.ts'
 import type { ServedDevice } from './device.ts'
 import { Refusal } from './refusal.ts'
 
 const PAGE = 4096
-/** As many as other servers take. */
-const MAX_MAPPINGS = 64
+const HUGE_PAGE = 2 ** 21
 
 interface Mapping {
   readonly size: number
@@ -77,5 +76,9 @@ function checkFile(fd: number, offset: number, size: number): void {
   if (!stat.isFile()) throw new Refusal('EINVAL', 'DMA_MAP of what is no file')
   if (offset + size > stat.size) {
     throw new Refusal('EINVAL', `DMA_MAP up to ${offset + size} in a file of ${stat.size} bytes`)
+  }
+  // A file of huge pages is mapped in whole ones: what is asked for must be no less.
+  if (stat.blksize >= HUGE_PAGE && (offset % stat.blksize !== 0 || size % stat.blksize !== 0)) {
+    throw new Refusal('EINVAL', `DMA_MAP of ${size} bytes from ${offset} on in pages of ${stat.blksize}`)
   }
 }

@@ -1,7 +1,7 @@
 // A request that can't be met: thrown where that is found, answered with an errno.
 // Trade-off: an exception, since refusals are rare and come from deep within.
 
-import { DecodeError, OutOfMemoryError, SystemCallError } from '../../errors.ts'
+import { DecodeError, OutOfMemoryError, OutOfRangeError } from '../../errors.ts'
 import { ERRNO } from '../../pci/libc.ts'
 
 /** Ends a request with an error reply. */
@@ -14,11 +14,12 @@ export class Refusal extends Error {
   }
 }
 
-/** The errno that tells a client of what was thrown. Throws on what is no fault of the client's. */
+/** The errno that tells a client of what was thrown: EIO for what is no fault of the client's. */
 export function errnoOf(error: unknown): number {
   if (error instanceof Refusal) return error.errno
-  if (error instanceof DecodeError) return ERRNO.EINVAL!
+  if (error instanceof DecodeError || error instanceof OutOfRangeError) return ERRNO.EINVAL!
   if (error instanceof OutOfMemoryError) return ERRNO.ENOMEM!
-  if (error instanceof SystemCallError) return -error.errno
-  throw error
+  // Of a system call, Node's or one of this project's.
+  const { errno } = error as Partial<NodeJS.ErrnoException>
+  return typeof errno === 'number' && errno < 0 ? -errno : ERRNO.EIO!
 }

@@ -4,13 +4,17 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { AddressError, InUseError, SetupError, SystemCallError } from '../../errors.ts'
+import { logger } from '../../log/index.ts'
 import { acceptFrom, connectTo, listenAt, type Watch, watch } from '../socket.ts'
 import { createConfigSpace } from './config-space.ts'
 import type { ServedDevice } from './device.ts'
 import { createRegions } from './regions.ts'
 import { Session, type SessionParts } from './session.ts'
 
+const log = logger('vfio-user')
 const BACKLOG = 8
+/** Milliseconds until the next try, where a client could not be taken on: descriptors or memory are short. */
+const RETRY_MS = 100
 
 export interface VfioUserServer {
   /** Of the socket. */
@@ -27,25 +31,41 @@ export interface VfioUserServer {
  */
 export function serveDevice(socket: string, device: ServedDevice): VfioUserServer {
   const fd = claim(socket)
+  const { ino } = fs.statSync(socket)
   const config = createConfigSpace(device)
   const parts: SessionParts = { device, config, regions: createRegions(device, config) }
   let session: Session | null = null
   let listening: Watch | undefined
   let closed = false
 
+  const listen = () => {
+    if (!closed) listening = watch(fd, accept)
+  }
   const accept = () => {
     if (session !== null || closed) return
-    const connection = acceptFrom(fd)
-    if (connection < 0) return
+    try {
+      const connection = acceptFrom(fd)
+      if (connection >= 0) session = startSession(connection)
+      else return
+    } catch (error) {
+      log('a client could not be taken on: %s', error)
+      setTimeout(listen, RETRY_MS)
+    }
     // Whoever comes now waits in the socket's queue.
     listening?.close()
-    session = new Session(connection, parts, () => {
-      session = null
-      if (!closed) listening = watch(fd, accept)
-    })
-    session.start()
   }
-  listening = watch(fd, accept)
+  const startSession = (connection: number): Session => {
+    try {
+      return new Session(connection, parts, () => {
+        session = null
+        listen()
+      })
+    } catch (error) {
+      fs.closeSync(connection)
+      throw error
+    }
+  }
+  listen()
   return {
     path: socket,
     interrupt: (vector) => session?.interrupt(vector),
@@ -55,7 +75,8 @@ export function serveDevice(socket: string, device: ServedDevice): VfioUserServe
       listening?.close()
       session?.end('the server is closed')
       fs.closeSync(fd)
-      fs.rmSync(socket, { force: true })
+      // Somebody may have put another server's in its place.
+      if (fs.statSync(socket, { throwIfNoEntry: false })?.ino === ino) fs.rmSync(socket, { force: true })
     },
   }
 }
@@ -73,7 +94,7 @@ function claim(socket: string): number {
 
 // A server that was killed leaves its socket behind.
 function removeIfDead(socket: string): void {
-  if (!fs.statSync(socket).isSocket()) throw new AddressError(`${socket} exists, and is no socket`)
+  if (!fs.lstatSync(socket).isSocket()) throw new AddressError(`${socket} exists, and is no socket`)
   try {
     fs.closeSync(connectTo(socket))
   } catch (cause) {
