@@ -294,7 +294,7 @@ export class Controller {
       return
     }
     this.#shadowed = true
-    this.#admin.pair.useDoorbells(this.#shadow.ofAdminQueue())
+    this.#admin.pair.useDoorbells(this.#shadow.ofAdminQueue(this.#admin.pair.rung))
   }
 
   /**

@@ -190,6 +190,11 @@ export class QueuePair {
     this.#shadow = shadow
   }
 
+  /** The doorbells as the controller was last told. */
+  get rung(): { tail: number; head: number } {
+    return { tail: this.#sqRung, head: this.#cqRung }
+  }
+
   /** Commands that can be posted now. */
   get available(): number {
     return this.#freeCount

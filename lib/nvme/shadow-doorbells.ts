@@ -38,15 +38,19 @@ export class ShadowDoorbells {
     this.#words.fill(0)
   }
 
-  /** Doorbells of the admin queue: the real ones are always rung, and the shadow follows (section B.5). */
-  ofAdminQueue(): Doorbells {
+  /**
+   * Doorbells of the admin queue, which is at work already: the real ones are always rung, and the shadow follows
+   * (section B.5).
+   * @param rung its doorbells as they are
+   */
+  ofAdminQueue(rung: { tail: number; head: number }): Doorbells {
     const { doorbells, notify } = this.#pci
     const shadow = this.#words
     const sq = sqTailDoorbell(0, this.#dstrd)
     const cq = cqHeadDoorbell(0, this.#dstrd)
-    // Whatever it is set to first is news.
-    let tail = -1
-    let head = -1
+    let { tail, head } = rung
+    shadow[sq] = tail
+    shadow[cq] = head
     return {
       doorbells: shadow,
       notify() {
