@@ -15,6 +15,8 @@ export interface SimConfig {
   readonly size: number | undefined
   /** Bytes beside them that no namespace has: room to create more. */
   readonly spare: number
+  /** The medium's memory is taken at once, and not where it is touched first. */
+  readonly populate: boolean
   readonly lba: 512 | 4096
   /** Namespace ids, ascending. */
   readonly nsids: readonly number[]
@@ -59,6 +61,12 @@ export const SIM_OPTIONS = [
     value: 'BYTES[K|M|G|T]',
     default: '0',
     help: 'room beside the namespaces, for those that commands create',
+  },
+  {
+    name: 'populate',
+    value: '0|1',
+    default: '0',
+    help: 'take the memory of the medium at once, so that no first write has to wait for it',
   },
   { name: 'lba', value: '512|4096', default: '512', help: 'bytes in a logical block' },
   {
@@ -122,6 +130,7 @@ export function parseSimAddress(address: string): SimConfig {
     path: path === '' ? undefined : path,
     size: option<number | undefined>('size', parseSize, undefined),
     spare: option('spare', (word) => (word === '0' ? 0 : parseSize(word)), 0),
+    populate: option('populate', integer(0, 1), 0) === 1,
     lba: option<512 | 4096>('lba', parseLba, 512),
     nsids: option('ns', parseNsids, [1]),
     mdts: option('mdts', integer(0, 16), 8),
@@ -139,6 +148,9 @@ export function parseSimAddress(address: string): SimConfig {
   }
   if (config.size !== undefined && config.size % config.lba !== 0) {
     throw new AddressError(`'${address}': size=${given.get('size')} is no multiple of lba=${config.lba}`)
+  }
+  if (config.populate && config.path !== undefined) {
+    throw new AddressError(`'${address}': populate=1 is for a medium in memory, and this one is a file`)
   }
   if ((config.size ?? 0) * config.nsids.length + config.spare > MAX_MEDIUM) {
     throw new AddressError(

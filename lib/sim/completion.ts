@@ -28,9 +28,14 @@ const TRANSIENT = new Set<number>([
   STATUS.WRITE_FAULT,
 ])
 
+/** Whether the same command, sent again, would fail again: Do Not Retry. */
+export function isLasting(status: number): boolean {
+  return !TRANSIENT.has(status)
+}
+
 /** Bits 31:17 of a completion's last dword for `sct << 8 | sc`, of a failure that is in the error log. */
-export function withFlags(status: number): number {
-  return status | MORE | (TRANSIENT.has(status) ? 0 : DNR)
+export function withFlags(status: number, dnr: boolean): number {
+  return status | MORE | (dnr ? DNR : 0)
 }
 
 /** Posts a completion; the queue must not be full. `status` is bits 31:17 of the last dword. */

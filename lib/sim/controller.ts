@@ -64,6 +64,8 @@ export interface Controller {
   /** Queue at which the next step begins. */
   turn: number
   ready: boolean
+  /** It may reach no memory of the host until it is reset: bus master off. */
+  quiesced: boolean
   /** Unplugged. */
   gone: boolean
   /** Registers as last seen. */
@@ -77,6 +79,8 @@ export interface Controller {
   result: number
   /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
   interposed: boolean
+  /** Moved to or from the medium in this step, in units of 512 bytes. */
+  moved: number
   /** Aborts of this step: they count as executed at once. */
   aborts: number
   /** Steps without work since the doorbells of no queue were last looked at. */
@@ -142,6 +146,7 @@ export function createController(parts: ControllerParts): Controller {
     quiet: false,
     turn: 0,
     ready: false,
+    quiesced: false,
     gone: false,
     seenWrites: 0,
     seenResets: 0,
@@ -150,6 +155,7 @@ export function createController(parts: ControllerParts): Controller {
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
     result: 0,
     interposed: config.latency.max > 0 || config.faults.length > 0,
+    moved: 0,
     aborts: 0,
     idleSteps: 0,
     raised: new Uint8Array(vectorsOf(config)),

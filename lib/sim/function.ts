@@ -36,10 +36,10 @@ export interface Resources {
 }
 
 /** Opens the image or reserves the memory. Throws ImageError, InUseError or OutOfMemoryError. */
-export function openResources({ path, size, spare, lba, nsids }: SimConfig): Resources {
+export function openResources({ path, size, spare, populate, lba, nsids }: SimConfig): Resources {
   if (path === undefined) {
     const namespaceBytes = size ?? DEFAULT_BYTES
-    const space = reserveSpace(namespaceBytes * nsids.length + spare)
+    const space = reserveSpace(namespaceBytes * nsids.length + spare, populate)
     return { space, image: undefined, namespaceBytes, state: undefined }
   }
   const image = openImage({ path, size, spare, lba, namespaces: nsids.length })

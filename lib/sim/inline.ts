@@ -13,7 +13,7 @@ import { applyControl, type ControlMessage, createControls } from './controls.ts
 import { attachRange, DmaHost } from './dma-host.ts'
 import { closeResources, openMedium, openResources, type SimActivity, type SimFunction } from './function.ts'
 import { viewSpace } from './space.ts'
-import { stop, unmapDma } from './state.ts'
+import { quiesce, stop, unmapDma } from './state.ts'
 import { checkDoorbells, step } from './step.ts'
 
 /** Opens a controller in this thread. */
@@ -68,7 +68,7 @@ export function openInline(config: SimConfig): SimFunction {
       requestReset(c.bar)
       step(c)
     },
-    quiesce: () => stop(c),
+    quiesce: () => quiesce(c),
     async close() {
       if (closed) return
       closed = true

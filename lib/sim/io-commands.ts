@@ -39,7 +39,7 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
     case NVM.DATASET_MANAGEMENT:
       return datasetManagement(c, ns, sqe, e)
     case NVM.VERIFY:
-      return verify(ns, sqe, e)
+      return verify(c, ns, sqe, e)
     case NVM.WRITE_UNCORRECTABLE:
       return writeUncorrectable(ns, sqe, e)
     default:
@@ -54,9 +54,14 @@ function read(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number
   const status = locate(c, ns, slba, nlb, bytes, sqe, e)
   if (status !== 0) return status
   if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
+  countRead(c, bytes)
+  return c.medium.read(ns.at + slba * ns.blockBytes, c.pieces)
+}
+
+function countRead(c: Controller, bytes: number): void {
   c.counters[COUNTER.READS]!++
   c.counters[COUNTER.UNITS_READ]! += bytes / 512
-  return c.medium.read(ns.at + slba * ns.blockBytes, c.pieces)
+  c.moved += bytes >>> 9
 }
 
 function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
@@ -67,6 +72,7 @@ function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): numbe
   if (status !== 0) return status
   c.counters[COUNTER.WRITES]!++
   c.counters[COUNTER.UNITS_WRITTEN]! += bytes / 512
+  c.moved += bytes >>> 9
   const failed = c.medium.write(ns.at + slba * ns.blockBytes, c.pieces)
   if (failed !== 0) return failed
   unmarkBad(ns, slba, nlb)
@@ -101,8 +107,7 @@ function compare(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): num
   if (status !== 0) return status
   if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
   // The SMART log counts comparisons as reads.
-  c.counters[COUNTER.READS]!++
-  c.counters[COUNTER.UNITS_READ]! += bytes / 512
+  countRead(c, bytes)
   return c.medium.compare(ns.at + slba * ns.blockBytes, c.pieces)
 }
 
@@ -117,11 +122,14 @@ function writeZeroes(c: Controller, ns: Namespace, sqe: Uint32Array, e: number):
   return settle(c, (sqe[e + 12]! & FUA) !== 0)
 }
 
-function verify(ns: Namespace, sqe: Uint32Array, e: number): number {
+function verify(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
   const slba = firstLba(sqe, e)
   const nlb = blockCount(sqe, e)
   if (slba + nlb > ns.blocks) return STATUS.LBA_OUT_OF_RANGE
-  return touchesBad(ns, slba, nlb) ? STATUS.UNRECOVERED_READ_ERROR : 0
+  if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
+  const bytes = nlb * ns.blockBytes
+  c.moved += bytes >>> 9
+  return c.medium.verify(ns.at + slba * ns.blockBytes, bytes)
 }
 
 function writeUncorrectable(ns: Namespace, sqe: Uint32Array, e: number): number {

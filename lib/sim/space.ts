@@ -2,8 +2,9 @@
 // Trade-off: both in one view make a 4 KiB read or write one `copyWithin` (135 ns hot, where a subarray and
 // `set` take 170); what does not fit into a view of 2 GiB is reached through further views, a little slower.
 
+import os from 'node:os'
 import { OutOfMemoryError, SystemCallError } from '../errors.ts'
-import { MADV, MAP, madvise, munmap, PROT } from '../pci/libc.ts'
+import { MADV, MAP, madvise, munmap, PROT, systemCallError } from '../pci/libc.ts'
 import { map, viewOf } from '../pci/memory.ts'
 
 /** Bytes of DMA memory that can be mapped into the window. */
@@ -19,24 +20,41 @@ export interface Space {
   readonly mediumBytes: number
 }
 
-/** Reserves addresses; memory is taken where it is touched. Throws OutOfMemoryError. */
-export function reserveSpace(mediumBytes: number): Space {
+/**
+ * Reserves addresses; memory is taken where it is touched, or all of the medium's at once (`populate`).
+ * Throws OutOfMemoryError.
+ */
+export function reserveSpace(mediumBytes: number, populate = false): Space {
+  // Asked for more than there is, the system would not refuse: it ends processes.
+  if (populate && mediumBytes > os.freemem()) throw noMemory(mediumBytes, 'as much at once')
   const bytes = WINDOW_BYTES + mediumBytes
+  let address: bigint
   try {
     // Private, since reading what was never written then takes no memory: it is the system's page of zeroes.
     const flags = MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE
-    const address = map(0n, bytes, PROT.READ | PROT.WRITE, flags, -1, 0)
-    if (mediumBytes > 0 && mediumBytes <= HUGE_MEDIUM_BYTES) {
-      madvise(address + BigInt(WINDOW_BYTES), mediumBytes, MADV.HUGEPAGE)
-    }
-    return { address, mediumBytes }
+    address = map(0n, bytes, PROT.READ | PROT.WRITE, flags, -1, 0)
   } catch (cause) {
-    if (!(cause instanceof SystemCallError)) throw cause
-    throw new OutOfMemoryError(
-      `a medium of ${mediumBytes} bytes in memory: the system gives no such address range (see vm.overcommit_memory and RLIMIT_AS)`,
-      { cause },
-    )
+    throw noMemory(mediumBytes, 'such an address range (see vm.overcommit_memory and RLIMIT_AS)', cause)
   }
+  const space = { address, mediumBytes }
+  const medium = address + BigInt(WINDOW_BYTES)
+  if (mediumBytes > 0 && mediumBytes <= HUGE_MEDIUM_BYTES) madvise(medium, mediumBytes, MADV.HUGEPAGE)
+  if (populate && madvise(medium, mediumBytes, MADV.POPULATE_WRITE) !== 0) {
+    const cause = systemCallError('madvise')
+    releaseSpace(space)
+    throw noMemory(mediumBytes, 'as much at once', cause)
+  }
+  return space
+}
+
+function noMemory(mediumBytes: number, what: string, cause?: unknown): unknown {
+  if (cause !== undefined && !(cause instanceof SystemCallError)) return cause
+  return new OutOfMemoryError(
+    `a medium of ${mediumBytes} bytes in memory: the system does not give ${what}`,
+    {
+      cause,
+    },
+  )
 }
 
 /** Gives everything back. Nothing may touch a view of it any more. */

@@ -53,7 +53,7 @@ function enable(c: Controller): void {
   }
   const sqRange = c.dma.find(asq, sqSize * 64)
   const cqRange = c.dma.find(acq, cqSize * 16)
-  if (sqRange === null || cqRange === null) {
+  if (c.quiesced || sqRange === null || cqRange === null) {
     goFatal(c)
     return
   }
@@ -112,6 +112,7 @@ function powerCycle(c: Controller): void {
   forget(c)
   powerOnRegisters(c)
   c.cc = 0
+  c.quiesced = false
 }
 
 function shutDown(c: Controller): void {
@@ -145,6 +146,12 @@ export function stop(c: Controller): void {
   c.active = []
   c.ready = false
   c.events.requests = []
+}
+
+/** As `stop`, and until a function-level reset it can't be enabled again: its memory is about to go. */
+export function quiesce(c: Controller): void {
+  stop(c)
+  c.quiesced = true
 }
 
 /** Takes a range of host memory away. A queue that lies in it can't go on. */

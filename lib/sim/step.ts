@@ -6,7 +6,7 @@ import { STATUS } from '../nvme/status.ts'
 import { executeAdmin } from './admin/index.ts'
 import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
-import { complete, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
+import { complete, isLasting, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import { type Controller, timeOf } from './controller.ts'
 import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
 import type { FaultAction } from './fault-syntax.ts'
@@ -30,6 +30,8 @@ import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
 
 const STEP_COMMANDS = 512
+// 1 MiB, in units of 512 bytes; the command that reaches it is the last.
+const STEP_UNITS = 2048
 const IDLE_STEPS = 64
 
 /**
@@ -69,19 +71,20 @@ function followDoorbells(c: Controller): void {
 
 function serveQueues(c: Controller): number {
   c.aborts = 0
+  c.moved = 0
   const burst = c.features.burst
   let left = STEP_COMMANDS
   for (;;) {
     let served = 0
     // The list is read anew each time: commands create and delete queues.
-    for (let i = 0; i < c.active.length && left > 0; i++) {
+    for (let i = 0; i < c.active.length && c.moved < STEP_UNITS; i++) {
       const sq = c.active[i]!
       if (sq.head === sq.tail) continue
       const limit = Math.min(left - served, burst)
       served += sq.id === 0 || c.interposed ? serve(c, sq, limit) : serveIo(c, sq, limit)
     }
     left -= served
-    if (served === 0 || left <= 0) return STEP_COMMANDS - left
+    if (served === 0 || left <= 0 || c.moved >= STEP_UNITS) return STEP_COMMANDS - left
   }
 }
 
@@ -90,7 +93,7 @@ function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base, size } = sq
   const { words: entries, base: firstEntry, size: entryCount } = cq
   const sqid = sq.id << 16
-  const count = Math.min(commandsIn(sq), entryCount - 1 - cq.used, limit)
+  let count = Math.min(commandsIn(sq), entryCount - 1 - cq.used, limit)
   let { head } = sq
   let { tail, phase } = cq
   let reads = 0
@@ -108,7 +111,10 @@ function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
     } else if (units < 0) {
       writes++
       unitsWritten -= units
-    } else status = runIo(c, sq, words, e)
+    } else {
+      status = runIo(c, sq, words, e)
+      if (c.moved >= STEP_UNITS) count = i + 1
+    }
     const dw3 = (status << 17) | phase | (words[e]! >>> 16)
     writeEntry(entries, firstEntry + tail * CQE_WORDS, 0, sqid | head, dw3)
     if (++tail === entryCount) {
@@ -135,7 +141,7 @@ function runIo(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number):
 function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base } = sq
   let served = 0
-  while (served < limit && sq.head !== sq.tail && !isFull(cq)) {
+  while (served < limit && c.moved < STEP_UNITS && sq.head !== sq.tail && !isFull(cq)) {
     const e = base + sq.head * SQE_WORDS
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
     served++
@@ -160,9 +166,16 @@ function executeAnyIo(c: Controller, sqe: Uint32Array, e: number): number {
 }
 
 /** A failed command: into the error log, and the status gets its flags. */
-function conclude(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, status: number): number {
+function conclude(
+  c: Controller,
+  sq: SubmissionQueue,
+  sqe: Uint32Array,
+  e: number,
+  status: number,
+  dnr = isLasting(status),
+): number {
   const opcode = sqe[e]! & 0xff
-  const field = withFlags(status)
+  const field = withFlags(status, dnr)
   if (status >>> 8 === 2 && status !== STATUS.COMPARE_FAILURE) c.health.mediaErrors++
   const lba = sq.id !== 0 && hasRange(opcode) ? sqe[e + 11]! * 0x1_0000_0000 + sqe[e + 10]! : 0
   recordError(c.health, {
@@ -195,9 +208,8 @@ function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: numb
 function suffer(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, action: FaultAction): void {
   switch (action.kind) {
     case 'status': {
-      c.result = 0
-      const field = conclude(c, sq, sqe, e, action.status) & 0x3fff
-      complete(c, sq, sqe[e]! >>> 16, field | (action.dnr ? 0x4000 : 0), 0)
+      const field = conclude(c, sq, sqe, e, action.status, action.dnr ?? false)
+      complete(c, sq, sqe[e]! >>> 16, field, 0)
       break
     }
     case 'lose':
@@ -223,7 +235,8 @@ function executeDue(c: Controller): number {
     for (const slot of stalled) done += executePending(c, slot)
   }
   const now = timeOf(c)
-  while (done < STEP_COMMANDS) {
+  c.moved = 0
+  while (done < STEP_COMMANDS && c.moved < STEP_UNITS) {
     const slot = takeDue(p, now)
     if (slot < 0) break
     done += executePending(c, slot)

@@ -10,7 +10,7 @@ import { applyControl } from './controls.ts'
 import { attachRange } from './dma-host.ts'
 import { openMedium } from './function.ts'
 import { viewSpace } from './space.ts'
-import { stop, unmapDma } from './state.ts'
+import { quiesce, stop, unmapDma } from './state.ts'
 import { checkDoorbells, step } from './step.ts'
 import { armedAt, CONTROL, type HostMessage, type WorkerMessage, type WorkerStart } from './thread-control.ts'
 
@@ -117,7 +117,7 @@ function act(c: Controller, window: Uint8Array, message: HostMessage): void {
       unmapDma(c, message.iova)
       break
     case 'quiesce':
-      stop(c)
+      quiesce(c)
       break
     default:
       applyControl(c, message)

@@ -37,6 +37,7 @@ import {
 import { ALL_NAMESPACES } from '../../lib/nvme/opcodes.ts'
 import { ADMIN, type ControllerHandle, NVM, type NvmeError, openController } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { startServer } from '../support/server.ts'
 
 const file = testFolder()
 const test = anyTest
@@ -359,6 +360,15 @@ for (const host of ['', '&thread=1']) {
     {
       await using handle = await openController(kept.replace('3600s', '0'))
       t.is((await sanitizeLog(handle)).sstat.status, 1)
+    }
+    {
+      const server = await startServer({ device: `sim:${image}` })
+      await using handle = await openController(server.address)
+      t.deepEqual(await handle.namespaces(), [2])
+      t.is(handle.identity.fr, '2.0')
+      t.like(await getFeature(handle.controller, FEATURE.VOLATILE_WRITE_CACHE), { value: 0 })
+      await handle.close()
+      await server.stop()
     }
     const state = fs.readFileSync(`${image}.nvme.json`, 'utf8')
     for (const [text, message] of [

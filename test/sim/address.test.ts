@@ -12,6 +12,7 @@ test('sim: alone is 1 GiB in memory with 512 byte blocks', (t) => {
     dstrd: 0,
     latency: { min: 0, max: 0 },
     thread: false,
+    populate: false,
     faults: [],
   })
 })
@@ -77,6 +78,7 @@ test('fault rules: every part and action', (t) => {
 
 const bad: [string, RegExp][] = [
   ['sim:?sise=1G', /unknown option 'sise'; the nearest is 'size'/],
+  ['sim:a.img?populate=1', /populate=1 is for a medium in memory/],
   ['sim:?latencyy=1us', /unknown option 'latencyy'; the nearest is 'latency'/],
   ['sim:?size', /option 'size' needs a value/],
   ['sim:?size=', /bad value size=;/],

@@ -151,7 +151,8 @@ test('an image is one controller’s alone, in this process and in others', asyn
   const file = image()
   const rig = await bringUp(`sim:${file}?size=1M`)
   const inUse = { code: 'ERR_UNVME_IN_USE', message: /is in use/ }
-  await t.throwsAsync(openSim(`sim:${file}`), inUse)
+  const error = await t.throwsAsync(openSim(`sim:${file}`), inUse)
+  t.like(error?.cause, { code: 'EAGAIN', syscall: 'flock', path: file })
   await t.throwsAsync(openSim(`sim:${file}?thread=1`), inUse)
   const script = `
     import { openSim } from ${JSON.stringify(new URL('../../lib/sim/index.js', import.meta.url).href)}
@@ -193,6 +194,21 @@ test('memory media of many TiB: every end of them is there, and what was not wri
     t.true(data.every((byte) => byte === 0))
     await rig.sim.close()
   }
+})
+
+test.serial('populate=1 takes the memory of the medium when it is opened', async (t) => {
+  const resident = () => Number(/VmRSS:\s+(\d+) kB/.exec(fs.readFileSync('/proc/self/status', 'latin1'))![1])
+  for (const host of ['', '&thread=1']) {
+    const before = resident()
+    const sim = await openSim(`sim:?size=256M&populate=1${host}`)
+    t.true(resident() - before > 0.9 * 2 ** 18, `${resident() - before} kB more`)
+    await sim.close()
+    t.true(resident() - before < 0.1 * 2 ** 18, 'given back')
+  }
+  await t.throwsAsync(openSim('sim:?size=16T&populate=1'), {
+    code: 'ERR_UNVME_OUT_OF_MEMORY',
+    message: /17592186044416 bytes in memory: the system does not give as much at once/,
+  })
 })
 
 test('an idle or closed controller does not keep the process alive', (t) => {

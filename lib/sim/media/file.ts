@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/status.ts'
-import { FALLOC_FL, fallocate, flock, LOCK } from '../../pci/libc.ts'
+import { FALLOC_FL, fallocate, flock, LOCK, systemCallError } from '../../pci/libc.ts'
 import { forgetState, loadState, type SavedState } from '../nonvolatile.ts'
 import type { Pieces } from '../prp.ts'
 import type { Medium } from './medium.ts'
@@ -40,14 +40,19 @@ export function openImage(shape: ImageShape): Image {
   const fd = openFile(shape)
   try {
     if (!fs.fstatSync(fd).isFile()) throw new ImageError(`${path} is no regular file`)
-    if (flock(fd, LOCK.EX | LOCK.NB) !== 0) {
-      throw new InUseError(`${path} is in use by another controller, in this process or another`)
-    }
+    if (flock(fd, LOCK.EX | LOCK.NB) !== 0) throw lockError(path)
     return { path, fd, ...measure(shape, fd) }
   } catch (error) {
     fs.closeSync(fd)
     throw error
   }
+}
+
+function lockError(path: string): Error {
+  const cause = systemCallError('flock', path)
+  return cause.code === 'EAGAIN'
+    ? new InUseError(`${path} is in use by another controller, in this process or another`, { cause })
+    : new ImageError(`${path} can't be locked: ${cause.message}`, { cause })
 }
 
 /** Gives the image back, and its lock. */
@@ -103,7 +108,8 @@ function extend(path: string, fd: number, bytes: number): void {
   }
 }
 
-const ZEROES = 2 ** 20
+// What has no length of its own is read and written in parts of this many bytes.
+const PART = 2 ** 20
 
 export class FileMedium implements Medium {
   readonly bytes: number
@@ -141,8 +147,7 @@ export class FileMedium implements Medium {
     let from = at
     for (let i = 0; i < pieces.count; i++) {
       const length = pieces.length[i]!
-      if (this.#scratch.length < length) this.#scratch = new Uint8Array(length)
-      const status = this.#readAll(this.#scratch, 0, length, from)
+      const status = this.#readAll(this.#scratchOf(length), 0, length, from)
       if (status !== 0) return status
       const host = pieces.ranges[i]!.bytes.subarray(pieces.at[i]!, pieces.at[i]! + length)
       if (Buffer.compare(this.#scratch.subarray(0, length), host) !== 0) return STATUS.COMPARE_FAILURE
@@ -151,12 +156,26 @@ export class FileMedium implements Medium {
     return 0
   }
 
+  verify(at: number, bytes: number): number {
+    for (let done = 0; done < bytes; done += PART) {
+      const length = Math.min(PART, bytes - done)
+      const status = this.#readAll(this.#scratchOf(length), 0, length, at + done)
+      if (status !== 0) return status
+    }
+    return 0
+  }
+
+  #scratchOf(bytes: number): Uint8Array {
+    if (this.#scratch.length < bytes) this.#scratch = new Uint8Array(bytes)
+    return this.#scratch
+  }
+
   zero(at: number, bytes: number): number {
     if (fallocate(this.#fd, FALLOC_FL.KEEP_SIZE | FALLOC_FL.PUNCH_HOLE, at, bytes) === 0) return 0
     // A file system without holes.
-    this.#zeroes ??= new Uint8Array(ZEROES)
-    for (let done = 0; done < bytes; done += ZEROES) {
-      const status = this.#writeAll(this.#zeroes, 0, Math.min(ZEROES, bytes - done), at + done)
+    this.#zeroes ??= new Uint8Array(PART)
+    for (let done = 0; done < bytes; done += PART) {
+      const status = this.#writeAll(this.#zeroes, 0, Math.min(PART, bytes - done), at + done)
       if (status !== 0) return status
     }
     return 0

@@ -13,6 +13,8 @@ export interface Medium {
   write(at: number, pieces: Pieces): number
   /** Compare Failure where anything differs. */
   compare(at: number, pieces: Pieces): number
+  /** That the range can be read. */
+  verify(at: number, bytes: number): number
   /** From now on the range reads zeroes; large ones take no space any more. */
   zero(at: number, bytes: number): number
   /** All that was written is durable. */

@@ -87,6 +87,10 @@ export class MemoryMedium implements Medium {
     return 0
   }
 
+  verify(): number {
+    return 0
+  }
+
   zero(at: number, bytes: number): number {
     const end = at + bytes
     if (bytes < DISCARD_BYTES) return this.#fill(at, end)
