@@ -1,6 +1,6 @@
 // A result with fio's JSON keys, so that scripts that read fio's output read this as well.
 // Trade-off: one group for all jobs; what the driver does not have (trim, sync, disk utilisation) is there with
-// zeroes, since such scripts ask for it.
+// zeroes, since such scripts ask for it; how many I/Os went out at once (iodepth_submit, iodepth_complete) is not.
 
 import type { Histogram } from './histogram.ts'
 import { describe } from './numbers.ts'
@@ -28,6 +28,7 @@ export function reportJson(result: BenchResult, version: string) {
         read: direction(read),
         write: direction(write),
         trim: direction(undefined),
+        sync: { total_ios: 0, lat_ns: latency(undefined) },
         job_runtime: Math.round(Math.max(read.runtime, write.runtime)),
         usr_cpu: usage.user,
         sys_cpu: usage.system,

@@ -145,22 +145,21 @@ const LETTER = 6.8
 function markLines(x: Axis, marks: readonly Mark[]): string {
   // A label takes the highest lane in which it touches no other.
   const lanes: { from: number; to: number }[][] = []
-  return marks
-    .map(({ at, label }) => {
-      const left = xOf(x, at)
-      const width = label.length * LETTER + 8
-      const before = left + width > WIDTH - PLOT.right
-      const span = before ? { from: left - width, to: left } : { from: left, to: left + width }
-      const free = lanes.findIndex((lane) => lane.every(({ from, to }) => span.to <= from || span.from >= to))
-      const lane = free < 0 ? lanes.length : free
-      lanes[lane] = [...(lanes[lane] ?? []), span]
-      const text = `x="${px(left + (before ? -4 : 4))}" y="${PLOT.top + 10 + lane * 15}"${before ? ' text-anchor="end"' : ''}`
-      return (
-        `<line class="mark" x1="${px(left)}" y1="${PLOT.top}" x2="${px(left)}" y2="${PLOT.top + PLOT_HEIGHT}"/>` +
-        `<text class="mark" ${text}>${escapeHtml(label)}</text>`
-      )
-    })
-    .join('')
+  const texts: string[] = []
+  const lines = marks.map(({ at, label }) => {
+    const left = xOf(x, at)
+    const width = label.length * LETTER + 8
+    const before = left + width > WIDTH - PLOT.right
+    const span = before ? { from: left - width, to: left } : { from: left, to: left + width }
+    const free = lanes.findIndex((lane) => lane.every(({ from, to }) => span.to <= from || span.from >= to))
+    const lane = free < 0 ? lanes.length : free
+    lanes[lane] = [...(lanes[lane] ?? []), span]
+    const place = `x="${px(left + (before ? -4 : 4))}" y="${PLOT.top + 10 + lane * 15}"${before ? ' text-anchor="end"' : ''}`
+    texts.push(`<text class="mark" ${place}>${escapeHtml(label)}</text>`)
+    return `<line class="mark" x1="${px(left)}" y1="${PLOT.top}" x2="${px(left)}" y2="${PLOT.top + PLOT_HEIGHT}"/>`
+  })
+  // Labels over all lines: another mark's may go through one.
+  return [...lines, ...texts].join('')
 }
 
 function hoverColumns({ x }: Frame, series: readonly Series[]): string {

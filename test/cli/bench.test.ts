@@ -63,6 +63,7 @@ test.serial("JSON with fio's keys; two jobs on threads; everything written is ve
   t.true(Math.abs(sum({ ...job.latency_ns }) + sum(job.latency_us) + sum(job.latency_ms) - 100) < 0.01)
   t.like(job['job options'], { rw: 'randrw', bs: '8192', iodepth: '4', numjobs: '2' })
   t.is(job.trim.total_ios, 0)
+  t.is(job.sync.total_ios, 0)
 })
 
 test.serial(
