@@ -30,6 +30,19 @@ test.serial('each has help, with examples and exit codes, and refuses what it do
   }
 })
 
+test.serial('the page about them has each of them, with all of its short options', async (t) => {
+  const page = readFileSync(new URL('../../../docs/test-programs.md', import.meta.url), 'utf8')
+  for (const name of NAMES) {
+    const row = page
+      .split('\n')
+      .find((line) => line.startsWith(`| [${name}](../examples/unvme/${name}.ts) |`))
+    const { stdout } = await program(name, '--help')
+    const letters = [...stdout.matchAll(/^ {2}-([a-z]), --(?!help|yes)/gm)].map(([, letter]) => letter!)
+    const listed = [...row!.matchAll(/`-([a-z])[` ]/g)].map(([, letter]) => letter!)
+    t.deepEqual(listed.sort(), letters.sort(), name)
+  }
+})
+
 test.serial('unvme-info prints the attributes', async (t) => {
   const { code, stdout, stderr } = await program('unvme-info', 'sim:?size=16M&ns=2&mdts=2&qcount=5&qsize=64')
   t.is(stderr, '')
