@@ -4,6 +4,7 @@
 import type { Device } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
 
+/** UNVMe's attributes of a namespace. */
 export class NamespaceAttributes {
   /** Namespace id. */
   readonly id: number
@@ -14,9 +15,11 @@ export class NamespaceAttributes {
   readonly fr: string
   /** The address it was opened by. */
   readonly device: string
+  /** LBAs of the namespace, and bytes in one: 2^blockshift. */
   readonly blockcount: number
   readonly blocksize: number
   readonly blockshift: number
+  /** Bytes in a memory page, 2^pageshift, and whole pages in the namespace. */
   readonly pagesize: number = PAGE_SIZE
   readonly pageshift: number = 12
   readonly pagecount: number
@@ -26,10 +29,12 @@ export class NamespaceAttributes {
   /** Most blocks and pages of one command; calls take any number and split. */
   readonly maxbpio: number
   readonly maxppio: number
-  /** Most commands in flight in one queue. */
+  /** Most commands in flight in one queue: one less than its entries. */
   readonly maxiopq: number
+  /** Queues that are open, ids 0 to qcount - 1, and most that the device has. */
   readonly qcount: number
   readonly maxqcount: number
+  /** Entries of each queue, and most that the device allows. */
   readonly qsize: number
   readonly maxqsize: number
   /** Active namespaces of the controller. */

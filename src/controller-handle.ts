@@ -7,6 +7,7 @@ import type { Device, DeviceOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
 import { checkInteger } from './validate.ts'
 
+/** An open controller: what `openController` gives. */
 export class ControllerHandle implements AsyncDisposable {
   /** The address it was opened by. */
   readonly address: string
@@ -78,6 +79,7 @@ export class ControllerHandle implements AsyncDisposable {
     return this.close()
   }
 
+  /** True from the call of `close` on. */
   get closed(): boolean {
     return this.#closed !== null
   }

@@ -30,6 +30,7 @@ import { ALIGNMENT, checkInteger, checkRange, explainTransfer } from './validate
 
 const ALIGNMENT_MASK = ALIGNMENT - 1
 
+/** An open namespace: what `open` gives. Closed by `close`, or at the end of an `await using`. */
 export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   /** One-off reads, writes and other commands as promises, with any Buffer. */
   readonly promises: NamespacePromises
@@ -169,14 +170,17 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     this.#finish(this.acompare(qid, buf, slba, nlb))
   }
 
+  /** Writes zeroes, and returns when done. See `awriteZeroes`. */
   writeZeroes(qid: number, slba: number, nlb: number): void {
     this.#finish(this.awriteZeroes(qid, slba, nlb))
   }
 
+  /** Lets the controller check blocks, and returns when done. See `averify`. */
   verify(qid: number, slba: number, nlb: number): void {
     this.#finish(this.averify(qid, slba, nlb))
   }
 
+  /** Completed writes are on the medium when it returns. See `aflush`. */
   flush(qid: number): void {
     this.#finish(this.aflush(qid))
   }
@@ -284,6 +288,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return this.close()
   }
 
+  /** True from the call of `close` on. */
   get closed(): boolean {
     return this.#closed !== null
   }

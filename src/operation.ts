@@ -12,6 +12,7 @@ import type { IoQueue } from './io-queue.ts'
 export interface IoDescriptor {
   /** The caller's buffer; null for commands without data. */
   readonly buf: Buffer | null
+  /** First LBA, and number of blocks; 0 for commands without a range. */
   readonly slba: number
   readonly nlb: number
   /** Queue, from 0. */

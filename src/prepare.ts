@@ -10,11 +10,13 @@ import { checkInteger, checkRange } from './validate.ts'
 
 /** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
 export interface IoCommand {
+  /** As of `NVM`, or any other. */
   opcode: number
   /** Default: this namespace. */
   nsid?: number
   /** DMA memory that the command reads or writes, from its first to its last byte. */
   buf?: Buffer
+  /** Dwords 10 to 15 of the command. */
   cdw10?: number
   cdw11?: number
   cdw12?: number
@@ -25,6 +27,7 @@ export interface IoCommand {
 
 /** A range for `deallocate`. */
 export interface LbaRange {
+  /** First LBA, and number of blocks. */
   slba: number
   nlb: number
 }

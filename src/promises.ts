@@ -28,6 +28,7 @@ export interface CallOptions {
 const BOUNCE_BYTES = 128 * 1024
 const KEPT_BOUNCES = 64
 
+/** `ns.promises`: calls with any Buffer. They wait for room in the queue, and never block the event loop. */
 export class NamespacePromises {
   readonly #ns: Namespace
   readonly #bounces: Buffer[] = []
@@ -56,10 +57,12 @@ export class NamespacePromises {
     return this.#transfer(NVM.COMPARE, 'compare', buf, slba, nlb, options)
   }
 
+  /** The blocks read as zeroes when this resolves. */
   async writeZeroes(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
     await this.#range(NVM.WRITE_ZEROES, 'writeZeroes', slba, nlb, options)
   }
 
+  /** The controller reads and checks the blocks; rejects with NvmeError where one can't be read. */
   async verify(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
     await this.#range(NVM.VERIFY, 'verify', slba, nlb, options)
   }
@@ -81,7 +84,8 @@ export class NamespacePromises {
   }
 
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
-  async cmd(command: IoCommand, { qid = 0, signal }: CallOptions = {}): Promise<number> {
+  async cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
+    const { qid = 0, signal } = options
     const queue = this.#ns.queue(qid)
     const op = prepareCommand(queue, this.#ns.geometry, this.#ns.pool, command)
     return send<number>(queue, op, null, signal)

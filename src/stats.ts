@@ -11,6 +11,7 @@ export interface Stats {
   writes: number
   others: number
   failed: number
+  /** Bytes of what completed. */
   bytesRead: number
   bytesWritten: number
   /** Both together. */

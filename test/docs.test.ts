@@ -3,6 +3,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
+import { exportsOf } from '../scripts/api/declarations.ts'
+import { apiPage } from '../scripts/api/page.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const read = (name: string) => fs.readFileSync(path.join(root, name), 'utf8')
@@ -33,6 +35,26 @@ test('what docs/errors.md says of exit codes is true', (t) => {
   const usage = /USAGE_CODES = new Set\(\[([^\]]*)\]/.exec(read('src/cli/run.ts'))![1]!
   const [, said] = /exits with 2\nfor (.*?), and with 1/.exec(read('docs/errors.md'))!
   t.deepEqual(said!.match(/\w+_\w+/g)!.sort(), usage.match(/\w+_\w+/g)!.sort())
+})
+
+test('docs/api.md is what the declarations say', (t) => {
+  const { text } = apiPage(root)
+  t.true(read('docs/api.md') === text, 'a declaration or its comment has changed: npm run docs')
+})
+
+test('docs/api.md has an entry for every export, types included, which says something, and for no other', async (t) => {
+  const { names, mute } = apiPage(root)
+  t.deepEqual(mute, [])
+  const all = [...exportsOf(path.join(root, 'dist/src/index.d.ts')).keys()]
+  t.deepEqual([...names].sort(), all.sort())
+  // Seen by other means than the page's own.
+  const values = Object.keys(await import('../src/index.ts'))
+  t.deepEqual(
+    values.filter((name) => !names.includes(name)),
+    [],
+  )
+  const page = read('docs/api.md')
+  for (const name of values) t.regex(page, new RegExp(`^(### ${name}|- (\\[${name}\\]|${name}[ :]).*)$`, 'm'))
 })
 
 test('every link in docs/ leads somewhere', (t) => {

@@ -11,12 +11,15 @@ import { QueuePair } from './queue-pair.ts'
 
 /** Any admin command. Dwords that are left out are 0. */
 export interface AdminCommand {
+  /** As of `ADMIN`, or any other. */
   opcode: number
+  /** Namespace id, default 0: none. */
   nsid?: number
   /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
   data?: Buffer
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
   timeout?: number
+  /** Dwords 10 to 15 of the command. */
   cdw10?: number
   cdw11?: number
   cdw12?: number
@@ -25,8 +28,9 @@ export interface AdminCommand {
   cdw15?: number
 }
 
-/** Dword 0 of the completion. */
+/** What an admin command was answered with. */
 export interface AdminResult {
+  /** Dword 0 of the completion. */
   result: number
 }
 

@@ -61,8 +61,11 @@ export interface ControllerOptions {
 
 /** A ready controller. Made by `createController`. */
 export class Controller {
+  /** The PCI function: address, transport, registers. */
   readonly pci: PciFunction
+  /** DMA memory of the controller. */
   readonly pool: DmaPool
+  /** Controller Capabilities (CAP), decoded. */
   readonly cap: Capabilities
   /** As `1.4.0`. */
   readonly version: string
@@ -74,6 +77,7 @@ export class Controller {
   failure: Error | null = null
   /** Pairs by queue id; the admin queue is not among them. */
   readonly pairs = new Map<number, QueuePair>()
+  /** Milliseconds that an I/O command may take. */
   readonly timeout: number
   readonly #vectors = new Map<number, number | null>()
   readonly #admin: AdminQueue
@@ -149,6 +153,7 @@ export class Controller {
     return identify(this, cns, options)
   }
 
+  /** Identify Namespace, decoded (section 5.15.2.1). */
   identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
     return identifyNamespace(this, nsid)
   }

@@ -1,6 +1,7 @@
 // Opcodes of the admin and the NVM command set, with the specification's names (NVMe 1.4 base, sections 5 and 6).
 // Trade-off: one table for each queue type, read both ways; names are looked up on cold paths only.
 
+/** Opcodes of admin commands. */
 export const ADMIN = {
   DELETE_IO_SQ: 0x00,
   CREATE_IO_SQ: 0x01,
@@ -33,6 +34,7 @@ export const ADMIN = {
   GET_LBA_STATUS: 0x86,
 } as const
 
+/** Opcodes of the NVM command set's I/O commands. */
 export const NVM = {
   FLUSH: 0x00,
   WRITE: 0x01,

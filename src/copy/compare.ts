@@ -13,6 +13,7 @@ const ROW_BYTES = 16
 
 /** One side of a difference. */
 export interface DifferingSide {
+  /** As it was given: a path or an address. */
   name: string
   /** Where it is a device: the LBA of the byte, and the byte in that block. */
   lba?: number
@@ -27,10 +28,12 @@ export interface DifferingSide {
 export interface Difference {
   /** Bytes from the start of both that are equal. */
   offset: number
+  /** What is there on either side. */
   a: DifferingSide
   b: DifferingSide
 }
 
+/** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
   CopyOptions,
   'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'signal' | 'onProgress'
@@ -39,6 +42,7 @@ export type CompareOptions = Pick<
 export interface CompareResult {
   /** Bytes that were compared and are equal. */
   bytes: number
+  /** From the first read to the last. */
   seconds: number
   /** The first difference, or null where all is equal. */
   difference: Difference | null

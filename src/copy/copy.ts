@@ -24,6 +24,7 @@ export interface CopyOptions extends TransferOptions {
 }
 
 export interface CopyResult {
+  /** Bytes that were copied. */
   bytes: number
   /** From the first read to the last flush. */
   seconds: number

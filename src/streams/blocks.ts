@@ -18,12 +18,14 @@ export interface BlocksOptions extends RangeOptions {
 
 /** One step. */
 export interface Block {
+  /** First LBA, and number of blocks. */
   slba: number
   nlb: number
   /** Valid until the next step, unless `copy` was asked for. */
   data: Buffer
 }
 
+/** What `blocks` gives: for `for await`. Ended half-way, it waits for its commands. */
 export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
 
 /** See `Namespace.blocks`. Throws at once for a range, chunk or depth that can't be. */

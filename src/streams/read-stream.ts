@@ -17,10 +17,12 @@ export interface ReadStreamOptions extends RangeOptions {
   emitClose?: boolean
 }
 
+/** A Readable over a range of LBAs. Its chunks are copies, and the reader's to keep. */
 export class ReadStream extends Readable {
   /** First LBA and number of blocks that it reads. */
   readonly slba: number
   readonly nlb: number
+  /** Bytes that it has given out. */
   bytesRead = 0
   readonly #ns: Namespace
   readonly #range: Range

@@ -14,7 +14,9 @@ export interface WriteBlocksOptions extends RangeOptions, WriteOptions {
 
 /** Data that goes to an LBA of its own: a number of whole blocks. */
 export interface PlacedBlock {
+  /** First LBA. */
   slba: number
+  /** A number of whole blocks. */
   data: Uint8Array
 }
 

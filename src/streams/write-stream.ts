@@ -18,6 +18,7 @@ export interface WriteStreamOptions extends RangeOptions, WriteOptions {
 
 type Callback = (error?: Error | null) => void
 
+/** A Writable over a range of LBAs. Its 'finish' means that the data is on the medium. */
 export class WriteStream extends Writable {
   /** First LBA and number of blocks that it may write. */
   readonly slba: number

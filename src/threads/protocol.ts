@@ -28,7 +28,9 @@ export const LOAN = {
 
 /** Lent queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
 export interface QueueTicket {
+  /** What it is, for who gets messages of several kinds. */
   readonly kind: 'unvme.queues'
+  /** To be transferred with it. */
   readonly port: MessagePort
   /** @internal The owner's thread. */
   readonly owner: number

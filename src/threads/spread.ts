@@ -16,7 +16,7 @@ export interface SpreadOptions {
   jobs?: number
   /** The queues, one for each thread in their order; default: 0, 1, … */
   qids?: readonly number[]
-  /** The range: default all of the namespace. */
+  /** First LBA and number of blocks of the range: default all of the namespace. */
   slba?: number
   nlb?: number
   /** Blocks: parts begin at multiples of this from the range's start. Default 1. */
@@ -27,6 +27,7 @@ export interface SpreadOptions {
   memory?: number
   /** Called with what a thread sends, and which of the parts it has. */
   onMessage?: (message: unknown, index: number) => void
+  /** Ends all threads with AbortError. */
   signal?: AbortSignal | undefined
 }
 
