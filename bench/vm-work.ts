@@ -1,0 +1,61 @@
+// The work of the benchmark in the virtual machine, as both sides do it: which blocks, how many in flight, for how
+// long. Trade-off: a time instead of a count, since the kernel's driver at times stalls under emulation.
+
+import { Random } from '../src/bench/random.ts'
+
+/** Commands in flight that rows ask for. */
+export const DEPTHS = [1, 8, 32] as const
+
+export interface Work {
+  readonly name: string
+  readonly kind: 'raw' | 'stream'
+  readonly write: boolean
+  readonly random: boolean
+  readonly bytes: number
+  readonly depth: (typeof DEPTHS)[number]
+}
+
+export interface Rate {
+  /** Transfers a second. */
+  rate: number
+  /** Mean commands in flight over depth, where it is known. */
+  occupancy?: number
+  /** The rate is that of a run that the time limit ended. */
+  stalled?: true
+}
+
+const KIB = 1024
+export const STREAM_BYTES = 48 * KIB * KIB
+
+const raw = (write: boolean, random: boolean, kib: number, depth: Work['depth']): Work => ({
+  name: `${kib} KiB ${random ? 'random' : 'sequential'} ${write ? 'write' : 'read'}, depth ${depth}`,
+  ...{ kind: 'raw', write, random, bytes: kib * KIB, depth },
+})
+const stream = (write: boolean): Work => ({
+  name: `${write ? 'createWriteStream' : 'createReadStream'}, 128 KiB, depth 8`,
+  ...{ kind: 'stream', write, random: false, bytes: 128 * KIB, depth: 8 },
+})
+
+export const WORKS: readonly Work[] = [
+  raw(false, true, 4, 1),
+  raw(true, true, 4, 1),
+  raw(false, true, 4, 32),
+  raw(true, true, 4, 32),
+  raw(false, false, 128, 8),
+  raw(true, false, 128, 8),
+  stream(false),
+  stream(true),
+]
+
+/** Where the next transfer begins, in units of its length, on a device that has `count` of them. */
+export function places({ random }: Work, count: number): () => number {
+  if (random) {
+    const source = new Random(1)
+    return () => source.below(count)
+  }
+  const at = new Uint32Array([0])
+  return () => {
+    at[0] = (at[0]! + 1) % count
+    return at[0]!
+  }
+}

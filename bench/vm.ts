@@ -1,0 +1,34 @@
+// This driver beside Node's own way on the kernel's block device, in the virtual machine, on its null-backed
+// controller. Trade-off: emulated, so that it runs anywhere: ratios are what counts, on an otherwise idle host.
+
+import path from 'node:path'
+import { runInMachine } from '../scripts/vm/machine.ts'
+import { findParts } from '../scripts/vm/parts.ts'
+import { DEPTHS } from './vm-work.ts'
+
+const LIMIT_S = 600
+
+export async function vm(): Promise<void> {
+  const found = findParts()
+  if ('missing' in found) {
+    console.log(`\nleft out, the virtual machine: ${found.missing}`)
+    return
+  }
+  // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
+  const env = { UV_THREADPOOL_SIZE: String(Math.max(...DEPTHS) + 8) }
+  const guest = path.join(import.meta.dirname, 'vm-guest.js')
+  const { status, console: last } = await runInMachine({
+    command: [process.execPath, '--enable-source-maps', '--expose-gc', guest],
+    shapes: ['null4096'],
+    timeLimit: LIMIT_S,
+    env,
+    stdout: process.stdout,
+    stderr: process.stderr,
+  })
+  if (status !== 0) {
+    console.error(
+      `bench: the machine ended with status ${status}\n${last.trimEnd().split('\n').slice(-5).join('\n')}`,
+    )
+    process.exitCode = 1
+  }
+}
