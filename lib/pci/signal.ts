@@ -1,9 +1,8 @@
 // Interrupts of a device as eventfds, watched by libuv only while somebody waits for them.
 // Trade-off: an interrupt wakes the event loop some 20 to 30 us late; who can't wait polls instead.
 
-import fs from 'node:fs'
 import koffi from 'koffi'
-import { EFD, eventfd, POLL, poll, read, systemCallError } from './libc.ts'
+import { close, EFD, eventfd, POLL, poll, read, systemCallError } from './libc.ts'
 
 type PollHandle = ReturnType<typeof koffi.node.poll>
 
@@ -61,7 +60,7 @@ export class Signal {
     this.disarm()
     this.#handle?.close()
     this.#handle = undefined
-    fs.closeSync(this.fd)
+    close(this.fd)
   }
 
   // libuv calls back without running microtasks after it, and an exception would be lost: the handler runs from
@@ -94,7 +93,7 @@ export function enableVectors(
   connect: (eventfds: readonly number[]) => void,
 ): Vectors {
   const signals: Signal[] = []
-  const close = () => {
+  const closeAll = () => {
     for (const signal of signals) signal.close()
     signals.length = 0
   }
@@ -102,7 +101,7 @@ export function enableVectors(
     for (let vector = 0; vector < count; vector++) signals.push(new Signal(() => handler(vector)))
     connect(signals.map((signal) => signal.fd))
   } catch (error) {
-    close()
+    closeAll()
     throw error
   }
   return {
@@ -112,7 +111,7 @@ export function enableVectors(
       try {
         if (device && signals.length > 0) connect([])
       } finally {
-        close()
+        closeAll()
       }
     },
   }

@@ -2,7 +2,6 @@
 // Trade-off: it blocks while it waits, since a register is read by a plain call; only the version, which a server
 // that is busy with another client answers late, is waited for on the event loop.
 
-import fs from 'node:fs'
 import {
   DecodeError,
   DeviceRemovedError,
@@ -12,7 +11,7 @@ import {
   UnvmeError,
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
-import { ERRNO, errnoName, ioctl, POLL } from '../pci/libc.ts'
+import { close, ERRNO, errnoName, ioctl, POLL } from '../pci/libc.ts'
 import { COMMAND, commandName, FLAGS, MAJOR, MAX_MESSAGE_BYTES, MINOR } from './constants.ts'
 import { type Message, MessageReader } from './reader.ts'
 import { closeDescriptors, hasHungUp, readable, send, waitFor } from './socket.ts'
@@ -140,7 +139,7 @@ export class Channel {
   close(): void {
     this.#failure ??= new DeviceRemovedError(`${this.name}: the connection is closed`)
     this.#reader.close()
-    fs.closeSync(this.fd)
+    close(this.fd)
   }
 
   #send(command: number, payload: Buffer, fds: readonly number[]): number {

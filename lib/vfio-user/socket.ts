@@ -1,8 +1,8 @@
 // UNIX stream sockets by libc: file descriptors travel with the bytes, which Node's own sockets can't do.
 // Trade-off: every call returns at once; who wants to wait says so, either blocking (`waitFor`, for registers) or
-// on the event loop (`watch`). One scratch page of msghdr, iovec and control data serves all sockets of a thread.
+// on the event loop (`watch`). Descriptors are closed by libc as well: Node warns of those that it has not opened
+// itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
-import fs from 'node:fs'
 import koffi from 'koffi'
 import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous, systemCallError } from '../pci/index.ts'
@@ -10,6 +10,7 @@ import {
   AF,
   accept4,
   bind,
+  close,
   connect,
   ERRNO,
   errno,
@@ -27,13 +28,15 @@ import {
 
 // struct sockaddr_un has room for 108 bytes, a NUL among them.
 const MAX_PATH = 107
-// Offsets in the scratch memory, and bytes of data in one call. There is room for more descriptors than belong.
+// Offsets in the scratch memory, and bytes of data in one call.
 const IOVEC = 64
 const CONTROL = 128
 const CONTROL_BYTES = 256
 const DATA = 4096
 const DATA_BYTES = 65536
 const CMSG_HEADER = 16
+// Room for more descriptors than belong to any message: 16.
+const RECEIVED_CONTROL_BYTES = CMSG_HEADER + 4 * 16
 const MSG_FLAGS = 48
 
 interface Scratch {
@@ -80,7 +83,7 @@ export function connectTo(path: string): number {
   const fd = newSocket()
   if (connect(fd, address, address.length) === 0) return fd
   const error = systemCallError('connect', path)
-  fs.closeSync(fd)
+  close(fd)
   throw error
 }
 
@@ -93,7 +96,7 @@ export function listenAt(path: string, backlog: number): number {
     if (listen(fd, backlog) !== 0) throw systemCallError('listen', path)
     return fd
   } catch (error) {
-    fs.closeSync(fd)
+    close(fd)
     throw error
   }
 }
@@ -142,7 +145,7 @@ const TOO_MANY = { code: 'EINVAL', errno: ERRNO.EINVAL!, syscall: 'sendmsg' }
 export function receive(fd: number, into: Buffer, at: number, fds: number[]): number {
   const { address, bytes: s } = useScratch()
   for (;;) {
-    writeHeader(s, address, Math.min(DATA_BYTES, into.length - at), CONTROL_BYTES)
+    writeHeader(s, address, Math.min(DATA_BYTES, into.length - at), RECEIVED_CONTROL_BYTES)
     const received = Number(recvmsg(fd, address, MSG.DONTWAIT | MSG.CMSG_CLOEXEC))
     if (received >= 0) {
       readDescriptors(s, fds)
@@ -254,5 +257,5 @@ export function readable(fd: number, ms: number): Promise<boolean> {
 }
 
 export function closeDescriptors(fds: readonly number[]): void {
-  for (const fd of fds) fs.closeSync(fd)
+  for (const fd of fds) close(fd)
 }

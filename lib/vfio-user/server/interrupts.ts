@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import { logger } from '../../log/index.ts'
-import { POLL } from '../../pci/libc.ts'
+import { close, POLL } from '../../pci/libc.ts'
 import { IRQ, IRQ_SET } from '../constants.ts'
 import { waitFor } from '../socket.ts'
 import type { IrqSet } from '../structs.ts'
@@ -67,7 +67,7 @@ export class ServedInterrupts {
   #drop(vector: number): void {
     const fd = this.#vectors[vector]
     this.#vectors[vector] = undefined
-    if (fd !== undefined) fs.closeSync(fd)
+    if (fd !== undefined) close(fd)
   }
 }
 

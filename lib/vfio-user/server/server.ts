@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { AddressError, InUseError, SetupError, SystemCallError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
+import { close } from '../../pci/libc.ts'
 import { acceptFrom, connectTo, listenAt, type Watch, watch } from '../socket.ts'
 import { createConfigSpace } from './config-space.ts'
 import type { ServedDevice } from './device.ts'
@@ -61,7 +62,7 @@ export function serveDevice(socket: string, device: ServedDevice): VfioUserServe
         listen()
       })
     } catch (error) {
-      fs.closeSync(connection)
+      close(connection)
       throw error
     }
   }
@@ -74,7 +75,7 @@ export function serveDevice(socket: string, device: ServedDevice): VfioUserServe
       closed = true
       listening?.close()
       session?.end('the server is closed')
-      fs.closeSync(fd)
+      close(fd)
       // Somebody may have put another server's in its place.
       if (fs.statSync(socket, { throwIfNoEntry: false })?.ino === ino) fs.rmSync(socket, { force: true })
     },
@@ -96,7 +97,7 @@ function claim(socket: string): number {
 function removeIfDead(socket: string): void {
   if (!fs.lstatSync(socket).isSocket()) throw new AddressError(`${socket} exists, and is no socket`)
   try {
-    fs.closeSync(connectTo(socket))
+    close(connectTo(socket))
   } catch (cause) {
     if (cause instanceof SystemCallError && cause.code === 'ECONNREFUSED') {
       fs.rmSync(socket)

@@ -2,10 +2,9 @@
 // Trade-off: a request that can't be met gets an error reply and nothing else happens; one that can't even be cut
 // out of the stream ends the session.
 
-import fs from 'node:fs'
 import { SystemCallError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { POLL } from '../../pci/libc.ts'
+import { close, POLL } from '../../pci/libc.ts'
 import { COMMAND, commandName, FLAGS, MAJOR, MAX_MESSAGE_BYTES, MINOR } from '../constants.ts'
 import { type Message, MessageReader } from '../reader.ts'
 import { closeDescriptors, send, type Watch, waitFor, watch } from '../socket.ts'
@@ -79,7 +78,7 @@ export class Session {
     mappings.clear()
     interrupts.clear()
     this.#reader.close()
-    fs.closeSync(this.#fd)
+    close(this.#fd)
     this.#onEnd()
   }
 

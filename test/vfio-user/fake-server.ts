@@ -1,0 +1,82 @@
+// A vfio-user server on a thread of its own that answers as it should, but for what a test wants wrong.
+
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { newSocketPath } from '../support/server.ts'
+
+/** What is done instead of the right reply to a command. */
+export interface Wrong {
+  readonly command: number
+  /** How many of this command are answered rightly before. */
+  readonly after?: number
+  /** All of them from then on, not one. */
+  readonly always?: boolean
+  readonly kind:
+    | 'close'
+    | 'silence'
+    | 'error'
+    | 'payload'
+    | 'short'
+    | 'long'
+    | 'half'
+    | 'stuck'
+    | 'garbage'
+    | 'id'
+    | 'type'
+    | 'descriptors'
+    | 'file'
+    | 'ask'
+    | 'dribble'
+  /** Bytes that are missing, too many, or sent of a message; descriptors that are sent. */
+  readonly count?: number
+  readonly errno?: number
+  readonly bytes?: Uint8Array
+  readonly file?: string
+}
+
+export interface FakeOptions {
+  readonly wrong?: readonly Wrong[]
+  /** Mutates every session's replies at random instead. */
+  readonly seed?: number
+}
+
+/** A request as it came, or what became of the connection. */
+export type FakeEvent = { command: number; payload: Uint8Array; fds: number } | 'listening' | 'left'
+
+export interface FakeServer {
+  readonly path: string
+  /** Requests so far, over all sessions. */
+  readonly requests: { command: number; payload: Buffer; fds: number }[]
+  /** Resolves when the client has left, and every request of it is in `requests`. */
+  left(): Promise<void>
+  stop(): Promise<void>
+}
+
+export async function startFake(options: FakeOptions = {}): Promise<FakeServer> {
+  const path = newSocketPath()
+  const stopped = new Int32Array(new SharedArrayBuffer(4))
+  const worker = new Worker(new URL('./fake-worker.js', import.meta.url), {
+    workerData: { ...options, path, stopped },
+    trackUnmanagedFds: false,
+  })
+  const requests: FakeServer['requests'] = []
+  let gone = 0
+  let awaited = () => {}
+  worker.on('message', (event: FakeEvent) => {
+    if (typeof event === 'object') requests.push({ ...event, payload: Buffer.from(event.payload) })
+    if (event === 'left') {
+      gone++
+      awaited()
+    }
+  })
+  await once(worker, 'message')
+  return {
+    path,
+    requests,
+    left: () => (gone > 0 ? Promise.resolve() : new Promise((resolve) => (awaited = resolve))),
+    async stop() {
+      Atomics.store(stopped, 0, 1)
+      await once(worker, 'exit')
+    },
+  }
+}
