@@ -40,6 +40,9 @@ export interface FakeOptions {
   readonly seed?: number
 }
 
+/** Words that a test shares with its server. */
+export const FAKE = { STOP: 0, MUTATIONS: 1 } as const
+
 /** A request as it came, or what became of the connection. */
 export type FakeEvent = { command: number; payload: Uint8Array; fds: number } | 'listening' | 'left'
 
@@ -47,6 +50,8 @@ export interface FakeServer {
   readonly path: string
   /** Requests so far, over all sessions. */
   readonly requests: { command: number; payload: Buffer; fds: number }[]
+  /** Replies that were mutated so far. */
+  readonly mutations: number
   /** Resolves when the client has left, and every request of it is in `requests`. */
   left(): Promise<void>
   stop(): Promise<void>
@@ -54,9 +59,9 @@ export interface FakeServer {
 
 export async function startFake(options: FakeOptions = {}): Promise<FakeServer> {
   const path = newSocketPath()
-  const stopped = new Int32Array(new SharedArrayBuffer(4))
+  const words = new Int32Array(new SharedArrayBuffer(8))
   const worker = new Worker(new URL('./fake-worker.js', import.meta.url), {
-    workerData: { ...options, path, stopped },
+    workerData: { ...options, path, words },
     trackUnmanagedFds: false,
   })
   const requests: FakeServer['requests'] = []
@@ -73,9 +78,12 @@ export async function startFake(options: FakeOptions = {}): Promise<FakeServer> 
   return {
     path,
     requests,
+    get mutations() {
+      return Atomics.load(words, FAKE.MUTATIONS)
+    },
     left: () => (gone > 0 ? Promise.resolve() : new Promise((resolve) => (awaited = resolve))),
     async stop() {
-      Atomics.store(stopped, 0, 1)
+      Atomics.store(words, FAKE.STOP, 1)
       await once(worker, 'exit')
     },
   }

@@ -7,11 +7,11 @@ import type { Message } from '../../lib/vfio-user/reader.ts'
 import { acceptFrom, closeDescriptors, listenAt, waitFor } from '../../lib/vfio-user/socket.ts'
 import { encodeMessage } from '../../lib/vfio-user/structs.ts'
 import { type Answer, createFakeDevice } from './fake-device.ts'
-import type { FakeEvent, FakeOptions, Wrong } from './fake-server.ts'
+import { FAKE, type FakeEvent, type FakeOptions, type Wrong } from './fake-server.ts'
 import { createMutator, type Mutator } from './mutations.ts'
 import { newEventfd, u16, Wire } from './wire.ts'
 
-const { path, wrong, seed, stopped } = workerData as FakeOptions & { path: string; stopped: Int32Array }
+const { path, wrong, seed, words } = workerData as FakeOptions & { path: string; words: Int32Array }
 const REPLY = 1
 const say = (event: FakeEvent) => parentPort!.postMessage(event)
 const device = createFakeDevice()
@@ -21,7 +21,7 @@ const mutator = seed === undefined ? null : createMutator(seed)
 function serve(wire: Wire): void {
   const seen = new Map<number, number>()
   mutator?.next()
-  while (Atomics.load(stopped, 0) === 0) {
+  while (Atomics.load(words, FAKE.STOP) === 0) {
     const message = wire.next(50)
     if (message === null) {
       if ((waitFor(wire.fd, POLL.RDHUP, 0) & (POLL.RDHUP | POLL.HUP)) !== 0) return
@@ -47,6 +47,7 @@ const meets = ({ command, after = 0, always = false }: Wrong, asked: number, cou
 function mutate(wire: Wire, { header }: Message, { payload, fds }: Answer, mutations: Mutator): boolean {
   const bytes = encodeMessage({ id: header.id, command: header.command, flags: REPLY }, payload)
   const made = mutations.mutate(bytes, fds)
+  if (made.changed) Atomics.add(words, FAKE.MUTATIONS, 1)
   const sent = wire.raw(made.bytes, made.fds)
   closeDescriptors(made.own)
   return sent && !made.last
@@ -113,7 +114,7 @@ function sendWith(count: number, send: (fds: number[]) => boolean, right: readon
 
 const listener = listenAt(path, 8)
 say('listening')
-while (Atomics.load(stopped, 0) === 0) {
+while (Atomics.load(words, FAKE.STOP) === 0) {
   if (waitFor(listener, POLL.IN, 20) === 0) continue
   const fd = acceptFrom(listener)
   if (fd < 0) continue

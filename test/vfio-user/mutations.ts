@@ -11,6 +11,8 @@ export interface Mutated {
   own: number[]
   /** The sender has nothing more to say. */
   last: boolean
+  /** False where it is the message as it was. */
+  changed: boolean
 }
 
 export interface Mutator {
@@ -98,17 +100,17 @@ export function randomDescriptors(random: Random): number[] {
   })
 }
 
-/** Changes replies: in each session one of the first 40, with the odd wrong one after it. */
+/** Changes replies: in each session one of the first 24, with the odd wrong one after it. */
 export function createMutator(seed: number): Mutator {
   const random = createRandom(seed)
   let until = 0
   return {
     next() {
-      until = random(40)
+      until = random(24)
     },
     mutate(message, fds) {
-      const same: Mutated = { bytes: message, fds: [...fds], own: [], last: false }
-      if (until-- > 0) return same
+      const same: Mutated = { bytes: message, fds: [...fds], own: [], last: false, changed: true }
+      if (until-- > 0) return { ...same, changed: false }
       until = random(6)
       switch (random(12)) {
         case 0:
