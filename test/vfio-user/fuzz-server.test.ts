@@ -17,7 +17,7 @@ import {
 import { open } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'
 import { changeBytes, createRandom, type Random, randomDescriptors } from './mutations.ts'
-import { descriptorsOf, newEventfd, newMemory, u32, VERSION, Wire } from './wire.ts'
+import { descriptorsOfServer, newEventfd, newMemory, u32, VERSION, Wire } from './wire.ts'
 
 const REQUESTS = 10_000
 const PER_SESSION = 50
@@ -114,7 +114,7 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
     // What is made once is there after the first client.
     Wire.connect(server.socket).negotiate().close()
     Wire.connect(server.socket).negotiate().close()
-    const before = (await settled(pid, server.socket)).length
+    const before = descriptorsOfServer(pid, server.socket).length
     let sent = 0
     let answered = 0
     while (sent < REQUESTS) {
@@ -137,7 +137,7 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
     }
     t.is(server.child.exitCode, null)
     t.true(answered > REQUESTS / 2, `${answered} answers`)
-    t.true((await settled(pid, server.socket)).length <= before, 'descriptors were leaked')
+    t.true(descriptorsOfServer(pid, server.socket).length <= before, 'descriptors were leaked')
 
     const ns = await open(server.address)
     const data = Buffer.alloc(8192, 'after all that')
@@ -158,14 +158,6 @@ function drain(wire: Wire): number {
     closeDescriptors(message.fds)
     count++
   }
-}
-
-/** Descriptors of a server, once it has answered one more client: the one before it is gone then. */
-async function settled(pid: number, socket: string): Promise<string[]> {
-  const wire = Wire.connect(socket).negotiate()
-  const links = descriptorsOf(pid)
-  wire.close()
-  return links
 }
 
 test.after.always(() => memory.end())

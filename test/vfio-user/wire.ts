@@ -138,3 +138,11 @@ export function descriptorsOf(pid: number | 'self' = 'self'): string[] {
     .map((link) => link.replace(/\d+/g, 'N'))
     .sort()
 }
+
+/** Descriptors of a server, once it has answered one more client: the one before it is gone then. */
+export function descriptorsOfServer(pid: number, socket: string): string[] {
+  const wire = Wire.connect(socket).negotiate()
+  const links = descriptorsOf(pid)
+  wire.close()
+  return links
+}
