@@ -6,6 +6,7 @@
 // Trade-off: more operations than a queue has room for, most longer than one command, so that the paths for a full
 // queue and for splitting are used; their lengths are drawn so that all of them fit on the device together.
 
+import { setImmediate } from 'node:timers/promises'
 import { type IoDescriptor, type Namespace, QueueFullError } from 'unvme'
 import { expectBlocks, fillWith } from './support/compare.ts'
 import { drawLengths } from './support/lengths.ts'
@@ -103,9 +104,11 @@ queue in turn. Long ones are rarer where the device or --memory has no room for 
   ],
   open: ({ qcount, qsize }) => ({ qcount, qsize }),
   overwrites: (options, ns) => shapeOf(ns, options).total * ns.blocksize,
-  run({ ns, options, random, signal }) {
+  async run({ ns, options, random, signal }) {
     const { count, longest, total } = shapeOf(ns, options)
     for (let qid = 0; qid < ns.qcount; qid++) {
+      // A chance for Ctrl-C: the calls themselves never wait for the event loop.
+      await setImmediate()
       signal.throwIfAborted()
       let next = 0
       const transfers = drawLengths(random, { count, longest, total }).map((nlb): Transfer => {

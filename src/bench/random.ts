@@ -30,7 +30,7 @@ export class Random {
 
   /** Fills a buffer, a multiple of 4 bytes long. */
   fill(buffer: Buffer): void {
-    const words = new Int32Array(buffer.buffer, buffer.byteOffset, buffer.length >> 2)
+    const words = new Int32Array(buffer.buffer, buffer.byteOffset, buffer.length >>> 2)
     for (let i = 0; i < words.length; i++) words[i] = this.word()
   }
 }

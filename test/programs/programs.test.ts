@@ -1,5 +1,7 @@
 // UNVMe's test programs as processes, on small software controllers: what they print, exit codes, bad arguments.
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -251,6 +253,28 @@ test.serial('rw shows blocks in hex, rows that repeat as *', async (t) => {
   const past = await program('rw', '-a', '2048', image)
   t.is(past.code, 2)
   t.regex(past.stderr, /last LBA 2047/)
+})
+
+test.serial('Ctrl-C ends them early, with the device closed: 130', async (t) => {
+  for (const [name, ...words] of [
+    ['lat-test', '-t', '1h', '-q', '2', 'sim:?size=4M'],
+    ['mts-test', '-n', '100000000', '-m', '8', '-t', '1', '-q', '1', 'sim:?size=1G'],
+    ['wrc', '-w', '1', '-i', '1', 'sim:?size=64G&latency=1ms'],
+  ] as const) {
+    const child = spawn(process.execPath, [`${folder}${name}.js`, ...words])
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    setTimeout(() => child.kill('SIGINT'), 2000)
+    const [code] = await once(child, 'close')
+    t.is(code, 130, name)
+    t.notRegex(stdout, /passed|written/, name)
+    t.is(stderr, '', name)
+  }
 })
 
 test.serial('a device that fails ends each of them with 1, and nothing is left hanging', async (t) => {
