@@ -12,7 +12,8 @@ import { compare, copy, open } from 'unvme'
 
 const [address = 'sim:?size=64M', ...given] = process.argv.slice(2)
 const here = import.meta.dirname
-const paths = given.length > 0 ? given : (await readdir(here)).map((name) => `${here}/${name}`)
+const files = (await readdir(here, { withFileTypes: true })).filter((entry) => entry.isFile())
+const paths = given.length > 0 ? given : files.map(({ name }) => `${here}/${name}`)
 
 await using ns = await open(address)
 

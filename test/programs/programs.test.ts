@@ -154,12 +154,12 @@ test.serial('where queues can not be lent to threads, the work is done in one, a
     const mts = await program('mts-test', '-t', '2', '-q', '2', '-m', '16', '-n', '5', '--yes', address)
     t.is(mts.stderr, '')
     t.is(mts.code, 0)
-    t.is(mts.stdout.match(/^in this thread, one queue after the other: lend: .*$/gm)?.length, 1)
+    t.is(mts.stdout.match(/^the queues take turns in this thread: lend: .*$/gm)?.length, 1)
     t.regex(mts.stdout, /^session 1: \d+ blocks of queue 2, \d+ blocks of queue 3 are as written$/m)
     const lat = await program('lat-test', '-t', '50ms', '-q', '2', '-d', '2', '--yes', address)
     t.is(lat.stderr, '')
     t.is(lat.code, 0)
-    t.regex(lat.stdout, /^in this thread/m)
+    t.regex(lat.stdout, /^the queues take turns in this thread: /m)
     // It is somebody's device: nothing is written unasked.
     for (const name of ['sim-test', 'api-test', 'lat-test', 'mts-test']) {
       const asked = await program(name, address)

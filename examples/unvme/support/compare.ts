@@ -2,7 +2,7 @@
 // Trade-off: the first difference ends a run: what follows it is mostly its consequence.
 
 import { type Namespace, VerifyError } from 'unvme'
-import { Random } from './program.ts'
+import { Random } from './random.ts'
 
 /** Fills a buffer with bytes that are others for every seed. */
 export function fillWith(buffer: Buffer, seed: number): Buffer {

@@ -3,8 +3,8 @@
 
 import { setImmediate } from 'node:timers/promises'
 import type { IoDescriptor } from 'unvme'
-import { Random } from './program.ts'
 import type { WorkContext } from './queues.ts'
+import { Random } from './random.ts'
 
 export interface LatencyData {
   readonly write: boolean

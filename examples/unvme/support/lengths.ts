@@ -2,7 +2,7 @@
 // Trade-off: any length up to the longest can come, but the mean is what the whole allows: the shorter the mean
 // is against the longest, the rarer are long ones.
 
-import type { Random } from './program.ts'
+import type { Random } from './random.ts'
 
 /** `count` lengths from 1 to `longest` whose sum is at most `total`, which is at least `count`. */
 export function drawLengths(

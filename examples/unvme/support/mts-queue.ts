@@ -3,8 +3,8 @@
 
 import { VerifyError } from 'unvme'
 import { expectBlocks, fillWith } from './compare.ts'
-import { Random } from './program.ts'
 import type { WorkContext } from './queues.ts'
+import { Random } from './random.ts'
 
 export interface SessionData {
   readonly maxnlb: number

@@ -3,7 +3,6 @@
 // command, from its own modules; what a program does with the device is the public API alone.
 
 import { type Namespace, type OpenOptions, OutOfRangeError, open, UsageError } from 'unvme'
-import { Random } from '../../../src/bench/random.ts'
 import {
   argument,
   defineCommand,
@@ -17,12 +16,12 @@ import { bytesText, confirm, print } from '../../../src/cli/output.ts'
 import { integer, text } from '../../../src/cli/parse.ts'
 import { EXIT_CODES, type ExitCode } from '../../../src/cli/program.ts'
 import { runSingle } from '../../../src/cli/run.ts'
+import { Random } from './random.ts'
 
 export { flag, value, valueOr } from '../../../src/cli/define.ts'
 export { fields, print, table } from '../../../src/cli/output.ts'
 export { duration, integer, size } from '../../../src/cli/parse.ts'
 export { startProgress } from '../../../src/cli/progress.ts'
-export { Random }
 
 const DIFFERS = 3
 const exitCodes: readonly ExitCode[] = [

@@ -44,7 +44,7 @@ export async function onQueues<T>(ns: Namespace, module: URL, options: QueuesOpt
     return await spread<T>(ns, file, { ...rest, qids, jobs: qids.length, data: start })
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error
-    if (!told) print(`in this thread, one queue after the other: ${error.message}`)
+    if (!told) print(`the queues take turns in this thread: ${error.message}`)
     told = true
     return inThisThread<T>(ns, module, options)
   }
