@@ -153,7 +153,7 @@ test('create-ns, attach-ns, detach-ns, delete-ns', async (t) => {
   t.is(await ok(t, `delete-ns ${address} -n 2`), 'delete-ns: Success, deleted nsid:2\n')
   t.is(await ok(t, `create-ns ${address} -s 8`), 'create-ns: Success, created nsid:2\n')
   t.is(await ok(t, `delete-ns ${address} -n 0xffffffff`), 'delete-ns: Success, deleted nsid:all\n')
-  t.is(await ok(t, `list-ns ${address} --all`), '\n')
+  t.is(await ok(t, `list-ns ${address} --all`), '')
   await fails(t, 1, `create-ns ${address} -s 999999`, /Namespace Insufficient Capacity/)
   await fails(t, 1, `create-ns ${address} -s 8 -c 4`, /Thin Provisioning Not Supported/)
   await fails(t, 1, `delete-ns ${address} -n 7`, /Namespace Management failed: Invalid Namespace or Format/)

@@ -1,7 +1,11 @@
 // The commands that show what a controller says, each as a process on the software controller.
 
+import { readFileSync } from 'node:fs'
 import test from 'ava'
+import { testFolder } from '../support/folder.ts'
 import { type Outcome, unvme } from './command.ts'
+
+const file = testFolder()
 
 async function ok(t: { is: (a: unknown, b: unknown, m?: string) => void }, line: string): Promise<string> {
   const { code, stdout, stderr } = await unvme(line.split(' '))
@@ -102,6 +106,30 @@ test('fw-log, effects-log and get-log', async (t) => {
   t.is(await ok(t, 'get-log sim:?size=1M --aen 0x30002 -i 0 -l 11 -b'), '\u0001\0\0\0\0\0\0\u00001.0')
 })
 
+test('ns-descs, list-ctrl, changed-ns-list-log and telemetry-log', async (t) => {
+  const address = 'sim:?size=1M&ns=1,4&serial=LISTS'
+  const descriptors = await ok(t, `ns-descs ${address} -n 4`)
+  t.regex(descriptors, /^nguid {3}: [0-9a-f]{32}\neui64 {3}: [0-9a-f]{16}\n$/)
+  const [first] = JSON.parse(await ok(t, `ns-descs ${address} -n 4 -o json`))['ns-descs']
+  t.like(first, { loc: 0, nidt: 2, nidl: 16, type: 'nguid' })
+  t.is(await ok(t, `list-ctrl ${address}`), 'num of ctrls present: 1\n[   0]:0x1\n')
+  t.deepEqual(JSON.parse(await ok(t, `list-ctrl ${address} -n 4 -o json`)), {
+    num_ctrl: 1,
+    ctrl_list: [{ ctrl_id: 1 }],
+  })
+  t.is(await ok(t, `list-ctrl ${address} -c 2`), 'num of ctrls present: 0\n')
+  t.is(await ok(t, `changed-ns-list-log ${address}`), '')
+  const telemetry = file('telemetry.bin')
+  const said = await ok(t, `telemetry-log ${address} -o ${telemetry}`)
+  const bytes = readFileSync(telemetry)
+  t.is(said, `telemetry-log: ${bytes.length} bytes written to ${telemetry}\n`)
+  t.is(bytes[0], 7)
+  t.true(bytes.length > 512)
+  t.truthy(JSON.parse(bytes.toString('latin1', 512).replace(/\0+$/, '')).health)
+  await ok(t, `telemetry-log ${address} -o ${telemetry} -c`)
+  t.is(readFileSync(telemetry).length, 512)
+})
+
 test('get-feature: one, all, defaults, capabilities; set-feature', async (t) => {
   t.is(
     await ok(t, 'get-feature sim:?size=1M -f 7'),
@@ -144,6 +172,11 @@ test('what the device refuses: exit code 1, with the status by name', async (t) 
     ['set-feature sim:?size=1M -f 2 -v 3', /^unvme: Set Features failed: Invalid Field in Command/],
     ['set-feature sim:?size=1M -f 2 -v 0 -s', /^unvme: Set Features failed: Feature Identifier Not Saveable/],
     ['id-ns sim:?size=1M -n 99', /^unvme: Identify failed: Invalid Namespace or Format/],
+    ['ns-descs sim:?size=1M -n 2', /^unvme: Identify failed: Invalid Namespace or Format/],
+    ['list-ctrl sim:?size=1M -n 2', /^unvme: Identify failed: Invalid Namespace or Format/],
+    ['cmdset-ind-id-ns sim:?size=1M', /^unvme: Identify failed: Invalid Field in Command/],
+    ['persistent-event-log sim:?size=1M', /^unvme: Get Log Page failed: Invalid Log Page/],
+    ['telemetry-log sim:?size=1M -o /nowhere/t.bin', /^unvme: ENOENT/],
   ]
   for (const [line, message] of cases) {
     const { code, stdout, stderr }: Outcome = await unvme(line.split(' '))
@@ -175,6 +208,13 @@ test('bad arguments: exit code 2, and what is wrong', async (t) => {
     ['get-feature sim: -f 1 -s curent', /'curent' is none of .*; did you mean 'current'\?/],
     ['set-feature sim: -f 1', /required option '-v, --value <DWORD>' not specified/],
     ['set-feature sim: -f 1 -v 0x100000000', /0x100000000 is not in 0 to 4294967295/],
+    ['ns-descs sim: -n -1', /'-1' is not a whole number|-1 is not in 0 to/],
+    ['list-ctrl sim: -c 65536', /65536 is not in 0 to 65535/],
+    ['cmdset-ind-id-ns', /missing required argument 'ADDR'/],
+    ['changed-ns-list-log sim: --ra', /unknown option '--ra'/],
+    ['telemetry-log sim:', /required option '-o, --output-file <FILE>' not specified/],
+    ['telemetry-log sim: -o t.bin -d 5', /5 is not in 1 to 4/],
+    ['persistent-event-log sim: -a 2', /'2' is none of read, establish/],
     ['show-regs nowhere', /unknown address "nowhere"/],
   ]
   for (const [line, message] of cases) {

@@ -49,6 +49,14 @@ const compared: readonly Compared[] = [
     ours: ['id-ns', ADDRESS, '-n', '5'],
   },
   { name: 'list-ns', theirs: ['list-ns', '/dev/nvme0'], ours: ['list-ns', ADDRESS] },
+  { name: 'ns-descs', theirs: ['ns-descs', '/dev/nvme0', '-n', '1'], ours: ['ns-descs', ADDRESS] },
+  {
+    name: 'changed-ns-list-log',
+    theirs: ['changed-ns-list-log', '/dev/nvme0'],
+    ours: ['changed-ns-list-log', ADDRESS],
+    // The device's name, twice.
+    adapt: (json) => ({ 'Changed Namespace List Log': `0000:${ADDRESS}`, [`0000:${ADDRESS}`]: json.nvme0 }),
+  },
   { name: 'smart-log', theirs: ['smart-log', '/dev/nvme0'], ours: ['smart-log', ADDRESS] },
   { name: 'error-log', theirs: ['error-log', '/dev/nvme0'], ours: ['error-log', ADDRESS] },
   {

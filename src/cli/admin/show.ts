@@ -44,9 +44,14 @@ export function showCommand<const O extends Specs>(definition: ShowDefinition<O>
       const shown = await definition.read(context)
       if (binary) await writeBytes(shown.bytes)
       else if (outputFormat === 'json') printJson(shown.json())
-      else print(shown.text(humanReadable))
+      else printText(shown.text(humanReadable))
     },
   })
+}
+
+function printText(text: string): void {
+  // An empty list is nothing, and not an empty line.
+  if (text !== '') print(text)
 }
 
 /** Bytes that may be anything are for files and programs. */

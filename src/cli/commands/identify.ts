@@ -68,11 +68,52 @@ const listNs = showCommand({
     // The list begins after the id that the command names.
     const bytes = await handle.controller.identify(cns, { nsid: options.namespaceId - 1 })
     const nsids = decodeNamespaceList(bytes)
+    const { numberedList } = await import('../admin/views/lists.ts')
     return {
       bytes,
-      text: () => nsids.map((nsid, i) => `[${String(i).padStart(4)}]:0x${nsid.toString(16)}`).join('\n'),
+      text: () => numberedList(nsids),
       json: () => ({ nsid_list: nsids.map((nsid) => ({ nsid })) }),
     }
+  },
+})
+
+const nsDescs = showCommand({
+  name: 'ns-descs',
+  summary: 'Show the identification descriptors of a namespace: EUI64, NGUID, UUID, command set',
+  options: { namespaceId: namespaceIdOption() },
+  examples: [['ns-descs 0a:00.0', 'of the only namespace']],
+  async read(context) {
+    const { viewDescriptors } = await import('../admin/views/lists.ts')
+    const nsid = await chosenNamespace(context)
+    return viewDescriptors(await context.handle.controller.identify(CNS.NAMESPACE_DESCRIPTORS, { nsid }))
+  },
+})
+
+const listCtrl = showCommand({
+  name: 'list-ctrl',
+  summary: 'List the controllers of the NVM subsystem, or those that a namespace is attached to',
+  options: {
+    cntid: valueOr('ID', integer({ max: 0xffff }), 0, 'the first id to list', { short: 'c' }),
+    namespaceId: namespaceIdOption('namespace (default: all controllers)'),
+  },
+  examples: [['list-ctrl 0a:00.0 -n 1', 'those that can use namespace 1']],
+  async read({ handle, nsid, options }) {
+    const { viewControllers } = await import('../admin/views/lists.ts')
+    const cns = nsid === undefined ? CNS.CONTROLLERS : CNS.ATTACHED_CONTROLLERS
+    const cdw10 = options.cntid * 0x1_0000
+    return viewControllers(await handle.controller.identify(cns, { nsid: nsid ?? 0, cdw10 }))
+  },
+})
+
+const independent = showCommand({
+  name: 'cmdset-ind-id-ns',
+  summary: 'Show what Identify Namespace says for any I/O command set (NVMe 2.0)',
+  options: { namespaceId: namespaceIdOption() },
+  examples: [['cmdset-ind-id-ns 0a:00.0 -H', 'with the words of flags taken apart']],
+  async read(context) {
+    const { viewIndependent } = await import('../admin/views/lists.ts')
+    const nsid = await chosenNamespace(context)
+    return viewIndependent(await context.handle.controller.identify(CNS.INDEPENDENT_NAMESPACE, { nsid }))
   },
 })
 
@@ -88,4 +129,4 @@ const showRegs = showCommand({
   },
 })
 
-export const identifyCommands = [idCtrl, idNs, listNs, showRegs]
+export const identifyCommands = [idCtrl, idNs, listNs, nsDescs, listCtrl, independent, showRegs]

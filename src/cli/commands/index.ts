@@ -5,6 +5,7 @@
 import type { CommandDefinition } from '../define.ts'
 import { bench } from './bench.ts'
 import { benchCompare } from './bench-compare.ts'
+import { capturedLogCommands } from './captured-logs.ts'
 import { copy } from './copy.ts'
 import { featureCommands } from './features.ts'
 import { firmwareCommands } from './firmware.ts'
@@ -29,6 +30,7 @@ export const commands: readonly CommandDefinition[] = [
   ...ioCommands,
   ...identifyCommands,
   ...logCommands,
+  ...capturedLogCommands,
   ...featureCommands,
   ...[...maintenanceCommands, ...firmwareCommands, ...namespaceCommands, ...resetCommands],
   ...passthruCommands,

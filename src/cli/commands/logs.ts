@@ -103,6 +103,19 @@ const sanitizeLog = showCommand({
   },
 })
 
+const changedNamespaces = showCommand({
+  name: 'changed-ns-list-log',
+  summary: 'List the namespaces that have changed since the log was last read',
+  options: { rae: flag('retain the asynchronous event of the page', { short: 'r' }) },
+  examples: [['changed-ns-list-log 0a:00.0', 'those whose size, format or attachment changed']],
+  async read({ handle, options }) {
+    const { getLogPage } = await commands()
+    const { viewChanged } = await import('../admin/views/lists.ts')
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
+    return viewChanged(bytes, handle.controller.pci.address)
+  },
+})
+
 const field = (max: number) => integer({ max })
 
 const getLog = showCommand({
@@ -151,4 +164,7 @@ const getLog = showCommand({
   },
 })
 
-export const logCommands = [smartLog, errorLog, fwLog, effectsLog, selfTestLog, sanitizeLog, getLog]
+export const logCommands = [
+  ...[smartLog, errorLog, fwLog, effectsLog, selfTestLog, sanitizeLog, changedNamespaces],
+  getLog,
+]

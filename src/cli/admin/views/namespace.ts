@@ -58,7 +58,8 @@ const HEX: readonly Scalar[] = [
   'fpi',
 ]
 
-const BITS: Readonly<Partial<Record<Scalar, readonly BitRow[]>>> = {
+/** Bits of the words of Identify Namespace, by field. */
+export const NAMESPACE_BITS: Readonly<Partial<Record<Scalar, readonly BitRow[]>>> = {
   nsfeat: [
     [4, 4, 'NPWG, NPWA, NPDG, NPDA and NOWS'],
     [3, 3, either('NGUID and EUI64 may be used again', 'NGUID and EUI64 are never used again')],
@@ -147,7 +148,7 @@ export function viewNamespace(bytes: Uint8Array, { vendor = false } = {}): Shown
 function row(id: IdentifyNamespace, name: Scalar): Row {
   const value = id[name]
   const text = HEX.includes(name) ? hexText(value as number) : String(value)
-  const bits = BITS[name]
+  const bits = NAMESPACE_BITS[name]
   return { name, value: text, ...(bits && { bits: bitLines(value as number, bits) }) }
 }
 

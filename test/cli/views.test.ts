@@ -1,0 +1,93 @@
+// Views of structures that the software controller does not have, on bytes that the encoders make.
+
+import test from 'ava'
+import {
+  ALL_NAMESPACES,
+  encodeChangedNamespaces,
+  encodeControllerList,
+  encodeIndependentNamespace,
+  encodeNamespaceDescriptors,
+  encodeNamespaceList,
+  encodePersistentEventLog,
+} from '../../lib/nvme/index.ts'
+import {
+  viewChanged,
+  viewControllers,
+  viewDescriptors,
+  viewIndependent,
+} from '../../src/cli/admin/views/lists.ts'
+import { viewPersistentEvents } from '../../src/cli/admin/views/persistent-event.ts'
+
+test('descriptors: each type by its name, with its place', (t) => {
+  const shown = viewDescriptors(
+    encodeNamespaceDescriptors([
+      { nidt: 3, nid: 'f81d4fae7dec11d0a76500a0c91e6bf6' },
+      { nidt: 4, nid: '02' },
+      { nidt: 9, nid: 'abcd' },
+    ]),
+  )
+  t.is(shown.text(false), 'uuid    : f81d4fae-7dec-11d0-a765-00a0c91e6bf6\ncsi     : 0x2\nunknown : abcd')
+  t.deepEqual(shown.json(), {
+    'ns-descs': [
+      { loc: 0, nidt: 3, nidl: 16, type: 'uuid', uuid: 'f81d4fae-7dec-11d0-a765-00a0c91e6bf6' },
+      { loc: 20, nidt: 4, nidl: 1, type: 'csi', csi: '0x2' },
+      { loc: 25, nidt: 9, nidl: 2, type: 'unknown', unknown: 'abcd' },
+    ],
+  })
+})
+
+test('controllers: their number, and each', (t) => {
+  t.is(viewControllers(encodeControllerList([])).text(false), 'num of ctrls present: 0')
+  const two = viewControllers(encodeControllerList([1, 0x20]))
+  t.is(two.text(false), 'num of ctrls present: 2\n[   0]:0x1\n[   1]:0x20')
+  t.deepEqual(two.json(), { num_ctrl: 2, ctrl_list: [{ ctrl_id: 1 }, { ctrl_id: 32 }] })
+})
+
+test('independent fields, and their bits', (t) => {
+  const shown = viewIndependent(encodeIndependentNamespace({ nmic: 1, fpi: 0x85, endgid: 7, nstat: 1 }))
+  t.regex(
+    shown.text(false),
+    /^nsfeat {3}: 0\nnmic {5}: 0x1\n(.*\n)*fpi {6}: 0x85\n(.*\n)*endgid {3}: 7\nnstat {4}: 0x1$/,
+  )
+  t.regex(shown.text(true), /\n {2}\[6:0\] {3}: 0x5 {2}5 % remain to be formatted\n/)
+  t.regex(shown.text(true), /\n {2}\[0:0\] {3}: 0x1 {2}Ready\n/)
+  t.like(shown.json(), { nmic: 1, fpi: 0x85, endgid: 7, nstat: 1 })
+})
+
+test('changed namespaces: a list, or too many for one', (t) => {
+  const some = viewChanged(encodeChangedNamespaces({ nsids: [2, 17] }), 'dev')
+  t.is(some.text(false), '[   0]:0x2\n[   1]:0x11')
+  t.deepEqual(some.json(), {
+    'Changed Namespace List Log': 'dev',
+    dev: { '[   0]': '0x2', '[   1]': '0x11' },
+  })
+  const many = viewChanged(encodeNamespaceList([ALL_NAMESPACES]), 'dev')
+  t.is(many.text(false), 'more than 1024 namespaces changed: look at all of them')
+})
+
+test('persistent events: header, types, times, bytes; and how many were read', (t) => {
+  const bytes = encodePersistentEventLog({
+    sn: 'SN',
+    ts: { timestamp: 86_400_000 },
+    events: [
+      { etype: 4, etype_rev: 1, cntlid: 3, ets: { timestamp: 1000 }, data: new Uint8Array([1, 2]) },
+      { etype: 0x42 },
+    ],
+  })
+  const whole = viewPersistentEvents(bytes)
+  t.regex(
+    whole.text(false),
+    /\ntnev +: 2\n(.*\n)*ts +: 86400000 ms \(1970-01-02T00:00:00\.000Z\)\n(.*\n)*sn +: SN\n/,
+  )
+  t.regex(
+    whole.text(false),
+    /\n\nEvent 0\ntype +: 0x4 \(Power-on or Reset\), revision 1\ncntlid +: 3\n.*\ndata +: 2 bytes, after 0 of the vendor\n00000000 {2}01 02 /,
+  )
+  t.regex(whole.text(false), /\n\nEvent 1\ntype +: 0x42 \(Reserved\), revision 0\n/)
+  const { events } = whole.json() as { events: unknown[] }
+  t.like(events[0], { etype: 4, data: '0102', vsi: '' })
+  t.regex(
+    viewPersistentEvents(bytes.subarray(0, bytes.length - 1)).text(false),
+    /\n\n1 of 2 events were read$/,
+  )
+})
