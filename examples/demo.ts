@@ -24,10 +24,10 @@ const file = await readFile(path)
 const size = `${Math.ceil(file.length / MIB) + 1}M`
 
 console.log(`A file through NVMe queues: ${path}, ${file.length} bytes`)
-await demonstrate(`sim:?lba=4096&size=${size}`, 'It answers at once: the processor is the limit.')
+await demonstrate(`sim:?lba=4096&size=${size}&populate=1`, 'It answers at once: the processor is the limit.')
 const limit = (DEPTH * CHUNK) / LATENCY_MS / 1000
 await demonstrate(
-  `sim:?lba=4096&size=${size}&latency=${LATENCY_MS}ms`,
+  `sim:?lba=4096&size=${size}&populate=1&latency=${LATENCY_MS}ms`,
   `It takes ${LATENCY_MS} ms for each command: ${DEPTH} of ${CHUNK / 1024} KiB in flight make ${limit.toFixed(0)} MB/s, no more.`,
 )
 console.log(process.exitCode ? '\nFAILED: see above' : '\nAll read back as written.')
