@@ -28,7 +28,7 @@ export async function driver(): Promise<void> {
   const ns = new Namespace(made, geometry, 'trivial')
   await made.release()
   const { dstrd } = made.controller.cap
-  device.takeOver(ns.queue(0).pair, dstrd)
+  device.takeOver(ns.queue(0, 'bench').pair, dstrd)
   const nanoseconds = (work: () => unknown) => async () => {
     const started = process.cpuUsage()
     await work()
@@ -137,7 +137,7 @@ function queuePairLoop(): () => void {
 
 function callbacks(ns: Namespace): Promise<void> {
   const memory = ns.alloc(DEPTH * ns.blocksize)
-  const queue = ns.queue(0)
+  const queue = ns.queue(0, 'bench')
   let sent = 0
   let done = 0
   return new Promise((resolve) => {

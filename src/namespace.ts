@@ -26,7 +26,7 @@ import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './stream
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
 import { type LendOptions, lend } from './threads/lend.ts'
 import type { Loan } from './threads/loan.ts'
-import { ALIGNMENT, checkInteger, checkRange, explainTransfer } from './validate.ts'
+import { ALIGNMENT, checkInteger, checkOptions, checkRange, explainTransfer } from './validate.ts'
 
 const ALIGNMENT_MASK = ALIGNMENT - 1
 
@@ -130,8 +130,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Sends any I/O command as it is; dword 0 of its completion is what `cmd` returns. */
   acmd(qid: number, command: IoCommand): IoDescriptor {
-    const queue = this.queue(qid)
-    const op = prepareCommand(queue, this.#geometry, this.#pool, command)
+    const queue = this.queue(qid, 'acmd')
+    const op = prepareCommand('acmd', queue, this.#geometry, this.#pool, command)
     return this.#start('acmd', queue, op)
   }
 
@@ -157,27 +157,27 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Reads, and returns when done: it blocks the event loop for that long. See `aread`. */
   read(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.aread(qid, buf, slba, nlb))
+    this.#finish(this.#sendTransfer('read', NVM.READ, qid, buf, slba, nlb))
   }
 
   /** Writes, and returns when done. See `awrite`. */
   write(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.awrite(qid, buf, slba, nlb))
+    this.#finish(this.#sendTransfer('write', NVM.WRITE, qid, buf, slba, nlb))
   }
 
   /** Compares, and returns when done. See `acompare`. */
   compare(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.acompare(qid, buf, slba, nlb))
+    this.#finish(this.#sendTransfer('compare', NVM.COMPARE, qid, buf, slba, nlb))
   }
 
   /** Writes zeroes, and returns when done. See `awriteZeroes`. */
   writeZeroes(qid: number, slba: number, nlb: number): void {
-    this.#finish(this.awriteZeroes(qid, slba, nlb))
+    this.#finish(this.#sendRange('writeZeroes', NVM.WRITE_ZEROES, qid, slba, nlb))
   }
 
   /** Lets the controller check blocks, and returns when done. See `averify`. */
   verify(qid: number, slba: number, nlb: number): void {
-    this.#finish(this.averify(qid, slba, nlb))
+    this.#finish(this.#sendRange('verify', NVM.VERIFY, qid, slba, nlb))
   }
 
   /** Completed writes are on the medium when it returns. See `aflush`. */
@@ -213,25 +213,25 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   /** A Readable over a range of LBAs, as fs.createReadStream is over a file. */
   createReadStream(options: ReadStreamOptions = {}): ReadStream {
     this.#check('createReadStream')
-    return new ReadStream(this, options)
+    return new ReadStream(this, checkOptions('createReadStream', options))
   }
 
   /** A Writable over a range of LBAs; its 'finish' means that the data is on the medium. */
   createWriteStream(options: WriteStreamOptions = {}): WriteStream {
     this.#check('createWriteStream')
-    return new WriteStream(this, options)
+    return new WriteStream(this, checkOptions('createWriteStream', options))
   }
 
   /** Iterates over a range of LBAs in chunks, reading ahead. Data is valid until the next step. */
   blocks(options: BlocksOptions = {}): BlockIterator {
     this.#check('blocks')
-    return blocks(this, options)
+    return blocks(this, checkOptions('blocks', options))
   }
 
   /** Writes what an iterable produces, chunk after chunk: the counterpart of `blocks`. */
   writeBlocks(source: WriteSource, options: WriteBlocksOptions = {}): Promise<number> {
     this.#check('writeBlocks')
-    return writeBlocks(this, source, options)
+    return writeBlocks(this, source, checkOptions('writeBlocks', options))
   }
 
   /**
@@ -244,7 +244,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    */
   lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
     this.#check('lend')
-    const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid))
+    const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'lend'))
     const loan = lend(this.#device, this.#geometry, this.device, queues, options)
     loan.onReturned(this.onClose(() => loan.recall()))
     return loan
@@ -310,15 +310,15 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   }
 
   /** @internal The queue of an id, or an error that names it. */
-  queue(qid: number): IoQueue {
-    this.#check('queue')
+  queue(qid: number, call: string): IoQueue {
+    this.#check(call)
     const queue = this.#queues[qid]
     if (queue === undefined) {
       if (this.#device.queues[qid] !== undefined) {
-        throw new QueueOwnerError(`queue ${qid} of ${this.device}: another thread has it`)
+        throw new QueueOwnerError(`${call}: queue ${qid} of ${this.device}: another thread has it`)
       }
       throw new NoSuchQueueError(
-        `queue ${String(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
+        `${call}: queue ${String(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
       )
     }
     return queue
@@ -378,8 +378,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   #explainQueue(call: string, qid: number): Error {
     try {
-      this.#check(call)
-      this.queue(qid)
+      this.queue(qid, call)
     } catch (error) {
       return error as Error
     }

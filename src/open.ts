@@ -12,7 +12,7 @@ import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vf
 import { ControllerHandle } from './controller-handle.ts'
 import { createDevice, type Device, type DeviceOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
-import { checkInteger } from './validate.ts'
+import { checkInteger, checkOptions } from './validate.ts'
 
 const log = logger('open')
 
@@ -164,9 +164,7 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
       `${call}: Linux on x86-64 is needed, this is ${process.platform} on ${process.arch}`,
     )
   }
-  if (typeof options !== 'object' || options === null) {
-    throw new ArgumentTypeError(`${call}: options must be an object, received ${typeof options}`)
-  }
+  checkOptions(call, options)
   const { qcount = 0, qsize = 0, timeout = 1, nsid = 1 } = options
   checkInteger(`${call}: qcount`, qcount, 0, 65535)
   checkInteger(`${call}: qsize`, qsize, 0, 65536)

@@ -1,28 +1,20 @@
 // Operations made ready to start: transfers, ranges without data, and single commands of any kind.
 // Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
 
-import { NVM } from '../lib/nvme/index.ts'
+import { ArgumentTypeError } from '../lib/errors.ts'
+import { type CommandFields, checkCommand, NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import { KIND, type Operation } from './operation.ts'
-import { checkInteger, checkRange } from './validate.ts'
+import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
 
 /** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
-export interface IoCommand {
-  /** As of `NVM`, or any other. */
-  opcode: number
+export interface IoCommand extends CommandFields {
   /** Default: this namespace. */
   nsid?: number
   /** DMA memory that the command reads or writes, from its first to its last byte. */
   buf?: Buffer
-  /** Dwords 10 to 15 of the command. */
-  cdw10?: number
-  cdw11?: number
-  cdw12?: number
-  cdw13?: number
-  cdw14?: number
-  cdw15?: number
 }
 
 /** A range for `deallocate`. */
@@ -32,6 +24,8 @@ export interface LbaRange {
   nlb: number
 }
 
+// The least that a PRP entry's offset is a multiple of.
+const DWORD = 4
 const DSM_DEALLOCATE = 4
 const DSM_RANGE_BYTES = 16
 const DSM_MAX_RANGES = 256
@@ -98,14 +92,16 @@ export function prepareRange(
 
 /** A single command, as it is. */
 export function prepareCommand(
+  call: string,
   queue: IoQueue,
   geometry: Geometry,
   pool: DmaPool,
   command: IoCommand,
 ): Operation {
+  checkCommand(call, command, 'buf')
   const { opcode, nsid = geometry.nsid, buf } = command
-  checkInteger('opcode', opcode, 0, 255)
-  const tag = buf && pool.tagOf(buf)
+  const tag = buf && pool.tagOf(buf, call)
+  if (tag !== undefined) checkAlignment(call, tag, DWORD)
   const op = queue.operations.take()
   op.slba = 0
   op.nlb = 0
@@ -132,8 +128,15 @@ export function prepareCommand(
  * @param buf DMA memory that the ranges are written into: 16 bytes for each, up to 256
  */
 export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geometry: Geometry): IoCommand {
+  if (!Array.isArray(ranges)) {
+    throw new ArgumentTypeError(`deallocate: ranges must be an array, received ${typeof ranges}`)
+  }
   checkInteger('deallocate: number of ranges', ranges.length, 1, DSM_MAX_RANGES)
-  for (const { slba, nlb } of ranges) checkRange('deallocate', slba, nlb, geometry)
+  for (const range of ranges as readonly (LbaRange | null)[]) {
+    checkRange('deallocate', range?.slba, range?.nlb, geometry)
+    checkInteger('deallocate: nlb', range?.nlb, 1, 0xffff_ffff)
+  }
+  checkBuffer('deallocate', buf)
   checkInteger('deallocate: bytes of buf', buf.length, ranges.length * DSM_RANGE_BYTES)
   const data = buf.subarray(0, ranges.length * DSM_RANGE_BYTES)
   ranges.forEach(({ slba, nlb }, i) => {

@@ -86,8 +86,8 @@ export class NamespacePromises {
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
   async cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
     const { qid = 0, signal } = options
-    const queue = this.#ns.queue(qid)
-    const op = prepareCommand(queue, this.#ns.geometry, this.#ns.pool, command)
+    const queue = this.#ns.queue(qid, 'cmd')
+    const op = prepareCommand('cmd', queue, this.#ns.geometry, this.#ns.pool, command)
     return send<number>(queue, op, null, signal)
   }
 
@@ -101,7 +101,7 @@ export class NamespacePromises {
   ): Promise<B> {
     const ns = this.#ns
     try {
-      const queue = ns.queue(options?.qid ?? 0)
+      const queue = ns.queue(options?.qid ?? 0, call)
       checkBuffer(call, buf)
       const count = nlb ?? Math.floor(buf.length / ns.blocksize)
       checkRange(call, slba, count, ns.geometry)
@@ -111,11 +111,11 @@ export class NamespacePromises {
           `${call}: ${count} blocks need ${bytes} bytes, the buffer has ${buf.length}`,
         )
       }
-      const dma = (buf as DmaBuffer)[kDma] ?? (ns.pool.owns(buf) ? ns.pool.tagOf(buf) : undefined)
+      const dma = (buf as DmaBuffer)[kDma] ?? (ns.pool.owns(buf) ? ns.pool.tagOf(buf, call) : undefined)
       if (dma === undefined || (dma.lo & (ALIGNMENT - 1)) !== 0 || dma.allocation.pool !== ns.pool) {
         return this.#copied(queue, opc, buf, slba, count, options)
       }
-      if (!dma.allocation.live) ns.pool.tagOf(buf)
+      if (!dma.allocation.live) ns.pool.tagOf(buf, call)
       const op = prepareTransfer(queue, ns.geometry, opc, buf, slba, count)
       return send(queue, op, buf, options?.signal)
     } catch (error) {
@@ -176,7 +176,7 @@ export class NamespacePromises {
   }
 
   async #range(opc: number, call: string, slba: number, nlb: number, { qid = 0, signal }: CallOptions) {
-    const queue = this.#ns.queue(qid)
+    const queue = this.#ns.queue(qid, call)
     checkRange(call, slba, nlb, this.#ns.geometry)
     await send(queue, prepareRange(queue, this.#ns.geometry, opc, slba, nlb), null, signal)
   }

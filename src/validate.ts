@@ -2,14 +2,8 @@
 // Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
 
 import { inspect } from 'node:util'
-import {
-  AlignmentError,
-  ArgumentTypeError,
-  FreedBufferError,
-  NotDmaMemoryError,
-  OutOfRangeError,
-} from '../lib/errors.ts'
-import type { DmaPool } from '../lib/pci/index.ts'
+import { AlignmentError, ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
+import type { DmaPool, DmaTag } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 
 // Any part of a DMA buffer that starts at a multiple of this is an I/O buffer.
@@ -44,6 +38,21 @@ export function checkBuffer(call: string, buffer: unknown): asserts buffer is Ui
   }
 }
 
+/** Options, where there are any, are an object. */
+export function checkOptions<T>(call: string, options: T): T {
+  if (typeof options !== 'object' || options === null) {
+    throw new ArgumentTypeError(`${call}: options must be an object, received ${show(options)}`)
+  }
+  return options
+}
+
+/** A switch among them. */
+export function checkBoolean(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'boolean') {
+    throw new ArgumentTypeError(`${name} must be a boolean, received ${show(value)}`)
+  }
+}
+
 /** Says what is wrong with the arguments of a raw call that did not pass the hot path's test. */
 export function explainTransfer(
   call: string,
@@ -56,20 +65,20 @@ export function explainTransfer(
   try {
     checkRange(call, slba, nlb, geometry)
     checkBuffer(call, buffer)
-    const tag = pool.tagOf(buffer as Buffer)
-    if ((tag.lo & (ALIGNMENT - 1)) !== 0) {
-      const offset = tag.iova - tag.allocation.iova
-      return new AlignmentError(
-        `${call}: the buffer starts at offset ${offset}, not at a multiple of ${ALIGNMENT}`,
-      )
-    }
+    checkAlignment(call, pool.tagOf(buffer as Buffer, call), ALIGNMENT)
     const needed = (nlb as number) * geometry.blocksize
     return new OutOfRangeError(`${call}: ${nlb} blocks need ${needed} bytes, the buffer has ${buffer.length}`)
   } catch (error) {
-    if (error instanceof FreedBufferError || error instanceof NotDmaMemoryError)
-      error.message = `${call}: ${error.message}`
     return error as Error
   }
+}
+
+/** A buffer that starts at a multiple of `alignment`. */
+export function checkAlignment(call: string, { lo, iova, allocation }: DmaTag, alignment: number): void {
+  if ((lo & (alignment - 1)) === 0) return
+  throw new AlignmentError(
+    `${call}: the buffer starts at offset ${iova - allocation.iova}, not at a multiple of ${alignment}`,
+  )
 }
 
 function show(value: unknown): string {

@@ -4,28 +4,18 @@
 
 import { CommandTimeoutError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
+import { type CommandFields, checkCommand } from './check-command.ts'
 import { nvmeError } from './failure.ts'
 import { ADMIN, dataDirection, opcodeName } from './opcodes.ts'
 import { high32, low32 } from './prp.ts'
 import { QueuePair } from './queue-pair.ts'
 
 /** Any admin command. Dwords that are left out are 0. */
-export interface AdminCommand {
-  /** As of `ADMIN`, or any other. */
-  opcode: number
-  /** Namespace id, default 0: none. */
-  nsid?: number
+export interface AdminCommand extends CommandFields {
   /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
   data?: Buffer
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
   timeout?: number
-  /** Dwords 10 to 15 of the command. */
-  cdw10?: number
-  cdw11?: number
-  cdw12?: number
-  cdw13?: number
-  cdw14?: number
-  cdw15?: number
 }
 
 /** What an admin command was answered with. */
@@ -80,10 +70,14 @@ export class AdminQueue {
     this.pair = new QueuePair(pci, pool, { qid: 0, entries, dstrd, maxBytes: 2 ** 20, timeout })
   }
 
-  /** Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError or what ended the queue. */
+  /**
+   * Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError, what ended the
+   * queue, or ArgumentTypeError and OutOfRangeError where nothing is sent.
+   */
   submit(command: AdminCommand, prp1 = 0): Promise<AdminResult> {
     if (this.#failure) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
+      checkCommand('admin', command, 'data')
       const { data, opcode, timeout = 0 } = command
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined

@@ -7,6 +7,7 @@ export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.t
 // The specification.
 export * from './async-event.ts'
 export { failureOf } from './bring-up.ts'
+export { type CommandFields, checkCommand } from './check-command.ts'
 export * from './commands/index.ts'
 export { Controller, type ControllerOptions, createController } from './controller.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'

@@ -2,6 +2,7 @@
 // Trade-off: whole pages for every buffer, so that each has views of its own which end when it is freed.
 
 import {
+  ArgumentTypeError,
   BufferInUseError,
   ClosedError,
   FreedBufferError,
@@ -142,7 +143,7 @@ export class DmaPool {
    * Throws BufferInUseError while a command may still write to it.
    */
   free(buffer: Buffer): void {
-    const { allocation } = this.tagOf(buffer)
+    const { allocation } = this.tagOf(buffer, 'free')
     if (allocation.users > 0) {
       throw new BufferInUseError(
         `free of a buffer of ${allocation.bytes} bytes that ${allocation.users} operations in flight still use`,
@@ -163,24 +164,35 @@ export class DmaPool {
     if (allocation.discarded && allocation.live && allocation.users === 0) this.#release(allocation as Owned)
   }
 
-  /** The tag of a buffer from `alloc`, or of any part of one. Throws where it is none, or freed. */
-  tagOf(buffer: Buffer): DmaTag {
-    const known = (buffer as DmaBuffer)[kDma] ?? tagPart(buffer)
+  /**
+   * The tag of a buffer from `alloc`, or of any part of one.
+   * Throws where it is none, or freed; `call` is named then.
+   */
+  tagOf(buffer: Buffer, call?: string): DmaTag {
+    const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
+    const prefix = call === undefined ? '' : `${call}: `
     if (known === undefined) {
+      if (!(buffer instanceof Uint8Array)) {
+        throw new ArgumentTypeError(`${prefix}a Buffer is needed, received ${typeof buffer}`)
+      }
       throw new NotDmaMemoryError(
-        `a buffer of ${buffer.length} bytes is not from alloc of ${this.#pci.address}`,
+        `${prefix}a buffer of ${(buffer as Buffer).length} bytes is not from alloc of ${this.#pci.address}`,
       )
     }
-    if (!known.allocation.live) throw new FreedBufferError('the buffer has been freed, or its device closed')
+    if (!known.allocation.live) {
+      throw new FreedBufferError(`${prefix}the buffer has been freed, or its device closed`)
+    }
     if (known.allocation.pool !== this) {
-      throw new NotDmaMemoryError(`the buffer is from alloc of another device than ${this.#pci.address}`)
+      throw new NotDmaMemoryError(
+        `${prefix}the buffer is from alloc of another device than ${this.#pci.address}`,
+      )
     }
     return known
   }
 
   /** True for a buffer that `tagOf` would take. */
   owns(buffer: Buffer): boolean {
-    const known = (buffer as DmaBuffer)[kDma] ?? tagPart(buffer)
+    const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
     return known?.allocation.live === true && known.allocation.pool === this
   }
 
@@ -272,6 +284,6 @@ function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {
 
 // The getters `buffer` and `byteOffset` cost 20 ns each on Node 20, an own property 1 ns: so parts are tagged too.
 function tagPart(buffer: Buffer): DmaTag | undefined {
-  const allocation = (buffer.buffer as OwnedArrayBuffer)[kAllocation]
+  const allocation = (buffer?.buffer as OwnedArrayBuffer | undefined)?.[kAllocation]
   return allocation && tag(buffer, allocation, allocation.iova + buffer.byteOffset)
 }

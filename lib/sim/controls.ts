@@ -2,7 +2,7 @@
 // Trade-off: each is a plain message, so that the controller can be in this thread or in another.
 
 import { type Controller, updateInterposed } from './controller.ts'
-import type { FaultRule } from './fault-syntax.ts'
+import { checkFault, type FaultRule } from './fault-syntax.ts'
 import { addFault, removeFault } from './faults.ts'
 import { goFatal, vanish } from './state.ts'
 import { announceNamespace, announceWarnings, criticalWarnings } from './warnings.ts'
@@ -50,7 +50,7 @@ export function createControls(send: (message: ControlMessage) => void, firstFau
   let id = firstFault
   return {
     addFault(rule) {
-      send({ kind: 'fault', id, rule })
+      send({ kind: 'fault', id, rule: checkFault(rule) })
       return id++
     },
     removeFault: (id) => send({ kind: 'no-fault', id }),

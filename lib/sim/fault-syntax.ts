@@ -1,6 +1,8 @@
 // Fault rules: which commands go wrong and how, as objects and as the text of `fault=` in an address.
 // Trade-off: the text covers the common cases; what needs more is given as objects through the API.
 
+import { inspect } from 'node:util'
+import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
 import { NVM } from '../nvme/opcodes.ts'
 import { parseTime } from './address.ts'
 
@@ -35,6 +37,24 @@ export type FaultAction =
   | { readonly kind: 'fatal' }
   /** Be unplugged: registers read all-ones, and nothing ever completes. */
   | { readonly kind: 'vanish' /** The host is told, as by hot plug. */; readonly notify?: boolean }
+
+/** Throws ArgumentTypeError or OutOfRangeError for a rule that can't be followed: those of a program may be anything. */
+export function checkFault(rule: FaultRule): FaultRule {
+  const action = rule?.action
+  if (typeof action !== 'object' || action === null) {
+    throw new ArgumentTypeError(`fault: a rule is needed as { action, … }, received ${inspect(rule)}`)
+  }
+  const possible =
+    action.kind === 'status'
+      ? Number.isInteger(action.status) && action.status > 0 && action.status <= 0x7ff
+      : action.kind === 'delay'
+        ? action.ms >= 0 && action.ms < Number.POSITIVE_INFINITY
+        : action.kind === 'behind'
+          ? Number.isSafeInteger(action.commands) && action.commands > 0
+          : ['lose', 'fatal', 'vanish'].includes(action.kind)
+  if (!possible) throw new OutOfRangeError(`fault: ${inspect(action)} is no action`)
+  return rule
+}
 
 const COMMANDS: Readonly<Record<string, number | undefined>> = {
   any: undefined,

@@ -1,8 +1,9 @@
 // Opening a software controller by its address.
 // Trade-off: asynchronous for the sake of the worker thread; the inline host is ready at once.
 
+import { ArgumentTypeError } from '../errors.ts'
 import { parseSimAddress, type SimConfig } from './address.ts'
-import type { FaultRule } from './fault-syntax.ts'
+import { checkFault, type FaultRule } from './fault-syntax.ts'
 import type { SimFunction } from './function.ts'
 import { openInline } from './inline.ts'
 import { openThread } from './thread.ts'
@@ -16,11 +17,14 @@ export interface SimOptions {
 
 /**
  * Opens the controller of an address such as `sim:`, `sim:disk.img?lba=4096` or `sim:?size=8M&thread=1`.
- * Throws AddressError, ImageError (missing, too short), InUseError (another controller has the image) or
+ * Throws AddressError, ArgumentTypeError, OutOfRangeError, ImageError (missing, too short), InUseError (another controller has the image) or
  * OutOfMemoryError.
  */
 export async function openSim(address: string, options: SimOptions = {}): Promise<SimFunction> {
   const parsed = parseSimAddress(address)
-  const config: SimConfig = { ...parsed, faults: [...parsed.faults, ...(options.faults ?? [])] }
+  const { faults = [] } = options
+  if (!Array.isArray(faults))
+    throw new ArgumentTypeError(`faults must be an array, received ${typeof faults}`)
+  const config: SimConfig = { ...parsed, faults: [...parsed.faults, ...faults.map(checkFault)] }
   return config.thread || options.thread ? openThread(config) : openInline(config)
 }

@@ -2,7 +2,7 @@
 // Trade-off: no option says which is which. A word with a colon before any slash is an address, so a mistyped
 // one is an error and never a new file; a file of such a name is written ./a:b.
 
-import { OutOfRangeError } from '../../lib/errors.ts'
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import { Namespace } from '../namespace.ts'
 import { open } from '../open.ts'
 import { createDeviceSide } from './device-side.ts'
@@ -44,6 +44,9 @@ async function openSide(
   openFile: (path: string) => Side | Promise<Side>,
 ): Promise<Side> {
   if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
+  if (typeof place !== 'string') {
+    throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof place}`)
+  }
   if (isAddress(place)) {
     const ns = await open(place, nsid === undefined ? {} : { nsid })
     try {

@@ -2,8 +2,9 @@
 // Trade-off: it lends. The data of a step is DMA memory that the next step takes back, which is the fastest way
 // there is; `copy: true` hands out buffers that stay.
 
-import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
+import { AbortError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
+import { checkBoolean } from '../validate.ts'
 import { Pace } from './pace.ts'
 import { type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
@@ -31,9 +32,7 @@ export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
 /** See `Namespace.blocks`. Throws at once for a range, chunk or depth that can't be. */
 export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
   const range = resolveRange(ns, 'blocks', options, options.chunk)
-  if (options.copy !== undefined && typeof options.copy !== 'boolean') {
-    throw new ArgumentTypeError(`blocks: copy must be a boolean, received ${typeof options.copy}`)
-  }
+  checkBoolean('blocks: copy', options.copy)
   const { signal, copy = false } = options
   if (signal?.aborted) throw new AbortError(signal.reason)
   return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end))

@@ -40,15 +40,12 @@ export function resolveRange(
   options: RangeOptions,
   chunk: number | undefined,
 ): Range {
-  if (typeof options !== 'object' || options === null) {
-    throw new ArgumentTypeError(`${call}: options must be an object, received ${typeof options}`)
-  }
   const { slba = 0, qid = 0, depth = DEFAULT_DEPTH, signal } = options
   checkInteger(`${call}: slba`, slba, 0)
   const { nlb = ns.blockcount - slba } = options
   checkRange(call, slba, nlb, ns.geometry)
   checkInteger(`${call}: depth`, depth, 1, MAX_DEPTH)
-  ns.queue(qid)
+  ns.queue(qid, call)
   const blocks = chunk ?? Math.max(1, Math.floor(DEFAULT_CHUNK_BYTES / ns.blocksize))
   checkInteger(`${call}: chunk`, blocks, 1, Math.floor(2 ** 30 / ns.blocksize))
   if (signal !== undefined && !(signal instanceof AbortSignal)) {

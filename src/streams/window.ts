@@ -42,7 +42,7 @@ export class Window {
   /** @param end called when the namespace is closed: must end the stream, and with it this window */
   constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
     this.ns = ns
-    this.#queue = ns.queue(range.qid)
+    this.#queue = ns.queue(range.qid, 'stream')
     const commands = Math.ceil(range.chunk / ns.maxbpio)
     const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
     const bytes = range.chunk * ns.blocksize

@@ -3,9 +3,10 @@
 
 import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
+import { abortable } from './abortable.ts'
 import { Pace } from './pace.ts'
 import { type RangeOptions, resolveRange } from './range.ts'
-import { type WriteOptions, WriteWindow } from './write-window.ts'
+import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
 
 export interface WriteBlocksOptions extends RangeOptions, WriteOptions {
   /** Blocks that are gathered into one command, default 128 KiB of them. */
@@ -33,6 +34,12 @@ export async function writeBlocks(
   options: WriteBlocksOptions,
 ): Promise<number> {
   const range = resolveRange(ns, 'writeBlocks', options, options.chunk)
+  checkWriteOptions('writeBlocks', options)
+  if (!isIterable(source)) {
+    throw new ArgumentTypeError(
+      `writeBlocks: source must be an iterable, received ${source === null ? 'null' : typeof source}`,
+    )
+  }
   const { signal } = options
   const pace = new Pace()
   let ended = false
@@ -42,10 +49,10 @@ export async function writeBlocks(
   })
   const check = () => {
     if (signal?.aborted) throw new AbortError(signal.reason)
-    if (ended) ns.queue(range.qid)
+    if (ended) ns.queue(range.qid, 'writeBlocks')
   }
   try {
-    for await (const item of source) {
+    for await (const item of abortable(source, signal)) {
       check()
       const data = await place(ns, window, item)
       for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
@@ -60,6 +67,14 @@ export async function writeBlocks(
   } finally {
     await window.close()
   }
+}
+
+function isIterable(source: unknown): boolean {
+  return (
+    typeof source === 'object' &&
+    source !== null &&
+    (Symbol.asyncIterator in source || Symbol.iterator in source)
+  )
 }
 
 /** The item's bytes, with the window where they go. */

@@ -7,7 +7,7 @@ import { EndOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
 import { Pace } from './pace.ts'
 import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { type WriteOptions, WriteWindow } from './write-window.ts'
+import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
 
 export interface WriteStreamOptions extends RangeOptions, WriteOptions {
   /** Bytes that are gathered into one chunk, default 128 KiB. */
@@ -35,6 +35,7 @@ export class WriteStream extends Writable {
     const { highWaterMark, signal, emitClose = true } = options
     const chunk = chunkOfBytes(ns, 'createWriteStream', highWaterMark)
     const range = resolveRange(ns, 'createWriteStream', options, chunk)
+    checkWriteOptions('createWriteStream', options)
     super({ highWaterMark: range.chunk * ns.blocksize, emitClose })
     this.#ns = ns
     this.#range = range

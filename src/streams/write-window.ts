@@ -5,6 +5,7 @@
 import { EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/index.ts'
 import type { Namespace } from '../namespace.ts'
+import { checkBoolean } from '../validate.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
 
@@ -13,6 +14,12 @@ export interface WriteOptions {
   flush?: boolean
   /** Fill the last block with zeroes, instead of keeping what the medium has after the end. */
   pad?: boolean
+}
+
+/** Throws ArgumentTypeError for what is no switch. */
+export function checkWriteOptions(call: string, { flush, pad }: WriteOptions): void {
+  checkBoolean(`${call}: flush`, flush)
+  checkBoolean(`${call}: pad`, pad)
 }
 
 export class WriteWindow {

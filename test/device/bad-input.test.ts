@@ -2,7 +2,7 @@
 // works after it.
 
 import { type IoDescriptor, type Namespace, open } from '../../src/index.ts'
-import { type DeviceContext, deviceTest } from '../support/devices.ts'
+import { type DeviceContext, deviceTest, pattern } from '../support/devices.ts'
 
 /** The call throws an error with this code, and sends nothing. */
 function rejects(t: DeviceContext, ns: Namespace, code: string, call: () => unknown, message?: RegExp) {
@@ -174,4 +174,137 @@ deviceTest('options that can not be', async (t) => {
   rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.createReadStream({ highWaterMark: 100 }))
   rejects(t, ns, 'ERR_UNVME_NO_SUCH_QUEUE', () => ns.createReadStream({ qid: 5 }))
   rejects(t, ns, 'ERR_INVALID_ARG_TYPE', () => ns.blocks({ signal: {} as never }))
+})
+
+type Arguments = readonly [buf: Buffer, slba: number, nlb: number, qid: number]
+type Call = (ns: Namespace, ...given: Arguments) => unknown
+
+/** Every call that takes a range of LBAs and a queue, by the name that its errors have. */
+const RANGE_CALLS: readonly [name: string, takesBuffer: boolean, call: Call][] = [
+  ['aread', true, (ns, buf, slba, nlb, qid) => ns.aread(qid, buf, slba, nlb)],
+  ['awrite', true, (ns, buf, slba, nlb, qid) => ns.awrite(qid, buf, slba, nlb)],
+  ['acompare', true, (ns, buf, slba, nlb, qid) => ns.acompare(qid, buf, slba, nlb)],
+  ['awriteZeroes', false, (ns, _, slba, nlb, qid) => ns.awriteZeroes(qid, slba, nlb)],
+  ['averify', false, (ns, _, slba, nlb, qid) => ns.averify(qid, slba, nlb)],
+  ['read', true, (ns, buf, slba, nlb, qid) => ns.read(qid, buf, slba, nlb)],
+  ['write', true, (ns, buf, slba, nlb, qid) => ns.write(qid, buf, slba, nlb)],
+  ['compare', true, (ns, buf, slba, nlb, qid) => ns.compare(qid, buf, slba, nlb)],
+  ['writeZeroes', false, (ns, _, slba, nlb, qid) => ns.writeZeroes(qid, slba, nlb)],
+  ['verify', false, (ns, _, slba, nlb, qid) => ns.verify(qid, slba, nlb)],
+  ['createReadStream', false, (ns, _, slba, nlb, qid) => ns.createReadStream({ slba, nlb, qid })],
+  ['createWriteStream', false, (ns, _, slba, nlb, qid) => ns.createWriteStream({ slba, nlb, qid })],
+  ['blocks', false, (ns, _, slba, nlb, qid) => ns.blocks({ slba, nlb, qid })],
+  ['writeBlocks', false, (ns, _, slba, nlb, qid) => ns.writeBlocks([], { slba, nlb, qid })],
+  ['read', false, (ns, buf, slba, nlb, qid) => ns.promises.read(buf, slba, nlb, { qid })],
+  ['write', false, (ns, buf, slba, nlb, qid) => ns.promises.write(buf, slba, nlb, { qid })],
+  ['compare', false, (ns, buf, slba, nlb, qid) => ns.promises.compare(buf, slba, nlb, { qid })],
+  ['verify', false, (ns, _, slba, nlb, qid) => ns.promises.verify(slba, nlb, { qid })],
+  ['writeZeroes', false, (ns, _, slba, nlb, qid) => ns.promises.writeZeroes(slba, nlb, { qid })],
+]
+
+deviceTest('every call names itself and the value that it can not take, and sends nothing', async (t) => {
+  const ns = await t.context.device.open()
+  const buf = ns.alloc(2 * ns.blocksize)
+  const content = pattern(buf.length, 3)
+  await ns.promises.write(content, 0)
+  const last = ns.blockcount
+  const freed = ns.alloc(ns.blocksize)
+  ns.free(freed)
+  const { commands } = ns.stats
+  for (const [name, takesBuffer, call] of RANGE_CALLS) {
+    const bad: readonly [code: string, value: unknown, given: Arguments][] = [
+      ['ERR_OUT_OF_RANGE', last, [buf, last, 1, 0]],
+      ['ERR_OUT_OF_RANGE', -1, [buf, -1, 1, 0]],
+      ['ERR_OUT_OF_RANGE', 0.5, [buf, 0.5, 1, 0]],
+      ['ERR_OUT_OF_RANGE', 0, [buf, 0, 0, 0]],
+      ['ERR_OUT_OF_RANGE', -7, [buf, 0, -7, 0]],
+      ['ERR_OUT_OF_RANGE', 1.5, [buf, 0, 1.5, 0]],
+      ['ERR_INVALID_ARG_TYPE', "'2'", [buf, 0, '2' as never, 0]],
+      ['ERR_UNVME_NO_SUCH_QUEUE', 9, [buf, 0, 1, 9]],
+      ...(takesBuffer
+        ? ([
+            ['ERR_UNVME_NOT_DMA_MEMORY', ns.blocksize, [Buffer.alloc(ns.blocksize), 0, 1, 0]],
+            ['ERR_UNVME_ALIGNMENT', 4, [buf.subarray(4, 4 + ns.blocksize), 0, 1, 0]],
+            ['ERR_UNVME_FREED_BUFFER', 'freed', [freed, 0, 1, 0]],
+            ['ERR_OUT_OF_RANGE', 2 * ns.blocksize, [buf, 0, 3, 0]],
+            ['ERR_INVALID_ARG_TYPE', "'x'", ['x' as never, 0, 1, 0]],
+          ] as typeof bad)
+        : []),
+    ]
+    for (const [code, value, given] of bad) {
+      const error = await rejection(() => call(ns, ...given))
+      t.is(error?.code, code, `${name} ${value}`)
+      t.true(error?.message.startsWith(`${name}: `), error?.message)
+      t.true(error?.message.includes(String(value)), error?.message)
+    }
+  }
+  t.is(ns.stats.commands, commands)
+  t.true((await ns.promises.read(Buffer.alloc(buf.length), 0)).equals(content))
+})
+
+/** What a call throws, or its promise is rejected with. */
+async function rejection(call: () => unknown): Promise<NodeJS.ErrnoException | undefined> {
+  try {
+    await call()
+    return undefined
+  } catch (error) {
+    return error as NodeJS.ErrnoException
+  }
+}
+
+deviceTest('arguments that are of no use at all', async (t) => {
+  const ns = await t.context.device.open()
+  const buf = ns.alloc(ns.blocksize)
+  const bad = (value: unknown) => value as never
+  const calls: readonly [code: string, message: RegExp, call: () => unknown][] = [
+    ['ERR_INVALID_ARG_TYPE', /^free: .* string/, () => ns.free(bad('x'))],
+    ['ERR_INVALID_ARG_TYPE', /^free: .* undefined/, () => ns.free(bad(undefined))],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: a command is needed/, () => ns.cmd(0, bad(undefined))],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: opcode .* undefined/, () => ns.cmd(0, bad({}))],
+    ['ERR_OUT_OF_RANGE', /^acmd: opcode .* 256/, () => ns.cmd(0, { opcode: 256, buf })],
+    ['ERR_OUT_OF_RANGE', /^acmd: cdw12 .* 0.5/, () => ns.cmd(0, { opcode: 2, buf, cdw12: 0.5 })],
+    ['ERR_OUT_OF_RANGE', /^cmd: nsid .* 4294967296/, () => ns.promises.cmd({ opcode: 2, nsid: 2 ** 32 })],
+    ['ERR_INVALID_ARG_TYPE', /^cmd: cdw10 .* '0'/, () => ns.promises.cmd({ opcode: 2, cdw10: bad('0') })],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: buf .* 'x'/, () => ns.cmd(0, { opcode: 2, buf: bad('x') })],
+    [
+      'ERR_UNVME_NOT_DMA_MEMORY',
+      /^acmd: .* 512 bytes/,
+      () => ns.cmd(0, { opcode: 2, buf: Buffer.alloc(512) }),
+    ],
+    ['ERR_UNVME_ALIGNMENT', /^acmd: .* offset 2/, () => ns.cmd(0, { opcode: 2, buf: buf.subarray(2) })],
+    ['ERR_INVALID_ARG_TYPE', /^admin: a command is needed/, () => ns.admin(bad(undefined))],
+    ['ERR_INVALID_ARG_TYPE', /^admin: opcode .* undefined/, () => ns.admin(bad({}))],
+    ['ERR_OUT_OF_RANGE', /^admin: opcode .* 300/, () => ns.admin({ opcode: 300 })],
+    ['ERR_INVALID_ARG_TYPE', /^admin: data .* 'x'/, () => ns.admin({ opcode: 6, data: bad('x') })],
+    ['ERR_INVALID_ARG_TYPE', /^deallocate: ranges .* string/, () => ns.deallocate(0, bad('x'))],
+    ['ERR_INVALID_ARG_TYPE', /^deallocate: slba .* undefined/, () => ns.deallocate(0, [bad(null)])],
+    ['ERR_OUT_OF_RANGE', /^deallocate: number of ranges .* 0/, () => ns.promises.deallocate([])],
+    [
+      'ERR_OUT_OF_RANGE',
+      /^deallocate: .*nlb 2/,
+      () => ns.deallocate(0, [{ slba: ns.blockcount - 1, nlb: 2 }]),
+    ],
+    ['ERR_INVALID_ARG_TYPE', /^createReadStream: options .* null/, () => ns.createReadStream(bad(null))],
+    ['ERR_INVALID_ARG_TYPE', /^createWriteStream: options .* 7/, () => ns.createWriteStream(bad(7))],
+    [
+      'ERR_INVALID_ARG_TYPE',
+      /^createWriteStream: flush .* 'no'/,
+      () => ns.createWriteStream({ flush: bad('no') }),
+    ],
+    ['ERR_INVALID_ARG_TYPE', /^createWriteStream: pad .* 1/, () => ns.createWriteStream({ pad: bad(1) })],
+    ['ERR_INVALID_ARG_TYPE', /^blocks: options .* null/, () => ns.blocks(bad(null))],
+    ['ERR_INVALID_ARG_TYPE', /^blocks: copy .* 1/, () => ns.blocks({ copy: bad(1) })],
+    ['ERR_INVALID_ARG_TYPE', /^writeBlocks: source .* number/, () => ns.writeBlocks(bad(7))],
+    ['ERR_INVALID_ARG_TYPE', /^writeBlocks: source .* null/, () => ns.writeBlocks(bad(null))],
+    ['ERR_INVALID_ARG_TYPE', /^writeBlocks: pad .* 1/, () => ns.writeBlocks([], { pad: bad(1) })],
+  ]
+  const { commands } = ns.stats
+  for (const [code, message, call] of calls) {
+    const error = await rejection(call)
+    t.is(error?.code, code, `${message}`)
+    t.regex(error?.message ?? '', message)
+  }
+  t.is(ns.stats.commands, commands, 'nothing was sent')
+  ns.read(0, buf, 0, 1)
+  await ns.admin({ opcode: 6, cdw10: 1, data: Buffer.alloc(4096) })
 })

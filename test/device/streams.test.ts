@@ -224,6 +224,7 @@ deviceTest('a source that fails, a chunk that is no Buffer, an abort half-way', 
     ],
     ['write stream', (signal) => pipeline(endless, ns.createWriteStream({ signal }))],
     ['writeBlocks', (signal) => ns.writeBlocks(endless(), { signal })],
+    ['writeBlocks of a source that hangs', (signal) => ns.writeBlocks(hanging(), { signal })],
     ['read', (signal) => ns.promises.read(Buffer.alloc(4 * 2 ** 20), 0, undefined, { signal })],
   ]
   async function* endless() {
@@ -231,6 +232,10 @@ deviceTest('a source that fails, a chunk that is no Buffer, an abort half-way', 
       yield Buffer.alloc(1024)
       await new Promise(setImmediate)
     }
+  }
+  async function* hanging() {
+    yield Buffer.alloc(1024)
+    await new Promise(() => {})
   }
   for (const [what, start] of aborts) {
     const controller = new AbortController()

@@ -91,6 +91,20 @@ test('a flush that fails fails the write stream', async (t) => {
   await pipeline(Readable.from([Buffer.alloc(512)]), ns.createWriteStream())
 })
 
+test('a fault that can not be is refused before the device is opened', async (t) => {
+  for (const [code, faults] of [
+    ['ERR_INVALID_ARG_TYPE', 7],
+    ['ERR_INVALID_ARG_TYPE', [null]],
+    ['ERR_INVALID_ARG_TYPE', [{}]],
+    ['ERR_OUT_OF_RANGE', [{ action: { kind: 'explode' } }]],
+    ['ERR_OUT_OF_RANGE', [{ action: { kind: 'status', status: 0 } }]],
+    ['ERR_OUT_OF_RANGE', [{ action: { kind: 'delay', ms: -1 } }]],
+    ['ERR_OUT_OF_RANGE', [{ action: { kind: 'behind' } }]],
+  ] as const) {
+    await t.throwsAsync(faulty(faults as never), { code }, JSON.stringify(faults))
+  }
+})
+
 for (const host of ['', '&thread=1']) {
   const where = host ? 'on a thread' : 'inline'
 
