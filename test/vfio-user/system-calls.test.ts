@@ -1,0 +1,123 @@
+// No system call and no message for a command, on either side: counted with strace over N and ten times N commands.
+// Trade-off: both sides make some by the clock (turns of the event loop, a look at the controller's health), so what
+// is held is how many more there are for a command: much less than one.
+
+import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import { newSocketPath, startServer } from '../support/server.ts'
+
+const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))
+const FEW = 20_000
+const MANY = 10 * FEW
+/** System calls for a command; under strace and on a busy machine, where the clock runs faster than commands. */
+const MOST = 0.75
+/**
+ * Calls for messages, for a command: a look at the controller's health every 50 ms; with shadow doorbells also a ring
+ * where the server has gone to sleep, as it does while strace holds the client up: twice in 32 commands at worst.
+ */
+const MOST_MESSAGES = { mapped: 0.005, shadow: 0.5 } as const
+const MESSAGES = new Set(['sendmsg', 'recvmsg', 'sendto', 'recvfrom'])
+
+/** True where strace can't be had, which it says in one line; in CI that is a failure. */
+function withoutStrace(): boolean {
+  try {
+    execFileSync('strace', ['-V'], { stdio: 'ignore' })
+    return false
+  } catch (error) {
+    if (process.env.CI) throw new Error('strace is needed in CI', { cause: error })
+    process.stdout.write('left out, the count of system calls: strace is not installed\n')
+    return true
+  }
+}
+
+const counted = withoutStrace() ? test.serial.skip : test.serial
+
+interface Tracer {
+  /** Detaches; resolves with the calls by name. */
+  stop(): Promise<Map<string, number>>
+}
+
+/** Counts the system calls of the thread that runs a process's JavaScript, from now on. */
+async function trace({ pid }: ChildProcess): Promise<Tracer> {
+  const log = `${newSocketPath()}.strace`
+  const strace = spawn('strace', ['-q', '-p', String(pid), '-o', log], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const ended = once(strace, 'exit')
+  const status = `/proc/${pid}/status`
+  while (!/^TracerPid:\s*[1-9]/m.test(fs.readFileSync(status, 'utf8'))) {
+    if (strace.exitCode !== null) throw new Error(`strace ended with ${strace.exitCode}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  return {
+    async stop() {
+      strace.kill('SIGINT')
+      await ended
+      const calls = new Map<string, number>()
+      for (const [, name] of fs.readFileSync(log, 'utf8').matchAll(/^(?:\d+ +)?(\w+)\(/gm)) {
+        calls.set(name!, (calls.get(name!) ?? 0) + 1)
+      }
+      fs.rmSync(log)
+      return calls
+    },
+  }
+}
+
+const sum = (calls: Map<string, number>, only?: Set<string>) =>
+  [...calls].reduce((total, [name, count]) => total + (only === undefined || only.has(name) ? count : 0), 0)
+
+for (const doorbells of ['mapped', 'shadow'] as const) {
+  counted(`no system call and no message for a command, doorbells ${doorbells}`, async (t) => {
+    const server = await startServer({ device: 'sim:?size=16M&lba=4096', doorbells })
+    const client = fork(READER, [server.address], { execArgv: [] })
+    const ended = once(client, 'exit')
+    await once(client, 'message')
+    try {
+      await count(t, client, server.child, doorbells)
+    } finally {
+      client.disconnect()
+      await ended
+      await server.stop()
+    }
+  })
+}
+
+async function count(
+  t: ExecutionContext,
+  client: ChildProcess,
+  server: ChildProcess,
+  doorbells: 'mapped' | 'shadow',
+): Promise<void> {
+  const read = async (commands: number) => {
+    client.send(commands)
+    await once(client, 'message')
+  }
+  const measure = async (side: ChildProcess, commands: number) => {
+    const tracer = await trace(side)
+    await read(commands)
+    return tracer.stop()
+  }
+  // What is compiled, and whatever is made once.
+  await read(MANY)
+  for (const [name, side] of Object.entries({ client, server })) {
+    const few = await measure(side, FEW)
+    const many = await measure(side, MANY)
+    t.log(`${name}: ${sum(few)} calls for ${FEW} commands, ${sum(many)} for ${MANY}`)
+    const more = (sum(many) - sum(few)) / (MANY - FEW)
+    t.true(more < MOST, `${name}: ${more} system calls for a command`)
+    const messages = (sum(many, MESSAGES) - sum(few, MESSAGES)) / (MANY - FEW)
+    t.true(messages < MOST_MESSAGES[doorbells], `${name}: ${messages} messages for a command`)
+  }
+}
+
+counted('a server sleeps without a system call where nobody asks for anything', async (t) => {
+  const server = await startServer({ device: 'sim:?size=16M' })
+  const tracer = await trace(server.child)
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+  // The one that it sleeps in.
+  t.true(sum(await tracer.stop()) <= 1)
+  await server.stop()
+})
