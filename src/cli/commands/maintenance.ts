@@ -2,19 +2,15 @@
 // Trade-off: a format is one command that ends when it is done; the other two go on in the background, and the
 // command waits where it is asked to, or where its own end would end the operation.
 
-import { UsageError } from '../../../lib/errors.ts'
+import { NvmeError, UsageError } from '../../../lib/errors.ts'
 import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/commands/maintenance.ts'
-import { CNS } from '../../../lib/nvme/identify/cns.ts'
 import { FNA } from '../../../lib/nvme/identify/flags.ts'
-import {
-  decodeIdentifyNamespace,
-  formattedLba,
-  type IdentifyNamespace,
-} from '../../../lib/nvme/identify/namespace.ts'
+import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/identify/namespace.ts'
 import { LOG_PAGE } from '../../../lib/nvme/logs/ids.ts'
 import { SANITIZE_STATE, sanitizeStateName } from '../../../lib/nvme/logs/sanitize.ts'
 import { SELF_TEST, SELF_TEST_RESULT } from '../../../lib/nvme/logs/self-test.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
+import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { waitUntilOver } from '../admin/waiting.ts'
 import { flag, required, type Specs, unflag, value, valueOr } from '../define.ts'
@@ -143,7 +139,7 @@ whichever is named; the question before says so.`,
 async function planFormat(context: FormatContext) {
   const { handle, options } = context
   const nsid = await chosenNamespace(context)
-  const id = decodeIdentifyNamespace(await handle.controller.identify(CNS.NAMESPACE, { nsid }))
+  const id = await identifyFormats(handle, nsid)
   const lbaf = chooseFormat(id, nsid, options)
   const chosen = id.lbafs[lbaf]
   if (chosen === undefined)
@@ -154,6 +150,20 @@ async function planFormat(context: FormatContext) {
     (fna & FNA.FORMAT_ALL) !== 0 ||
     (options.ses !== FORMAT_ERASE.NONE && (fna & FNA.ERASE_ALL) !== 0)
   return { nsid, lbaf, bytes: 2 ** chosen.lbads, which: every ? 'every namespace' : `namespace ${nsid}` }
+}
+
+/**
+ * What Identify Namespace says of a namespace, or of what all of them have in common: where a controller does not
+ * tell that, the first namespace stands for it.
+ */
+export async function identifyFormats(handle: ControllerHandle, nsid: number): Promise<IdentifyNamespace> {
+  try {
+    return await handle.controller.identifyNamespace(nsid)
+  } catch (error) {
+    const [first] = await handle.namespaces()
+    if (nsid !== ALL_NAMESPACES || first === undefined || !(error instanceof NvmeError)) throw error
+    return handle.controller.identifyNamespace(first)
+  }
 }
 
 function chooseFormat(

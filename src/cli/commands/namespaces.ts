@@ -2,15 +2,13 @@
 // Trade-off: a namespace that is created is not attached, as with nvme-cli: it is seen after attach-ns.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { CNS } from '../../../lib/nvme/identify/cns.ts'
-import { decodeIdentifyNamespace } from '../../../lib/nvme/identify/namespace.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { integer, listOf, size } from '../parse.ts'
-import { formatOfSize, timeoutOption } from './maintenance.ts'
+import { formatOfSize, identifyFormats, timeoutOption } from './maintenance.ts'
 
 const commands = () => import('../../../lib/nvme/admin-commands.ts')
 const blocks = integer({ min: 1 })
@@ -62,13 +60,13 @@ const create = adminCommand({
 
 /** What all namespaces have in common says which formats there are. */
 async function chosenFormat(
-  { controller }: ControllerHandle,
+  handle: ControllerHandle,
   { flbas, blockSize }: { flbas: number | undefined; blockSize: number | undefined },
 ): Promise<{ flbas: number; blockBytes: number }> {
   if (flbas !== undefined && blockSize !== undefined) {
     throw new UsageError('--flbas and --block-size both say which format: give one')
   }
-  const common = decodeIdentifyNamespace(await controller.identify(CNS.NAMESPACE, { nsid: ALL_NAMESPACES }))
+  const common = await identifyFormats(handle, ALL_NAMESPACES)
   const chosen = flbas ?? (blockSize === undefined ? 0 : formatOfSize(common, blockSize))
   return { flbas: chosen, blockBytes: 2 ** (common.lbafs[chosen & 0xf]?.lbads ?? 9) }
 }
