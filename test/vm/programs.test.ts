@@ -70,7 +70,7 @@ register("unvme-benchmark: the device, then the kernel's block device, side by s
     scripts/unvme-benchmark compare /tmp/kernel /tmp/vfio`
   const env = { NUMJOBS: jobs!, IODEPTH: depths!, RUNTIME: '1', RAMPTIME: '200ms' }
   const { stdout } = await inMachine(t, script, { shapes: ['lba512'], env })
-  t.log(stdout.slice(stdout.indexOf('kernel: ')).trimEnd())
+  t.log(stdout.slice(stdout.lastIndexOf('\nkernel: ')).trimEnd())
   t.regex(
     stdout,
     /^kernel: \/dev\/nvme0n1\nvfio: 00:04\.0\n\nrw +bs +jobs +depth +kernel IOPS +vfio IOPS +ratio /m,
