@@ -13,7 +13,7 @@ export const serve = defineCommand({
 a time; the next one waits. It runs until Ctrl-C.
 
 Doorbells in shared memory (mapped) cost a client nothing, but have to be looked at: while a client has the \
-controller enabled, an idle server takes 1 to 3 % of a processor, and after a pause finds a command up to 4 ms late. \
+controller enabled, an idle server takes 1 to 2 % of a processor, and after a pause finds a command up to 16 ms late. \
 With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes it.`,
   arguments: {
     address: argument('ADDR', text, 'where clients find it: vfio-user:PATH; a folder stands for cntrl in it'),
