@@ -64,7 +64,7 @@ test('format: by size, by number, all; what is refused', async (t) => {
   t.is((await json(t, `id-ns ${address} -n 2`)).flbas, 0)
   t.is(await ok(t, `format ${address} -n 1`), 'Success formatting namespace:1\n')
   t.is((await json(t, `id-ns ${address} -n 1`)).flbas, 1)
-  t.is(await ok(t, `format ${address} -n 0xffffffff -l 0 -s 2`), 'Success formatting namespace:all\n')
+  t.is(await ok(t, `format ${address} -n 0xffffffff -l 0 -s 2 -r`), 'Success formatting namespace:all\n')
   t.is((await json(t, `id-ns ${address} -n 1`)).flbas, 0)
   await fails(t, 1, `format ${address} -n 2 -l 0 -i 1`, /Format NVM failed: Invalid Format/)
   await fails(t, 1, `format ${address} -n 99`, /Identify failed: Invalid Namespace or Format/)

@@ -1,8 +1,8 @@
 // I/O commands on a range of blocks, split into as many commands as it takes, with progress.
 // Trade-off: one command after the other: what each of them does takes the device far longer than it takes to send.
 
-import { NvmeError, OutOfRangeError } from '../../../lib/errors.ts'
-import type { NVM } from '../../../lib/nvme/opcodes.ts'
+import { NvmeError, OutOfRangeError, UnsupportedError } from '../../../lib/errors.ts'
+import { NVM } from '../../../lib/nvme/opcodes.ts'
 import type { Namespace } from '../../index.ts'
 import { flag, valueOr } from '../define.ts'
 import { integer } from '../parse.ts'
@@ -64,7 +64,7 @@ export function checkFits(ns: Namespace, range: Range): void {
  */
 export async function sendRange(
   ns: Namespace,
-  opcode: (typeof NVM)[keyof typeof NVM],
+  opcode: typeof NVM.COMPARE | typeof NVM.WRITE_ZEROES | typeof NVM.VERIFY,
   { slba, nlb }: Range,
   { what, bits, data }: { what: string; bits: number; data?: Buffer },
 ): Promise<void> {
@@ -82,6 +82,14 @@ export async function sendRange(
   })
 }
 
+/** A command whose dwords are given has no pointer to metadata, and a device would read or write it at address 0. */
+export function refuseMetadata(ns: Namespace): void {
+  if (ns.geometry.metadataBytes === 0) return
+  throw new UnsupportedError(
+    `namespace ${ns.id} has ${ns.geometry.metadataBytes} bytes of metadata for each block, which this command can't give`,
+  )
+}
+
 async function sendPart(
   ns: Namespace,
   opcode: number,
@@ -89,7 +97,14 @@ async function sendPart(
   bits: number,
   buf: Buffer | undefined,
 ): Promise<void> {
-  const dwords = { cdw10: slba >>> 0, cdw11: Math.floor(slba / 2 ** 32), cdw12: bits + nlb - 1 }
+  // Without bits of its own it is a call of the driver, which knows what goes with metadata.
+  if (bits === 0 && buf) return void (await ns.promises.compare(buf, slba, nlb))
+  if (bits === 0 && opcode === NVM.WRITE_ZEROES) return ns.promises.writeZeroes(slba, nlb)
+  if (bits === 0) return ns.promises.verify(slba, nlb)
+  if (buf) refuseMetadata(ns)
+  const { flags } = ns.geometry
+  const cdw12 = ((buf ? bits | flags : bits) | (nlb - 1)) >>> 0
+  const dwords = { cdw10: slba >>> 0, cdw11: Math.floor(slba / 2 ** 32), cdw12 }
   try {
     await ns.promises.cmd({ opcode, ...dwords, ...(buf && { buf }) })
   } catch (error) {

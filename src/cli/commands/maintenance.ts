@@ -114,6 +114,7 @@ whichever is named; the question before says so.`,
     ms: valueOr('N', integer({ max: 1 }), 0, 'metadata: 0 in a buffer of its own, 1 behind each block', {
       short: 'm',
     }),
+    reset: flag('reset the controller afterwards', { short: 'r' }),
     timeout: timeoutOption(),
   },
   examples: [
@@ -128,9 +129,10 @@ whichever is named; the question before says so.`,
   async run(context) {
     const { formatNvm } = await commands()
     const { nsid, lbaf } = await planFormat(context)
-    const { ses, pi, pil, ms, timeout } = context.options
+    const { ses, pi, pil, ms, reset, timeout } = context.options
     const limit = timeout === undefined ? {} : { timeout }
     await formatNvm(context.handle.controller, nsid, { lbaf, ses, pi, pil: pil === 1, mset: ms === 1 }, limit)
+    if (reset) await context.handle.reset()
     print(`Success formatting namespace:${nsid === ALL_NAMESPACES ? 'all' : nsid}`)
   },
 })

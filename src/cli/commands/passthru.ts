@@ -7,6 +7,7 @@ import { buffer } from 'node:stream/consumers'
 import { UsageError } from '../../../lib/errors.ts'
 import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
 import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
+import { refuseMetadata } from '../admin/ranges.ts'
 import { checkTerminal, writeBytes } from '../admin/show.ts'
 import { dumpText, dwordText, hexText } from '../admin/text.ts'
 import { flag, required, type Values, value, valueOr } from '../define.ts'
@@ -61,6 +62,9 @@ const HARMLESS_ADMIN = new Set<number>([
 ])
 const HARMLESS_IO = new Set<number>([NVM.FLUSH, NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.RESERVATION_REPORT])
 
+/** Commands that carry metadata where a namespace has it. */
+const WITH_METADATA = new Set<number>([NVM.READ, NVM.WRITE, NVM.COMPARE])
+
 const adminPassthru = adminCommand({
   name: 'admin-passthru',
   summary: 'Send any admin command, and show its result and data',
@@ -98,6 +102,7 @@ const ioPassthru = adminCommand({
   async run(context) {
     await withNamespace(context, (ns, nsid) =>
       pass('I/O', context.options, nsid, async (data, dwords) => {
+        if (WITH_METADATA.has(context.options.opcode)) refuseMetadata(ns)
         const buf = data && ns.alloc(data.length).subarray(0, data.length)
         if (buf) data.copy(buf)
         const { opcode } = context.options
