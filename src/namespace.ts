@@ -333,7 +333,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     nlb: number,
   ): IoDescriptor {
     const queue = this.#queues[qid]
-    if (queue === undefined || this.#closed !== null) throw this.#explainQueue(call, qid)
+    if (queue === undefined || this.#closed !== null) return this.#refuseQueue(call, qid)
     const { blockcount, blockshift } = this.#geometry
     // Only a tagged buffer passes here; a part of one is tagged on its first use.
     const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.#tag(call, buf, slba, nlb)
@@ -352,7 +352,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   #sendRange(call: string, opc: number, qid: number, slba: number, nlb: number): IoDescriptor {
     const queue = this.#queues[qid]
-    if (queue === undefined || this.#closed !== null) throw this.#explainQueue(call, qid)
+    if (queue === undefined || this.#closed !== null) return this.#refuseQueue(call, qid)
     checkRange(call, slba, nlb, this.#geometry)
     return this.#start(call, queue, prepareRange(queue, this.#geometry, opc, slba, nlb))
   }
@@ -376,13 +376,9 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return this.#pool.tagOf(buf)
   }
 
-  #explainQueue(call: string, qid: number): Error {
-    try {
-      this.queue(qid, call)
-    } catch (error) {
-      return error as Error
-    }
-    return new ClosedError(`${call}: ${this.device} is closed`)
+  #refuseQueue(call: string, qid: number): never {
+    this.queue(qid, call)
+    throw new ClosedError(`${call}: ${this.device} is closed`)
   }
 
   #check(call: string): void {

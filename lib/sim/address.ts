@@ -4,6 +4,7 @@
 import { AddressError } from '../errors.ts'
 import { type FaultRule, parseFaults } from './fault-syntax.ts'
 import { hash } from './identity.ts'
+import { parseTime } from './time.ts'
 
 /** What a controller is made of. Sizes in bytes, times in milliseconds. */
 export interface SimConfig {
@@ -218,17 +219,6 @@ function parseNsids(text: string): number[] | undefined {
   }
   const count = integer(1, MAX_NAMESPACES)(text)
   return count === undefined ? undefined : Array.from({ length: count }, (_, i) => i + 1)
-}
-
-const TIMES = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000 } as const
-const MAX_LATENCY = 3_600_000
-
-/** A time as `100us`, in milliseconds; undefined where it is none, or over an hour. */
-export function parseTime(text: string): number | undefined {
-  const match = /^(\d{1,9}(?:\.\d{1,9})?)(ns|us|µs|ms|s)$/.exec(text)
-  if (match === null) return text === '0' ? 0 : undefined
-  const ms = Number(match[1]) * TIMES[match[2] as keyof typeof TIMES]
-  return ms <= MAX_LATENCY ? ms : undefined
 }
 
 function parseLatency(text: string): { min: number; max: number } | undefined {

@@ -2,9 +2,10 @@
 // Trade-off: their work is done at once and only their time passes; what they found is told when it is over.
 
 import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../nvme/logs/index.ts'
-import { type Controller, updateInterposed } from './controller.ts'
+import type { Controller } from './controller.ts'
 import { EVENT, raiseEvent } from './events.ts'
 import { COUNTER } from './health.ts'
+import { updateInterposed } from './interposed.ts'
 import { unmarkBad } from './namespaces.ts'
 import { saveState } from './nonvolatile.ts'
 import { nextDue } from './pending.ts'

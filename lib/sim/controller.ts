@@ -12,6 +12,7 @@ import { createFaults, type Faults } from './faults.ts'
 import { createFeatures, type Features, resetFeatures } from './features.ts'
 import { createFirmware, type Firmware } from './firmware.ts'
 import { createHealth, type Health } from './health.ts'
+import { updateInterposed } from './interposed.ts'
 import type { Medium } from './media/medium.ts'
 import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
 import { interruptedOperations, restoreState, type SavedState } from './nonvolatile.ts'
@@ -176,12 +177,6 @@ function restore(c: Controller, state: SavedState): void {
   if (test !== null) startTest(c, test.code, test.nsid)
   if (sanitize) startSanitize(c, state.sanitizeDword)
   updateInterposed(c)
-}
-
-/** Commands are looked at one by one where they may be delayed, go wrong, or be refused for a while. */
-export function updateInterposed(c: Controller): void {
-  const { latency } = c.pending
-  c.interposed = latency.max > 0 || c.faults.rules.length > 0 || c.background.sanitizing !== null
 }
 
 /** Time of this step: one for all commands that it takes, however long it is held up. */

@@ -1,9 +1,10 @@
 // Controls: what a test or demonstration does to a controller while it runs, beside driving it.
 // Trade-off: each is a plain message, so that the controller can be in this thread or in another.
 
-import { type Controller, updateInterposed } from './controller.ts'
+import type { Controller } from './controller.ts'
 import { checkFault, type FaultRule } from './fault-syntax.ts'
 import { addFault, removeFault } from './faults.ts'
+import { updateInterposed } from './interposed.ts'
 import { goFatal, vanish } from './state.ts'
 import { announceNamespace, announceWarnings, criticalWarnings } from './warnings.ts'
 

@@ -4,7 +4,7 @@
 import { inspect } from 'node:util'
 import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
 import { NVM } from '../nvme/opcodes.ts'
-import { parseTime } from './address.ts'
+import { parseTime } from './time.ts'
 
 /** Which commands a rule is for, and what happens to them. Everything left out matches every command. */
 export interface FaultRule {

@@ -2,25 +2,8 @@
 // Trade-off: values are the raw dword 11 that the host sets; those with more to them (data, one for each
 // namespace or vector) have a key of their own in the same map.
 
+import { FEATURE } from '../nvme/features/index.ts'
 import type { SimConfig } from './address.ts'
-
-export const FEATURE = {
-  ARBITRATION: 0x01,
-  POWER_MANAGEMENT: 0x02,
-  LBA_RANGE_TYPE: 0x03,
-  TEMPERATURE_THRESHOLD: 0x04,
-  ERROR_RECOVERY: 0x05,
-  VOLATILE_WRITE_CACHE: 0x06,
-  NUMBER_OF_QUEUES: 0x07,
-  INTERRUPT_COALESCING: 0x08,
-  INTERRUPT_VECTOR: 0x09,
-  WRITE_ATOMICITY: 0x0a,
-  ASYNC_EVENT: 0x0b,
-  TIMESTAMP: 0x0e,
-  SANITIZE_CONFIG: 0x17,
-  SOFTWARE_PROGRESS: 0x80,
-  HOST_IDENTIFIER: 0x81,
-} as const
 
 export interface FeatureKind {
   readonly saveable: boolean
@@ -56,13 +39,14 @@ const KINDS = new Map<number, FeatureKind>([
   [FEATURE.ERROR_RECOVERY, dword(0xffff, 0, { saveable: true, perNamespace: true })],
   [FEATURE.VOLATILE_WRITE_CACHE, dword(1, 1, { saveable: true })],
   [FEATURE.NUMBER_OF_QUEUES, dword(0xffff_ffff)],
+  // A recommendation, which this controller has no use for: its interrupts are as few as its steps.
   [FEATURE.INTERRUPT_COALESCING, dword(0xffff, 0, { saveable: true })],
-  [FEATURE.INTERRUPT_VECTOR, dword(0x1_0000, 0, { saveable: true })],
+  [FEATURE.INTERRUPT_VECTOR_CONFIGURATION, dword(0x1_0000, 0, { saveable: true })],
   [FEATURE.WRITE_ATOMICITY, dword(1, 0, { saveable: true })],
-  [FEATURE.ASYNC_EVENT, dword(0x1ff, 0x1ff, { saveable: true })],
+  [FEATURE.ASYNC_EVENT_CONFIGURATION, dword(0x1ff, 0x1ff, { saveable: true })],
   [FEATURE.TIMESTAMP, dword(0, 0, { dataBytes: 8 })],
   [FEATURE.SANITIZE_CONFIG, dword(1, 0, { saveable: true })],
-  [FEATURE.SOFTWARE_PROGRESS, dword(0xff, 0, { saveable: true })],
+  [FEATURE.SOFTWARE_PROGRESS_MARKER, dword(0xff, 0, { saveable: true })],
   [FEATURE.HOST_IDENTIFIER, dword(1, 0, { dataBytes: 8 })],
 ])
 

@@ -1,10 +1,11 @@
 // Critical warnings of the SMART log, and the events that announce them.
 // Trade-off: looked at when a temperature, threshold or warning changes; nothing is measured over time.
 
+import { FEATURE } from '../nvme/features/index.ts'
 import { CRITICAL_WARNING } from '../nvme/logs/index.ts'
 import type { Controller } from './controller.ts'
 import { EVENT, raiseEvent } from './events.ts'
-import { FEATURE, featureValue } from './features.ts'
+import { featureValue } from './features.ts'
 
 /** Per cent of spare below which a warning is due. */
 export const SPARE_THRESHOLD = 10
@@ -20,7 +21,7 @@ export function criticalWarnings({ health, features }: Controller): number {
 
 /** Raises an event for each warning that is new since `before`, where feature 0Bh asks for it. */
 export function announceWarnings(c: Controller, before: number): void {
-  const fresh = criticalWarnings(c) & ~before & featureValue(c.features, FEATURE.ASYNC_EVENT)
+  const fresh = criticalWarnings(c) & ~before & featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION)
   if ((fresh & CRITICAL_WARNING.TEMPERATURE) !== 0) raiseEvent(c.events, EVENT.TEMPERATURE)
   if ((fresh & CRITICAL_WARNING.SPARE) !== 0) raiseEvent(c.events, EVENT.SPARE)
   if ((fresh & ~(CRITICAL_WARNING.TEMPERATURE | CRITICAL_WARNING.SPARE) & 0xff) !== 0) {
@@ -31,7 +32,7 @@ export function announceWarnings(c: Controller, before: number): void {
 /** Namespace `nsid` changed: into the Changed Namespace List, and announced where feature 0Bh asks for it. */
 export function announceNamespace(c: Controller, nsid: number): void {
   c.events.changed.add(nsid)
-  if ((featureValue(c.features, FEATURE.ASYNC_EVENT) & 0x100) !== 0) {
+  if ((featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION) & 0x100) !== 0) {
     raiseEvent(c.events, EVENT.NAMESPACE_CHANGED)
   }
 }

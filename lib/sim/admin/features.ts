@@ -1,6 +1,7 @@
 // Get and Set Features (NVMe 1.4 base, sections 5.13 and 5.21).
 // Trade-off: the general rules stand here once (save, scope, reserved bits); only what a feature adds is its own.
 
+import { FEATURE } from '../../nvme/features/index.ts'
 import { ALL_NAMESPACES } from '../../nvme/opcodes.ts'
 import { STATUS } from '../../nvme/status.ts'
 import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../nvme/timestamp.ts'
@@ -8,7 +9,6 @@ import { type Controller, vectorsOf } from '../controller.ts'
 import {
   applyFeatures,
   defaultValue,
-  FEATURE,
   type FeatureKind,
   featureKey,
   featureKind,
@@ -46,7 +46,7 @@ function selectedValue(c: Controller, fid: number, instance: number, select: num
     return ((queues - 1) << 16) | (queues - 1)
   }
   // A feature that is selected by its value tells which it is.
-  const selector = fid === FEATURE.INTERRUPT_VECTOR ? instance : 0
+  const selector = fid === FEATURE.INTERRUPT_VECTOR_CONFIGURATION ? instance : 0
   const byDefault = defaultValue(fid, instance)
   if (select === SELECT.DEFAULT) return byDefault | selector
   if (select === SELECT.SAVED) return (features.saved.get(featureKey(fid, instance)) ?? byDefault) | selector
@@ -110,7 +110,7 @@ export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number 
 /** Which of several values dword 11 or the namespace selects; -1 where it selects none that exists. */
 function instanceOf(c: Controller, fid: number, kind: FeatureKind, nsid: number, dw11: number): number {
   if (kind.perNamespace) return nsid
-  if (fid === FEATURE.INTERRUPT_VECTOR) {
+  if (fid === FEATURE.INTERRUPT_VECTOR_CONFIGURATION) {
     const vector = dw11 & 0xffff
     return vector < vectorsOf(c.config) ? vector : -1
   }

@@ -2,12 +2,14 @@
 // Trade-off: a format is done when its command is; the other two go on in the background (background.ts).
 
 import { decodeFormat, decodeSanitize, FORMAT_ERASE, SANITIZE_ACTION } from '../../nvme/commands/index.ts'
+import { FEATURE } from '../../nvme/features/index.ts'
 import { SELF_TEST, SELF_TEST_RESULT } from '../../nvme/logs/index.ts'
 import { ALL_NAMESPACES } from '../../nvme/opcodes.ts'
 import { STATUS } from '../../nvme/status.ts'
 import { abortTest, startSanitize, startTest } from '../background.ts'
-import { type Controller, updateInterposed } from '../controller.ts'
-import { FEATURE, featureValue } from '../features.ts'
+import type { Controller } from '../controller.ts'
+import { featureValue } from '../features.ts'
+import { updateInterposed } from '../interposed.ts'
 import { createNamespace, type Namespace } from '../namespaces.ts'
 import { saveState } from '../nonvolatile.ts'
 import { LBA_FORMATS } from './formats.ts'
