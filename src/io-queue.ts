@@ -353,3 +353,15 @@ export class IoQueue {
 export interface Metadata {
   point(pair: QueuePair, op: Operation): void
 }
+
+/** Polls for up to `timeout` ms, until the operation is done; the queue's own polls look for lost commands. */
+export function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
+  const end = performance.now() + timeout
+  for (;;) {
+    for (let i = 0; i < 100; i++) {
+      queue.poll()
+      if (op.state === STATE.DONE) return true
+    }
+    if (performance.now() >= end) return false
+  }
+}

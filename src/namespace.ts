@@ -8,7 +8,7 @@ import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
 import { NamespaceAttributes } from './attributes.ts'
 import type { Device, NamespaceController } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
-import type { IoQueue } from './io-queue.ts'
+import { type IoQueue, spin } from './io-queue.ts'
 import { type IoDescriptor, notInFlight, type Operation, STATE } from './operation.ts'
 import {
   deallocateCommand,
@@ -383,17 +383,5 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   #check(call: string): void {
     if (this.#closed !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
-  }
-}
-
-// Polls until the operation is done; the queue's own polls look at the clock for lost commands.
-function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
-  const end = performance.now() + timeout
-  for (;;) {
-    for (let i = 0; i < 100; i++) {
-      queue.poll()
-      if (op.state === STATE.DONE) return true
-    }
-    if (performance.now() >= end) return false
   }
 }
