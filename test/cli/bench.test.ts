@@ -1,7 +1,7 @@
 // `unvme bench` as a process: fio's layout and keys, jobs on threads, verification, refusals, the HTML report.
 
 import { spawn } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
@@ -178,4 +178,21 @@ test.serial('Ctrl-C ends early, and what was measured is reported', async (t) =>
     t.regex(stdout, /stopped before the end/)
     t.regex(stdout, /read: IOPS=/)
   }
+})
+
+test.serial('bench-compare: the results of two folders side by side; what is refused', async (t) => {
+  const { stdout } = await unvme(['bench', 'sim:?size=1M', '--size', '64k', '-o', 'json'])
+  for (const name of ['before', 'after']) {
+    mkdirSync(file(name))
+    writeFileSync(file(`${name}/read.json`), stdout)
+  }
+  const table = await unvme(['bench-compare', file('before'), file('after')])
+  t.deepEqual([table.code, table.stderr], [0, ''])
+  t.regex(table.stdout, /^before: sim:\?size=1M\nafter: sim:\?size=1M\n\n.*before.*after.*ratio/)
+  const json = await unvme(['bench-compare', file('before'), file('after'), '-o', 'json'])
+  t.is(JSON.parse(json.stdout).rows.length, 1)
+  const one = await unvme(['bench-compare', file('before')])
+  t.deepEqual([one.code, one.stdout], [2, ''])
+  t.regex(one.stderr, /two folders are needed, 1 given/)
+  t.is((await unvme(['bench-compare', file('before'), file('none')])).code, 1)
 })

@@ -3,7 +3,8 @@ import test from 'ava'
 import { confirmOverwrite } from '../../src/cli/transfer.ts'
 import type { Side } from '../../src/copy/side.ts'
 import type { Namespace } from '../../src/index.ts'
-import { cleanEnvironment } from './command.ts'
+import { startServer } from '../support/server.ts'
+import { cleanEnvironment, MAIN, unvme } from './command.ts'
 
 // What an overwrite of hardware needs of a side: no test has hardware that it may overwrite.
 const ns = { id: 2, mn: 'MODEL', sn: 'SERIAL', blocksize: 512 } as Namespace
@@ -33,6 +34,18 @@ test('--yes and software controllers are not asked', async (t) => {
 const hasScript = spawnSync('script', ['--version']).status === 0
 const terminalTest = hasScript ? test : test.skip
 
+/** Runs a command line of a shell on a terminal, answers its question with `line`; returns what it printed. */
+async function onTerminal(command: string, line: string): Promise<string> {
+  const child = spawn('script', ['-qec', command, '/dev/null'], { env: cleanEnvironment() })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (!output.includes('[y/N]') && text.includes('[y/N]')) child.stdin.write(line)
+    output += text
+  })
+  await new Promise((resolve) => child.on('close', resolve))
+  return output
+}
+
 async function answer(line: string): Promise<string> {
   const module = new URL('../../src/cli/transfer.js', import.meta.url)
   const code = `
@@ -41,14 +54,7 @@ async function answer(line: string): Promise<string> {
     await confirmOverwrite(side, 512, false).then(() => console.log('WRITES'), (error) => console.log(error.code))
   `
   const words = [process.execPath, '--input-type=module', '-e', `'${code.replaceAll("'", `'\\''`)}'`]
-  const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: cleanEnvironment() })
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    if (!output.includes('[y/N]') && text.includes('[y/N]')) child.stdin.write(line)
-    output += text
-  })
-  await new Promise((resolve) => child.on('close', resolve))
-  return output
+  return onTerminal(words.join(' '), line)
 }
 
 terminalTest('on a terminal only a yes will do', async (t) => {
@@ -61,3 +67,19 @@ terminalTest('on a terminal only a yes will do', async (t) => {
     t.false(output.includes('WRITES'), line)
   }
 })
+
+terminalTest(
+  'an admin command that destroys asks on the terminal, and does it only after a yes',
+  async (t) => {
+    const { address, stop } = await startServer({ device: 'sim:?size=1M' })
+    const format = `'${process.execPath}' '${MAIN}' format ${address} -b 4096`
+    const no = await onTerminal(format, 'n\r')
+    t.regex(no, /namespace 1 of vfio-user:.* \(unvme simulated NVMe, .*\)\? \[y\/N\]/)
+    t.true(no.includes('unvme: The operation was aborted: not confirmed'))
+    t.is(JSON.parse((await unvme(['id-ns', address, '-o', 'json'])).stdout).flbas, 0)
+    const yes = await onTerminal(format, 'y\r')
+    t.true(yes.includes('Success formatting namespace:1'))
+    t.is(JSON.parse((await unvme(['id-ns', address, '-o', 'json'])).stdout).flbas, 1)
+    await stop()
+  },
+)

@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
 import test from 'ava'
 import { commands } from '../../src/cli/commands/index.ts'
 import { createProgram } from '../../src/cli/program.ts'
@@ -37,6 +39,22 @@ test('definitions: names are unique, examples start with the command, summaries 
     t.regex(summary, /^[A-Z][^\n]*[^.\n]$/, name)
     t.true(examples.length > 0, name)
     for (const [line] of examples) t.is(line.split(' ')[0], name)
+  }
+})
+
+test('every command is run as a process by a test', (t) => {
+  const folder = path.resolve(import.meta.dirname, '../../../test')
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((one) =>
+    one.endsWith('.ts'),
+  )
+  const sources = names.map((one) => readFileSync(path.join(folder, one), 'utf8'))
+  // As a word of a command line, or as the first of a list of words.
+  for (const { name } of commands) {
+    const run = new RegExp(`['\`]${name}( |'[,\\]])`)
+    t.true(
+      sources.some((source) => run.test(source)),
+      name,
+    )
   }
 })
 
