@@ -44,3 +44,18 @@ test('bad arguments', async (t) => {
     t.is(code, 2, line)
   }
 })
+
+test('what it serves is in use: the socket and the image', async (t) => {
+  const address = `vfio-user:${file('cntrl-busy')}`
+  const device = `sim:${file('disk.img')}?size=1M`
+  const words = ['serve', address, '--device', device]
+  const child = spawn(process.execPath, [MAIN, ...words], { env: cleanEnvironment() })
+  await once(child.stdout, 'data')
+  const again = await unvme(['serve', address])
+  t.is(again.code, 1)
+  t.regex(again.stderr, /is in use: another server listens there \(ERR_UNVME_IN_USE\)/)
+  t.is((await unvme(['info', device])).code, 1)
+  child.kill('SIGINT')
+  await once(child, 'close')
+  t.is((await unvme(['info', device])).code, 0)
+})
