@@ -35,6 +35,7 @@ import {
   ALL_ONES,
   type Capabilities,
   CSS,
+  cqHeadDoorbell,
   decodeCapabilities,
   formatVersion,
   NSSR_RESET,
@@ -179,6 +180,7 @@ export class Controller {
 
   /**
    * Creates I/O queue pair `qid`, completion queue first (sections 5.3 and 5.4).
+   * Throws UnsupportedError for a queue whose doorbells can't be reached.
    * @param entries at least 2, at most CAP.MQES
    * @param vector interrupt vector, or null to poll only
    */
@@ -189,6 +191,11 @@ export class Controller {
       )
     }
     const { dstrd } = this.cap
+    if (cqHeadDoorbell(qid, dstrd) >= this.pci.doorbells.length) {
+      throw new UnsupportedError(
+        `queue ${qid}: its doorbells in BAR 0 of ${this.pci.address} can't be mapped`,
+      )
+    }
     const pair = new QueuePair(this.pci, this.pool, {
       qid,
       entries,

@@ -173,6 +173,17 @@ test('no doorbell is ever rung with a wrong value', async (t) => {
   }
 })
 
+test('a queue whose doorbells the function does not reach is refused, instead of rung in vain', async (t) => {
+  const sim = await openSim('sim:?size=8M')
+  const pci: PciFunction = Object.create(sim, { doorbells: { value: sim.doorbells.subarray(0, 5) } })
+  const controller = new Controller(pci)
+  await controller.enable()
+  await controller.requestQueues(2)
+  await t.notThrowsAsync(controller.createQueuePair(1, 8))
+  await t.throwsAsync(controller.createQueuePair(2, 8), { code: 'ERR_UNVME_UNSUPPORTED', message: /queue 2/ })
+  await controller.close()
+})
+
 test('queues whose doorbells lie behind the page are rung by the real ones', (t) => {
   const { pci, pool } = fakes()
   const doorbells = new ShadowDoorbells(pci, pool, 1024)

@@ -1,0 +1,57 @@
+// The arenas of a pool: few of them however much is allocated, and small ones where large ones can't be had.
+
+import test from 'ava'
+import { OutOfMemoryError } from '../../lib/errors.ts'
+import {
+  createSharedMemory,
+  type DmaArena,
+  DmaPool,
+  destroySharedMemory,
+  type PciFunction,
+} from '../../lib/pci/index.ts'
+
+const MIB = 2 ** 20
+
+/** A function that maps memory up to `largest` bytes at once. */
+function fakeFunction(largest = 2 ** 31) {
+  const mapped: number[] = []
+  const memory = new Map<DmaArena, ReturnType<typeof createSharedMemory>>()
+  let iova = 2 ** 32
+  const pci = {
+    address: 'fake',
+    maxArenaBytes: 2 ** 31,
+    mapDma(bytes: number): DmaArena {
+      if (bytes > largest) throw new OutOfMemoryError(`${bytes} bytes are too many`)
+      mapped.push(bytes)
+      const made = createSharedMemory(bytes)
+      const arena: DmaArena = { iova, bytes, fd: made.fd, address: made.address }
+      iova += bytes
+      memory.set(arena, made)
+      return arena
+    },
+    unmapDma(arena: DmaArena) {
+      destroySharedMemory(memory.get(arena)!)
+      memory.delete(arena)
+    },
+  } as unknown as PciFunction
+  return { pci, mapped, left: () => memory.size }
+}
+
+test('arenas grow: 4 GiB in buffers of 4 MiB take less than 64 mappings', (t) => {
+  const { pci, mapped, left } = fakeFunction()
+  const pool = new DmaPool(pci)
+  for (let i = 0; i < 1024; i++) pool.alloc(4 * MIB)
+  t.true(mapped.length < 64, `${mapped.length} mappings`)
+  t.deepEqual(mapped.slice(0, 9), [...new Array(8).fill(8 * MIB), 16 * MIB])
+  pool.close()
+  t.is(left(), 0)
+})
+
+test('where a larger arena can not be had, one that is just large enough is taken', (t) => {
+  const { pci, mapped } = fakeFunction(8 * MIB)
+  const pool = new DmaPool(pci)
+  for (let i = 0; i < 24; i++) pool.alloc(4 * MIB)
+  t.deepEqual(mapped, new Array(12).fill(8 * MIB))
+  t.throws(() => pool.alloc(9 * MIB), { instanceOf: OutOfMemoryError, message: /16777216/ })
+  pool.close()
+})
