@@ -30,7 +30,7 @@ await program({
       print(`${nlb} blocks written from LBA ${lba} on`)
     }
     ns.read(0, buf.fill(0), lba, nlb)
-    await printDump(buf, lba * ns.blocksize)
+    printDump(buf, lba * ns.blocksize)
     ns.free(buf)
   },
 })

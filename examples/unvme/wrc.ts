@@ -100,7 +100,7 @@ async function check(
   if (at < 0) return
   const block = at - (at % blocksize)
   print(`LBA ${slba + block / blocksize}:`)
-  await printDump(found.subarray(block, block + blocksize), slba * blocksize + block)
+  printDump(found.subarray(block, block + blocksize), slba * blocksize + block)
   throw wrongByte(ns, found, expected, { slba, qid, at })
 }
 

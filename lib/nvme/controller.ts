@@ -269,7 +269,7 @@ export class Controller {
   /** Ends the controller: every pending command gets `cause`. */
   fail(cause: Error): void {
     if (this.failure) return
-    log('%s failed: %s', this.pci.address, cause.message)
+    if (!(cause instanceof ClosedError)) log('%s failed: %s', this.pci.address, cause.message)
     this.failure = cause
     this.#admin.fail(cause)
     for (const handler of this.#onFailure) handler(cause)

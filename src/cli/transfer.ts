@@ -3,10 +3,10 @@
 // Trade-off: types only from the driver, which the commands load themselves, so that help stays quick.
 
 import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
+import { hexRow } from '../../lib/log/index.ts'
 import type { Difference, DifferingSide } from '../copy/compare.ts'
 import type { Side } from '../copy/side.ts'
 import { value, valueOr } from './define.ts'
-import { hexRow } from './hex.ts'
 import { bad, bytesText, confirm } from './output.ts'
 import { integer, size } from './parse.ts'
 import { startProgress } from './progress.ts'

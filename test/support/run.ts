@@ -9,9 +9,15 @@ export interface Outcome {
   stderr: string
 }
 
-/** Runs a compiled program until it ends. */
-export function run(path: string, words: readonly string[] = [], cwd?: string): Promise<Outcome> {
-  const { DEBUG: _, NO_COLOR: _1, FORCE_COLOR: _2, UNVME_LOG: _3, ...env } = process.env
+/** Runs a compiled program until it ends, with more in its environment where that is given. */
+export function run(
+  path: string,
+  words: readonly string[] = [],
+  cwd?: string,
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Outcome> {
+  const { DEBUG: _, NO_COLOR: _1, FORCE_COLOR: _2, UNVME_LOG: _3, ...inherited } = process.env
+  const env = { ...inherited, ...environment }
   return new Promise((resolve, reject) => {
     execFile(process.execPath, [path, ...words], { env, ...(cwd && { cwd }) }, (error, stdout, stderr) => {
       const code = error ? error.code : 0

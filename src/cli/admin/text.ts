@@ -1,8 +1,8 @@
 // How values of data structures are written: hexadecimal, temperatures, data units, bits of a word with their meaning.
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
+import { hexRow } from '../../../lib/log/index.ts'
 import { celsius, dataUnitsToBytes } from '../../../lib/nvme/logs/smart.ts'
-import { hexRow } from '../hex.ts'
 import { bytesText } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */
