@@ -3,10 +3,17 @@
 
 import fs from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
-import { AddressError, ArgumentTypeError, UnsupportedError } from '../lib/errors.ts'
+import { isDeepStrictEqual } from 'node:util'
+import { AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
-import { type FaultRule, openSim, parseSimAddress } from '../lib/sim/index.ts'
+import {
+  type FaultRule,
+  openSim,
+  parseSimAddress,
+  type SimConfig,
+  type SimFunction,
+} from '../lib/sim/index.ts'
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
 import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
 import { ControllerHandle } from './controller-handle.ts'
@@ -34,6 +41,8 @@ interface Target {
   key: string | null
   nsid: number | undefined
   connect(): Promise<PciFunction>
+  /** Throws where the address asks for another controller than the one that is open. */
+  check?(pci: PciFunction): void
 }
 
 const devices = new Map<string, Promise<Device>>()
@@ -99,7 +108,10 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
   if (key === null) return connect(target, options)
   const known = await devices.get(key)
   if (known) {
-    if (known.closed === null) return known.retain()
+    if (known.closed === null) {
+      target.check?.(known.controller.pci)
+      return known.retain()
+    }
     await known.closed
     return share(target, options)
   }
@@ -120,10 +132,12 @@ const PCI_NAME = /^[0-9a-f]{1,8}:/i
 
 function resolve(address: string, options: OpenOptions): Target {
   if (address.startsWith('sim:')) {
-    const { path, nsid } = parseSimAddress(address)
+    const config = parseSimAddress(address)
+    const { path, nsid } = config
     return {
       key: path === undefined ? null : `sim:${realPath(path)}`,
       nsid,
+      check: (pci) => checkSame(config, (pci as SimFunction).config),
       connect: () => openSim(address, simOptions(options)),
     }
   }
@@ -141,6 +155,32 @@ function resolve(address: string, options: OpenOptions): Target {
     `unknown address ${JSON.stringify(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
   )
 }
+
+// An address without options is that of the controller as it is, whatever it was opened with.
+function checkSame(asked: SimConfig, open: SimConfig): void {
+  if (!asked.address.includes('?')) return
+  const differing = SHAPE.filter(
+    (name) => asked[name] !== undefined && !isDeepStrictEqual(asked[name], open[name]),
+  )
+  if (differing.length > 0) {
+    throw new InUseError(
+      `${asked.address} is open already as ${open.address}, which differs in ${differing.join(', ')}`,
+    )
+  }
+}
+
+const SHAPE = [
+  'size',
+  'spare',
+  'lba',
+  'nsids',
+  'mdts',
+  'qcount',
+  'qsize',
+  'dstrd',
+  'shadow',
+  'latency',
+] as const satisfies readonly (keyof SimConfig)[]
 
 function simOptions({ faults, threads }: OpenOptions) {
   return { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }

@@ -2,8 +2,9 @@
 
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { type Namespace, NvmeError, type OpenOptions, open } from '../../src/index.ts'
+import { startServer } from '../support/server.ts'
 
 type Faults = NonNullable<OpenOptions['faults']>
 
@@ -105,12 +106,33 @@ test('a fault that can not be is refused before the device is opened', async (t)
   }
 })
 
-for (const host of ['', '&thread=1']) {
-  const where = host ? 'on a thread' : 'inline'
+/** Where the controller is: in the driver's own poll, on a thread, in another process. */
+const HOSTS: readonly [
+  where: string,
+  start: (query: string) => Promise<{ address: string; stop(): Promise<void> }>,
+][] = [
+  ['inline', async (query) => ({ address: `sim:?size=16M&${query}`, stop: async () => {} })],
+  ['on a thread', async (query) => ({ address: `sim:?size=16M&thread=1&${query}`, stop: async () => {} })],
+  ['behind a socket', (query) => startServer({ device: `sim:?size=16M&${query}` })],
+]
+
+for (const [where, start] of HOSTS) {
+  const faulty = async (
+    t: ExecutionContext,
+    fault: string,
+    options: OpenOptions = {},
+  ): Promise<Namespace> => {
+    const { address, stop } = await start(`fault=${fault}`)
+    const ns = await open(address, options)
+    t.teardown(async () => {
+      await ns.close()
+      await stop()
+    })
+    return ns
+  }
 
   test(`${where}: a lost command times out; its identifier and memory are out of use until reset`, async (t) => {
-    const faults: Faults = [{ opcode: 2, slba: 7, times: 2, action: { kind: 'lose' } }]
-    await using ns = await faulty(faults, { timeout: 80, qsize: 4 }, host)
+    const ns = await faulty(t, 'read@7*2:lose', { timeout: 80, qsize: 4 })
     const buf = ns.alloc(512)
     const iod = ns.aread(0, buf, 7, 1)
     t.throws(
@@ -136,8 +158,7 @@ for (const host of ['', '&thread=1']) {
   })
 
   test(`${where}: a controller that goes fatal rejects everything with that cause, and can be reset`, async (t) => {
-    const faults: Faults = [{ opcode: 2, skip: 5, times: 1, action: { kind: 'fatal' } }]
-    await using ns = await faulty(faults, {}, host)
+    const ns = await faulty(t, 'read#5*1:fatal')
     const calls = Array.from({ length: 20 }, (_, i) => ns.promises.read(Buffer.alloc(512), i))
     const results = await Promise.allSettled(calls)
     const failed = results.filter((result) => result.status === 'rejected')
@@ -150,8 +171,7 @@ for (const host of ['', '&thread=1']) {
   })
 
   test(`${where}: a controller that vanishes rejects everything with "device removed"`, async (t) => {
-    const faults: Faults = [{ opcode: 2, skip: 5, times: 1, action: { kind: 'vanish' } }]
-    const ns = await faulty(faults, {}, host)
+    const ns = await faulty(t, 'read#5*1:vanish')
     const buf = ns.alloc(512)
     const stream = ns.createReadStream({ highWaterMark: 512 })
     const streamed = (async () => {
@@ -174,8 +194,7 @@ for (const host of ['', '&thread=1']) {
   })
 
   test(`${where}: completions out of order and late ones go to their own calls`, async (t) => {
-    const faults: Faults = [{ opcode: 2, slba: 0, nlb: 3, action: { kind: 'behind', commands: 5 } }]
-    await using ns = await faulty(faults, {}, host)
+    const ns = await faulty(t, 'read@0+3:behind=5')
     const data = Buffer.alloc(64 * 512)
     for (let i = 0; i < 64; i++) data.fill(i + 1, i * 512, (i + 1) * 512)
     await ns.promises.write(data, 0)

@@ -1,0 +1,70 @@
+// Opening: what is no address, what is there already, and that a failure leaves nothing behind.
+
+import fs from 'node:fs'
+import test from 'ava'
+import { open } from '../../src/index.ts'
+import { testFolder } from '../support/folder.ts'
+
+const file = testFolder()
+
+const refusals: [address: unknown, code: string, message: RegExp][] = [
+  ['', 'ERR_UNVME_ADDRESS', /unknown address ""/],
+  ['nvme0', 'ERR_UNVME_ADDRESS', /unknown address "nvme0"/],
+  ['/dev/nvme0n1', 'ERR_UNVME_ADDRESS', /unknown address "\/dev\/nvme0n1"/],
+  ['0a:00.9', 'ERR_UNVME_ADDRESS', /'0a:00.9' is no PCI name/],
+  ['ffff:ff:1f.7', 'ERR_UNVME_ADDRESS', /ffff:ff:1f.7: this machine has no such PCI function/],
+  ['sim:?sise=1M', 'ERR_UNVME_ADDRESS', /unknown option 'sise'/],
+  ['sim:?size=1M&nsid=2', 'ERR_UNVME_ADDRESS', /no active namespace 2; active: 1/],
+  ['vfio-user:/nowhere', 'ERR_UNVME_ADDRESS', /\/nowhere: there is no such socket/],
+  [7, 'ERR_INVALID_ARG_TYPE', /open: address must be a string, received number/],
+  [undefined, 'ERR_INVALID_ARG_TYPE', /received undefined/],
+]
+for (const [address, code, message] of refusals) {
+  test(`refused: ${JSON.stringify(address)}`, async (t) => {
+    await t.throwsAsync(open(address as string), { code, message })
+  })
+}
+
+test('an image that is missing or too short is named, and left as it is', async (t) => {
+  const missing = file('missing.img')
+  await t.throwsAsync(open(`sim:${missing}`), {
+    code: 'ERR_UNVME_IMAGE',
+    message: /missing.img does not exist/,
+  })
+  t.false(fs.existsSync(missing))
+  const short = file('short.img')
+  fs.writeFileSync(short, Buffer.alloc(4096, 1))
+  await t.throwsAsync(open(`sim:${short}?size=1M`), { code: 'ERR_UNVME_IMAGE', message: /has 4096 bytes/ })
+  t.deepEqual(fs.readFileSync(short), Buffer.alloc(4096, 1))
+  await using ns = await open(`sim:${short}`)
+  t.is(ns.blockcount, 8)
+})
+
+test('options that can not be granted close what was opened: it can be opened again', async (t) => {
+  const address = `sim:${file('options.img')}?size=1M&qcount=2&qsize=16`
+  for (const options of [{ qcount: 3 }, { qsize: 17 }, { nsid: 2 }]) {
+    await t.throwsAsync(open(address, options), undefined, JSON.stringify(options))
+  }
+  await using ns = await open(address, { qcount: 2, qsize: 16 })
+  t.is(ns.qcount, 2)
+})
+
+test('an image that is open is the same controller: an address with other options is refused', async (t) => {
+  const image = file('shared.img')
+  await using first = await open(`sim:${image}?size=1M&ns=2`)
+  await using second = await open(`sim:${image}?ns=2&size=1M&nsid=2`)
+  await using third = await open(`sim:${image}`, { nsid: 2 })
+  t.is(second.controller, first.controller)
+  t.is(third.controller, first.controller)
+  for (const [query, name] of [
+    ['size=1M&ns=2&lba=4096', 'lba'],
+    ['size=1M', 'nsids'],
+    ['size=1M&ns=2&latency=1ms', 'latency'],
+  ]) {
+    await t.throwsAsync(open(`sim:${image}?${query}`), {
+      code: 'ERR_UNVME_IN_USE',
+      message: new RegExp(`open already as .*, which differs in ${name}`),
+    })
+  }
+  await first.promises.read(Buffer.alloc(512), 0)
+})
