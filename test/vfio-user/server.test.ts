@@ -296,6 +296,38 @@ test.serial(
   },
 )
 
+test.serial(
+  'data whose memory is unmapped while its command waits: the command fails, nothing else',
+  async (t) => {
+    const server = await startServer({ device: 'sim:?size=4M&qcount=4&latency=100ms' })
+    const wire = Wire.connect(server.socket).negotiate()
+    const { words, admin, end } = bringUp(wire)
+    const data = newMemory(65536)
+    const DATA = 0x100_0000
+    t.is(wire.errno(COMMAND.DMA_MAP, map(DATA, 65536), [data.fd]), 0)
+    t.is(admin(0x05, { prp1: IOVA + 3 * 4096, cdw10: 0x0007_0001, cdw11: 1 }), 0)
+    t.is(admin(0x01, { prp1: IOVA + 4 * 4096, cdw10: 0x0007_0001, cdw11: 0x0001_0001 }), 0)
+    // Two reads, to memory that goes and to memory that stays.
+    const sq = 4 * 1024
+    for (const [i, prp1] of [DATA, IOVA + 8192].entries()) {
+      words[sq + 16 * i] = 0x02 | (i << 16)
+      words[sq + 16 * i + 1] = 1
+      words[sq + 16 * i + 6] = prp1
+    }
+    setRegister(wire, DOORBELLS + 8, 2)
+    t.is(wire.errno(COMMAND.DMA_UNMAP, unmap(DATA, 65536)), 0)
+    const cq = 3 * 1024
+    while (words[cq + 7] === 0) register(wire, CSTS)
+    t.not(words[cq + 3]! >>> 17, 0)
+    t.is(words[cq + 7]! >>> 17, 0)
+    t.is(register(wire, CSTS), READY)
+    wire.close()
+    data.end()
+    end()
+    await server.stop()
+  },
+)
+
 test.serial('interrupts: with eventfds, MSI-X and IEN, and not before', served, 'mapped', (t, wire) => {
   const { admin, end } = bringUp(wire)
   const eventfds = [newEventfd(), newEventfd(), newEventfd()]

@@ -24,7 +24,7 @@ const SEND_MS = 500
 // Then the event loop has a turn, and with it the device.
 const MESSAGES_AT_ONCE = 64
 // Whoever has not said VERSION by then lets others wait for nothing.
-const SILENCE_MS = 5000
+const SILENCE_MS = 2000
 
 export interface SessionParts {
   readonly device: ServedDevice
