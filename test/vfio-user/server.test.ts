@@ -429,6 +429,17 @@ test.serial(
   },
 )
 
+test.serial('who connects and says nothing is let go, and the next one served', async (t) => {
+  const server = await startServer({ device: 'sim:?size=4M' })
+  const silent = Wire.connect(server.socket)
+  const ns = await open(server.address)
+  t.is(silent.next(), null)
+  await ns.promises.flush()
+  await ns.close()
+  silent.close()
+  await server.stop()
+})
+
 test.serial(
   'what can not be cut out of the stream gets an error reply, and ends the session; the next client is served',
   async (t) => {
