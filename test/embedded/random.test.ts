@@ -7,7 +7,7 @@ import { checkAgainstModel, operations } from '../support/model.ts'
 
 const shape = fc.record({
   lba: fc.constantFrom(512, 4096),
-  // One page of 4 KiB up; 0 is no limit.
+  // From two pages of 4 KiB up, the least that MDTS can say; 0 is no limit.
   mdts: fc.constantFrom('0', '1', '2', '3', '5', '8'),
   qsize: fc.oneof(fc.constantFrom(2, 3), fc.integer({ min: 2, max: 64 })),
   dstrd: fc.constantFrom(0, 1, 4),
