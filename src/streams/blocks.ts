@@ -2,7 +2,7 @@
 // Trade-off: it lends. The data of a step is DMA memory that the next step takes back, which is the fastest way
 // there is; `copy: true` hands out buffers that stay.
 
-import { AbortError } from '../../lib/errors.ts'
+import { AbortError, ClosedError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkBoolean } from '../validate.ts'
 import { Pace } from './pace.ts'
@@ -104,7 +104,7 @@ class Blocks implements BlockIterator {
   }
 
   #begin(): ReadWindow {
-    const window = this.#open!(() => this.#close())
+    const window = this.#open!(() => this.#cut())
     this.#open = null
     this.#window = window
     return window
@@ -137,6 +137,12 @@ class Blocks implements BlockIterator {
     }
     if (ready) this.#pace.pause(resolve)
     return promise.then(() => this.next())
+  }
+
+  // The namespace is closed: to a consumer that has not seen the end, this must not look like it.
+  #cut(): Promise<void> {
+    this.#ended ??= new ClosedError(`blocks: ${this.#ns.device} was closed before the end of the range`)
+    return this.#close()
   }
 
   readonly #abort = () => {

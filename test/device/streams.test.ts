@@ -259,13 +259,18 @@ deviceTest('closing the namespace ends its streams and iterators', async (t) => 
   const ns = await t.context.device.open()
   const iterator = ns.blocks({ chunk: 1 })
   await iterator.next()
+  const whole = ns.blocks({ nlb: 1 })
+  await whole.next()
+  await whole.next()
   const stream = ns.createReadStream({ highWaterMark: ns.blocksize })
   await new Promise((resolve) => stream.once('readable', resolve))
   const sink = ns.createWriteStream({ highWaterMark: ns.blocksize })
   sink.write(Buffer.alloc(ns.blocksize * 3))
   await ns.close()
   t.true(stream.destroyed && sink.destroyed)
+  await t.throwsAsync(iterator.next(), { code: 'ERR_UNVME_CLOSED', message: /^blocks: .* before the end/ })
   t.true((await iterator.next()).done)
+  t.true((await whole.next()).done)
 })
 
 deviceTest('promises take any buffer, DMA memory as it is', async (t) => {
