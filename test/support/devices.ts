@@ -58,8 +58,15 @@ export interface DeviceUnderTest {
 
 export type DeviceContext = ExecutionContext<{ device: DeviceUnderTest }>
 
-/** A device whose queues can be lent to threads: not where doorbells are messages of one connection. */
-const lendable = ({ served }: DeviceKind) => served?.doorbells !== 'shadow'
+const controllerOf = ({ address }: DeviceKind) => address.replace(/\/\d+$/, '')
+
+/**
+ * A device whose queues can be lent to threads: not where doorbells are messages of one connection. Queues are
+ * the controller's, so that one of its namespaces is enough.
+ */
+const lendable = (kind: DeviceKind) =>
+  kind.served?.doorbells !== 'shadow' &&
+  devices.find((other) => controllerOf(other) === controllerOf(kind)) === kind
 
 /** As deviceTest, on those devices whose queues can be lent to worker threads. */
 export function threadedDeviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {

@@ -17,10 +17,13 @@ function makeRunner(t: { teardown(f: () => void): void }) {
   fs.mkdirSync(ava, { recursive: true })
   fs.writeFileSync(path.join(ava, 'package.json'), '{"name":"ava","type":"module","exports":"./main.js"}')
   fs.copyFileSync(standIn, path.join(ava, 'main.js'))
-  return (code: string) => {
-    const file = path.join(folder, 'file.test.mjs')
-    fs.writeFileSync(file, `import test from 'ava'\n${code}`)
-    const { status, stdout } = spawnSync(process.execPath, [path.join(ava, 'main.js'), file], {
+  return (...codes: string[]) => {
+    const files = codes.map((code, i) => {
+      const file = path.join(folder, `file${i}.test.mjs`)
+      fs.writeFileSync(file, `import test from 'ava'\n${code}`)
+      return file
+    })
+    const { status, stdout } = spawnSync(process.execPath, [path.join(ava, 'main.js'), ...files], {
       encoding: 'utf8',
     })
     return {
@@ -135,4 +138,15 @@ test('what goes wrong outside of tests fails the file', (t) => {
   t.is(run(`throw new Error('at once')`).status, 1)
   t.is(run(`test.before(() => { throw new Error('hook') }); test('a', (t) => t.pass())`).status, 1)
   t.is(run('').status, 1, 'a file without tests')
+})
+
+test('several files, one after the other: each has its own tests, and one that fails fails the run', (t) => {
+  const run = makeRunner(t)
+  const good = (name: string) => `test.before(() => {}); test('${name}', (t) => t.pass())`
+  const passing = run(good('a'), good('b'))
+  t.is(passing.status, 0)
+  t.deepEqual(passing.marks, ['✔before', '✔a', '✔before', '✔b'])
+  const broken = run(good('a'), `throw new Error('at once')`, good('c'))
+  t.is(broken.status, 1)
+  t.deepEqual(broken.marks, ['✔before', '✔a', '✘the', '✔before', '✔c'])
 })

@@ -1,7 +1,8 @@
 // A stand-in for ava inside the virtual machine, where ava itself takes longer to load than most tests to run:
-// the same calls for test files, one file in one process, tests strictly one after another.
-// Trade-off: differences are compared by node:assert and shown its way; no snapshots, t.try or watch mode. The
-// machine puts this file in ava's place, so it imports nothing but Node's own modules.
+// the same calls for test files, all files in one process, tests strictly one after another.
+// Trade-off: loading what files have in common takes eight seconds a process there, so that files share it, and
+// one that ends the process ends the run; differences are compared by node:assert and shown its way; no
+// snapshots, t.try or watch mode. The machine puts this file in ava's place: it imports only Node's own modules.
 
 import assert from 'node:assert'
 import path from 'node:path'
@@ -266,10 +267,6 @@ async function runAll(): Promise<void> {
   if (end.length > 0 && !(await attempt('after', () => whole.finish(end, false)))) failed++
   process.stdout.write(`\n  ${passed} passed${failed > 0 ? `, ${failed} failed` : ''}\n`)
   if (failed > 0 || passed === 0) process.exitCode = 1
-  setTimeout(() => {
-    process.stdout.write('  ✘ the process does not end by itself\n')
-    process.exit(1)
-  }, 60_000).unref()
 }
 
 for (const event of ['uncaughtException', 'unhandledRejection']) {
@@ -283,7 +280,24 @@ const test = declare([])
 // biome-ignore lint/style/noDefaultExport: test files import ava's default export
 export { test as default }
 
-// This file is the program too: the test file that it is given imports it by ava's name. Not awaited, since
-// that import waits for the end of this module.
-const [, , file] = process.argv
-if (file !== undefined) void import(pathToFileURL(path.resolve(file)).href).then(runAll)
+async function runFiles(files: readonly string[]): Promise<void> {
+  for (const file of files) {
+    process.stdout.write(`${file}\n`)
+    entries.length = 0
+    try {
+      await import(pathToFileURL(path.resolve(file)).href)
+      await runAll()
+    } catch (error) {
+      process.stdout.write(`  ✘ the file: ${show(error)}\n`)
+      process.exitCode = 1
+    }
+  }
+  setTimeout(() => {
+    process.stdout.write('  ✘ the process does not end by itself\n')
+    process.exit(1)
+  }, 60_000).unref()
+}
+
+// This file is the program too: the test files that it is given import it by ava's name. Not awaited, since
+// their import waits for the end of this module.
+if (process.argv.length > 2) void runFiles(process.argv.slice(2))
