@@ -1,8 +1,12 @@
 // What the worker threads of the tests do: one of TASKS, named in workerData.
+// Trade-off: it imports what it needs and not the package's face, which loads every transport: that is half of a
+// worker's start, and counts in the virtual machine.
 
 import { pipeline } from 'node:stream/promises'
 import { parentPort, workerData } from 'node:worker_threads'
-import { ADMIN, attach, type Namespace, type NvmeError, type QueueTicket } from '../../src/index.ts'
+import { ADMIN } from '../../lib/nvme/index.ts'
+import type { Namespace, NvmeError, QueueTicket } from '../../src/index.ts'
+import { attach } from '../../src/threads/attach.ts'
 import { pattern } from '../support/pattern.ts'
 
 export interface Task {
