@@ -197,6 +197,8 @@ async function main(): Promise<void> {
   report.content.after = firstBytes(blockOf(free))
   unvme('opened no more', 'setup', '00:08.0')
   state('end')
+  unvme('forced', 'setup', '--force', '00:05.0')
+  state('forced')
   process.stdout.write(JSON.stringify(report))
 }
 

@@ -130,3 +130,8 @@ test('a device that nobody has open any more can be bound', (t) => {
   t.deepEqual(driversAfter('end'), drivers(['00:08.0']))
   for (const name of ['00:04.0', '00:07.0']) t.is(report.states.end![`0000:${name}`]!.override, null)
 })
+
+test('--force takes a device that is mounted, and nothing else', (t) => {
+  t.is(report.steps.forced!.code, 0, report.steps.forced!.stderr)
+  t.deepEqual(driversAfter('forced'), drivers(['00:05.0', '00:08.0']))
+})
