@@ -7,6 +7,7 @@ import { STATUS } from '../nvme/status.ts'
 import type { Controller } from './controller.ts'
 import { COUNTER } from './health.ts'
 import { markBad, type Namespace, touchesBad, unmarkBad } from './namespaces.ts'
+import { saveState } from './nonvolatile.ts'
 import { followPrps } from './prp.ts'
 
 const HIGH = 0x1_0000_0000
@@ -41,7 +42,7 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
     case NVM.VERIFY:
       return verify(c, ns, sqe, e)
     case NVM.WRITE_UNCORRECTABLE:
-      return writeUncorrectable(ns, sqe, e)
+      return writeUncorrectable(c, ns, sqe, e)
     default:
       return STATUS.INVALID_OPCODE
   }
@@ -75,8 +76,12 @@ function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): numbe
   c.moved += bytes >>> 9
   const failed = c.medium.write(ns.at + slba * ns.blockBytes, c.pieces)
   if (failed !== 0) return failed
-  unmarkBad(ns, slba, nlb)
-  return settle(c, (sqe[e + 12]! & FUA) !== 0)
+  return noteWritten(c, ns, slba, nlb) || settle(c, (sqe[e + 12]! & FUA) !== 0)
+}
+
+/** What was written can be read from now on, also by a controller to come. Returns a status. */
+function noteWritten(c: Controller, ns: Namespace, slba: number, nlb: number): number {
+  return ns.bad !== null && unmarkBad(ns, slba, nlb) ? saveState(c) : 0
 }
 
 // What was just written is made durable where the command asks for it, or no cache is to be used.
@@ -117,9 +122,8 @@ function writeZeroes(c: Controller, ns: Namespace, sqe: Uint32Array, e: number):
   if (slba + nlb > ns.blocks) return STATUS.LBA_OUT_OF_RANGE
   const status = c.medium.zero(ns.at + slba * ns.blockBytes, nlb * ns.blockBytes)
   if (status !== 0) return status
-  unmarkBad(ns, slba, nlb)
   // DEAC only allows to deallocate: blocks read zeroes either way.
-  return settle(c, (sqe[e + 12]! & FUA) !== 0)
+  return noteWritten(c, ns, slba, nlb) || settle(c, (sqe[e + 12]! & FUA) !== 0)
 }
 
 function verify(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
@@ -132,12 +136,12 @@ function verify(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): numb
   return c.medium.verify(ns.at + slba * ns.blockBytes, bytes)
 }
 
-function writeUncorrectable(ns: Namespace, sqe: Uint32Array, e: number): number {
+function writeUncorrectable(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
   const slba = firstLba(sqe, e)
   const nlb = blockCount(sqe, e)
   if (slba + nlb > ns.blocks) return STATUS.LBA_OUT_OF_RANGE
   markBad(ns, slba, nlb)
-  return 0
+  return saveState(c)
 }
 
 function flush(c: Controller, nsid: number): number {
@@ -160,7 +164,8 @@ function datasetManagement(c: Controller, ns: Namespace, sqe: Uint32Array, e: nu
     if (nlbOf(i) === 0) continue
     const failed = c.medium.zero(ns.at + slbaOf(i) * ns.blockBytes, nlbOf(i) * ns.blockBytes)
     if (failed !== 0) return failed
-    unmarkBad(ns, slbaOf(i), nlbOf(i))
+    const kept = noteWritten(c, ns, slbaOf(i), nlbOf(i))
+    if (kept !== 0) return kept
   }
   return 0
 }

@@ -32,10 +32,12 @@ export interface Place {
   readonly at: number
   readonly bytes: number
   readonly blockBytes: number
+  /** Blocks of it that can't be read. */
+  readonly bad?: readonly BadRange[]
 }
 
 /** @param near bytes of the medium that stand behind the window */
-export function createNamespace({ nsid, at, bytes, blockBytes }: Place, near: number): Namespace {
+export function createNamespace({ nsid, at, bytes, blockBytes, bad = [] }: Place, near: number): Namespace {
   const blocks = Math.floor(bytes / blockBytes)
   // Small integers: see near.ts.
   const nearTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
@@ -49,8 +51,8 @@ export function createNamespace({ nsid, at, bytes, blockBytes }: Place, near: nu
     blocks,
     nearTotal,
     nearAt: nearTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
-    nearBlocks: nearTotal,
-    bad: null,
+    nearBlocks: bad.length === 0 ? nearTotal : 0,
+    bad: bad.length === 0 ? null : [...bad],
   }
 }
 
@@ -73,10 +75,11 @@ export function markBad(ns: Namespace, slba: number, nlb: number): void {
   ns.nearBlocks = 0
 }
 
-/** What is written can be read again. */
-export function unmarkBad(ns: Namespace, slba: number, nlb: number): void {
-  if (ns.bad === null) return
+/** What is written can be read again. True where it could not before. */
+export function unmarkBad(ns: Namespace, slba: number, nlb: number): boolean {
+  if (ns.bad === null || !touchesBad(ns, slba, nlb)) return false
   const left = removeRange(ns.bad, { start: slba, end: slba + nlb })
   ns.bad = left.length === 0 ? null : left
   ns.nearBlocks = ns.bad === null ? ns.nearTotal : 0
+  return true
 }

@@ -64,8 +64,10 @@ function isState(state: SavedState): boolean {
     whole(state.bytes) &&
     Array.isArray(namespaces) &&
     namespaces.every(
-      ({ nsid, at, bytes, blockBytes }) =>
+      ({ nsid, at, bytes, blockBytes, bad = [] }) =>
         [nsid, at, bytes].every(whole) &&
+        Array.isArray(bad) &&
+        bad.every(({ start, end }) => whole(start) && whole(end)) &&
         (blockBytes === 512 || blockBytes === 4096) &&
         at >= 0 &&
         at + bytes <= state.bytes,
@@ -86,8 +88,9 @@ export function saveState(c: Controller): number {
   const state: SavedState = {
     version: VERSION,
     bytes: c.medium.bytes,
-    namespaces: [...c.allocated.values()].map(({ nsid, at, bytes, blockBytes }) => ({
+    namespaces: [...c.allocated.values()].map(({ nsid, at, bytes, blockBytes, bad }) => ({
       ...{ nsid, at, bytes, blockBytes },
+      ...(bad !== null && { bad }),
       attached: c.namespaces.has(nsid),
     })),
     features: [...c.features.saved],

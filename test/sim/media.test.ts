@@ -77,6 +77,28 @@ for (const host of ['', '&thread=1']) {
     await rig.sim.close()
   })
 
+  test(`what Write Uncorrectable marked stays so across runs, until it is written (sim:FILE${host})`, async (t) => {
+    const file = image()
+    const address = `sim:${file}?size=1M${host}`
+    const UNCORRECTABLE = 4
+    const reads = async (rig: Rig, buf: number, expected: readonly number[]) => {
+      for (const slba of expected.keys()) t.is(await io(rig, READ, buf, slba, 1), expected[slba]!, `${slba}`)
+    }
+    const { UNRECOVERED_READ_ERROR: BAD } = STATUS
+    const first = await open(address)
+    t.is(await io(first.rig, UNCORRECTABLE, first.buf, 1, 3), 0)
+    await reads(first.rig, first.buf, [0, BAD, BAD, BAD, 0])
+    t.is(await io(first.rig, WRITE, first.buf, 2, 1), 0)
+    await first.rig.sim.close()
+    const second = await open(address)
+    await reads(second.rig, second.buf, [0, BAD, 0, BAD, 0])
+    t.is(await io(second.rig, ZEROES, second.buf, 0, 8), 0)
+    await second.rig.sim.close()
+    const third = await open(address)
+    await reads(third.rig, third.buf, [0, 0, 0, 0, 0])
+    await third.rig.sim.close()
+  })
+
   test(`namespaces stand one after the other in the image (sim:FILE?ns=2,7${host})`, async (t) => {
     const file = image()
     const { rig, buf, data } = await open(`sim:${file}?size=1M&ns=2,7${host}`)

@@ -27,7 +27,10 @@ export function format(c: Controller, sqe: Uint32Array, e: number): number {
   for (const ns of chosen as Namespace[]) {
     const status = c.medium.zero(ns.at, ns.bytes)
     if (status !== 0) return status
-    replaceNamespace(c, createNamespace({ ...ns, blockBytes }, c.medium.near))
+    replaceNamespace(
+      c,
+      createNamespace({ nsid: ns.nsid, at: ns.at, bytes: ns.bytes, blockBytes }, c.medium.near),
+    )
   }
   return saveState(c)
 }
