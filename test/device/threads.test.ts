@@ -104,5 +104,5 @@ deviceTest('close waits for the queues that are lent', async (t) => {
   const code = hear(worker)
   await ns.close()
   await loan.returned
-  t.is(await code, 'ended')
+  t.is(await code, 'ERR_UNVME_CLOSED')
 })

@@ -110,12 +110,11 @@ const TASKS = {
     await forever()
   },
 
-  /** Reads as a stream until it is stopped. */
+  /** Reads as a stream until the namespace is closed under it. */
   stream: async (ns: Namespace) => {
     say('streaming')
     try {
-      while (!ns.closed) for await (const _ of ns.blocks({ chunk: 8, depth: 8 }));
-      return 'ended'
+      for (;;) for await (const _ of ns.blocks({ chunk: 8, depth: 8 }));
     } catch (error) {
       return (error as { code: string }).code
     }
