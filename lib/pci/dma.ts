@@ -140,10 +140,15 @@ export class DmaPool {
 
   /**
    * Gives memory back. Every view of it becomes harmless: reads nothing of it, writes nothing to it.
-   * Throws BufferInUseError while a command may still write to it.
+   * Throws BufferInUseError while a command may still write to it, OutOfRangeError for a part of a buffer.
    */
   free(buffer: Buffer): void {
-    const { allocation } = this.tagOf(buffer, 'free')
+    const { allocation, iova } = this.tagOf(buffer, 'free')
+    if (iova !== allocation.iova) {
+      throw new OutOfRangeError(
+        `free: a part of a buffer, at offset ${iova - allocation.iova}; what alloc returned is freed as a whole`,
+      )
+    }
     if (allocation.users > 0) {
       throw new BufferInUseError(
         `free of a buffer of ${allocation.bytes} bytes that ${allocation.users} operations in flight still use`,

@@ -61,6 +61,7 @@ deviceTest('buffers that are no DMA memory, misaligned, freed or too short', asy
   }
   const part = buf.subarray(512, 512 + ns.blocksize)
   ns.read(0, part, 0, 1)
+  rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.free(part), /^free: .* offset 512/)
   ns.free(buf)
   rejects(t, ns, 'ERR_UNVME_FREED_BUFFER', () => ns.aread(0, part, 0, 1))
   rejects(t, ns, 'ERR_UNVME_FREED_BUFFER', () => ns.aread(0, buf, 0, 1))
