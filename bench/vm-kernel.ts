@@ -1,6 +1,6 @@
 // Node's own way in the benchmark in the virtual machine: fs.read and fs.write past the page cache with as many in
-// flight, and fs's streams, which can't go past it. Trade-off: the page cache is dropped before each stream, and a
-// write stream ends with fsync, since this driver's streams end when the data is on the medium.
+// flight, and fs's streams, which can't go past it. Trade-off: the page cache is dropped before and after each
+// stream, and a write stream ends with fsync, since this driver's ends when the data is on the medium.
 
 import fs from 'node:fs'
 import { finished } from 'node:stream/promises'
@@ -55,8 +55,10 @@ async function rawRate(path: string, size: number, work: Work, ms: number): Prom
   return stalled ? { rate, stalled } : { rate }
 }
 
+const dropCaches = () => fs.writeFileSync('/proc/sys/vm/drop_caches', '1')
+
 async function streamRate(path: string, { write, bytes }: Work): Promise<Rate> {
-  fs.writeFileSync('/proc/sys/vm/drop_caches', '1')
+  dropCaches()
   const started = performance.now()
   if (write) {
     const fd = fs.openSync(path, 'r+')
@@ -67,6 +69,7 @@ async function streamRate(path: string, { write, bytes }: Work): Promise<Rate> {
     await finished(fs.createReadStream(path, { end: STREAM_BYTES - 1, highWaterMark: bytes }).resume())
   }
   const seconds = (performance.now() - started) / 1000
+  dropCaches()
   const rate = STREAM_BYTES / bytes / seconds
   return seconds * 1000 > STALL_MS ? { rate, stalled: true } : { rate }
 }

@@ -25,7 +25,8 @@ export interface Rate {
 }
 
 const KIB = 1024
-export const STREAM_BYTES = 48 * KIB * KIB
+/** Of each stream: enough for its code to be compiled in the round that warms up. */
+export const STREAM_BYTES = 192 * KIB * KIB
 
 const raw = (write: boolean, random: boolean, kib: number, depth: Work['depth']): Work => ({
   name: `${kib} KiB ${random ? 'random' : 'sequential'} ${write ? 'write' : 'read'}, depth ${depth}`,
