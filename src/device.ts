@@ -6,7 +6,7 @@ import { type Controller, createController, type QueuePair } from '../lib/nvme/i
 import { type DmaAllocation, PAGE_BYTES, type PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
 import { IoQueue, type Metadata } from './io-queue.ts'
-import type { Operation } from './operation.ts'
+import { KIND, type Operation } from './operation.ts'
 import { attach, detach, type WakeUp } from './scheduler.ts'
 import type { Loan } from './threads/loan.ts'
 
@@ -209,7 +209,7 @@ export class Device {
     const bytes = geometry.metadataBytes * geometry.maxbpio
     this.#metadata ??= new SharedMetadata()
     this.#metadata.grow(this.controller, bytes)
-    for (const queue of this.queues) queue.metadata = this.#metadata
+    for (const queue of this.queues) queue.useMetadata(this.#metadata)
   }
 
   /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
@@ -254,7 +254,7 @@ class SharedMetadata implements Metadata {
   }
 
   point(pair: { mptrLo: number; mptrHi: number }, op: Operation): void {
-    if (op.geometry.metadataBytes === 0 || op.blockBytes === 0) {
+    if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
       pair.mptrLo = 0
       pair.mptrHi = 0
       return

@@ -5,7 +5,7 @@
 import { CommandTimeoutError } from '../lib/errors.ts'
 import { type Controller, NVM, type QueuePair } from '../lib/nvme/index.ts'
 import type { DmaAllocation } from '../lib/pci/index.ts'
-import type { Geometry } from './geometry.ts'
+import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
 
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
@@ -47,39 +47,47 @@ export class IoQueue {
   wanted = 0
   wantedTime = 0
   inFlightTime = 0
-  /** Called when something is posted, or waits, that the scheduler must look after. */
+  /** The scheduler polls it. */
+  awake = false
+  /** Called when something is posted, or waits, that the scheduler must look after, unless it is awake. */
   wake: (queue: IoQueue) => void = () => {}
 
-  /** Set where a namespace of the controller has separate metadata. */
-  metadata: Metadata | null = null
-
-  readonly #controller: QueueController
+  private readonly controller: QueueController
   // By command identifier.
-  readonly #ops: (Operation | null)[]
-  readonly #slba: Float64Array
-  readonly #nlb: Uint32Array
+  private readonly ops: (Operation | null)[]
+  private readonly slba: Float64Array
+  private readonly nlb: Uint32Array
   // Operations with blocks left to post, then those that have not begun, each in order.
-  #partial: Operation[] = []
-  #waiting: Operation[] = []
-  #flushArmed = false
-  #accountedAt = 0
-  #failure: Error | null = null
+  private partial: Operation[] = []
+  private waiting: Operation[] = []
+  private flushArmed = false
+  private accountedAt = 0
+  private failure: Error | null = null
+  private metadata: Metadata | null = null
+  // Nothing fails, waits or needs metadata: an operation of one command may be posted as it is.
+  private plain = true
   // Memory of commands that had no answer.
-  readonly #lost: DmaAllocation[] = []
+  private readonly lost: DmaAllocation[] = []
 
   constructor(controller: QueueController, pair: QueuePair, geometry: Geometry, qid = pair.qid - 1) {
     this.qid = qid
     this.pair = pair
-    this.#controller = controller
-    this.operations = new OperationPool(this, geometry, pair.entries)
-    this.#ops = new Array(pair.entries - 1).fill(null)
-    this.#slba = new Float64Array(pair.entries - 1)
-    this.#nlb = new Uint32Array(pair.entries - 1)
+    this.controller = controller
+    this.operations = new OperationPool(this, geometry)
+    this.ops = new Array(pair.entries - 1).fill(null)
+    this.slba = new Float64Array(pair.entries - 1)
+    this.nlb = new Uint32Array(pair.entries - 1)
+  }
+
+  /** From now on commands may need separate metadata: a namespace of the controller has it. */
+  useMetadata(metadata: Metadata): void {
+    this.metadata = metadata
+    this.reconsider()
   }
 
   /** Operations not yet done, and not lost. */
   get busy(): boolean {
-    return this.pair.inFlight > 0 || this.#partial.length > 0 || this.#waiting.length > 0
+    return this.pair.inFlight > 0 || this.partial.length > 0 || this.waiting.length > 0
   }
 
   /**
@@ -87,36 +95,64 @@ export class IoQueue {
    * @returns false where there was no room at all, and nothing was sent
    */
   start(op: Operation): boolean {
+    const { nlb, geometry } = op
+    if (!(this.plain && op.kind === KIND.TRANSFER && nlb <= geometry.maxbpio)) return this.startWithCare(op)
+    // The commonest case: one command, nothing before it.
+    const { slba } = op
+    const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
+    const bytes = nlb << geometry.blockshift
+    const dw12 = (nlb - 1) | geometry.flags
+    const cid = this.pair.postTransfer(op.opc, geometry.nsid, op.lo, op.hi, bytes, slba | 0, high, dw12)
+    if (cid < 0) return false
+    this.ops[cid] = op
     op.state = STATE.IN_FLIGHT
-    op.sent = 0
-    op.pending = 0
-    op.field = 0
-    op.cause = this.#failure
-    if (op.cause !== null) {
-      op.sent = op.nlb
-      this.#retain(op)
-      this.#finish(op)
+    op.pending = 1
+    if (op.allocation !== null) op.allocation.users++
+    if (!this.flushArmed) this.armFlush()
+    return true
+  }
+
+  private startWithCare(op: Operation): boolean {
+    const { failure } = this
+    this.begin(op)
+    if (failure !== null) {
+      op.cause = failure
+      this.retain(op)
+      this.finish(op)
       return true
     }
     // Those that came first go first.
-    if (this.#partial.length > 0 || this.#waiting.length > 0 || !this.#post(op)) {
+    if (this.partial.length > 0 || this.waiting.length > 0 || !this.post(op)) {
       op.state = STATE.FREE
       return false
     }
-    this.#retain(op)
-    if (!this.#flushArmed) this.#armFlush()
+    this.retain(op)
+    if (!this.flushArmed) this.armFlush()
     return true
+  }
+
+  private begin(op: Operation): void {
+    op.state = STATE.IN_FLIGHT
+    op.sent = 0
+    op.pending = 1
+  }
+
+  // After every change of what may keep an operation from being posted at once and as it is.
+  private reconsider(): void {
+    const { failure, metadata, partial, waiting } = this
+    this.plain = failure === null && metadata === null && partial.length === 0 && waiting.length === 0
   }
 
   /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
   request(op: Operation): void {
     this.scheduled++
     if (!this.start(op)) {
-      op.state = STATE.IN_FLIGHT
-      this.#retain(op)
-      this.#waiting.push(op)
+      this.begin(op)
+      this.retain(op)
+      this.waiting.push(op)
+      this.plain = false
     }
-    if (op.state === STATE.IN_FLIGHT) this.wake(this)
+    if (!this.awake && op.state === STATE.IN_FLIGHT) this.wake(this)
   }
 
   /** Rings what was posted, takes what completed, goes on with what waits. */
@@ -131,17 +167,17 @@ export class IoQueue {
       return false
     }
     do {
-      this.#complete(cid)
+      this.complete(cid)
       cid = pair.reap()
     } while (cid >= 0)
-    if (this.#partial.length > 0 || this.#waiting.length > 0) this.#continue()
+    if (this.partial.length > 0 || this.waiting.length > 0) this.continue()
     return true
   }
 
   /** Counts what was in flight, and what was wanted to be, since the last call. */
   account(now: number): void {
-    const elapsed = now - this.#accountedAt
-    this.#accountedAt = now
+    const elapsed = now - this.accountedAt
+    this.accountedAt = now
     if (this.wanted === 0) return
     this.wantedTime += this.wanted * elapsed
     this.inFlightTime += Math.min(this.pair.inFlight, this.wanted) * elapsed
@@ -155,26 +191,27 @@ export class IoQueue {
 
   /** Timeouts and the controller's health: now and then, while something is in flight. */
   look(now: number): void {
-    this.pair.expire(now, (cid) => this.#lose(cid))
-    this.#controller.checkHealth(now)
+    this.pair.expire(now, (cid) => this.lose(cid))
+    this.controller.checkHealth(now)
   }
 
   /** Ends everything in flight or waiting with `cause`, and everything to come until `reset`. */
   fail(cause: Error): void {
-    this.#failure = cause
-    const waiting = [...this.#partial.splice(0), ...this.#waiting.splice(0)]
+    this.failure = cause
+    const waiting = [...this.partial.splice(0), ...this.waiting.splice(0)]
     for (const op of waiting) {
       op.cause ??= cause
-      op.sent = op.nlb
-      if (op.pending === 0) this.#finish(op)
+      if (--op.pending === 0) this.finish(op)
     }
-    this.pair.abandon((cid) => this.#end(cid, cause))
+    this.pair.abandon((cid) => this.end(cid, cause))
+    this.reconsider()
   }
 
   /** After the controller was reset, and the pair with it. */
   reset(): void {
-    this.#failure = null
-    for (const allocation of this.#lost.splice(0)) {
+    this.failure = null
+    this.reconsider()
+    for (const allocation of this.lost.splice(0)) {
       allocation.users--
       if (allocation.discarded) allocation.pool.reclaim(allocation)
     }
@@ -182,41 +219,63 @@ export class IoQueue {
 
   // The hot path: one command at a time, nothing allocated.
 
-  #post(op: Operation): boolean {
+  private complete(cid: number): void {
+    const op = this.ops[cid]!
     const { pair } = this
-    const { geometry } = op
-    if (this.metadata !== null) this.metadata.point(pair, op)
-    if (op.kind === KIND.SINGLE) {
-      const { cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
-      const cid = pair.post(
-        op.opc,
-        geometry.nsid,
-        op.lo,
-        op.hi,
-        op.bytes,
-        cdw10,
-        cdw11,
-        cdw12,
-        cdw13,
-        cdw14,
-        cdw15,
-      )
-      if (cid < 0) return false
-      this.#ops[cid] = op
-      op.pending = 1
-      op.sent = op.nlb
-      return true
+    op.result = pair.result[cid]!
+    const field = pair.status[cid]!
+    if (field !== 0 && op.field === 0) this.failCommand(op, cid, field)
+    if (--op.pending === 0) this.finish(op)
+  }
+
+  private finish(op: Operation): void {
+    op.state = STATE.DONE
+    const { allocation, onDone } = op
+    if (allocation !== null) {
+      allocation.users--
+      if (allocation.discarded) allocation.pool.reclaim(allocation)
     }
-    // The commonest case, without the bookkeeping of a split.
-    if (op.nlb <= op.stride) return this.#postWhole(op)
+    if (op.cause === null && op.field === 0) this.count(op)
+    else this.counters.failed++
+    if (onDone !== null) {
+      this.scheduled--
+      onDone(op)
+    }
+  }
+
+  private count({ kind, opc, nlb, geometry }: Operation): void {
+    const { counters } = this
+    if (kind !== KIND.TRANSFER) counters.others++
+    else if (opc === NVM.READ) {
+      counters.reads++
+      counters.bytesRead += nlb * geometry.blocksize
+    } else if (opc === NVM.WRITE) {
+      counters.writes++
+      counters.bytesWritten += nlb * geometry.blocksize
+    } else {
+      counters.others++
+    }
+  }
+
+  private retain(op: Operation): void {
+    if (op.allocation !== null) op.allocation.users++
+  }
+
+  // What follows is not for every command.
+
+  // Posts what is left of an operation, as far as there is room; false where nothing of it was ever posted.
+  private post(op: Operation): boolean {
+    if (this.metadata !== null) this.metadata.point(this.pair, op)
+    if (op.kind === KIND.SINGLE) return this.postSingle(op)
+    const stride = strideOf(op)
+    const blockBytes = op.kind === KIND.TRANSFER ? op.geometry.blocksize : 0
     while (op.sent < op.nlb) {
-      const n = Math.min(op.nlb - op.sent, op.stride)
-      const slba = op.slba + op.sent
-      const bytes = n * op.blockBytes
-      const cid = this.#postRange(op, slba, n, bytes)
-      if (cid < 0) {
-        if (op.pending === 0) return false
-        this.#partial.push(op)
+      const n = Math.min(op.nlb - op.sent, stride)
+      const bytes = n * blockBytes
+      if (!this.postRange(op, op.slba + op.sent, n, bytes)) {
+        if (op.sent === 0) return false
+        this.partial.push(op)
+        this.plain = false
         return true
       }
       op.pending++
@@ -225,126 +284,96 @@ export class IoQueue {
       op.lo = (lo + bytes) | 0
       if (op.lo >>> 0 < lo >>> 0) op.hi = (op.hi + 1) | 0
     }
+    op.pending--
     return true
   }
 
-  #postWhole(op: Operation): boolean {
-    const { nlb } = op
-    if (this.#postRange(op, op.slba, nlb, nlb * op.blockBytes) < 0) return false
-    op.pending = 1
-    op.sent = nlb
+  private postSingle(op: Operation): boolean {
+    const { opc, geometry, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
+    const { nsid } = geometry
+    const cid = this.pair.post(opc, nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+    if (cid < 0) return false
+    this.ops[cid] = op
     return true
   }
 
-  #postRange(op: Operation, slba: number, nlb: number, bytes: number): number {
-    const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
-    const dw12 = (nlb - 1) | op.cdw12
-    const { nsid } = op.geometry
-    const cid = this.pair.post(op.opc, nsid, op.lo, op.hi, bytes, slba | 0, high, dw12, op.cdw13, 0, 0)
-    if (cid >= 0) {
-      this.#ops[cid] = op
-      this.#slba[cid] = slba
-      this.#nlb[cid] = nlb
-    }
-    return cid
+  private postRange(op: Operation, slba: number, nlb: number, bytes: number): boolean {
+    const { opc, geometry, lo, hi } = op
+    const high = Math.floor(slba / 4294967296)
+    const dw12 = (nlb - 1) | (bytes === 0 ? 0 : geometry.flags)
+    const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
+    if (cid < 0) return false
+    this.ops[cid] = op
+    this.slba[cid] = slba
+    this.nlb[cid] = nlb
+    return true
   }
 
-  #complete(cid: number): void {
-    const op = this.#ops[cid]!
-    const field = this.pair.status[cid]!
-    op.result = this.pair.result[cid]!
-    if (field !== 0 && op.field === 0) this.#failCommand(op, cid, field)
-    if (--op.pending === 0 && op.sent === op.nlb) this.#finish(op)
-  }
-
-  #finish(op: Operation): void {
-    op.state = STATE.DONE
-    const { allocation } = op
-    if (allocation !== null) {
-      allocation.users--
-      if (allocation.discarded) allocation.pool.reclaim(allocation)
-    }
-    if (op.cause === null && op.field === 0) this.#count(op)
-    else this.counters.failed++
-    if (op.onDone !== null) {
-      this.scheduled--
-      op.onDone(op)
-    }
-  }
-
-  #count(op: Operation): void {
-    const { counters } = this
-    const bytes = op.nlb * op.blockBytes
-    if (op.opc === NVM.READ) {
-      counters.reads++
-      counters.bytesRead += bytes
-    } else if (op.opc === NVM.WRITE) {
-      counters.writes++
-      counters.bytesWritten += bytes
-    } else {
-      counters.others++
-    }
-  }
-
-  #retain(op: Operation): void {
-    if (op.allocation !== null) op.allocation.users++
-  }
-
-  // What follows is not for every command.
-
-  #failCommand(op: Operation, cid: number, field: number): void {
+  private failCommand(op: Operation, cid: number, field: number): void {
     op.field = field
-    op.failedSlba = this.#slba[cid]!
-    op.failedNlb = this.#nlb[cid]!
-    this.#stop(op)
+    op.failedSlba = this.slbaOf(op, cid)
+    op.failedNlb = this.nlbOf(op, cid)
+    this.stop(op)
+  }
+
+  // Of an operation that is one command nothing was noted for the command.
+  private slbaOf(op: Operation, cid: number): number {
+    return op.nlb <= strideOf(op) ? op.slba : this.slba[cid]!
+  }
+
+  private nlbOf(op: Operation, cid: number): number {
+    return op.nlb <= strideOf(op) ? op.nlb : this.nlb[cid]!
   }
 
   // Nothing more of a failed operation is sent.
-  #stop(op: Operation): void {
-    if (op.sent === op.nlb) return
-    op.sent = op.nlb
-    this.#partial = this.#partial.filter((other) => other !== op)
+  private stop(op: Operation): void {
+    const at = this.partial.indexOf(op)
+    if (at < 0) return
+    this.partial.splice(at, 1)
+    op.pending--
+    this.reconsider()
   }
 
-  #continue(): void {
-    while (this.#partial.length > 0 && this.pair.available > 0) {
-      const op = this.#partial.shift()!
-      this.#post(op)
+  private continue(): void {
+    while (this.partial.length > 0 && this.pair.available > 0) {
+      const op = this.partial.shift()!
+      this.post(op)
     }
-    while (this.#partial.length === 0 && this.#waiting.length > 0 && this.#post(this.#waiting[0]!)) {
-      this.#waiting.shift()
+    while (this.partial.length === 0 && this.waiting.length > 0 && this.post(this.waiting[0]!)) {
+      this.waiting.shift()
     }
+    this.reconsider()
     if (this.pair.dirty) this.pair.ring()
   }
 
-  #lose(cid: number): void {
-    const op = this.#ops[cid]!
-    const { timeout } = this.#controller
-    const range = op.kind === KIND.RANGE ? `, slba ${this.#slba[cid]}, nlb ${this.#nlb[cid]}` : ''
+  private lose(cid: number): void {
+    const op = this.ops[cid]!
+    const { timeout } = this.controller
+    const range = op.kind === KIND.SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
     const what = `opcode ${op.opc.toString(16)}h, qid ${this.pair.qid}, nsid ${op.geometry.nsid}${range}`
-    this.#end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
+    this.end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
   }
 
-  #end(cid: number, cause: Error): void {
-    const op = this.#ops[cid]!
+  private end(cid: number, cause: Error): void {
+    const op = this.ops[cid]!
     op.cause ??= cause
-    this.#stop(op)
+    this.stop(op)
     // The device may still write to the memory: one more user until the controller is reset or closed.
     if (op.allocation !== null) {
       op.allocation.users++
-      this.#lost.push(op.allocation)
+      this.lost.push(op.allocation)
     }
-    if (--op.pending === 0) this.#finish(op)
+    if (--op.pending === 0) this.finish(op)
   }
 
   // A caller that posts and does not poll is served at the end of its turn; one that polls never waits for it.
-  #armFlush(): void {
-    this.#flushArmed = true
-    setImmediate(this.#flush)
+  private armFlush(): void {
+    this.flushArmed = true
+    setImmediate(this.flush)
   }
 
-  readonly #flush = () => {
-    this.#flushArmed = false
+  private readonly flush = () => {
+    this.flushArmed = false
     if (this.pair.dirty) this.pair.ring()
   }
 }
@@ -364,4 +393,8 @@ export function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
     }
     if (performance.now() >= end) return false
   }
+}
+
+function strideOf({ kind, geometry }: Operation): number {
+  return kind === KIND.TRANSFER ? geometry.maxbpio : MAX_BLOCKS
 }

@@ -29,6 +29,7 @@ import type { Loan } from './threads/loan.ts'
 import { ALIGNMENT, checkInteger, checkOptions, checkRange, explainTransfer } from './validate.ts'
 
 const ALIGNMENT_MASK = ALIGNMENT - 1
+const MAX_INT = 0x7fff_ffff
 
 /** An open namespace: what `open` gives. Closed by `close`, or at the end of an `await using`. */
 export class Namespace extends NamespaceAttributes implements AsyncDisposable {
@@ -37,11 +38,14 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   /** Buffers that came with lent queues, see `lend`: DMA memory that the lending thread sees, too. */
   readonly buffers: readonly Buffer[]
 
+  /** @internal */
+  readonly geometry: Geometry
+  /** @internal */
+  readonly pool: DmaPool
+
   readonly #device: Device
-  readonly #geometry: Geometry
-  readonly #queues: readonly (IoQueue | undefined)[]
-  readonly #pool: DmaPool
-  #closed: Promise<void> | null = null
+  private readonly queues: readonly (IoQueue | undefined)[]
+  private ending: Promise<void> | null = null
   readonly #closers = new Set<() => Promise<void>>()
 
   /** Made by `open` and `attach`. */
@@ -50,9 +54,9 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     device.provideMetadata(geometry)
     this.buffers = buffers
     this.#device = device.retain()
-    this.#geometry = geometry
-    this.#queues = device.usable
-    this.#pool = device.controller.pool
+    this.geometry = geometry
+    this.queues = device.usable
+    this.pool = device.controller.pool
     this.promises = new NamespacePromises(this)
   }
 
@@ -72,12 +76,12 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   alloc(bytes: number): Buffer {
     this.#check('alloc')
     checkInteger('alloc: size', bytes, 1, 2 ** 31)
-    return this.#pool.alloc(bytes)
+    return this.pool.alloc(bytes)
   }
 
   /** Gives DMA memory back; views of it become harmless. Throws where commands in flight still use it. */
   free(buf: Buffer): void {
-    this.#pool.free(buf)
+    this.pool.free(buf)
   }
 
   // UNVMe's calls: send now and poll, or return when done
@@ -92,17 +96,17 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * NotDmaMemoryError, FreedBufferError, AlignmentError, NoSuchQueueError, ClosedError
    */
   aread(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
-    return this.#sendTransfer('aread', NVM.READ, qid, buf, slba, nlb)
+    return this.sendTransfer('aread', NVM.READ, qid, buf, slba, nlb)
   }
 
   /** Sends a write: see `aread`. */
   awrite(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
-    return this.#sendTransfer('awrite', NVM.WRITE, qid, buf, slba, nlb)
+    return this.sendTransfer('awrite', NVM.WRITE, qid, buf, slba, nlb)
   }
 
   /** Sends a compare of the blocks with `buf`; the descriptor fails with Compare Failure (sct 2, sc 85h). */
   acompare(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
-    return this.#sendTransfer('acompare', NVM.COMPARE, qid, buf, slba, nlb)
+    return this.sendTransfer('acompare', NVM.COMPARE, qid, buf, slba, nlb)
   }
 
   /** Sends Write Zeroes: the blocks read as zeroes from then on. */
@@ -125,14 +129,14 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * @param buf DMA memory that the ranges are written into: 16 bytes for each
    */
   adeallocate(qid: number, buf: Buffer, ranges: readonly LbaRange[]): IoDescriptor {
-    return this.acmd(qid, deallocateCommand(buf, ranges, this.#geometry))
+    return this.acmd(qid, deallocateCommand(buf, ranges, this.geometry))
   }
 
   /** Sends any I/O command as it is; dword 0 of its completion is what `cmd` returns. */
   acmd(qid: number, command: IoCommand): IoDescriptor {
     const queue = this.queue(qid, 'acmd')
-    const op = prepareCommand('acmd', queue, this.#geometry, this.#pool, command)
-    return this.#start('acmd', queue, op)
+    const op = prepareCommand('acmd', queue, this.geometry, this.pool, command)
+    return this.start('acmd', queue, op)
   }
 
   /**
@@ -157,48 +161,48 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Reads, and returns when done: it blocks the event loop for that long. See `aread`. */
   read(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.#sendTransfer('read', NVM.READ, qid, buf, slba, nlb))
+    this.finish(this.sendTransfer('read', NVM.READ, qid, buf, slba, nlb))
   }
 
   /** Writes, and returns when done. See `awrite`. */
   write(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.#sendTransfer('write', NVM.WRITE, qid, buf, slba, nlb))
+    this.finish(this.sendTransfer('write', NVM.WRITE, qid, buf, slba, nlb))
   }
 
   /** Compares, and returns when done. See `acompare`. */
   compare(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.#finish(this.#sendTransfer('compare', NVM.COMPARE, qid, buf, slba, nlb))
+    this.finish(this.sendTransfer('compare', NVM.COMPARE, qid, buf, slba, nlb))
   }
 
   /** Writes zeroes, and returns when done. See `awriteZeroes`. */
   writeZeroes(qid: number, slba: number, nlb: number): void {
-    this.#finish(this.#sendRange('writeZeroes', NVM.WRITE_ZEROES, qid, slba, nlb))
+    this.finish(this.#sendRange('writeZeroes', NVM.WRITE_ZEROES, qid, slba, nlb))
   }
 
   /** Lets the controller check blocks, and returns when done. See `averify`. */
   verify(qid: number, slba: number, nlb: number): void {
-    this.#finish(this.#sendRange('verify', NVM.VERIFY, qid, slba, nlb))
+    this.finish(this.#sendRange('verify', NVM.VERIFY, qid, slba, nlb))
   }
 
   /** Completed writes are on the medium when it returns. See `aflush`. */
   flush(qid: number): void {
-    this.#finish(this.aflush(qid))
+    this.finish(this.aflush(qid))
   }
 
   /** Deallocates ranges, and returns when done. See `adeallocate`. */
   deallocate(qid: number, ranges: readonly LbaRange[]): void {
     const buf = this.alloc(PAGE_SIZE)
     try {
-      this.#finish(this.adeallocate(qid, buf, ranges))
+      this.finish(this.adeallocate(qid, buf, ranges))
     } finally {
-      this.#pool.discard(buf)
+      this.pool.discard(buf)
     }
   }
 
   /** Any I/O command, done on return: dword 0 of its completion. */
   cmd(qid: number, command: IoCommand): number {
     const op = this.acmd(qid, command) as Operation
-    this.#finish(op)
+    this.finish(op)
     return op.result
   }
 
@@ -245,7 +249,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
     this.#check('lend')
     const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'lend'))
-    const loan = lend(this.#device, this.#geometry, this.device, queues, options)
+    const loan = lend(this.#device, this.geometry, this.device, queues, options)
     loan.onReturned(this.onClose(() => loan.recall()))
     return loan
   }
@@ -275,8 +279,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * the controller down. Calls on it are rejected from now on.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close()
-    return this.#closed
+    this.ending ??= this.#close()
+    return this.ending
   }
 
   async #close(): Promise<void> {
@@ -290,7 +294,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** True from the call of `close` on. */
   get closed(): boolean {
-    return this.#closed !== null
+    return this.ending !== null
   }
 
   /** @internal What has to be ended before the namespace is closed; returns the call that takes it back. */
@@ -299,20 +303,10 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return () => this.#closers.delete(close)
   }
 
-  /** @internal */
-  get geometry(): Geometry {
-    return this.#geometry
-  }
-
-  /** @internal */
-  get pool(): DmaPool {
-    return this.#pool
-  }
-
   /** @internal The queue of an id, or an error that names it. */
   queue(qid: number, call: string): IoQueue {
     this.#check(call)
-    const queue = this.#queues[qid]
+    const queue = this.queues[qid]
     if (queue === undefined) {
       if (this.#device.queues[qid] !== undefined) {
         throw new QueueOwnerError(`${call}: queue ${qid} of ${this.device}: another thread has it`)
@@ -324,7 +318,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return queue
   }
 
-  #sendTransfer(
+  private sendTransfer(
     call: string,
     opc: number,
     qid: number,
@@ -332,32 +326,31 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     slba: number,
     nlb: number,
   ): IoDescriptor {
-    const queue = this.#queues[qid]
-    if (queue === undefined || this.#closed !== null) return this.#refuseQueue(call, qid)
-    const { blockcount, blockshift } = this.#geometry
+    const queue = this.queues[qid]
+    if (queue === undefined || this.ending !== null) return this.#refuseQueue(call, qid)
+    const { geometry } = this
     // Only a tagged buffer passes here; a part of one is tagged on its first use.
-    const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.#tag(call, buf, slba, nlb)
+    const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.tag(call, buf, slba, nlb)
+    // Small integers are told by a mask: most LBAs, without a step through floating point.
     const fits =
-      Number.isSafeInteger(slba) &&
-      Number.isSafeInteger(nlb) &&
-      slba >= 0 &&
-      nlb > 0 &&
-      slba + nlb <= blockcount &&
-      nlb * (1 << blockshift) <= buf.length
-    const usable =
-      tag.allocation.live && tag.allocation.pool === this.#pool && (tag.lo & ALIGNMENT_MASK) === 0
-    if (!fits || !usable) throw explainTransfer(call, this.#pool, this.#geometry, buf, slba, nlb)
-    return this.#start(call, queue, prepareTransfer(queue, this.#geometry, opc, buf, slba, nlb))
+      ((slba & MAX_INT) === slba || isLba(slba)) &&
+      (nlb & MAX_INT) === nlb &&
+      nlb !== 0 &&
+      slba <= geometry.blockcount - nlb &&
+      nlb <= buf.length >>> geometry.blockshift
+    const usable = tag.allocation.owner === this.pool && (tag.lo & ALIGNMENT_MASK) === 0
+    if (!fits || !usable) throw explainTransfer(call, this.pool, geometry, buf, slba, nlb)
+    return this.start(call, queue, prepareTransfer(queue, geometry, opc, buf, slba, nlb))
   }
 
   #sendRange(call: string, opc: number, qid: number, slba: number, nlb: number): IoDescriptor {
-    const queue = this.#queues[qid]
-    if (queue === undefined || this.#closed !== null) return this.#refuseQueue(call, qid)
-    checkRange(call, slba, nlb, this.#geometry)
-    return this.#start(call, queue, prepareRange(queue, this.#geometry, opc, slba, nlb))
+    const queue = this.queues[qid]
+    if (queue === undefined || this.ending !== null) return this.#refuseQueue(call, qid)
+    checkRange(call, slba, nlb, this.geometry)
+    return this.start(call, queue, prepareRange(queue, this.geometry, opc, slba, nlb))
   }
 
-  #start(call: string, queue: IoQueue, op: Operation): IoDescriptor {
+  private start(call: string, queue: IoQueue, op: Operation): IoDescriptor {
     if (queue.start(op)) return op
     queue.operations.give(op)
     throw new QueueFullError(
@@ -365,15 +358,15 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     )
   }
 
-  #finish(iod: IoDescriptor): void {
+  private finish(iod: IoDescriptor): void {
     while (!this.apoll(iod, 1000));
   }
 
-  #tag(call: string, buf: Buffer, slba: number, nlb: number) {
-    if (!(buf instanceof Uint8Array) || !this.#pool.owns(buf)) {
-      throw explainTransfer(call, this.#pool, this.#geometry, buf, slba, nlb)
+  private tag(call: string, buf: Buffer, slba: number, nlb: number) {
+    if (!(buf instanceof Uint8Array) || !this.pool.owns(buf)) {
+      throw explainTransfer(call, this.pool, this.geometry, buf, slba, nlb)
     }
-    return this.#pool.tagOf(buf)
+    return this.pool.tagOf(buf)
   }
 
   #refuseQueue(call: string, qid: number): never {
@@ -382,6 +375,10 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   }
 
   #check(call: string): void {
-    if (this.#closed !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
+    if (this.ending !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
   }
+}
+
+function isLba(slba: unknown): boolean {
+  return Number.isSafeInteger(slba) && (slba as number) >= 0
 }

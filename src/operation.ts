@@ -25,50 +25,51 @@ export interface IoDescriptor {
 
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const
 
-/** How an operation becomes commands: one, or as many as its blocks need. */
-export const KIND = { SINGLE: 0, RANGE: 1 } as const
+/**
+ * How an operation becomes commands: a single one as it is, or as many as its blocks need, which carry data
+ * (TRANSFER) or not (RANGE).
+ */
+export const KIND = { SINGLE: 0, RANGE: 1, TRANSFER: 2 } as const
 
+/** Fields that the hot path needs stand together at its beginning: a few cache lines for each operation. */
 export class Operation implements IoDescriptor {
-  buf: Buffer | null = null
-  slba = 0
-  nlb = 0
-  readonly qid: number
-  opc = 0
-  id = 0
-
-  readonly queue: IoQueue
   state: number = STATE.FREE
   kind: number = KIND.SINGLE
-  geometry: Geometry
-  allocation: DmaAllocation | null = null
+  /** Commands in flight, and one more while there are blocks left to send. */
+  pending = 0
+  opc = 0
+  slba = 0
+  nlb = 0
   /** IOVA of the next command's data, in halves. */
   lo = 0
   hi = 0
-  /** Bytes of data of a single command. */
-  bytes = 0
-  /** Blocks in one command, and bytes of data for each block: 0 where there are none. */
-  stride = 1
-  blockBytes = 0
-  /** Blocks that have been posted, and commands of them in flight. */
+  geometry: Geometry
+  allocation: DmaAllocation | null = null
+  /** First failure: its status field, or what is no status: timeout, removal, close. */
+  field = 0
+  cause: Error | null = null
+  /** Called when done, in place of apoll; `context` is the callee's. */
+  onDone: ((op: Operation) => void) | null = null
+  readonly queue: IoQueue
+  buf: Buffer | null = null
+  id = 0
+  /** Dword 0 of the last completion. */
+  result = 0
+  readonly qid: number
+  context: unknown = null
+  /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0
-  pending = 0
+  /** Which blocks failed. */
+  failedSlba = 0
+  failedNlb = 0
+  /** Bytes of data, and dwords, of a single command. */
+  bytes = 0
   cdw10 = 0
   cdw11 = 0
   cdw12 = 0
   cdw13 = 0
   cdw14 = 0
   cdw15 = 0
-  /** Dword 0 of the last completion. */
-  result = 0
-  /** First failure: its status field, and which blocks. */
-  field = 0
-  failedSlba = 0
-  failedNlb = 0
-  /** A failure that is no status: timeout, removal, close. */
-  cause: Error | null = null
-  /** Called when done, in place of apoll; `context` is the callee's. */
-  onDone: ((op: Operation) => void) | null = null
-  context: unknown = null
 
   constructor(queue: IoQueue, geometry: Geometry) {
     this.qid = queue.qid
@@ -81,55 +82,56 @@ export class Operation implements IoDescriptor {
     if (this.cause !== null) return this.cause
     if (this.field === 0) return null
     const { opc: opcode, queue, geometry, field } = this
-    const range = this.kind === KIND.RANGE ? { slba: this.failedSlba, nlb: this.failedNlb } : {}
+    const range = this.kind !== KIND.SINGLE ? { slba: this.failedSlba, nlb: this.failedNlb } : {}
     return nvmeError({ opcode, qid: queue.pair.qid, nsid: geometry.nsid, ...range }, field)
   }
 }
 
+// As many as fit a processor's first cache, where the longest idle one is taken each time.
+const FIRST_OPERATIONS = 16
+
 /** Idle operations of one queue, the longest idle first; grows to as many as are ever in use at once. */
 export class OperationPool {
-  readonly #queue: IoQueue
-  readonly #geometry: Geometry
-  #ring: Operation[]
-  #head = 0
-  #count: number
-  #id = 0
+  private readonly queue: IoQueue
+  private readonly geometry: Geometry
+  private ring: Operation[]
+  private head = 0
+  private count: number
+  private id = 0
 
-  constructor(queue: IoQueue, geometry: Geometry, size: number) {
-    this.#queue = queue
-    this.#geometry = geometry
-    this.#ring = Array.from({ length: size }, () => new Operation(queue, geometry))
-    this.#count = size
+  constructor(queue: IoQueue, geometry: Geometry) {
+    this.queue = queue
+    this.geometry = geometry
+    this.ring = Array.from({ length: FIRST_OPERATIONS }, () => new Operation(queue, geometry))
+    this.count = FIRST_OPERATIONS
   }
 
   take(): Operation {
-    if (this.#count === 0) this.#grow()
-    const op = this.#ring[this.#head]!
-    this.#head = this.#head + 1 === this.#ring.length ? 0 : this.#head + 1
-    this.#count--
-    op.id = this.#id
-    this.#id = (this.#id + 1) | 0
+    if (this.count === 0) this.grow()
+    const op = this.ring[this.head]!
+    this.head = this.head + 1 === this.ring.length ? 0 : this.head + 1
+    this.count--
+    op.id = this.id
+    this.id = (this.id + 1) | 0
     return op
   }
 
+  /** `onDone` and `context` are their setter's to clear. */
   give(op: Operation): void {
     op.state = STATE.FREE
     op.buf = null
-    op.allocation = null
-    op.onDone = null
-    op.context = null
-    const at = this.#head + this.#count
-    this.#ring[at >= this.#ring.length ? at - this.#ring.length : at] = op
-    this.#count++
+    const at = this.head + this.count
+    this.ring[at >= this.ring.length ? at - this.ring.length : at] = op
+    this.count++
   }
 
   // Only when all are out: places of those that come back are held by a new one each.
-  #grow(): void {
-    const more = this.#ring.length
-    const fresh = Array.from({ length: more }, () => new Operation(this.#queue, this.#geometry))
-    this.#ring = [...fresh, ...fresh]
-    this.#head = 0
-    this.#count = more
+  private grow(): void {
+    const more = this.ring.length
+    const fresh = Array.from({ length: more }, () => new Operation(this.queue, this.geometry))
+    this.ring = [...fresh, ...fresh]
+    this.head = 0
+    this.count = more
   }
 }
 

@@ -4,7 +4,7 @@
 import { ArgumentTypeError } from '../lib/errors.ts'
 import { type CommandFields, checkCommand, NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
-import { type Geometry, MAX_BLOCKS } from './geometry.ts'
+import type { Geometry } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import { KIND, type Operation } from './operation.ts'
 import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
@@ -44,15 +44,13 @@ export function setTransfer(
   op.slba = slba
   op.nlb = nlb
   op.opc = opc
-  op.kind = KIND.RANGE
+  op.kind = KIND.TRANSFER
   op.geometry = geometry
+  op.field = 0
+  op.cause = null
   op.allocation = tag.allocation
   op.lo = tag.lo
   op.hi = tag.hi
-  op.stride = geometry.maxbpio
-  op.blockBytes = geometry.blocksize
-  op.cdw12 = geometry.flags
-  op.cdw13 = 0
   return op
 }
 
@@ -81,12 +79,11 @@ export function prepareRange(
   op.opc = opc
   op.kind = KIND.RANGE
   op.geometry = geometry
+  op.field = 0
+  op.cause = null
+  op.allocation = null
   op.lo = 0
   op.hi = 0
-  op.stride = MAX_BLOCKS
-  op.blockBytes = 0
-  op.cdw12 = 0
-  op.cdw13 = 0
   return op
 }
 
@@ -108,12 +105,13 @@ export function prepareCommand(
   op.opc = opcode
   op.kind = KIND.SINGLE
   op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
+  op.field = 0
+  op.cause = null
   op.buf = buf ?? null
   op.allocation = tag?.allocation ?? null
   op.lo = tag?.lo ?? 0
   op.hi = tag?.hi ?? 0
   op.bytes = buf?.length ?? 0
-  op.blockBytes = 0
   op.cdw10 = command.cdw10 ?? 0
   op.cdw11 = command.cdw11 ?? 0
   op.cdw12 = command.cdw12 ?? 0

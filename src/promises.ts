@@ -115,7 +115,7 @@ export class NamespacePromises {
       if (dma === undefined || (dma.lo & (ALIGNMENT - 1)) !== 0 || dma.allocation.pool !== ns.pool) {
         return this.#copied(queue, opc, buf, slba, count, options)
       }
-      if (!dma.allocation.live) ns.pool.tagOf(buf, call)
+      if (dma.allocation.owner === null) ns.pool.tagOf(buf, call)
       const op = prepareTransfer(queue, ns.geometry, opc, buf, slba, count)
       return send(queue, op, buf, options?.signal)
     } catch (error) {
@@ -223,6 +223,8 @@ function settle(op: Operation): void {
   const pending = op.context as Pending
   const error = op.field === 0 && op.cause === null ? null : op.error()
   const { result } = op
+  op.onDone = null
+  op.context = null
   op.queue.operations.give(op)
   if (pending.onAbort !== undefined) pending.signal!.removeEventListener('abort', pending.onAbort)
   if (error !== null) pending.reject(error)

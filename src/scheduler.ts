@@ -35,7 +35,7 @@ let wakeSleeper: (() => void) | null = null
 export function attach(queue: IoQueue, wakeUp: WakeUp): void {
   const entry = { queue, wakeUp }
   queue.wake = () => {
-    if (active.has(queue)) return
+    queue.awake = true
     active.set(queue, entry)
     queue.account(performance.now())
     if (wakeSleeper !== null) wakeSleeper()
@@ -46,6 +46,7 @@ export function attach(queue: IoQueue, wakeUp: WakeUp): void {
 /** The queue is not polled any more. */
 export function detach(queue: IoQueue): void {
   active.delete(queue)
+  queue.awake = false
   queue.wake = () => {}
 }
 
@@ -105,6 +106,7 @@ async function turn(): Promise<boolean> {
 // Nothing of it is waited for: it costs nothing until the next request.
 function retire(queue: IoQueue): void {
   active.delete(queue)
+  queue.awake = false
   queue.pair.acknowledge()
 }
 

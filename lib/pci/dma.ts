@@ -24,10 +24,10 @@ const MAX_DOUBLINGS = 7
 /** One buffer from `alloc`: where it is, and who still needs it. */
 export interface DmaAllocation {
   readonly pool: DmaPool
+  /** The pool, and null once it was freed: what the hot path looks at. */
+  owner: DmaPool | null
   readonly iova: number
   readonly bytes: number
-  /** False once it was freed: what the hot path looks at. */
-  live: boolean
   /** Operations in flight that read or write it. */
   users: number
   /** Nobody wants it any more: it is freed with its last user. */
@@ -166,7 +166,8 @@ export class DmaPool {
 
   /** Frees what was discarded, once it has no users. */
   reclaim(allocation: DmaAllocation): void {
-    if (allocation.discarded && allocation.live && allocation.users === 0) this.#release(allocation as Owned)
+    if (allocation.discarded && allocation.owner !== null && allocation.users === 0)
+      this.#release(allocation as Owned)
   }
 
   /**
@@ -184,10 +185,10 @@ export class DmaPool {
         `${prefix}a buffer of ${(buffer as Buffer).length} bytes is not from alloc of ${this.#pci.address}`,
       )
     }
-    if (!known.allocation.live) {
+    if (known.allocation.owner === null) {
       throw new FreedBufferError(`${prefix}the buffer has been freed, or its device closed`)
     }
-    if (known.allocation.pool !== this) {
+    if (known.allocation.owner !== this) {
       throw new NotDmaMemoryError(
         `${prefix}the buffer is from alloc of another device than ${this.#pci.address}`,
       )
@@ -198,7 +199,7 @@ export class DmaPool {
   /** True for a buffer that `tagOf` would take. */
   owns(buffer: Buffer): boolean {
     const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
-    return known?.allocation.live === true && known.allocation.pool === this
+    return known?.allocation.owner === this
   }
 
   /** Ends every buffer and unmaps every arena. The device must not be able to write any more. */
@@ -244,8 +245,8 @@ export class DmaPool {
     }
   }
 
-  #own(memory: Omit<Owned, 'pool' | 'live' | 'users' | 'discarded'>): Buffer {
-    const allocation: Owned = { pool: this, live: true, users: 0, discarded: false, ...memory }
+  #own(memory: Omit<Owned, 'pool' | 'owner' | 'users' | 'discarded'>): Buffer {
+    const allocation: Owned = { pool: this, owner: this, users: 0, discarded: false, ...memory }
     const { view, bytes, iova } = allocation
     this.#live.add(allocation)
     Object.defineProperty(view.buffer, kAllocation, { value: allocation })
@@ -256,7 +257,7 @@ export class DmaPool {
 
   #release(allocation: Owned): void {
     const { arena, view, hugePages, page, pages } = allocation
-    allocation.live = false
+    allocation.owner = null
     this.#live.delete(allocation)
     if (hugePages) detachView(view)
     else this.#views.retire(view)

@@ -41,15 +41,15 @@ export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
 
 class Blocks implements BlockIterator {
-  readonly #ns: Namespace
-  readonly #copy: boolean
-  readonly #signal: AbortSignal | undefined
-  readonly #pace = new Pace()
-  #open: ((end: () => Promise<void>) => ReadWindow) | null
-  #window: ReadWindow | null = null
-  #lent = false
-  #ended: Error | true | null = null
-  #waiter: { resolve: () => void; promise: Promise<void> } | null = null
+  private readonly ns: Namespace
+  private readonly copy: boolean
+  private readonly signal: AbortSignal | undefined
+  private readonly pace = new Pace()
+  private opener: ((end: () => Promise<void>) => ReadWindow) | null
+  private window: ReadWindow | null = null
+  private lent = false
+  private ended: Error | true | null = null
+  private waiter: { resolve: () => void; promise: Promise<void> } | null = null
 
   constructor(
     ns: Namespace,
@@ -57,36 +57,36 @@ class Blocks implements BlockIterator {
     copy: boolean,
     open: (end: () => Promise<void>) => ReadWindow,
   ) {
-    this.#ns = ns
-    this.#copy = copy
-    this.#signal = signal
-    this.#open = open
-    signal?.addEventListener('abort', this.#abort, { once: true })
+    this.ns = ns
+    this.copy = copy
+    this.signal = signal
+    this.opener = open
+    signal?.addEventListener('abort', this.abort, { once: true })
   }
 
   next(): Promise<IteratorResult<Block, undefined>> {
     // A caller that does not wait for one step before it asks for the next gets them in order.
-    if (this.#waiter !== null) return this.#waiter.promise.then(() => this.next())
-    if (this.#ended !== null) return this.#report()
+    if (this.waiter !== null) return this.waiter.promise.then(() => this.next())
+    if (this.ended !== null) return this.report()
     try {
-      const window = this.#window ?? this.#begin()
-      if (this.#lent) {
-        this.#lent = false
+      const window = this.window ?? this.begin()
+      if (this.lent) {
+        this.lent = false
         window.release()
       }
-      const slot = this.#pace.due() ? null : window.peek()
-      if (slot !== null) return Promise.resolve({ done: false, value: this.#lend(slot) })
+      const slot = this.pace.due() ? null : window.peek()
+      if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
       if (window.done) return this.return()
-      return this.#wait(window)
+      return this.wait(window)
     } catch (error) {
-      return this.#fail(error as Error)
+      return this.fail(error as Error)
     }
   }
 
   /** Ends the iteration: resolves when the commands in flight have ended. */
   async return(): Promise<IteratorReturnResult<undefined>> {
-    this.#ended ??= true
-    await this.#close()
+    this.ended ??= true
+    await this.close()
     return DONE
   }
 
@@ -103,31 +103,31 @@ class Blocks implements BlockIterator {
     await this.return()
   }
 
-  #begin(): ReadWindow {
-    const window = this.#open!(() => this.#cut())
-    this.#open = null
-    this.#window = window
+  private begin(): ReadWindow {
+    const window = this.opener!(() => this.cut())
+    this.opener = null
+    this.window = window
     return window
   }
 
-  #lend(slot: Slot): Block {
-    this.#lent = true
+  private lend(slot: Slot): Block {
+    this.lent = true
     const { slba, nlb, buffer } = slot
-    const bytes = nlb * this.#ns.blocksize
+    const bytes = nlb * this.ns.blocksize
     const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)
-    return { slba, nlb, data: this.#copy ? Buffer.from(data) : data }
+    return { slba, nlb, data: this.copy ? Buffer.from(data) : data }
   }
 
   // Waits for the oldest chunk, or for a turn of the event loop where it is there already.
-  #wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
+  private wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
     let resolve!: () => void
     const promise = new Promise<void>((done) => {
       resolve = () => {
-        this.#waiter = null
+        this.waiter = null
         done()
       }
     })
-    this.#waiter = { resolve, promise }
+    this.waiter = { resolve, promise }
     window.onReady = resolve
     let ready = true
     try {
@@ -135,41 +135,41 @@ class Blocks implements BlockIterator {
     } catch {
       // Reported by the step itself.
     }
-    if (ready) this.#pace.pause(resolve)
+    if (ready) this.pace.pause(resolve)
     return promise.then(() => this.next())
   }
 
   // The namespace is closed: to a consumer that has not seen the end, this must not look like it.
-  #cut(): Promise<void> {
-    this.#ended ??= new ClosedError(`blocks: ${this.#ns.device} was closed before the end of the range`)
-    return this.#close()
+  private cut(): Promise<void> {
+    this.ended ??= new ClosedError(`blocks: ${this.ns.device} was closed before the end of the range`)
+    return this.close()
   }
 
-  readonly #abort = () => {
-    this.#ended ??= new AbortError(this.#signal!.reason)
-    void this.#close()
+  private readonly abort = () => {
+    this.ended ??= new AbortError(this.signal!.reason)
+    void this.close()
   }
 
-  async #fail(error: Error): Promise<never> {
-    this.#ended ??= error
-    await this.#close()
-    this.#ended = true
+  private async fail(error: Error): Promise<never> {
+    this.ended ??= error
+    await this.close()
+    this.ended = true
     throw error
   }
 
-  async #report(): Promise<IteratorReturnResult<undefined>> {
-    const ended = this.#ended
-    this.#ended = true
-    await this.#close()
+  private async report(): Promise<IteratorReturnResult<undefined>> {
+    const ended = this.ended
+    this.ended = true
+    await this.close()
     if (ended instanceof Error) throw ended
     return DONE
   }
 
-  async #close(): Promise<void> {
-    this.#signal?.removeEventListener('abort', this.#abort)
-    this.#open = null
-    this.#ended ??= true
-    await this.#window?.close()
-    this.#waiter?.resolve()
+  private async close(): Promise<void> {
+    this.signal?.removeEventListener('abort', this.abort)
+    this.opener = null
+    this.ended ??= true
+    await this.window?.close()
+    this.waiter?.resolve()
   }
 }

@@ -5,18 +5,18 @@ const BUDGET_MS = 1
 const STEP_MASK = 15
 
 export class Pace {
-  #steps = 0
-  #since = performance.now()
+  private steps = 0
+  private since = performance.now()
 
   /** One step more; true where the event loop should run before the next. */
   due(): boolean {
-    return (++this.#steps & STEP_MASK) === 0 && performance.now() - this.#since > BUDGET_MS
+    return (++this.steps & STEP_MASK) === 0 && performance.now() - this.since > BUDGET_MS
   }
 
   /** Calls back after a turn of the event loop. */
   pause(callback: () => void): void {
     setImmediate(() => {
-      this.#since = performance.now()
+      this.since = performance.now()
       callback()
     })
   }

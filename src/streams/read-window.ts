@@ -10,32 +10,32 @@ import { errorOf, type Slot, Window } from './window.ts'
 export class ReadWindow {
   /** Called when the oldest chunk has arrived, once for each time that `peek` found none. */
   onReady: () => void = () => {}
-  readonly #window: Window
-  readonly #range: Range
-  readonly #end: number
-  #next: number
-  // Slots are used in turn: `#head` holds the oldest chunk, `#held` chunks are sent or arrived.
-  #head = 0
-  #held = 0
-  #waiting = false
+  private readonly window: Window
+  private readonly range: Range
+  private readonly endSlba: number
+  private next: number
+  // Slots are used in turn: `head` holds the oldest chunk, `held` chunks are sent or arrived.
+  private head = 0
+  private held = 0
+  private waiting = false
 
   constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
-    this.#range = range
-    this.#next = range.slba
-    this.#end = range.slba + range.nlb
-    this.#window = new Window(ns, range, end)
-    this.#window.onSettled = (slot) => {
-      if (this.#waiting && slot === this.#window.slots[this.#head]) {
-        this.#waiting = false
+    this.range = range
+    this.next = range.slba
+    this.endSlba = range.slba + range.nlb
+    this.window = new Window(ns, range, end)
+    this.window.onSettled = (slot) => {
+      if (this.waiting && slot === this.window.slots[this.head]) {
+        this.waiting = false
         this.onReady()
       }
     }
-    this.#fill()
+    this.fill()
   }
 
   /** True when every chunk has been handed out and released. */
   get done(): boolean {
-    return this.#held === 0 && this.#next === this.#end
+    return this.held === 0 && this.next === this.endSlba
   }
 
   /**
@@ -43,14 +43,14 @@ export class ReadWindow {
    * @throws what its command failed with
    */
   peek(): Slot | null {
-    let slot = this.#arrived()
-    if (slot === null && this.#held > 0) {
-      this.#waiting = false
-      this.#window.poll()
-      slot = this.#arrived()
+    let slot = this.arrived()
+    if (slot === null && this.held > 0) {
+      this.waiting = false
+      this.window.poll()
+      slot = this.arrived()
     }
     if (slot === null) {
-      this.#waiting = true
+      this.waiting = true
       return null
     }
     const error = errorOf(slot)
@@ -60,31 +60,31 @@ export class ReadWindow {
 
   /** The oldest chunk is not needed any more: its slot is sent on. */
   release(): void {
-    this.#head = this.#head + 1 === this.#window.slots.length ? 0 : this.#head + 1
-    this.#held--
-    this.#fill()
+    this.head = this.head + 1 === this.window.slots.length ? 0 : this.head + 1
+    this.held--
+    this.fill()
   }
 
   /** Waits for what is in flight, then gives the memory back. */
   close(): Promise<void> {
-    return this.#window.close()
+    return this.window.close()
   }
 
-  #arrived(): Slot | null {
-    const slot = this.#window.slots[this.#head]!
-    return this.#held > 0 && !slot.inFlight ? slot : null
+  private arrived(): Slot | null {
+    const slot = this.window.slots[this.head]!
+    return this.held > 0 && !slot.inFlight ? slot : null
   }
 
-  #fill(): void {
-    const { slots } = this.#window
-    while (this.#held < slots.length && this.#next < this.#end && !this.#window.closed) {
-      const at = this.#head + this.#held
-      const nlb = Math.min(this.#range.chunk, this.#end - this.#next)
-      const slba = this.#next
-      this.#held++
-      this.#next += nlb
-      this.#window.issue(slots[at >= slots.length ? at - slots.length : at]!, NVM.READ, slba, nlb)
-      if (this.#next === this.#end) this.#window.last()
+  private fill(): void {
+    const { slots } = this.window
+    while (this.held < slots.length && this.next < this.endSlba && !this.window.closed) {
+      const at = this.head + this.held
+      const nlb = Math.min(this.range.chunk, this.endSlba - this.next)
+      const slba = this.next
+      this.held++
+      this.next += nlb
+      this.window.issue(slots[at >= slots.length ? at - slots.length : at]!, NVM.READ, slba, nlb)
+      if (this.next === this.endSlba) this.window.last()
     }
   }
 }

@@ -30,36 +30,36 @@ export class Window {
   /** Called when a slot's command has ended, successfully or not: see `errorOf`. */
   onSettled: (slot: Slot) => void = () => {}
   inFlight = 0
-  readonly #queue: IoQueue
-  readonly #memory: Buffer
-  readonly #batch: number
-  readonly #forget: () => void
-  #depth: number
-  #posted = 0
-  #closing: (() => void) | null = null
-  #closed: Promise<void> | null = null
+  private readonly queue: IoQueue
+  private readonly memory: Buffer
+  private readonly batch: number
+  private readonly forget: () => void
+  private depth: number
+  private posted = 0
+  private closing: (() => void) | null = null
+  private closedPromise: Promise<void> | null = null
 
   /** @param end called when the namespace is closed: must end the stream, and with it this window */
   constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
     this.ns = ns
-    this.#queue = ns.queue(range.qid, 'stream')
+    this.queue = ns.queue(range.qid, 'stream')
     const commands = Math.ceil(range.chunk / ns.maxbpio)
     const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
     const bytes = range.chunk * ns.blocksize
-    this.#memory = ns.alloc(bytes * count)
+    this.memory = ns.alloc(bytes * count)
     this.slots = Array.from({ length: count }, (_, i) => {
-      const buffer = this.#memory.subarray(i * bytes, (i + 1) * bytes)
+      const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
       ns.pool.tagOf(buffer)
-      const op = new Operation(this.#queue, ns.geometry)
+      const op = new Operation(this.queue, ns.geometry)
       op.onDone = settle
       const slot = { buffer, op, window: this, slba: 0, nlb: 0, inFlight: false }
       op.context = slot
       return slot
     })
-    this.#depth = range.depth
-    this.#batch = Math.max(1, Math.min(BATCH, count >> 2, Math.floor(BATCH_BYTES / bytes)))
-    this.#queue.want(this.#depth)
-    this.#forget = ns.onClose(end)
+    this.depth = range.depth
+    this.batch = Math.max(1, Math.min(BATCH, count >> 2, Math.floor(BATCH_BYTES / bytes)))
+    this.queue.want(this.depth)
+    this.forget = ns.onClose(end)
   }
 
   /** Sends a slot's chunk, or the first `nlb` blocks of it. */
@@ -69,48 +69,48 @@ export class Window {
     slot.inFlight = true
     this.inFlight++
     setTransfer(slot.op, this.ns.geometry, opc, slot.buffer, slba, nlb)
-    this.#queue.request(slot.op)
-    if (++this.#posted >= this.#batch) this.poll()
+    this.queue.request(slot.op)
+    if (++this.posted >= this.batch) this.poll()
   }
 
   /** Rings and looks, without waiting for the scheduler's turn. */
   poll(): void {
-    this.#posted = 0
-    this.#queue.poll()
+    this.posted = 0
+    this.queue.poll()
   }
 
   /** There is nothing more to send: the stream does not count for the queue's occupancy any longer. */
   last(): void {
-    if (this.#depth > 0) this.#queue.want(-this.#depth)
-    this.#depth = 0
+    if (this.depth > 0) this.queue.want(-this.depth)
+    this.depth = 0
   }
 
   /** Sends nothing more, and gives the memory back when the last command has ended. */
   close(): Promise<void> {
-    this.#closed ??= new Promise<void>((resolve) => {
+    this.closedPromise ??= new Promise<void>((resolve) => {
       this.last()
-      this.#forget()
-      this.#closing = resolve
-      if (this.inFlight === 0) this.#finish()
+      this.forget()
+      this.closing = resolve
+      if (this.inFlight === 0) this.finish()
     })
-    return this.#closed
+    return this.closedPromise
   }
 
   get closed(): boolean {
-    return this.#closed !== null
+    return this.closedPromise !== null
   }
 
   /** @internal */
   settled(slot: Slot): void {
     slot.inFlight = false
     this.inFlight--
-    if (this.#closing === null) this.onSettled(slot)
-    else if (this.inFlight === 0) this.#finish()
+    if (this.closing === null) this.onSettled(slot)
+    else if (this.inFlight === 0) this.finish()
   }
 
-  #finish(): void {
-    this.ns.pool.discard(this.#memory)
-    this.#closing?.()
+  private finish(): void {
+    this.ns.pool.discard(this.memory)
+    this.closing?.()
   }
 }
 
