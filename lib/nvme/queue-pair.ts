@@ -204,7 +204,7 @@ export class QueuePair {
 
   /** The doorbells as the controller was last told. */
   get rung(): { tail: number; head: number } {
-    return { tail: this.#sqRung, head: this.#cqRung }
+    return { tail: this.sqRung, head: this.cqRung }
   }
 
   /** Commands that can be posted now. */
