@@ -9,6 +9,8 @@ import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './ran
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
 
+const SLAB_BYTES = 64 * 1024
+
 export interface ReadStreamOptions extends RangeOptions {
   /** Bytes in a chunk, a multiple of the block size is best; default 128 KiB. */
   highWaterMark?: number
@@ -29,6 +31,8 @@ export class ReadStream extends Readable {
   readonly #pace = new Pace()
   #window: ReadWindow | null = null
   #paused = false
+  #slab: Buffer | null = null
+  #cut = 0
 
   /** Made by `Namespace.createReadStream`. */
   constructor(ns: Namespace, options: ReadStreamOptions) {
@@ -103,10 +107,23 @@ export class ReadStream extends Readable {
 
   #copy({ buffer, nlb }: Slot): Buffer {
     const bytes = nlb * this.#ns.blocksize
-    const chunk = Buffer.allocUnsafeSlow(bytes)
+    const chunk = this.#allocate(bytes)
     buffer.copy(chunk, 0, 0, bytes)
     this.bytesRead += bytes
     return chunk
+  }
+
+  // A fresh buffer for each small chunk would cost more than all the rest: they are cut from larger ones, as
+  // fs.createReadStream does.
+  #allocate(bytes: number): Buffer {
+    if (bytes > SLAB_BYTES / 4) return Buffer.allocUnsafeSlow(bytes)
+    if (this.#slab === null || this.#cut + bytes > SLAB_BYTES) {
+      this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
+      this.#cut = 0
+    }
+    const at = this.#cut
+    this.#cut += bytes
+    return this.#slab.subarray(at, at + bytes)
   }
 
   #end(): Promise<void> {
