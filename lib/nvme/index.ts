@@ -26,11 +26,9 @@ export { high32, listPagesNeeded, low32, PRP_PAGE_BYTES, pagesTouched, writePrps
 export {
   CQE_BYTES,
   QueuePair,
-  type QueuePairCounters,
-  type QueuePairOptions,
-  type QueuePairShare,
   SQE_BYTES,
 } from './queue-pair.ts'
+export type { QueuePairCounters, QueuePairOptions, QueuePairShare } from './queue-pair-share.ts'
 export * from './registers.ts'
 export { type Doorbells, passes, ShadowDoorbells } from './shadow-doorbells.ts'
 export * from './status.ts'

@@ -5,8 +5,15 @@
 // access, which was a third of a command's cost.
 
 import { OutOfRangeError } from '../errors.ts'
-import { type DmaPool, PAGE_BYTES, type PciFunction, viewOf } from '../pci/index.ts'
+import { type DmaPool, PAGE_BYTES, type PciFunction } from '../pci/index.ts'
 import { high32, listPagesNeeded, low32, writePrps } from './prp.ts'
+import {
+  attachRing,
+  type QueuePairCounters,
+  type QueuePairOptions,
+  type QueuePairShare,
+  type RingMemory,
+} from './queue-pair-share.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from './registers.ts'
 import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
 
@@ -21,49 +28,6 @@ const PAGE_MASK = PAGE_BYTES - 1
 
 // A command's age is counted in slices of its timeout: no clock is read for a command.
 const SLICES = 8
-
-export interface QueuePairOptions {
-  qid: number
-  /** Entries of each ring, at least 2; one less can be in flight. */
-  entries: number
-  /** Bytes from one doorbell to the next. */
-  dstrd: number
-  /** Largest transfer of one command in bytes: sizes the PRP lists. */
-  maxBytes: number
-  /** Milliseconds after which a command without an answer is lost. */
-  timeout: number
-}
-
-/** A part of a pair's memory. */
-export interface RingMemory {
-  readonly address: bigint
-  readonly bytes: number
-  readonly iova: number
-}
-
-/** An idle pair as plain data, with which another thread goes on where this one stopped. */
-export interface QueuePairShare extends QueuePairOptions {
-  readonly sq: RingMemory
-  readonly cq: RingMemory
-  readonly lists: RingMemory
-  readonly sqTail: number
-  readonly cqHead: number
-  readonly phase: number
-  /** Entries may have something in dwords that `postTransfer` leaves alone. */
-  readonly extended: boolean
-  /** Shadow doorbells and events, a page each; null where the real doorbells are rung. */
-  readonly shadow: RingMemory | null
-}
-
-/** Counters of one queue pair since it was made. */
-export interface QueuePairCounters {
-  submitted: number
-  /** Stores to this pair's doorbells. */
-  doorbells: number
-  /** Completions for identifiers that were given up, or not in flight at all. */
-  late: number
-  stray: number
-}
 
 /** Rings in DMA memory, with the identifiers of the commands in them. */
 export class QueuePair {
@@ -434,10 +398,6 @@ export class QueuePair {
   free(): void {
     for (const buffer of this.memory) this.pool.free(buffer)
   }
-}
-
-function attachRing({ address, bytes, iova }: RingMemory) {
-  return { words: new Uint32Array(viewOf(address, bytes)), iova }
 }
 
 function words(buffer: Buffer): Uint32Array {

@@ -4,7 +4,7 @@
 
 import { type DmaPool, type PciFunction, viewOf } from '../pci/index.ts'
 import { PRP_PAGE_BYTES } from './prp.ts'
-import type { RingMemory } from './queue-pair.ts'
+import type { RingMemory } from './queue-pair-share.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from './registers.ts'
 
 /** Where a queue pair stores its doorbells, and what it calls after each store. */
