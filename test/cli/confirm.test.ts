@@ -57,7 +57,7 @@ async function answer(line: string): Promise<string> {
   return onTerminal(words.join(' '), line)
 }
 
-terminalTest('on a terminal only a yes will do', async (t) => {
+terminalTest('on a terminal only a yes will do (needs script of util-linux)', async (t) => {
   const yes = await answer('y\r')
   t.true(yes.includes('Overwrite 512 B of 0a:00.0/2, namespace 2 (MODEL, SERIAL): LBA 100 to 100? [y/N]'))
   t.true(yes.includes('WRITES'))
@@ -69,7 +69,7 @@ terminalTest('on a terminal only a yes will do', async (t) => {
 })
 
 terminalTest(
-  'an admin command that destroys asks on the terminal, and does it only after a yes',
+  'an admin command that destroys asks on the terminal, and does it only after a yes (needs script of util-linux)',
   async (t) => {
     const { address, stop } = await startServer({ device: 'sim:?size=1M' })
     const format = `'${process.execPath}' '${MAIN}' format ${address} -b 4096`

@@ -106,17 +106,20 @@ async function answer(keys: string) {
   return { code, shown }
 }
 
-onTerminal('on a terminal it asks: only yes is a yes; Ctrl-C and Ctrl-D are none', async (t) => {
-  const yes = await answer('y\r')
-  t.is(yes.code, 0)
-  t.regex(yes.shown, /Overwrite everything\? \[y\/N\][\s\S]*overwritten/)
-  for (const keys of ['n\r', '\r', 'yeah\r', '\u0004']) {
-    const no = await answer(keys)
-    t.is(no.code, 1, JSON.stringify(keys))
-    t.regex(no.shown, /not confirmed/)
-    t.notRegex(no.shown, /overwritten/)
-  }
-  const interrupted = await answer('\u0003')
-  t.is(interrupted.code, 130)
-  t.notRegex(interrupted.shown, /overwritten/)
-})
+onTerminal(
+  'on a terminal it asks: only yes is a yes, not Ctrl-C or Ctrl-D (needs script of util-linux)',
+  async (t) => {
+    const yes = await answer('y\r')
+    t.is(yes.code, 0)
+    t.regex(yes.shown, /Overwrite everything\? \[y\/N\][\s\S]*overwritten/)
+    for (const keys of ['n\r', '\r', 'yeah\r', '\u0004']) {
+      const no = await answer(keys)
+      t.is(no.code, 1, JSON.stringify(keys))
+      t.regex(no.shown, /not confirmed/)
+      t.notRegex(no.shown, /overwritten/)
+    }
+    const interrupted = await answer('\u0003')
+    t.is(interrupted.code, 130)
+    t.notRegex(interrupted.shown, /overwritten/)
+  },
+)

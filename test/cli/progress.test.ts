@@ -98,7 +98,7 @@ test('a terminal gets a line that is drawn over, and taken away', async (t) => {
 const hasScript = spawnSync('script', ['--version']).status === 0
 const terminalTest = hasScript ? test : test.skip
 
-terminalTest('the command on a real terminal', async (t) => {
+terminalTest('the command on a real terminal (needs script of util-linux)', async (t) => {
   const words = [process.execPath, MAIN, 'copy', "'sim:?size=64M&latency=60ms'", '/dev/null']
   const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: cleanEnvironment() })
   let output = ''
