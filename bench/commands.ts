@@ -50,12 +50,15 @@ export function rawReads(ns: Namespace, count: number, depth: number): void {
   ns.free(memory)
 }
 
-/** Random numbers below `count`, kept in a typed array: a variable of a closure would be a new number on the heap. */
+/**
+ * Random numbers below `count`, kept in a typed array: a variable of a closure would be a new number on the heap.
+ * `>>> 0` makes an integer's remainder of it: V8's of floating point numbers takes longer than all of aread.
+ */
 function randomBlocks(count: number): () => number {
   const seed = new Uint32Array([1])
   return () => {
     seed[0] = Math.imul(seed[0]!, 1664525) + 1013904223
-    return seed[0]! % count
+    return (seed[0]! % (count >>> 0)) >>> 0
   }
 }
 
