@@ -22,6 +22,7 @@ export {
   type SharedBuffer,
 } from './dma.ts'
 export type { PciFunction } from './function.ts'
+export { keepFreedMemory } from './heap.ts'
 export { type IovaRange, IovaSpace } from './iova.ts'
 export { systemCallError } from './libc.ts'
 export {

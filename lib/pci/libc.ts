@@ -41,6 +41,8 @@ export const madvise = lib.func('int madvise(uintptr_t addr, size_t length, int 
   length: number,
   advice: number,
 ) => number
+export const malloc = lib.func('uintptr_t malloc(size_t size)') as (size: number) => number | bigint
+export const free = lib.func('void free(uintptr_t address)') as (address: number | bigint) => void
 /** fallocate(2) */
 export const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as (
   fd: number,

@@ -5,6 +5,7 @@
 import { AbortError, ClosedError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkBoolean } from '../validate.ts'
+import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
 import { type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
@@ -42,7 +43,7 @@ const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
 
 class Blocks implements BlockIterator {
   private readonly ns: Namespace
-  private readonly copy: boolean
+  private readonly memory: ChunkMemory | null
   private readonly signal: AbortSignal | undefined
   private readonly pace = new Pace()
   private opener: ((end: () => Promise<void>) => ReadWindow) | null
@@ -58,7 +59,7 @@ class Blocks implements BlockIterator {
     open: (end: () => Promise<void>) => ReadWindow,
   ) {
     this.ns = ns
-    this.copy = copy
+    this.memory = copy ? new ChunkMemory() : null
     this.signal = signal
     this.opener = open
     signal?.addEventListener('abort', this.abort, { once: true })
@@ -115,7 +116,7 @@ class Blocks implements BlockIterator {
     const { slba, nlb, buffer } = slot
     const bytes = nlb * this.ns.blocksize
     const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)
-    return { slba, nlb, data: this.copy ? Buffer.from(data) : data }
+    return { slba, nlb, data: this.memory === null ? data : this.memory.copy(data) }
   }
 
   // Waits for the oldest chunk, or for a turn of the event loop where it is there already.

@@ -4,12 +4,11 @@
 
 import { addAbortSignal, Readable } from 'node:stream'
 import type { Namespace } from '../namespace.ts'
+import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
 import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
-
-const SLAB_BYTES = 64 * 1024
 
 export interface ReadStreamOptions extends RangeOptions {
   /** Bytes in a chunk, a multiple of the block size is best; default 128 KiB. */
@@ -29,10 +28,9 @@ export class ReadStream extends Readable {
   readonly #ns: Namespace
   readonly #range: Range
   readonly #pace = new Pace()
+  readonly #memory = new ChunkMemory()
   #window: ReadWindow | null = null
   #paused = false
-  #slab: Buffer | null = null
-  #cut = 0
 
   /** Made by `Namespace.createReadStream`. */
   constructor(ns: Namespace, options: ReadStreamOptions) {
@@ -107,23 +105,8 @@ export class ReadStream extends Readable {
 
   #copy({ buffer, nlb }: Slot): Buffer {
     const bytes = nlb * this.#ns.blocksize
-    const chunk = this.#allocate(bytes)
-    buffer.copy(chunk, 0, 0, bytes)
     this.bytesRead += bytes
-    return chunk
-  }
-
-  // A fresh buffer for each small chunk would cost more than all the rest: they are cut from larger ones, as
-  // fs.createReadStream does.
-  #allocate(bytes: number): Buffer {
-    if (bytes > SLAB_BYTES / 4) return Buffer.allocUnsafeSlow(bytes)
-    if (this.#slab === null || this.#cut + bytes > SLAB_BYTES) {
-      this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
-      this.#cut = 0
-    }
-    const at = this.#cut
-    this.#cut += bytes
-    return this.#slab.subarray(at, at + bytes)
+    return this.#memory.copy(bytes === buffer.length ? buffer : buffer.subarray(0, bytes))
   }
 
   #end(): Promise<void> {
