@@ -10,8 +10,7 @@ import { NVM, QueuePair } from '../lib/nvme/index.ts'
 import type { DmaPool } from '../lib/pci/index.ts'
 import { createDevice } from '../src/device.ts'
 import { Namespace } from '../src/namespace.ts'
-import { STATE } from '../src/operation.ts'
-import { prepareTransfer } from '../src/prepare.ts'
+import type { Operation } from '../src/operation.ts'
 import { rawReads } from './commands.ts'
 import { printTable, type Row, sideBySide } from './measure.ts'
 import { completer, openTrivialDevice } from './trivial-device.ts'
@@ -142,13 +141,12 @@ function callbacks(ns: Namespace): Promise<void> {
   let done = 0
   return new Promise((resolve) => {
     const send = (part: Buffer) => {
-      const op = prepareTransfer(queue, ns.geometry, NVM.READ, part, sent++ % ns.blockcount, 1)
+      const op = queue.operations.take()
       op.onDone = onDone
-      queue.request(op)
+      queue.requestTransfer(op, ns.geometry, NVM.READ, part, ns.pool.tagOf(part), sent++ % ns.blockcount, 1)
     }
-    const onDone = (op: ReturnType<typeof prepareTransfer>) => {
+    const onDone = (op: Operation) => {
       const part = op.buf!
-      op.state = STATE.FREE
       queue.operations.give(op)
       if (++done === COMMANDS) {
         ns.pool.discard(memory)

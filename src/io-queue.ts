@@ -4,7 +4,7 @@
 
 import { CommandTimeoutError } from '../lib/errors.ts'
 import { type Controller, NVM, type QueuePair } from '../lib/nvme/index.ts'
-import type { DmaAllocation } from '../lib/pci/index.ts'
+import type { DmaAllocation, DmaTag } from '../lib/pci/index.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
 
@@ -91,28 +91,49 @@ export class IoQueue {
   }
 
   /**
-   * Starts an operation, as far as there is room; the rest of a long one follows as its first commands end.
-   * @returns false where there was no room at all, and nothing was sent
+   * Sets an operation up for a transfer of checked arguments, and starts it: see `start`.
+   * @param tag the buffer's
    */
-  start(op: Operation): boolean {
-    const { nlb, geometry } = op
-    if (!(this.plain && op.kind === KIND.TRANSFER && nlb <= geometry.maxbpio)) return this.startWithCare(op)
+  transfer(
+    op: Operation,
+    geometry: Geometry,
+    opc: number,
+    buf: Buffer,
+    { allocation, lo, hi }: DmaTag,
+    slba: number,
+    nlb: number,
+  ): boolean {
+    op.kind = KIND.TRANSFER
+    op.geometry = geometry
+    op.opc = opc
+    op.buf = buf
+    op.slba = slba
+    op.nlb = nlb
+    op.allocation = allocation
+    if (!this.plain || nlb > geometry.maxbpio) {
+      op.lo = lo
+      op.hi = hi
+      return this.start(op)
+    }
     // The commonest case: one command, nothing before it.
-    const { slba } = op
     const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
     const bytes = nlb << geometry.blockshift
     const dw12 = (nlb - 1) | geometry.flags
-    const cid = this.pair.postTransfer(op.opc, geometry.nsid, op.lo, op.hi, bytes, slba | 0, high, dw12)
+    const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
     op.state = STATE.IN_FLIGHT
     op.pending = 1
-    if (op.allocation !== null) op.allocation.users++
+    allocation.users++
     if (!this.flushArmed) this.armFlush()
     return true
   }
 
-  private startWithCare(op: Operation): boolean {
+  /**
+   * Starts an operation, as far as there is room; the rest of a long one follows as its first commands end.
+   * @returns false where there was no room at all, and nothing was sent
+   */
+  start(op: Operation): boolean {
     const { failure } = this
     this.begin(op)
     if (failure !== null) {
@@ -146,13 +167,34 @@ export class IoQueue {
   /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
   request(op: Operation): void {
     this.scheduled++
-    if (!this.start(op)) {
-      this.begin(op)
-      this.retain(op)
-      this.waiting.push(op)
-      this.plain = false
+    if (!this.start(op)) this.wait(op)
+    if (!this.awake && op.state === STATE.IN_FLIGHT) this.wake(this)
+  }
+
+  /** `transfer` as `request` does it. */
+  requestTransfer(
+    op: Operation,
+    geometry: Geometry,
+    opc: number,
+    buf: Buffer,
+    tag: DmaTag,
+    slba: number,
+    nlb: number,
+  ): void {
+    this.scheduled++
+    if (!this.transfer(op, geometry, opc, buf, tag, slba, nlb)) {
+      op.lo = tag.lo
+      op.hi = tag.hi
+      this.wait(op)
     }
     if (!this.awake && op.state === STATE.IN_FLIGHT) this.wake(this)
+  }
+
+  private wait(op: Operation): void {
+    this.begin(op)
+    this.retain(op)
+    this.waiting.push(op)
+    this.plain = false
   }
 
   /** Rings what was posted, takes what completed, goes on with what waits. */
@@ -222,8 +264,8 @@ export class IoQueue {
   private complete(cid: number): void {
     const op = this.ops[cid]!
     const { pair } = this
-    op.result = pair.result[cid]!
-    const field = pair.status[cid]!
+    if (op.kind === KIND.SINGLE) op.result = pair.result
+    const field = pair.status
     if (field !== 0 && op.field === 0) this.failCommand(op, cid, field)
     if (--op.pending === 0) this.finish(op)
   }

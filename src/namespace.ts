@@ -10,14 +10,7 @@ import type { Device, NamespaceController } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
 import { type IoQueue, spin } from './io-queue.ts'
 import { type IoDescriptor, notInFlight, type Operation, STATE } from './operation.ts'
-import {
-  deallocateCommand,
-  type IoCommand,
-  type LbaRange,
-  prepareCommand,
-  prepareRange,
-  prepareTransfer,
-} from './prepare.ts'
+import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
 import { NamespacePromises } from './promises.ts'
 import { collectStats, type Stats } from './stats.ts'
 import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
@@ -26,10 +19,7 @@ import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './stream
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
 import { type LendOptions, lend } from './threads/lend.ts'
 import type { Loan } from './threads/loan.ts'
-import { ALIGNMENT, checkInteger, checkOptions, checkRange, explainTransfer } from './validate.ts'
-
-const ALIGNMENT_MASK = ALIGNMENT - 1
-const MAX_INT = 0x7fff_ffff
+import { checkInteger, checkOptions, checkRange, explainTransfer, isTransfer } from './validate.ts'
 
 /** An open namespace: what `open` gives. Closed by `close`, or at the end of an `await using`. */
 export class Namespace extends NamespaceAttributes implements AsyncDisposable {
@@ -74,7 +64,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Zeroed DMA memory of `bytes` (1 to 2 GiB); any part that starts at a multiple of 512 is an I/O buffer. */
   alloc(bytes: number): Buffer {
-    this.#check('alloc')
+    this.check('alloc')
     checkInteger('alloc: size', bytes, 1, 2 ** 31)
     return this.pool.alloc(bytes)
   }
@@ -153,7 +143,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
       queue.poll()
       if ((op.state as number) !== STATE.DONE && (timeout === 0 || !spin(queue, op, timeout))) return false
     }
-    const error = op.field === 0 && op.cause === null ? null : op.error()
+    const error = op.field === 0 && op.cause === null ? null : op.takeError()
     op.queue.operations.give(op)
     if (error !== null) throw error
     return true
@@ -208,7 +198,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Any admin command. */
   admin(command: AdminCommand): Promise<AdminResult> {
-    this.#check('admin')
+    this.check('admin')
     return this.controller.admin(command)
   }
 
@@ -216,25 +206,25 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** A Readable over a range of LBAs, as fs.createReadStream is over a file. */
   createReadStream(options: ReadStreamOptions = {}): ReadStream {
-    this.#check('createReadStream')
+    this.check('createReadStream')
     return new ReadStream(this, checkOptions('createReadStream', options))
   }
 
   /** A Writable over a range of LBAs; its 'finish' means that the data is on the medium. */
   createWriteStream(options: WriteStreamOptions = {}): WriteStream {
-    this.#check('createWriteStream')
+    this.check('createWriteStream')
     return new WriteStream(this, checkOptions('createWriteStream', options))
   }
 
   /** Iterates over a range of LBAs in chunks, reading ahead. Data is valid until the next step. */
   blocks(options: BlocksOptions = {}): BlockIterator {
-    this.#check('blocks')
+    this.check('blocks')
     return blocks(this, checkOptions('blocks', options))
   }
 
   /** Writes what an iterable produces, chunk after chunk: the counterpart of `blocks`. */
   writeBlocks(source: WriteSource, options: WriteBlocksOptions = {}): Promise<number> {
-    this.#check('writeBlocks')
+    this.check('writeBlocks')
     return writeBlocks(this, source, checkOptions('writeBlocks', options))
   }
 
@@ -247,7 +237,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * device can't be shared with another thread (`sim:` without `thread=1`)
    */
   lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
-    this.#check('lend')
+    this.check('lend')
     const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'lend'))
     const loan = lend(this.#device, this.geometry, this.device, queues, options)
     loan.onReturned(this.onClose(() => loan.recall()))
@@ -258,7 +248,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Another namespace of the same controller: it shares the queues, and is closed by itself. */
   async openNamespace(nsid: number): Promise<Namespace> {
-    this.#check('openNamespace')
+    this.check('openNamespace')
     checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
     this.#device.retain()
     try {
@@ -270,7 +260,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Resets the controller: everything in flight on it is rejected with ControllerResetError. */
   async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
-    this.#check('reset')
+    this.check('reset')
     await this.#device.reset(how)
   }
 
@@ -305,7 +295,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** @internal The queue of an id, or an error that names it. */
   queue(qid: number, call: string): IoQueue {
-    this.#check(call)
+    this.check(call)
     const queue = this.queues[qid]
     if (queue === undefined) {
       if (this.#device.queues[qid] !== undefined) {
@@ -327,31 +317,30 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     nlb: number,
   ): IoDescriptor {
     const queue = this.queues[qid]
-    if (queue === undefined || this.ending !== null) return this.#refuseQueue(call, qid)
-    const { geometry } = this
+    if (queue === undefined || this.ending !== null) return this.refuseQueue(call, qid)
+    const { geometry, pool } = this
     // Only a tagged buffer passes here; a part of one is tagged on its first use.
     const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.tag(call, buf, slba, nlb)
-    // Small integers are told by a mask: most LBAs, without a step through floating point.
-    const fits =
-      ((slba & MAX_INT) === slba || isLba(slba)) &&
-      (nlb & MAX_INT) === nlb &&
-      nlb !== 0 &&
-      slba <= geometry.blockcount - nlb &&
-      nlb <= buf.length >>> geometry.blockshift
-    const usable = tag.allocation.owner === this.pool && (tag.lo & ALIGNMENT_MASK) === 0
-    if (!fits || !usable) throw explainTransfer(call, this.pool, geometry, buf, slba, nlb)
-    return this.start(call, queue, prepareTransfer(queue, geometry, opc, buf, slba, nlb))
+    if (!isTransfer(geometry, pool, buf, tag, slba, nlb)) {
+      throw explainTransfer(call, pool, geometry, buf, slba, nlb)
+    }
+    const op = queue.operations.take()
+    if (queue.transfer(op, geometry, opc, buf, tag, slba, nlb)) return op
+    return this.full(call, queue, op)
   }
 
   #sendRange(call: string, opc: number, qid: number, slba: number, nlb: number): IoDescriptor {
     const queue = this.queues[qid]
-    if (queue === undefined || this.ending !== null) return this.#refuseQueue(call, qid)
+    if (queue === undefined || this.ending !== null) return this.refuseQueue(call, qid)
     checkRange(call, slba, nlb, this.geometry)
     return this.start(call, queue, prepareRange(queue, this.geometry, opc, slba, nlb))
   }
 
   private start(call: string, queue: IoQueue, op: Operation): IoDescriptor {
-    if (queue.start(op)) return op
+    return queue.start(op) ? op : this.full(call, queue, op)
+  }
+
+  private full(call: string, queue: IoQueue, op: Operation): never {
     queue.operations.give(op)
     throw new QueueFullError(
       `${call}: queue ${queue.qid} has ${queue.pair.inFlight} commands in flight, and room for no more; poll first`,
@@ -369,16 +358,12 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return this.pool.tagOf(buf)
   }
 
-  #refuseQueue(call: string, qid: number): never {
+  private refuseQueue(call: string, qid: number): never {
     this.queue(qid, call)
     throw new ClosedError(`${call}: ${this.device} is closed`)
   }
 
-  #check(call: string): void {
+  private check(call: string): void {
     if (this.ending !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
   }
-}
-
-function isLba(slba: unknown): boolean {
-  return Number.isSafeInteger(slba) && (slba as number) >= 0
 }

@@ -45,7 +45,7 @@ export class Operation implements IoDescriptor {
   hi = 0
   geometry: Geometry
   allocation: DmaAllocation | null = null
-  /** First failure: its status field, or what is no status: timeout, removal, close. */
+  /** First failure: its status field, or what is no status: timeout, removal, close. None while idle. */
   field = 0
   cause: Error | null = null
   /** Called when done, in place of apoll; `context` is the callee's. */
@@ -57,6 +57,9 @@ export class Operation implements IoDescriptor {
   result = 0
   readonly qid: number
   context: unknown = null
+  /** Of the promise that waits for it. */
+  resolve: ((value: never) => void) | null = null
+  reject: ((error: Error) => void) | null = null
   /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0
   /** Which blocks failed. */
@@ -79,15 +82,23 @@ export class Operation implements IoDescriptor {
 
   /** The error that this operation ended with, or null. */
   error(): Error | null {
-    if (this.cause !== null) return this.cause
-    if (this.field === 0) return null
-    const { opc: opcode, queue, geometry, field } = this
+    const { opc: opcode, queue, geometry, field, cause } = this
+    if (cause !== null) return cause
+    if (field === 0) return null
     const range = this.kind !== KIND.SINGLE ? { slba: this.failedSlba, nlb: this.failedNlb } : {}
     return nvmeError({ opcode, qid: queue.pair.qid, nsid: geometry.nsid, ...range }, field)
   }
+
+  /** The same, and none from then on. */
+  takeError(): Error | null {
+    const error = this.error()
+    this.field = 0
+    this.cause = null
+    return error
+  }
 }
 
-// As many as fit a processor's first cache, where the longest idle one is taken each time.
+// As many as fit a processor's first cache, where the longest idle one is taken each time. A power of two.
 const FIRST_OPERATIONS = 16
 
 /** Idle operations of one queue, the longest idle first; grows to as many as are ever in use at once. */
@@ -95,34 +106,32 @@ export class OperationPool {
   private readonly queue: IoQueue
   private readonly geometry: Geometry
   private ring: Operation[]
-  private head = 0
-  private count: number
-  private id = 0
+  private mask = FIRST_OPERATIONS - 1
+  // How often each has happened: the places in the ring, and a number for each operation.
+  private taken = 0
+  private given = FIRST_OPERATIONS
 
   constructor(queue: IoQueue, geometry: Geometry) {
     this.queue = queue
     this.geometry = geometry
     this.ring = Array.from({ length: FIRST_OPERATIONS }, () => new Operation(queue, geometry))
-    this.count = FIRST_OPERATIONS
   }
 
   take(): Operation {
-    if (this.count === 0) this.grow()
-    const op = this.ring[this.head]!
-    this.head = this.head + 1 === this.ring.length ? 0 : this.head + 1
-    this.count--
-    op.id = this.id
-    this.id = (this.id + 1) | 0
+    const { taken } = this
+    if (taken === this.given) this.grow()
+    this.taken = (taken + 1) | 0
+    const op = this.ring[taken & this.mask]!
+    op.id = taken
     return op
   }
 
-  /** `onDone` and `context` are their setter's to clear. */
+  /** Its error has been taken; `onDone` and what belongs to it are their setter's to clear. */
   give(op: Operation): void {
+    const { given } = this
     op.state = STATE.FREE
-    op.buf = null
-    const at = this.head + this.count
-    this.ring[at >= this.ring.length ? at - this.ring.length : at] = op
-    this.count++
+    this.ring[given & this.mask] = op
+    this.given = (given + 1) | 0
   }
 
   // Only when all are out: places of those that come back are held by a new one each.
@@ -130,8 +139,8 @@ export class OperationPool {
     const more = this.ring.length
     const fresh = Array.from({ length: more }, () => new Operation(this.queue, this.geometry))
     this.ring = [...fresh, ...fresh]
-    this.head = 0
-    this.count = more
+    this.mask = 2 * more - 1
+    this.given = (this.taken + more) | 0
   }
 }
 

@@ -1,9 +1,9 @@
-// Operations made ready to start: transfers, ranges without data, and single commands of any kind.
+// Operations made ready to start: ranges without data, and single commands of any kind. Transfers: IoQueue.transfer.
 // Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
 
 import { ArgumentTypeError } from '../lib/errors.ts'
 import { type CommandFields, checkCommand, NVM } from '../lib/nvme/index.ts'
-import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
+import type { DmaPool } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import { KIND, type Operation } from './operation.ts'
@@ -30,41 +30,6 @@ const DSM_DEALLOCATE = 4
 const DSM_RANGE_BYTES = 16
 const DSM_MAX_RANGES = 256
 
-/** Sets an operation up for a transfer; `buf` has been checked, and is tagged. */
-export function setTransfer(
-  op: Operation,
-  geometry: Geometry,
-  opc: number,
-  buf: Buffer,
-  slba: number,
-  nlb: number,
-): Operation {
-  const tag = (buf as DmaBuffer)[kDma]!
-  op.buf = buf
-  op.slba = slba
-  op.nlb = nlb
-  op.opc = opc
-  op.kind = KIND.TRANSFER
-  op.geometry = geometry
-  op.field = 0
-  op.cause = null
-  op.allocation = tag.allocation
-  op.lo = tag.lo
-  op.hi = tag.hi
-  return op
-}
-
-export function prepareTransfer(
-  queue: IoQueue,
-  geometry: Geometry,
-  opc: number,
-  buf: Buffer,
-  slba: number,
-  nlb: number,
-): Operation {
-  return setTransfer(queue.operations.take(), geometry, opc, buf, slba, nlb)
-}
-
 /** A range command without data: Write Zeroes, Verify. */
 export function prepareRange(
   queue: IoQueue,
@@ -79,8 +44,6 @@ export function prepareRange(
   op.opc = opc
   op.kind = KIND.RANGE
   op.geometry = geometry
-  op.field = 0
-  op.cause = null
   op.allocation = null
   op.lo = 0
   op.hi = 0
@@ -105,8 +68,6 @@ export function prepareCommand(
   op.opc = opcode
   op.kind = KIND.SINGLE
   op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
-  op.field = 0
-  op.cause = null
   op.buf = buf ?? null
   op.allocation = tag?.allocation ?? null
   op.lo = tag?.lo ?? 0

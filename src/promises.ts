@@ -3,19 +3,13 @@
 
 import { AbortError, OutOfRangeError } from '../lib/errors.ts'
 import { NVM } from '../lib/nvme/index.ts'
-import { type DmaBuffer, kDma } from '../lib/pci/index.ts'
+import { type DmaBuffer, type DmaTag, kDma } from '../lib/pci/index.ts'
+import type { Geometry } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import type { Namespace } from './namespace.ts'
-import type { Operation } from './operation.ts'
-import {
-  deallocateCommand,
-  type IoCommand,
-  type LbaRange,
-  prepareCommand,
-  prepareRange,
-  prepareTransfer,
-} from './prepare.ts'
-import { ALIGNMENT, checkBuffer, checkRange } from './validate.ts'
+import { KIND, type Operation } from './operation.ts'
+import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
+import { ALIGNMENT, checkBuffer, checkRange, isTransfer } from './validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
@@ -30,12 +24,12 @@ const KEPT_BOUNCES = 64
 
 /** `ns.promises`: calls with any Buffer. They wait for room in the queue, and never block the event loop. */
 export class NamespacePromises {
-  readonly #ns: Namespace
-  readonly #bounces: Buffer[] = []
+  private readonly ns: Namespace
+  private readonly bounces: Buffer[] = []
 
   /** Made with its namespace. */
   constructor(ns: Namespace) {
-    this.#ns = ns
+    this.ns = ns
   }
 
   /**
@@ -44,27 +38,27 @@ export class NamespacePromises {
    * @returns `buf`
    */
   read<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
-    return this.#transfer(NVM.READ, 'read', buf, slba, nlb, options)
+    return this.transfer(NVM.READ, 'read', buf, slba, nlb, options)
   }
 
   /** Writes blocks from `slba` with what `buf` holds. See `read`. */
   write<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
-    return this.#transfer(NVM.WRITE, 'write', buf, slba, nlb, options)
+    return this.transfer(NVM.WRITE, 'write', buf, slba, nlb, options)
   }
 
   /** Compares blocks with `buf`; rejects with NvmeError, Compare Failure, where they differ. See `read`. */
   compare<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
-    return this.#transfer(NVM.COMPARE, 'compare', buf, slba, nlb, options)
+    return this.transfer(NVM.COMPARE, 'compare', buf, slba, nlb, options)
   }
 
   /** The blocks read as zeroes when this resolves. */
   async writeZeroes(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
-    await this.#range(NVM.WRITE_ZEROES, 'writeZeroes', slba, nlb, options)
+    await this.range(NVM.WRITE_ZEROES, 'writeZeroes', slba, nlb, options)
   }
 
   /** The controller reads and checks the blocks; rejects with NvmeError where one can't be read. */
   async verify(slba: number, nlb: number, options: CallOptions = {}): Promise<void> {
-    await this.#range(NVM.VERIFY, 'verify', slba, nlb, options)
+    await this.range(NVM.VERIFY, 'verify', slba, nlb, options)
   }
 
   /** What was written before is on the medium when this resolves. */
@@ -74,7 +68,7 @@ export class NamespacePromises {
 
   /** Tells the device that up to 256 ranges hold nothing that is needed. */
   async deallocate(ranges: readonly LbaRange[], options: CallOptions = {}): Promise<void> {
-    const ns = this.#ns
+    const ns = this.ns
     const buf = ns.alloc(ns.pagesize)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
@@ -86,12 +80,12 @@ export class NamespacePromises {
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
   async cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
     const { qid = 0, signal } = options
-    const queue = this.#ns.queue(qid, 'cmd')
-    const op = prepareCommand('cmd', queue, this.#ns.geometry, this.#ns.pool, command)
-    return send<number>(queue, op, null, signal)
+    const queue = this.ns.queue(qid, 'cmd')
+    const op = prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command)
+    return send(queue, op, signal)
   }
 
-  #transfer<B extends Buffer>(
+  private transfer<B extends Buffer>(
     opc: number,
     call: string,
     buf: B,
@@ -99,31 +93,51 @@ export class NamespacePromises {
     nlb: number | undefined,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const ns = this.#ns
+    const { ns } = this
+    const { geometry, pool } = ns
     try {
       const queue = ns.queue(options?.qid ?? 0, call)
-      checkBuffer(call, buf)
-      const count = nlb ?? Math.floor(buf.length / ns.blocksize)
-      checkRange(call, slba, count, ns.geometry)
-      const bytes = count * ns.blocksize
-      if (bytes > buf.length) {
-        throw new OutOfRangeError(
-          `${call}: ${count} blocks need ${bytes} bytes, the buffer has ${buf.length}`,
-        )
+      const tag = (buf as DmaBuffer | undefined)?.[kDma]
+      if (tag !== undefined) {
+        const count = nlb ?? buf.length >>> geometry.blockshift
+        if (isTransfer(geometry, pool, buf, tag, slba, count)) {
+          return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
+        }
       }
-      const dma = (buf as DmaBuffer)[kDma] ?? (ns.pool.owns(buf) ? ns.pool.tagOf(buf, call) : undefined)
-      if (dma === undefined || (dma.lo & (ALIGNMENT - 1)) !== 0 || dma.allocation.pool !== ns.pool) {
-        return this.#copied(queue, opc, buf, slba, count, options)
-      }
-      if (dma.allocation.owner === null) ns.pool.tagOf(buf, call)
-      const op = prepareTransfer(queue, ns.geometry, opc, buf, slba, count)
-      return send(queue, op, buf, options?.signal)
+      return this.transferAny(queue, opc, call, buf, slba, nlb, options)
     } catch (error) {
       return Promise.reject(error)
     }
   }
 
-  async #copied<B extends Buffer>(
+  // What is not in DMA memory, or not known to be, or can't be sent.
+  private transferAny<B extends Buffer>(
+    queue: IoQueue,
+    opc: number,
+    call: string,
+    buf: B,
+    slba: number,
+    nlb: number | undefined,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    const { geometry, pool, blocksize } = this.ns
+    checkBuffer(call, buf)
+    const count = nlb ?? Math.floor(buf.length / blocksize)
+    checkRange(call, slba, count, geometry)
+    const bytes = count * blocksize
+    if (bytes > buf.length) {
+      throw new OutOfRangeError(`${call}: ${count} blocks need ${bytes} bytes, the buffer has ${buf.length}`)
+    }
+    // A part of DMA memory that comes here for the first time, or was freed: which is an error.
+    const tag = (buf as DmaBuffer)[kDma] ?? (pool.owns(buf) ? pool.tagOf(buf, call) : undefined)
+    if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
+      return this.copied(queue, opc, buf, slba, count, options)
+    }
+    if (tag.allocation.owner === null) pool.tagOf(buf, call)
+    return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
+  }
+
+  private async copied<B extends Buffer>(
     queue: IoQueue,
     opc: number,
     buf: B,
@@ -131,11 +145,11 @@ export class NamespacePromises {
     nlb: number,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const ns = this.#ns
+    const ns = this.ns
     const step = Math.max(1, Math.floor(BOUNCE_BYTES / ns.blocksize))
     const bytes = nlb * ns.blocksize
     if (nlb <= step) {
-      await this.#bounced(queue, opc, buf.subarray(0, bytes), slba, nlb, options?.signal)
+      await this.bounced(queue, opc, buf.subarray(0, bytes), slba, nlb, options?.signal)
     } else if (opc === NVM.READ) {
       for await (const block of ns.blocks({ ...options, slba, nlb, chunk: step })) {
         block.data.copy(buf, (block.slba - slba) * ns.blocksize)
@@ -146,13 +160,13 @@ export class NamespacePromises {
       for (let at = 0; at < nlb; at += step) {
         const count = Math.min(step, nlb - at)
         const part = buf.subarray(at * ns.blocksize, (at + count) * ns.blocksize)
-        await this.#bounced(queue, opc, part, slba + at, count, options?.signal)
+        await this.bounced(queue, opc, part, slba + at, count, options?.signal)
       }
     }
     return buf
   }
 
-  async #bounced(
+  private async bounced(
     queue: IoQueue,
     opc: number,
     buf: Buffer,
@@ -160,73 +174,96 @@ export class NamespacePromises {
     nlb: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const ns = this.#ns
-    const whole = this.#bounces.pop() ?? ns.alloc(Math.max(BOUNCE_BYTES, ns.blocksize))
+    const ns = this.ns
+    const whole = this.bounces.pop() ?? ns.alloc(Math.max(BOUNCE_BYTES, ns.blocksize))
     const bytes = nlb * ns.blocksize
     if (opc !== NVM.READ) buf.copy(whole)
-    const op = prepareTransfer(queue, ns.geometry, opc, whole, slba, nlb)
     try {
-      await send(queue, op, null, signal)
+      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, signal)
       if (opc === NVM.READ) whole.copy(buf, 0, 0, bytes)
     } finally {
       const idle = !ns.closed && ns.pool.tagOf(whole).allocation.users === 0
-      if (idle && this.#bounces.length < KEPT_BOUNCES) this.#bounces.push(whole)
+      if (idle && this.bounces.length < KEPT_BOUNCES) this.bounces.push(whole)
       else if (!ns.closed) ns.pool.discard(whole)
     }
   }
 
-  async #range(opc: number, call: string, slba: number, nlb: number, { qid = 0, signal }: CallOptions) {
-    const queue = this.#ns.queue(qid, call)
-    checkRange(call, slba, nlb, this.#ns.geometry)
-    await send(queue, prepareRange(queue, this.#ns.geometry, opc, slba, nlb), null, signal)
+  private async range(
+    opc: number,
+    call: string,
+    slba: number,
+    nlb: number,
+    { qid = 0, signal }: CallOptions,
+  ) {
+    const queue = this.ns.queue(qid, call)
+    checkRange(call, slba, nlb, this.ns.geometry)
+    await send(queue, prepareRange(queue, this.ns.geometry, opc, slba, nlb), signal)
   }
 }
 
-interface Pending {
-  resolve: (value: unknown) => void
-  reject: (error: Error) => void
-  /** What to resolve with; null: dword 0 of the completion. */
-  value: unknown
-  signal: AbortSignal | undefined
-  onAbort: (() => void) | undefined
+function sendTransfer<B extends Buffer>(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  buf: B,
+  tag: DmaTag,
+  slba: number,
+  nlb: number,
+  signal: AbortSignal | undefined,
+): Promise<B> {
+  if (signal?.aborted) return Promise.reject(new AbortError(signal.reason))
+  const op = queue.operations.take()
+  const promise = promiseOf<B>(op, signal)
+  queue.requestTransfer(op, geometry, opc, buf, tag, slba, nlb)
+  return promise
 }
 
-function send<T>(
-  queue: IoQueue,
-  op: Operation,
-  value: T | null,
-  signal: AbortSignal | undefined,
-): Promise<T> {
+function send(queue: IoQueue, op: Operation, signal: AbortSignal | undefined): Promise<number> {
   if (signal?.aborted) {
     queue.operations.give(op)
     return Promise.reject(new AbortError(signal.reason))
   }
-  return new Promise<T>((resolve, reject) => {
-    const pending: Pending = {
-      resolve: resolve as (value: unknown) => void,
-      reject,
-      value,
-      signal,
-      onAbort: undefined,
-    }
-    if (signal !== undefined) {
-      pending.onAbort = () => reject(new AbortError(signal.reason))
-      signal.addEventListener('abort', pending.onAbort, { once: true })
-    }
-    op.context = pending
-    op.onDone = settle
-    queue.request(op)
-  })
+  const promise = promiseOf<number>(op, signal)
+  queue.request(op)
+  return promise
+}
+
+// One function for all promises: a closure for each would be made, and its code looked up, with every call.
+let nextResolve: (value: never) => void
+let nextReject: (error: Error) => void
+const executor = (resolve: (value: never) => void, reject: (error: Error) => void) => {
+  nextResolve = resolve
+  nextReject = reject
+}
+
+/** What settles when the operation is done: with its buffer, or dword 0 where it is no transfer. */
+function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T> {
+  const promise = new Promise<T>(executor as never)
+  op.resolve = nextResolve
+  op.reject = nextReject
+  op.onDone = settle
+  if (signal !== undefined) watch(op, signal, nextReject)
+  return promise
+}
+
+function watch(op: Operation, signal: AbortSignal, reject: (error: Error) => void): void {
+  const onAbort = () => reject(new AbortError(signal.reason))
+  signal.addEventListener('abort', onAbort, { once: true })
+  op.context = () => signal.removeEventListener('abort', onAbort)
 }
 
 function settle(op: Operation): void {
-  const pending = op.context as Pending
-  const error = op.field === 0 && op.cause === null ? null : op.error()
-  const { result } = op
+  const { resolve, reject, context } = op
+  const error = op.field === 0 && op.cause === null ? null : op.takeError()
+  const value = op.kind === KIND.TRANSFER ? op.buf : op.result
   op.onDone = null
-  op.context = null
+  op.resolve = null
+  op.reject = null
   op.queue.operations.give(op)
-  if (pending.onAbort !== undefined) pending.signal!.removeEventListener('abort', pending.onAbort)
-  if (error !== null) pending.reject(error)
-  else pending.resolve(pending.value ?? result)
+  if (context !== null) {
+    op.context = null
+    ;(context as () => void)()
+  }
+  if (error !== null) reject!(error)
+  else resolve!(value as never)
 }

@@ -137,10 +137,10 @@ export class AdminQueue {
     const pending = this.#take(cid)
     if (pending === undefined) return
     const { command, dma, bounce, resolve, reject } = pending
-    const field = this.pair.status[cid]!
+    const field = this.pair.status
     if (field === 0) {
       if (bounce && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
-      resolve({ result: this.pair.result[cid]! })
+      resolve({ result: this.pair.result })
     } else {
       reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
     }

@@ -30,8 +30,6 @@ export interface QueuePairShare extends QueuePairOptions {
   readonly sqTail: number
   readonly cqHead: number
   readonly phase: number
-  /** Entries may have something in dwords that `postTransfer` leaves alone. */
-  readonly extended: boolean
   /** Shadow doorbells and events, a page each; null where the real doorbells are rung. */
   readonly shadow: RingMemory | null
 }

@@ -21,13 +21,14 @@ import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
 export const SQE_BYTES = 64
 export const CQE_BYTES = 16
 
-/** What became of a command identifier. A lost one had no answer in time, and stays out of use. */
-export const SLOT = { FREE: 0, IN_FLIGHT: 1, LOST: 2 } as const
-
 const PAGE_MASK = PAGE_BYTES - 1
 
 // A command's age is counted in slices of its timeout: no clock is read for a command.
 const SLICES = 8
+const SLICE_MASK = 0x7f
+// In place of the slice that a command was posted in. A lost one had no answer in time, and stays out of use.
+const FREE = 0x80
+const LOST = 0x81
 
 /** Rings in DMA memory, with the identifiers of the commands in them. */
 export class QueuePair {
@@ -41,11 +42,8 @@ export class QueuePair {
   mptrLo = 0
   mptrHi = 0
   readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
-  /** By command identifier: one of SLOT. */
-  readonly slots: Uint8Array
-  /** By command identifier: the completion's status field (bits 31:16 of dword 3, phase cleared), and dword 0. */
-  readonly status: Uint16Array
-  readonly result: Uint32Array
+  /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
+  status = 0
   readonly sqIova: number
   readonly cqIova: number
 
@@ -68,8 +66,6 @@ export class QueuePair {
   // Free identifiers, a stack.
   private readonly freeIds: Uint16Array
   private freeCount: number
-  // Entries may have something in dwords that `postTransfer` leaves alone.
-  private extended = false
   private sqTail = 0
   private sqRung = 0
   private cqHead = 0
@@ -77,7 +73,8 @@ export class QueuePair {
   // Completions reaped since the controller was last told.
   private unacknowledged = 0
   private phase = 1
-  private readonly age: Uint8Array
+  // By command identifier: FREE, LOST, or the slice that it was posted in.
+  private readonly slots: Uint8Array
   private slice = 0
   private sliceStart = 0
   private readonly sliceLength: number
@@ -112,10 +109,7 @@ export class QueuePair {
     this.stepHost = pci.step
     this.sqDoorbell = sqTailDoorbell(qid, dstrd)
     this.cqDoorbell = cqHeadDoorbell(qid, dstrd)
-    this.slots = new Uint8Array(entries - 1)
-    this.status = new Uint16Array(entries - 1)
-    this.result = new Uint32Array(entries - 1)
-    this.age = new Uint8Array(entries - 1)
+    this.slots = new Uint8Array(entries - 1).fill(FREE)
     this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.freeCount = entries - 1
     this.sliceLength = timeout / SLICES
@@ -123,7 +117,6 @@ export class QueuePair {
     this.sqTail = this.sqRung = share.sqTail
     this.cqHead = this.cqRung = share.cqHead
     this.phase = share.phase
-    this.extended = share.extended
     if (share.shadow !== null) this.useDoorbells(attachShadow(pci, share.shadow, options))
   }
 
@@ -148,7 +141,6 @@ export class QueuePair {
       sqTail: this.sqTail,
       cqHead: this.cqHead,
       phase: this.phase,
-      extended: this.extended,
       shadow: this.shadow,
     }
   }
@@ -160,10 +152,18 @@ export class QueuePair {
     this.shadow = shadow
   }
 
+  /** Dword 0 of the completion that `reap` has just given. */
+  get result(): number {
+    return this.cq[this.latest << 2]!
+  }
+
   /** The controller's submission queue head, as the latest completion reported it. */
   get sqHead(): number {
-    const latest = (this.cqHead === 0 ? this.entries : this.cqHead) - 1
-    return this.cq[(latest << 2) + 2]! & 0xffff
+    return this.cq[(this.latest << 2) + 2]! & 0xffff
+  }
+
+  private get latest(): number {
+    return (this.cqHead === 0 ? this.entries : this.cqHead) - 1
   }
 
   /** The doorbells as the controller was last told. */
@@ -205,14 +205,14 @@ export class QueuePair {
     const cid = this.freeIds[--this.freeCount]!
     const { sq } = this
     const at = this.sqTail << 4
-    this.extended = this.extended || (this.mptrLo | this.mptrHi | cdw13 | cdw14 | cdw15) !== 0
     sq[at] = opcode | (cid << 16)
     sq[at + 1] = nsid
     sq[at + 4] = this.mptrLo
     sq[at + 5] = this.mptrHi
-    if (bytes === 0) {
-      sq[at + 6] = 0
-      sq[at + 7] = 0
+    if ((lo & PAGE_MASK) + bytes <= PAGE_BYTES) {
+      // The commonest case, without a call.
+      sq[at + 6] = bytes === 0 ? 0 : lo
+      sq[at + 7] = bytes === 0 ? 0 : hi
       sq[at + 8] = 0
       sq[at + 9] = 0
     } else {
@@ -224,49 +224,7 @@ export class QueuePair {
     sq[at + 13] = cdw13
     sq[at + 14] = cdw14
     sq[at + 15] = cdw15
-    this.slots[cid] = SLOT.IN_FLIGHT
-    this.age[cid] = this.slice
-    this.inFlight++
-    const tail = this.sqTail + 1
-    this.sqTail = tail === this.entries ? 0 : tail
-    return cid
-  }
-
-  /**
-   * As `post`, for commands with data and nothing in dwords 13 to 15 and in the metadata pointer: reads and writes.
-   * Dwords 2 to 5 and 13 to 15 are left as they are, which is zero, unless `post` has ever put something there.
-   */
-  postTransfer(
-    opcode: number,
-    nsid: number,
-    lo: number,
-    hi: number,
-    bytes: number,
-    cdw10: number,
-    cdw11: number,
-    cdw12: number,
-  ): number {
-    if (this.extended) return this.post(opcode, nsid, lo, hi, bytes, cdw10, cdw11, cdw12, 0, 0, 0)
-    if (this.freeCount === 0) return -1
-    const cid = this.freeIds[--this.freeCount]!
-    const { sq } = this
-    const at = this.sqTail << 4
-    sq[at] = opcode | (cid << 16)
-    sq[at + 1] = nsid
-    if ((lo & PAGE_MASK) + bytes <= PAGE_BYTES) {
-      // The commonest case, without a call.
-      sq[at + 6] = lo
-      sq[at + 7] = hi
-      sq[at + 8] = 0
-      sq[at + 9] = 0
-    } else {
-      this.postPrps(cid, at, lo, hi, bytes)
-    }
-    sq[at + 10] = cdw10
-    sq[at + 11] = cdw11
-    sq[at + 12] = cdw12
-    this.slots[cid] = SLOT.IN_FLIGHT
-    this.age[cid] = this.slice
+    this.slots[cid] = this.slice
     this.inFlight++
     const tail = this.sqTail + 1
     this.sqTail = tail === this.entries ? 0 : tail
@@ -311,7 +269,7 @@ export class QueuePair {
 
   /**
    * Takes the next completion: the command's identifier, free again from now on, with its `status` and
-   * `result`; or -1 where there is none.
+   * `result` until the next call; or -1 where there is none.
    */
   reap(): number {
     for (;;) {
@@ -327,15 +285,15 @@ export class QueuePair {
         this.cqHead = head
       }
       this.unacknowledged++
-      if (this.slots[cid] === SLOT.IN_FLIGHT) {
-        this.status[cid] = (dw3 >>> 16) & 0xfffe
-        this.result[cid] = this.cq[at]!
-        this.slots[cid] = SLOT.FREE
+      const slot = this.slots[cid]!
+      if (slot < FREE) {
+        this.status = (dw3 >>> 16) & 0xfffe
+        this.slots[cid] = FREE
         this.freeIds[this.freeCount++] = cid
         this.inFlight--
         return cid
       }
-      if (this.slots[cid] === SLOT.LOST) this.counters.late++
+      if (slot === LOST) this.counters.late++
       else this.counters.stray++
     }
   }
@@ -353,16 +311,16 @@ export class QueuePair {
     if (now - this.sliceStart < this.sliceLength) return
     // One slice for a call: what was posted since the last one has an unknown age, which must not be overrated.
     this.sliceStart = now
-    this.slice = (this.slice + 1) & 0xff
+    this.slice = (this.slice + 1) & SLICE_MASK
     for (let cid = 0; cid < this.slots.length; cid++) {
-      const age = (this.slice - this.age[cid]!) & 0xff
-      if (this.slots[cid] === SLOT.IN_FLIGHT && age > SLICES) this.lose(cid, give)
+      const slot = this.slots[cid]!
+      if (slot < FREE && ((this.slice - slot) & SLICE_MASK) > SLICES) this.lose(cid, give)
     }
   }
 
   /** Makes a command young again: for those that may rightly wait for ever, as Asynchronous Event Request. */
   refresh(cid: number): void {
-    this.age[cid] = this.slice
+    this.slots[cid] = this.slice
   }
 
   /** Gives up every command in flight: the controller is gone, or about to be reset, or this pair another's. */
@@ -370,12 +328,12 @@ export class QueuePair {
     // What the controller has not been told of never will be.
     this.sqTail = this.sqRung
     for (let cid = 0; cid < this.slots.length; cid++) {
-      if (this.slots[cid] === SLOT.IN_FLIGHT) this.lose(cid, give)
+      if (this.slots[cid]! < FREE) this.lose(cid, give)
     }
   }
 
   private lose(cid: number, give: (cid: number) => void): void {
-    this.slots[cid] = SLOT.LOST
+    this.slots[cid] = LOST
     this.lost++
     this.inFlight--
     give(cid)
@@ -385,7 +343,7 @@ export class QueuePair {
   reset(): void {
     this.sq.fill(0)
     this.cq.fill(0)
-    this.slots.fill(SLOT.FREE)
+    this.slots.fill(FREE)
     for (let i = 0; i < this.freeIds.length; i++) this.freeIds[i] = this.freeIds.length - 1 - i
     this.freeCount = this.freeIds.length
     this.inFlight = 0

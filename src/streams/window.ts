@@ -2,16 +2,17 @@
 // Trade-off: one allocation for the whole ring, made when work begins and given back when the last command has
 // ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
 
+import type { DmaTag } from '../../lib/pci/index.ts'
 import type { IoQueue } from '../io-queue.ts'
 import type { Namespace } from '../namespace.ts'
 import { Operation, STATE } from '../operation.ts'
-import { setTransfer } from '../prepare.ts'
 import type { Range } from './range.ts'
 
 /** One chunk. */
 export interface Slot {
   /** The whole slot, a chunk long. */
   readonly buffer: Buffer
+  readonly tag: DmaTag
   readonly op: Operation
   readonly window: Window
   slba: number
@@ -49,10 +50,9 @@ export class Window {
     this.memory = ns.alloc(bytes * count)
     this.slots = Array.from({ length: count }, (_, i) => {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
-      ns.pool.tagOf(buffer)
       const op = new Operation(this.queue, ns.geometry)
       op.onDone = settle
-      const slot = { buffer, op, window: this, slba: 0, nlb: 0, inFlight: false }
+      const slot = { buffer, tag: ns.pool.tagOf(buffer), op, window: this, slba: 0, nlb: 0, inFlight: false }
       op.context = slot
       return slot
     })
@@ -68,8 +68,10 @@ export class Window {
     slot.nlb = nlb
     slot.inFlight = true
     this.inFlight++
-    setTransfer(slot.op, this.ns.geometry, opc, slot.buffer, slba, nlb)
-    this.queue.request(slot.op)
+    const { op, buffer, tag } = slot
+    op.field = 0
+    op.cause = null
+    this.queue.requestTransfer(op, this.ns.geometry, opc, buffer, tag, slba, nlb)
     if (++this.posted >= this.batch) this.poll()
   }
 
