@@ -7,6 +7,8 @@ const QUEUE = 64
 export interface Prototype {
   /** Runs `commands` random 4 KiB reads at `depth`; returns a checksum, so that nothing is left out. */
   run(commands: number, depth: number): number
+  /** The same where each read is a promise that is awaited by one of `depth` loops: what no promise call can avoid. */
+  runPromises(commands: number, depth: number): Promise<number>
 }
 
 /** A medium of `bytes` and its rings. */
@@ -59,7 +61,42 @@ export function createPrototype(bytes: number): Prototype {
     sqTail = (sqTail + 1) & (QUEUE - 1)
   }
 
+  const resolvers: ((cid: number) => void)[] = []
+  let posting = 0
+  const executor = (resolve: (cid: number) => void) => {
+    resolvers[posting] = resolve
+  }
+  const read = (cid: number): Promise<number> => {
+    posting = cid
+    post(cid)
+    return new Promise(executor)
+  }
+
   return {
+    async runPromises(commands, depth) {
+      let working = depth
+      let sum = 0
+      const loop = async (cid: number) => {
+        for (let n = 0; n < commands / depth; n++) sum += memory[data + (await read(cid)) * PAGE]!
+        working--
+      }
+      for (let cid = 0; cid < depth; cid++) void loop(cid)
+      while (working > 0) {
+        doorbells[2] = sqTail
+        step()
+        for (;;) {
+          const dw3 = cq[(cqHead << 2) + 3]!
+          if (((dw3 >>> 16) & 1) !== phase) break
+          cqHead = (cqHead + 1) & (QUEUE - 1)
+          if (cqHead === 0) phase ^= 1
+          const cid = dw3 & 0xffff
+          resolvers[cid]!(cid)
+        }
+        doorbells[3] = cqHead
+        await null
+      }
+      return sum
+    },
     run(commands, depth) {
       let sent = 0
       let got = 0
