@@ -25,6 +25,11 @@ export interface DeviceOptions {
   interrupts?: boolean
   /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
   shadowDoorbells?: boolean
+  /**
+   * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096, but never less than a block: where the
+   * device's own limit (MDTS) is lower, that one counts. Default: 1 MiB. `ns.maxbpio` says what came of it.
+   */
+  maxTransferBytes?: number
 }
 
 /**
@@ -228,9 +233,13 @@ const NO_INTERRUPT: WakeUp = { arm: () => false, disarm() {} }
 /** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
 export async function createDevice(
   pci: PciFunction,
-  { timeout = 30_000, shadowDoorbells = true }: DeviceOptions,
+  { timeout, shadowDoorbells, maxTransferBytes }: DeviceOptions,
 ): Promise<Device> {
-  const controller = await createController(pci, { timeout, shadowDoorbells })
+  const controller = await createController(pci, {
+    ...(timeout !== undefined && { timeout }),
+    ...(shadowDoorbells !== undefined && { shadowDoorbells }),
+    ...(maxTransferBytes !== undefined && { maxTransferBytes }),
+  })
   try {
     return new Device(controller, await controller.activeNamespaces()).retain()
   } catch (error) {

@@ -6,6 +6,7 @@ import { resolve as resolvePath } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
+import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
 import {
   type FaultRule,
@@ -205,9 +206,10 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
     )
   }
   checkOptions(call, options)
-  const { qcount = 0, qsize = 0, timeout = 1, nsid = 1 } = options
+  const { qcount = 0, qsize = 0, timeout = 1, nsid = 1, maxTransferBytes = 4096 } = options
   checkInteger(`${call}: qcount`, qcount, 0, 65535)
   checkInteger(`${call}: qsize`, qsize, 0, 65536)
   checkInteger(`${call}: timeout`, timeout, 1, 2 ** 31)
   checkInteger(`${call}: nsid`, nsid, 1, 0xffff_fffe)
+  checkInteger(`${call}: maxTransferBytes`, maxTransferBytes, 4096, MAX_TRANSFER_BYTES)
 }

@@ -45,8 +45,8 @@ import { ShadowDoorbells } from './shadow-doorbells.ts'
 
 const log = logger('nvme')
 
-// Transfers are split at this size even where the controller takes more: it bounds the PRP lists.
-const MAX_TRANSFER_BYTES = 2 ** 20
+/** Transfers are split at this size even where the controller takes more: it bounds the PRP lists. */
+export const MAX_TRANSFER_BYTES = 2 ** 20
 const FEATURE_NUMBER_OF_QUEUES = 0x07
 const HEALTH_EVERY_MS = 50
 const EVENT_POLL_MS = 1000
@@ -58,6 +58,11 @@ export interface ControllerOptions {
   adminTimeout?: number
   /** Uses shadow doorbells where the controller offers them (Doorbell Buffer Config). Default: true. */
   shadowDoorbells?: boolean
+  /**
+   * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096: where the controller's own limit (MDTS)
+   * is lower, that one counts. One page is only to be had this way: MDTS 0 means no limit, MDTS 1 two pages.
+   */
+  maxTransferBytes?: number
 }
 
 /** A ready controller. Made by `createController`. */
@@ -70,8 +75,8 @@ export class Controller {
   readonly cap: Capabilities
   /** As `1.4.0`. */
   readonly version: string
-  /** Largest transfer of one command in bytes: MDTS in units of CAP.MPSMIN, and at most 1 MiB. */
-  maxTransferBytes = MAX_TRANSFER_BYTES
+  /** Largest transfer of one command in bytes: MDTS in units of CAP.MPSMIN, and at most what was asked for. */
+  maxTransferBytes: number
   /** Identify Controller data. */
   identity!: IdentifyController
   /** What ended the controller, once something has. */
@@ -89,6 +94,7 @@ export class Controller {
   #granted = 0
   #closed: Promise<void> | null = null
   readonly #wantsShadow: boolean
+  readonly #mostBytes: number
   #shadow: ShadowDoorbells | null = null
   // Whether the controller knows of them: until its next reset.
   #shadowed = false
@@ -96,12 +102,20 @@ export class Controller {
 
   constructor(pci: PciFunction, options: ControllerOptions = {}) {
     const { timeout = 30_000, adminTimeout = 60_000, shadowDoorbells = true } = options
+    const { maxTransferBytes = MAX_TRANSFER_BYTES } = options
+    if (!(maxTransferBytes >= PRP_PAGE_BYTES && maxTransferBytes <= MAX_TRANSFER_BYTES)) {
+      throw new OutOfRangeError(
+        `maxTransferBytes ${maxTransferBytes}: 4096 to ${MAX_TRANSFER_BYTES} are possible`,
+      )
+    }
     const lo = pci.readRegister(REGISTER.CAP_LO)
     const hi = pci.readRegister(REGISTER.CAP_HI)
     if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
     this.timeout = timeout
     this.#wantsShadow = shadowDoorbells
+    this.#mostBytes = maxTransferBytes - (maxTransferBytes % PRP_PAGE_BYTES)
+    this.maxTransferBytes = this.#mostBytes
     this.cap = decodeCapabilities(lo, hi)
     this.version = formatVersion(pci.readRegister(REGISTER.VS))
     if (this.cap.mpsmin > PRP_PAGE_BYTES) {
@@ -285,7 +299,7 @@ export class Controller {
     this.identity = decodeIdentifyController(await this.identify(CNS.CONTROLLER))
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
-    this.maxTransferBytes = Math.min(limit, MAX_TRANSFER_BYTES)
+    this.maxTransferBytes = Math.min(limit, this.#mostBytes)
     if (this.#wantsShadow && (this.identity.oacs & OACS.DOORBELL_BUFFER) !== 0) await this.#shadowDoorbells()
     log('%s: %s %s, NVMe %s', this.pci.address, this.identity.mn, this.identity.fr, this.version)
   }

@@ -160,6 +160,8 @@ deviceTest('options that can not be', async (t) => {
     { qsize: 2 ** 20 },
     { qcount: 60000 },
     { timeout: 0 },
+    { maxTransferBytes: 4095 },
+    { maxTransferBytes: 2 ** 20 + 1 },
   ]) {
     await t.throwsAsync(open(address, options), { code: 'ERR_OUT_OF_RANGE' }, JSON.stringify(options))
   }

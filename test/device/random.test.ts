@@ -10,8 +10,9 @@ const RUNS = process.env.UNVME_TEST_ADDRESS === undefined ? 40 : 4
 
 deviceTest('random transfers match a model of the medium', async (t) => {
   let done = 0
-  for (const qsize of [2, 5, 64]) {
-    const ns: Namespace = await t.context.device.open({ qsize })
+  const shapes = [{ qsize: 2 }, { qsize: 5 }, { qsize: 64 }, { qsize: 5, maxTransferBytes: 4096 }]
+  for (const options of shapes) {
+    const ns: Namespace = await t.context.device.open(options)
     await fc.assert(
       fc.asyncProperty(operations({ blocks: 4 * ns.maxbpio, longest: 3 * ns.maxbpio }), async (ops) => {
         done += ops.length

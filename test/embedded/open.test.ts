@@ -2,7 +2,7 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { open } from '../../src/index.ts'
+import { type NvmeError, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 
 const file = testFolder()
@@ -47,6 +47,24 @@ test('options that can not be granted close what was opened: it can be opened ag
   }
   await using ns = await open(address, { qcount: 2, qsize: 16 })
   t.is(ns.qcount, 2)
+})
+
+test('maxTransferBytes bounds each command, down to one page, where the device allows more', async (t) => {
+  for (const [query, bytes, maxbpio] of [
+    ['', 4096, 8],
+    ['&mdts=0', 4096, 8],
+    ['&mdts=0', 12_288, 24],
+    ['&mdts=0', 5000, 8],
+    ['&mdts=1', 2 ** 20, 16],
+    ['&mdts=0', undefined, 2048],
+    ['&mdts=0&lba=4096', 4096, 1],
+  ] as const) {
+    const address = `sim:?size=16M${query}&fault=read@${2 * maxbpio - 1}:status=281h`
+    await using ns = await open(address, bytes === undefined ? {} : { maxTransferBytes: bytes })
+    t.is(ns.maxbpio, maxbpio, address)
+    const error = await t.throwsAsync<NvmeError>(ns.promises.read(ns.alloc(2 ** 21), 0, 2 * maxbpio))
+    t.like(error, { slba: maxbpio, nlb: maxbpio }, address)
+  }
 })
 
 test('an image that is open is the same controller: an address with other options is refused', async (t) => {

@@ -7,8 +7,10 @@ import { checkAgainstModel, operations } from '../support/model.ts'
 
 const shape = fc.record({
   lba: fc.constantFrom(512, 4096),
-  // From two pages of 4 KiB up, the least that MDTS can say; 0 is no limit.
+  // The device's limit: from two pages of 4 KiB up, the least that MDTS can say; 0 is no limit.
   mdts: fc.constantFrom('0', '1', '2', '3', '5', '8'),
+  // The driver's own: a single page is only to be had by it.
+  pages: fc.constantFrom(1, 1, 3, 256, 256, 256),
   qsize: fc.oneof(fc.constantFrom(2, 3), fc.integer({ min: 2, max: 64 })),
   dstrd: fc.constantFrom(0, 1, 4),
   latency: fc.constantFrom('0', '0', '0', '1us-40us'),
@@ -22,9 +24,9 @@ test('random transfers on random shapes match a model of the medium', async (t) 
   const property = fc.asyncProperty(
     shape,
     operations({ blocks: BLOCKS, longest: 40, most: 2500 }),
-    async ({ lba, mdts, qsize, dstrd, latency }, ops) => {
+    async ({ lba, mdts, pages, qsize, dstrd, latency }, ops) => {
       const address = `sim:?size=4M&lba=${lba}&mdts=${mdts}&qsize=64&dstrd=${dstrd}&latency=${latency}`
-      await using ns = await open(address, { qsize })
+      await using ns = await open(address, { qsize, maxTransferBytes: pages * 4096 })
       done += ops.length
       return await checkAgainstModel(ns, ops, BLOCKS)
     },
