@@ -189,15 +189,14 @@ export class Channel {
       for (;;) {
         const message = this.#reader.next()
         if (message === 'end') throw this.#gone()
-        const left = until - performance.now()
-        if (left <= 0) throw this.#silence()
-        if (message === 'more') {
-          if (waitFor(this.fd, POLL.IN, left) === 0) throw this.#silence()
-        } else if ((message.header.flags & FLAGS.TYPE) === FLAGS.REPLY) {
-          return message
-        } else {
+        if (message !== 'more') {
+          // One that has come is taken, however late: its descriptors are the receiver's by now.
+          if ((message.header.flags & FLAGS.TYPE) === FLAGS.REPLY) return message
           this.#refuse(message)
         }
+        const left = until - performance.now()
+        if (left <= 0) throw this.#silence()
+        if (message === 'more' && waitFor(this.fd, POLL.IN, left) === 0) throw this.#silence()
       }
     } catch (error) {
       throw this.#end(error)
