@@ -1,8 +1,9 @@
 // 4 KiB random reads at depth 32: the driver on the embedded controller beside the bare prototype.
 
 import { type Namespace, open } from '../src/index.ts'
-import { printTable, type Result, type Row, rateOf, sideBySide } from './measure.ts'
+import { type Row, rateOf, ratio, sideBySide, tableOf } from './measure.ts'
 import { createPrototype } from './prototype.ts'
+import { atLeast, type Table } from './table.ts'
 
 const COMMANDS = 1_000_000
 const DEPTH = 32
@@ -12,18 +13,20 @@ const MEDIA = [2 * 2 ** 20, 256 * 2 ** 20]
 // What an iteration is over at least: its start is then nothing beside its steps, and the third cache holds it.
 const ITERATED = 16 * 2 ** 20
 
-export async function commands(): Promise<void> {
-  for (const medium of MEDIA) {
-    const title = `4 KiB reads at depth ${DEPTH}, random unless said, of a medium of ${medium / 2 ** 20} MiB`
-    printTable(title, 'M/s', await compareOn(medium))
-  }
+const ABOUT =
+  'The driver on the embedded controller, in one thread, beside a bare prototype: rings, a controller and a copy ' +
+  'in one loop, with nothing of a driver around them.'
+
+export async function* commands(): AsyncGenerator<Table> {
+  for (const medium of MEDIA) yield await compareOn(medium)
 }
 
-async function compareOn(medium: number): Promise<Result[]> {
+async function compareOn(medium: number): Promise<Table> {
   await using ns = await openWritten(medium)
   await using iterated = await openWritten(Math.max(medium, ITERATED))
   const prototype = createPrototype(medium)
   const size = (iterated.blockcount * iterated.blocksize) / 2 ** 20
+  const iteration = `blocks(), sequential, of ${size} MiB`
   const rows: Row[] = [
     { name: 'bare prototype', run: () => rateOf(COMMANDS / 1e6, () => prototype.run(COMMANDS, DEPTH)) },
     {
@@ -33,11 +36,23 @@ async function compareOn(medium: number): Promise<Result[]> {
     { name: 'aread/apoll', run: () => rateOf(COMMANDS / 1e6, () => rawReads(ns, COMMANDS, DEPTH)) },
     { name: 'promises', run: () => rateOf(COMMANDS / 1e6, () => promiseReads(ns, COMMANDS, DEPTH)) },
     {
-      name: `blocks(), sequential, of ${size} MiB`,
+      name: iteration,
       run: () => rateOf(COMMANDS / 1e6, () => blocks(iterated, COMMANDS)),
     },
   ]
-  return await sideBySide(rows)
+  const results = await sideBySide(rows)
+  const title = `4 KiB reads at depth ${DEPTH}, random unless said, of a medium of ${medium / 2 ** 20} MiB`
+  const steps = results.find(({ name }) => name === iteration)!.median
+  return tableOf({ title, about: ABOUT, unit: 'M/s' }, results, [
+    atLeast('aread/apoll over the prototype', ratio(results, 'aread/apoll', 'bare prototype'), 0.75, 'x'),
+    atLeast(
+      'promises over the prototype with promises',
+      ratio(results, 'promises', 'bare prototype, promises'),
+      0.75,
+      'x',
+    ),
+    atLeast('steps of blocks()', steps, 2, 'M/s'),
+  ])
 }
 
 /** A medium that has been written to: what was never written is quicker to read. */

@@ -12,14 +12,24 @@ import { createDevice } from '../src/device.ts'
 import { Namespace } from '../src/namespace.ts'
 import type { Operation } from '../src/operation.ts'
 import { rawReads } from './commands.ts'
-import { printTable, type Row, sideBySide } from './measure.ts'
+import { type Row, ratio, sideBySide, tableOf } from './measure.ts'
+import { atMost, type Goal, type Table } from './table.ts'
 import { completer, openTrivialDevice } from './trivial-device.ts'
 
 const COMMANDS = 1_000_000
 const DEPTH = 32
 const ENTRIES = 64
 
-export async function driver(): Promise<void> {
+const FLOOR = 'C, the same ring work'
+const PAIR = 'queue pair: post, ring, reap'
+const CALLS = 'aread, apoll'
+const CALLBACK = 'scheduler with a callback'
+
+const ABOUT =
+  'Each layer reads 4 KiB blocks from a controller that completes at once in the same thread, so that nothing but ' +
+  'the driver takes time. It is processor time, the collector and the compiler included.'
+
+export async function* driver(): AsyncGenerator<Table> {
   const device = await openTrivialDevice()
   const made = await createDevice(device.pci, {})
   const geometry = await made.findGeometry()
@@ -35,18 +45,26 @@ export async function driver(): Promise<void> {
     return ((user + system) * 1e3) / COMMANDS
   }
   const rows: Row[] = [
-    { name: 'queue pair: post, ring, reap', run: nanoseconds(queuePairLoop()) },
-    { name: 'aread, apoll', run: nanoseconds(() => rawReads(ns, COMMANDS, DEPTH)) },
-    { name: 'scheduler with a callback', run: nanoseconds(() => callbacks(ns)) },
+    { name: PAIR, run: nanoseconds(queuePairLoop()) },
+    { name: CALLS, run: nanoseconds(() => rawReads(ns, COMMANDS, DEPTH)) },
+    { name: CALLBACK, run: nanoseconds(() => callbacks(ns)) },
     { name: 'promise', run: nanoseconds(() => promises(ns)) },
     { name: 'for await over blocks()', run: nanoseconds(() => iterate(ns)) },
     { name: 'Readable', run: nanoseconds(() => readable(ns)) },
   ]
   const floor = buildFloor()
-  if (floor !== null) rows.unshift({ name: 'C, the same ring work', run: () => Number(execFileSync(floor)) })
+  if (floor !== null) rows.unshift({ name: FLOOR, run: () => Number(execFileSync(floor)) })
   rows.unshift({ name: 'bare loop on typed arrays', run: nanoseconds(bareLoop()) })
-  printTable('Cost of a command in the driver alone, depth 32', 'ns', await sideBySide(rows), 1)
+  const results = await sideBySide(rows)
   await ns.close()
+  const goals: Goal[] = [
+    atMost('aread, apoll over the queue pair', ratio(results, CALLS, PAIR), 2, 'x'),
+    atMost('scheduler over aread, apoll', ratio(results, CALLBACK, CALLS), 2, 'x'),
+  ]
+  if (floor !== null) goals.unshift(atMost('queue pair over C', ratio(results, PAIR, FLOOR), 2.2, 'x'))
+  const title = `Cost of a command in the driver alone, depth ${DEPTH}`
+  const table = tableOf({ title, about: ABOUT, unit: 'ns', digits: 1 }, results, goals)
+  yield floor === null ? { ...table, notes: ['no C compiler (cc): the floor in C is left out'] } : table
 }
 
 /** Rings, identifiers and phase on plain typed arrays: what a queue pair does, without one. */
@@ -188,7 +206,7 @@ async function readable(ns: Namespace): Promise<void> {
   }
 }
 
-/** Compiles bench/floor.c with the system's compiler; null, with a line, where there is none. */
+/** Compiles bench/floor.c with the system's compiler; null where there is none. */
 function buildFloor(): string | null {
   const source = path.resolve(import.meta.dirname, '../../bench/floor.c')
   const program = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-floor-')), 'floor')
@@ -196,7 +214,6 @@ function buildFloor(): string | null {
     execFileSync('cc', ['-O2', '-o', program, source])
     return program
   } catch {
-    console.log('no C compiler (cc): the floor in C is left out')
     return null
   }
 }

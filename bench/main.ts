@@ -1,25 +1,47 @@
-// npm run bench [-- name…]: figures, each beside its yardstick in the same run. Without a name, all but those
-// that boot a virtual machine.
+// npm run bench [-- [--page] [--long] name…]: figures, each beside its yardstick in the same run. Without a name,
+// all but those that boot a virtual machine. --page writes them to docs/performance.md, too.
 
+import { parseArgs } from 'node:util'
 import { commands } from './commands.ts'
 import { driver } from './driver.ts'
-import { printMachine } from './measure.ts'
+import { describeMachine } from './machine.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
+import { keep } from './page.ts'
 import { socket } from './socket.ts'
+import { type Benchmark, printTable, type Table } from './table.ts'
 import { vm } from './vm.ts'
 
-const BENCHMARKS = { driver, commands, socket, occupancy, memory, vm } as const
+const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
+  driver,
+  commands,
+  occupancy,
+  memory,
+  socket,
+  vm,
+}
 const ASKED_FOR = ['vm']
+const order = Object.keys(BENCHMARKS)
 
-const names = process.argv.slice(2)
-const unknown = names.find((name) => !(name in BENCHMARKS))
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { page: { type: 'boolean', default: false }, long: { type: 'boolean', default: false } },
+})
+const unknown = positionals.find((name) => !order.includes(name))
 if (unknown !== undefined) {
-  console.error(`bench: no benchmark ${unknown}; there are: ${Object.keys(BENCHMARKS).join(', ')}`)
+  console.error(`bench: no benchmark ${unknown}; there are: ${order.join(', ')}`)
   process.exitCode = 2
 } else {
-  printMachine()
-  for (const [name, run] of Object.entries(BENCHMARKS)) {
-    if (names.length === 0 ? !ASKED_FOR.includes(name) : names.includes(name)) await run()
+  const names = positionals.length > 0 ? positionals : order.filter((name) => !ASKED_FOR.includes(name))
+  const machine = describeMachine()
+  console.log(machine)
+  for (const name of names) {
+    const tables: Table[] = []
+    for await (const table of BENCHMARKS[name]!({ long: values.long })) {
+      printTable(table)
+      tables.push(table)
+    }
+    const date = new Date().toISOString().slice(0, 10)
+    if (values.page && tables.length > 0) keep(name, { date, machine, tables }, order)
   }
 }

@@ -1,7 +1,7 @@
-// Runs things side by side, several times in turn, and prints medians as a table.
+// Runs things side by side, several times in turn, and makes a table of their medians.
 // Trade-off: in turn and not one after another, since a noisy machine is then noisy for all of them alike.
 
-import os from 'node:os'
+import type { Goal, Table } from './table.ts'
 
 export interface Row {
   name: string
@@ -25,11 +25,15 @@ export async function sideBySide(rows: readonly Row[], runs = 5): Promise<Result
       if (round >= 0) rates[i]!.push(rate)
     }
   }
-  return rows.map(({ name }, i) => {
-    const sorted = rates[i]!.sort((a, b) => a - b)
-    return { name, median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! }
-  })
+  return rows.map(({ name }, i) => ({ name, ...spreadOf(rates[i]!) }))
 }
+
+export function spreadOf(figures: readonly number[]): Omit<Result, 'name'> {
+  const sorted = [...figures].sort((a, b) => a - b)
+  return { median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! }
+}
+
+export const medianOf = (figures: readonly number[]): number => spreadOf(figures).median
 
 /** Things a second. */
 export async function rateOf(count: number, work: () => unknown): Promise<number> {
@@ -38,19 +42,40 @@ export async function rateOf(count: number, work: () => unknown): Promise<number
   return count / ((performance.now() - started) / 1000)
 }
 
-/** Prints results with their ratio to the first. */
-export function printTable(title: string, unit: string, results: readonly Result[], digits = 2): void {
-  console.log(`\n${title}`)
-  const width = Math.max(...results.map(({ name }) => name.length))
-  for (const { name, median, min, max } of results) {
-    const figure = median.toFixed(digits).padStart(9)
-    const range = `${min.toFixed(digits)} to ${max.toFixed(digits)}`
-    const ratio = (median / results[0]!.median).toFixed(2)
-    console.log(`  ${name.padEnd(width)} ${figure} ${unit}  (${range})  ${ratio} x`)
-  }
+/** Processor time that `work` takes, of all threads of the process, in milliseconds. */
+export async function cpuOf(work: () => unknown): Promise<number> {
+  const before = process.cpuUsage()
+  await work()
+  const { user, system } = process.cpuUsage(before)
+  return (user + system) / 1e3
 }
 
-export function printMachine(): void {
-  const cpus = os.cpus()
-  console.log(`Node ${process.version}, ${cpus.length} x ${cpus[0]?.model.trim()}, Linux ${os.release()}`)
+/** The median of one result over that of another. */
+export function ratio(results: readonly Result[], name: string, to: string): number {
+  const median = (wanted: string) => results.find((result) => result.name === wanted)!.median
+  return median(name) / median(to)
+}
+
+/** Results with their ratio to the first. */
+export function tableOf(
+  { title, about, unit, digits = 2 }: { title: string; about: string; unit: string; digits?: number },
+  results: readonly Result[],
+  goals: readonly Goal[] = [],
+): Table {
+  const first = results[0]!
+  return {
+    title,
+    about,
+    columns: [
+      { name: unit, digits },
+      { name: 'lowest', digits },
+      { name: 'highest', digits },
+      { name: 'ratio', digits: 2 },
+    ],
+    rows: results.map(({ name, median, min, max }) => ({
+      name,
+      cells: [median, min, max, median / first.median],
+    })),
+    goals,
+  }
 }

@@ -6,13 +6,21 @@ import path from 'node:path'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { open } from '../src/index.ts'
+import type { Table, TableRow } from './table.ts'
 
 const GIB = 2 ** 30
 
-export async function memory(): Promise<void> {
+const ABOUT =
+  'The most by which the resident set grew while a stream ran, read at every 64th chunk. The streams hold 32 chunks ' +
+  'of 128 KiB, 4 MiB; chunks that are copied wait for the collector besides.'
+
+export async function* memory(): AsyncGenerator<Table> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-bench-'))
   try {
-    console.log('\nGrowth of the process while streaming (resident set, above the start)')
+    const rows: TableRow[] = []
+    const grow = async (name: string, work: (look: () => void) => Promise<void>) => {
+      rows.push({ name, cells: [await growth(work)] })
+    }
     await using ns = await open(`sim:${path.join(folder, 'disk.img')}?size=10G`)
     const blocksOf = (bytes: number) => bytes / ns.blocksize
     await grow('createReadStream, 10 GiB of a sparse image', async (look) => {
@@ -30,17 +38,20 @@ export async function memory(): Promise<void> {
     await grow('blocks(), 10 GiB of a sparse image', async (look) => {
       for await (const _ of ns.blocks({ nlb: blocksOf(10 * GIB) })) look()
     })
+    const title = 'Growth of the process while streaming (resident set, above the start)'
+    yield { title, about: ABOUT, columns: [{ name: 'MiB', digits: 1 }], rows }
   } finally {
     fs.rmSync(folder, { recursive: true })
   }
 }
 
-async function grow(name: string, work: (look: () => void) => Promise<void>): Promise<void> {
+/** The most by which the process is larger than at the start, in MiB, when `work` looks. */
+export async function growth(work: (look: () => void) => Promise<void>): Promise<number> {
   const start = process.memoryUsage.rss()
   let most = 0
   let steps = 0
   await work(() => {
     if ((steps++ & 63) === 0) most = Math.max(most, process.memoryUsage.rss() - start)
   })
-  console.log(`  ${name.padEnd(48)} ${(most / 2 ** 20).toFixed(1).padStart(6)} MiB`)
+  return most / 2 ** 20
 }

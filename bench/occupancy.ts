@@ -5,45 +5,83 @@
 
 import { once } from 'node:events'
 import { open } from '../src/index.ts'
+import { cpuOf, medianOf } from './measure.ts'
+import { atLeast, type Table } from './table.ts'
 
 const DEPTH = 32
 const CHUNK = 128 * 1024
 const LATENCY_MS = 2
 const BYTES = 512 * 2 ** 20
 
-export async function occupancy(): Promise<void> {
-  console.log(`\nStreams of ${CHUNK / 1024} KiB chunks at depth ${DEPTH} on a device of ${LATENCY_MS} ms`)
-  const device = `sim:?size=${BYTES}&latency=${LATENCY_MS}ms`
-  const populated = `${device}&populate=1`
-  await measure('createReadStream', read, populated)
-  await measure('createWriteStream', write, populated)
-  await measure('blocks()', iterate, populated)
-  await measure('createWriteStream, untouched memory', write, device, false)
+const ROUNDS = 5
+const ABOUT =
+  'The device is the bottleneck here, and a driver is as good as it keeps its queue full. Occupancy is the mean ' +
+  'number of commands in flight over the depth: as the driver counts it (`ns.stats`), and as it follows from the ' +
+  'rate. The last row shows what the first touch of memory costs.'
+
+interface Figures {
+  counted: number
+  fromRate: number
+  gigabytes: number
+  processor: number
 }
 
-async function measure(
-  name: string,
-  work: (ns: Opened, bytes: number) => Promise<void>,
-  address: string,
-  warm = true,
-): Promise<void> {
+export async function* occupancy(): AsyncGenerator<Table> {
+  const device = `sim:?size=${BYTES}&latency=${LATENCY_MS}ms`
+  const populated = `${device}&populate=1`
+  const streams: [name: string, work: Work, address: string, warm: boolean][] = [
+    ['createReadStream', read, populated, true],
+    ['createWriteStream', write, populated, true],
+    ['blocks()', iterate, populated, true],
+    ['createWriteStream, untouched memory', write, device, false],
+  ]
+  const rounds: Figures[][] = streams.map(() => [])
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [i, [, work, address, warm]] of streams.entries()) {
+      rounds[i]!.push(await measure(work, address, warm))
+    }
+  }
+  const rows = streams.map(([name], i) => {
+    const median = (pick: (figures: Figures) => number) => medianOf(rounds[i]!.map(pick))
+    const cells = [
+      median(({ counted }) => counted),
+      median(({ fromRate }) => fromRate),
+      median(({ gigabytes }) => gigabytes),
+      median(({ processor }) => processor),
+    ]
+    return { name, cells }
+  })
+  yield {
+    title: `Streams of ${CHUNK / 1024} KiB chunks at depth ${DEPTH} on a device that takes ${LATENCY_MS} ms`,
+    about: ABOUT,
+    columns: [
+      { name: 'occupancy', digits: 3 },
+      { name: 'from the rate', digits: 3 },
+      { name: 'GB/s', digits: 2 },
+      { name: 'processor %', digits: 0 },
+    ],
+    rows,
+    goals: rows.slice(0, -1).map(({ name, cells }) => atLeast(`occupancy, ${name}`, cells[0]!, 0.95)),
+  }
+}
+
+type Work = (ns: Opened, bytes: number) => Promise<void>
+
+async function measure(work: Work, address: string, warm: boolean): Promise<Figures> {
   await using ns = await open(address)
   // Compiled, and its chunks allocated once.
   if (warm) await work(ns, BYTES / 4)
   const before = ns.stats
   const started = performance.now()
-  const cpu = process.cpuUsage()
-  await work(ns, BYTES)
+  const processorMs = await cpuOf(() => work(ns, BYTES))
   const ms = performance.now() - started
-  const { user, system } = process.cpuUsage(cpu)
   const { inFlightTime, wantedTime } = ns.stats
-  const counted = (inFlightTime - before.inFlightTime) / (wantedTime - before.wantedTime)
-  const rate = BYTES / CHUNK / ms
-  const fromRate = (rate * LATENCY_MS) / DEPTH
-  console.log(
-    `  ${name.padEnd(18)} occupancy ${counted.toFixed(3)} (from the rate ${fromRate.toFixed(3)}), ` +
-      `${(BYTES / 1e6 / ms).toFixed(2)} GB/s, processor ${((user + system) / 10 / ms).toFixed(0)} %`,
-  )
+  return {
+    counted: (inFlightTime - before.inFlightTime) / (wantedTime - before.wantedTime),
+    fromRate: ((BYTES / CHUNK / ms) * LATENCY_MS) / DEPTH,
+    gigabytes: BYTES / 1e6 / ms,
+    processor: (processorMs / ms) * 100,
+  }
 }
 
 type Opened = Awaited<ReturnType<typeof open>>

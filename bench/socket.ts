@@ -8,7 +8,8 @@ import os from 'node:os'
 import path from 'node:path'
 import { type Namespace, open } from '../src/index.ts'
 import { rawReads } from './commands.ts'
-import { printTable, type Row, rateOf, sideBySide } from './measure.ts'
+import { type Row, rateOf, sideBySide, tableOf } from './measure.ts'
+import type { Table } from './table.ts'
 
 const COMMANDS = 500_000
 const DEPTH = 32
@@ -16,7 +17,11 @@ const DEPTH = 32
 const MEDIUM = 2 * 2 ** 20
 const DEVICE = `sim:?size=${MEDIUM}&lba=4096`
 
-export async function socket(): Promise<void> {
+const ABOUT =
+  'The same controller inline, on a thread of this process, and in another process by vfio-user. With a thread or ' +
+  'a process of its own it works at the same time, and needs a processor of its own.'
+
+export async function* socket(): AsyncGenerator<Table> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-bench-'))
   const servers = new Map<string, ChildProcess>()
   const served = async (doorbells: string) => {
@@ -34,13 +39,15 @@ export async function socket(): Promise<void> {
     name,
     run: () => rateOf(COMMANDS / 1e6, () => rawReads(ns, COMMANDS, DEPTH)),
   }))
-  printTable(`4 KiB random reads at depth ${DEPTH} by aread and apoll`, 'M/s', await sideBySide(rows), 3)
+  const results = await sideBySide(rows)
   for (const [, ns] of namespaces) await ns.close()
   for (const server of servers.values()) {
     server.kill('SIGINT')
     await once(server, 'exit')
   }
   fs.rmSync(folder, { recursive: true })
+  const title = `Controllers of other threads and processes: 4 KiB random reads at depth ${DEPTH} by aread and apoll`
+  yield tableOf({ title, about: ABOUT, unit: 'M/s', digits: 3 }, results)
 }
 
 // A medium that has been written to: what was never written is quicker to read.

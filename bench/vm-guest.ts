@@ -1,5 +1,5 @@
 // Runs in the virtual machine: the null-backed controller goes from VFIO to the kernel's driver and back, and each
-// has all works in turn; prints medians and their ratios. Trade-off: one process for both sides, so that the
+// has all works in turn; writes a table of medians as JSON. Trade-off: one process for both sides, so that the
 // compiler has seen both as often.
 
 import { open } from '../src/index.ts'
@@ -12,6 +12,8 @@ import {
   resetSteps,
   thisMachine,
 } from '../src/setup/index.ts'
+import { medianOf } from './measure.ts'
+import { atLeast, type Table } from './table.ts'
 import { driverRate } from './vm-driver.ts'
 import { kernelRate } from './vm-kernel.ts'
 import { type Rate, WORKS } from './vm-work.ts'
@@ -40,28 +42,36 @@ async function kernelRound(): Promise<Rate[]> {
   return rates
 }
 
-const median = (rates: readonly number[]) => [...rates].sort((a, b) => a - b)[rates.length >> 1]!
-const perSecond = (rate: number) => Math.round(rate).toString().padStart(9)
+const ABOUT =
+  "This driver beside Node's own way, fs on the block device of the kernel's driver, on the same emulated " +
+  'controller, which stores nothing and reads zeroes. fs.read and fs.write go past the page cache, with as many ' +
+  'in flight; fs.createReadStream and fs.createWriteStream go through it. The machine is emulated: ratios count.'
 
-function print(driver: readonly Rate[][], kernel: readonly Rate[][]): void {
-  const width = Math.max(...WORKS.map(({ name }) => name.length))
-  const title = 'Transfers a second on the null-backed controller of the virtual machine'
-  console.log(`\n${title}, medians of ${driver.length} rounds`)
-  console.log(`  ${''.padEnd(width)}     unvme        fs   ratio`)
-  for (const [i, { name }] of WORKS.entries()) {
+function tableOf(driver: readonly Rate[][], kernel: readonly Rate[][]): Table {
+  const notes: string[] = []
+  const rows = WORKS.map(({ name }, i) => {
     const ours = driver.map((round) => round[i]!)
     const theirs = kernel.map((round) => round[i]!)
-    const [a, b] = [median(ours.map(({ rate }) => rate)), median(theirs.map(({ rate }) => rate))]
+    const [a, b] = [medianOf(ours.map(({ rate }) => rate)), medianOf(theirs.map(({ rate }) => rate))]
     const occupancies = ours.flatMap(({ occupancy }) => (occupancy === undefined ? [] : [occupancy]))
     const stalls = theirs.filter(({ stalled }) => stalled).length
-    const notes = [
-      ...(occupancies.length > 0 ? [`occupancy ${median(occupancies).toFixed(2)}`] : []),
-      ...(stalls > 0 ? [`the kernel's driver stalled in ${stalls}`] : []),
-    ]
-    const ratio = `${(a / b).toFixed(1)} x`.padStart(8)
-    console.log(
-      `  ${name.padEnd(width)} ${perSecond(a)} ${perSecond(b)}${ratio}  ${notes.join(', ')}`.trimEnd(),
-    )
+    if (stalls > 0) notes.push(`${name}: the kernel's driver stalled in ${stalls} of ${theirs.length} rounds`)
+    return { name, cells: [a, b, a / b, occupancies.length > 0 ? medianOf(occupancies) : null] }
+  })
+  return {
+    title: `Transfers a second in the virtual machine, medians of ${driver.length} rounds`,
+    about: ABOUT,
+    columns: [
+      { name: 'unvme', digits: 0 },
+      { name: 'fs', digits: 0 },
+      { name: 'ratio', digits: 1 },
+      { name: 'occupancy', digits: 2 },
+    ],
+    rows,
+    goals: WORKS.flatMap(({ name, goal }, i) =>
+      goal === undefined ? [] : [atLeast(name, rows[i]!.cells[2]!, goal, 'x')],
+    ),
+    notes,
   }
 }
 
@@ -72,4 +82,4 @@ for (let round = 0; round <= ROUNDS; round++) {
   driver.push(await driverRound())
   kernel.push(await kernelRound())
 }
-print(driver.slice(1), kernel.slice(1))
+process.stdout.write(JSON.stringify(tableOf(driver.slice(1), kernel.slice(1))))

@@ -4,25 +4,29 @@
 import path from 'node:path'
 import { runInMachine } from '../scripts/vm/machine.ts'
 import { findParts } from '../scripts/vm/parts.ts'
+import type { Table } from './table.ts'
 import { DEPTHS } from './vm-work.ts'
 
 const LIMIT_S = 600
 
-export async function vm(): Promise<void> {
+export async function* vm(): AsyncGenerator<Table> {
   const found = findParts()
   if ('missing' in found) {
-    console.log(`\nleft out, the virtual machine: ${found.missing}`)
+    console.error(`bench: the virtual machine is left out: ${found.missing}`)
     return
   }
   // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
   const env = { UV_THREADPOOL_SIZE: String(Math.max(...DEPTHS) + 8) }
   const guest = path.join(import.meta.dirname, 'vm-guest.js')
-  const { status, console: last } = await runInMachine({
+  const {
+    status,
+    stdout,
+    console: last,
+  } = await runInMachine({
     command: [process.execPath, '--enable-source-maps', '--expose-gc', guest],
     shapes: ['null4096'],
     timeLimit: LIMIT_S,
     env,
-    stdout: process.stdout,
     stderr: process.stderr,
   })
   if (status !== 0) {
@@ -30,5 +34,7 @@ export async function vm(): Promise<void> {
       `bench: the machine ended with status ${status}\n${last.trimEnd().split('\n').slice(-5).join('\n')}`,
     )
     process.exitCode = 1
+    return
   }
+  yield JSON.parse(stdout) as Table
 }

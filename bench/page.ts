@@ -1,0 +1,74 @@
+// docs/performance.md, made from bench/results.json, which keeps the tables of each benchmark's latest run with
+// its machine and date. Trade-off: a benchmark can be run alone, and each section says when and where that was;
+// what has never been run has no section.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { cellText, type Goal, goalText, isMet, type Table } from './table.ts'
+
+const ROOT = path.resolve(import.meta.dirname, '../..')
+const RESULTS = path.join(ROOT, 'bench/results.json')
+const PAGE = path.join(ROOT, 'docs/performance.md')
+
+/** A benchmark's latest run. */
+export interface Section {
+  date: string
+  machine: string
+  tables: readonly Table[]
+}
+
+export type Results = Record<string, Section>
+
+/** Keeps a run, and makes the page anew. `order` has the names of all benchmarks. */
+export function keep(name: string, section: Section, order: readonly string[]): void {
+  const results: Results = { ...readResults(), [name]: section }
+  const kept = order.filter((known) => results[known] !== undefined)
+  const ordered = Object.fromEntries(kept.map((known) => [known, results[known]!]))
+  fs.writeFileSync(RESULTS, `${JSON.stringify(ordered, null, 2)}\n`)
+  fs.writeFileSync(PAGE, pageOf(ordered))
+}
+
+function readResults(): Results {
+  return fs.existsSync(RESULTS) ? JSON.parse(fs.readFileSync(RESULTS, 'utf8')) : {}
+}
+
+/** The page as Markdown. */
+export function pageOf(results: Results): string {
+  const sections = Object.entries(results)
+  const goals = sections.flatMap(([, { tables }]) => tables.flatMap((table) => table.goals ?? []))
+  return `${[
+    '# Performance',
+    'Made by `npm run bench -- --page`, which measures and writes this page; `npm run bench -- NAME` prints one ' +
+      'section in a terminal, and `npm run bench -- --page NAME` measures that one anew. Figures are medians of at ' +
+      'least five rounds in which the rows of a table took turns. Compare within a table, not across machines.',
+    summary(goals),
+    ...sections.flatMap(([name, section]) => sectionText(name, section)),
+  ].join('\n\n')}\n`
+}
+
+function summary(goals: readonly Goal[]): string {
+  const missed = goals.filter((goal) => !isMet(goal))
+  const count = `Of the ${goals.length} goals that the project has set itself here, ${goals.length - missed.length} are met.`
+  if (missed.length === 0) return count
+  return `${count} Missed:\n\n${missed.map((goal) => `- ${goalText(goal)}`).join('\n')}`
+}
+
+function sectionText(name: string, { date, machine, tables }: Section): string[] {
+  return [`## ${name}`, `${date}, ${machine}.`, ...tables.flatMap(tableText)]
+}
+
+function tableText({ title, about, columns, rows, goals = [], notes = [] }: Table): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  const lines = [
+    line(['', ...columns.map((column) => column.name)]),
+    line(['---', ...columns.map(() => '---:')]),
+    ...rows.map((row) => line([row.name, ...row.cells.map((cell, i) => cellText(cell, columns[i]!))])),
+  ]
+  return [
+    `### ${title}`,
+    about,
+    ...(rows.length > 0 ? [lines.join('\n')] : []),
+    ...notes.map((note) => `${note[0]!.toUpperCase()}${note.slice(1)}.`),
+    ...(goals.length > 0 ? [goals.map((goal) => `- ${goalText(goal)}`).join('\n')] : []),
+  ]
+}
