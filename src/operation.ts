@@ -59,7 +59,6 @@ export class Operation implements IoDescriptor {
   context: unknown = null
   /** Of the promise that waits for it. */
   resolve: ((value: never) => void) | null = null
-  reject: ((error: Error) => void) | null = null
   /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0
   /** Which blocks failed. */

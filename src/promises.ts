@@ -230,40 +230,40 @@ function send(queue: IoQueue, op: Operation, signal: AbortSignal | undefined): P
 
 // One function for all promises: a closure for each would be made, and its code looked up, with every call.
 let nextResolve: (value: never) => void
-let nextReject: (error: Error) => void
-const executor = (resolve: (value: never) => void, reject: (error: Error) => void) => {
+const executor = (resolve: (value: never) => void) => {
   nextResolve = resolve
-  nextReject = reject
 }
 
 /** What settles when the operation is done: with its buffer, or dword 0 where it is no transfer. */
 function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T> {
   const promise = new Promise<T>(executor as never)
   op.resolve = nextResolve
-  op.reject = nextReject
   op.onDone = settle
-  if (signal !== undefined) watch(op, signal, nextReject)
+  if (signal !== undefined) watch(op, signal, nextResolve)
   return promise
 }
 
-function watch(op: Operation, signal: AbortSignal, reject: (error: Error) => void): void {
-  const onAbort = () => reject(new AbortError(signal.reason))
+function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
+  const onAbort = () => resolve(rejection(new AbortError(signal.reason)))
   signal.addEventListener('abort', onAbort, { once: true })
   op.context = () => signal.removeEventListener('abort', onAbort)
 }
 
 function settle(op: Operation): void {
-  const { resolve, reject, context } = op
+  const { resolve, context } = op
   const error = op.field === 0 && op.cause === null ? null : op.takeError()
   const value = op.kind === KIND.TRANSFER ? op.buf : op.result
   op.onDone = null
   op.resolve = null
-  op.reject = null
   op.queue.operations.give(op)
   if (context !== null) {
     op.context = null
     ;(context as () => void)()
   }
-  if (error !== null) reject!(error)
-  else resolve!(value as never)
+  resolve!(error === null ? (value as never) : rejection(error))
+}
+
+// Of the two functions of a promise one is kept: the way to an error may be longer.
+function rejection(error: Error): never {
+  return Promise.reject(error) as never
 }
