@@ -8,6 +8,10 @@ import type { DmaAllocation, DmaTag } from '../lib/pci/index.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
 
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const { TRANSFER, SINGLE } = KIND
+const { FREE, IN_FLIGHT, DONE } = STATE
+const { READ, WRITE } = NVM
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
 const LOOK_MASK = 63
 
@@ -103,14 +107,14 @@ export class IoQueue {
     slba: number,
     nlb: number,
   ): boolean {
-    op.kind = KIND.TRANSFER
+    op.kind = TRANSFER
     op.geometry = geometry
     op.opc = opc
     op.buf = buf
     op.slba = slba
     op.nlb = nlb
     op.allocation = allocation
-    if (!this.plain || nlb > geometry.maxbpio) {
+    if (this.plain === false || nlb > geometry.maxbpio) {
       op.lo = lo
       op.hi = hi
       return this.start(op)
@@ -122,10 +126,10 @@ export class IoQueue {
     const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
-    op.state = STATE.IN_FLIGHT
+    op.state = IN_FLIGHT
     op.pending = 1
     allocation.users++
-    if (!this.flushArmed) this.armFlush()
+    if (this.flushArmed === false) this.armFlush()
     return true
   }
 
@@ -144,16 +148,16 @@ export class IoQueue {
     }
     // Those that came first go first.
     if (this.partial.length > 0 || this.waiting.length > 0 || !this.post(op)) {
-      op.state = STATE.FREE
+      op.state = FREE
       return false
     }
     this.retain(op)
-    if (!this.flushArmed) this.armFlush()
+    if (this.flushArmed === false) this.armFlush()
     return true
   }
 
   private begin(op: Operation): void {
-    op.state = STATE.IN_FLIGHT
+    op.state = IN_FLIGHT
     op.sent = 0
     op.pending = 1
   }
@@ -168,7 +172,7 @@ export class IoQueue {
   request(op: Operation): void {
     this.scheduled++
     if (!this.start(op)) this.wait(op)
-    if (!this.awake && op.state === STATE.IN_FLIGHT) this.wake(this)
+    if (this.awake === false && op.state === IN_FLIGHT) this.wake(this)
   }
 
   /** `transfer` as `request` does it. */
@@ -187,7 +191,7 @@ export class IoQueue {
       op.hi = tag.hi
       this.wait(op)
     }
-    if (!this.awake && op.state === STATE.IN_FLIGHT) this.wake(this)
+    if (this.awake === false && op.state === IN_FLIGHT) this.wake(this)
   }
 
   private wait(op: Operation): void {
@@ -264,14 +268,14 @@ export class IoQueue {
   private complete(cid: number): void {
     const op = this.ops[cid]!
     const { pair } = this
-    if (op.kind === KIND.SINGLE) op.result = pair.result
+    if (op.kind === SINGLE) op.result = pair.result
     const field = pair.status
     if (field !== 0 && op.field === 0) this.failCommand(op, cid, field)
     if (--op.pending === 0) this.finish(op)
   }
 
   private finish(op: Operation): void {
-    op.state = STATE.DONE
+    op.state = DONE
     const { allocation, onDone } = op
     if (allocation !== null) {
       allocation.users--
@@ -287,11 +291,11 @@ export class IoQueue {
 
   private count({ kind, opc, nlb, geometry }: Operation): void {
     const { counters } = this
-    if (kind !== KIND.TRANSFER) counters.others++
-    else if (opc === NVM.READ) {
+    if (kind !== TRANSFER) counters.others++
+    else if (opc === READ) {
       counters.reads++
       counters.bytesRead += nlb * geometry.blocksize
-    } else if (opc === NVM.WRITE) {
+    } else if (opc === WRITE) {
       counters.writes++
       counters.bytesWritten += nlb * geometry.blocksize
     } else {
@@ -308,9 +312,9 @@ export class IoQueue {
   // Posts what is left of an operation, as far as there is room; false where nothing of it was ever posted.
   private post(op: Operation): boolean {
     if (this.metadata !== null) this.metadata.point(this.pair, op)
-    if (op.kind === KIND.SINGLE) return this.postSingle(op)
+    if (op.kind === SINGLE) return this.postSingle(op)
     const stride = strideOf(op)
-    const blockBytes = op.kind === KIND.TRANSFER ? op.geometry.blocksize : 0
+    const blockBytes = op.kind === TRANSFER ? op.geometry.blocksize : 0
     while (op.sent < op.nlb) {
       const n = Math.min(op.nlb - op.sent, stride)
       const bytes = n * blockBytes
@@ -391,7 +395,7 @@ export class IoQueue {
   private lose(cid: number): void {
     const op = this.ops[cid]!
     const { timeout } = this.controller
-    const range = op.kind === KIND.SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
+    const range = op.kind === SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
     const what = `opcode ${op.opc.toString(16)}h, qid ${this.pair.qid}, nsid ${op.geometry.nsid}${range}`
     this.end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
   }
@@ -431,12 +435,12 @@ export function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
   for (;;) {
     for (let i = 0; i < 100; i++) {
       queue.poll()
-      if (op.state === STATE.DONE) return true
+      if (op.state === DONE) return true
     }
     if (performance.now() >= end) return false
   }
 }
 
 function strideOf({ kind, geometry }: Operation): number {
-  return kind === KIND.TRANSFER ? geometry.maxbpio : MAX_BLOCKS
+  return kind === TRANSFER ? geometry.maxbpio : MAX_BLOCKS
 }

@@ -4,7 +4,7 @@
 
 import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../lib/errors.ts'
 import { type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
-import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
+import { type DmaBuffer, type DmaPool, type DmaTag, kDma } from '../lib/pci/index.ts'
 import { NamespaceAttributes } from './attributes.ts'
 import type { Device, NamespaceController } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
@@ -19,7 +19,14 @@ import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './stream
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
 import { type LendOptions, lend } from './threads/lend.ts'
 import type { Loan } from './threads/loan.ts'
-import { checkInteger, checkOptions, checkRange, explainTransfer, isTransfer } from './validate.ts'
+import { ALIGNMENT, checkInteger, checkOptions, checkRange, explainTransfer } from './validate.ts'
+
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const { IN_FLIGHT, DONE } = STATE
+const { READ, WRITE } = NVM
+const DMA: typeof kDma = kDma
+const ALIGNMENT_MASK = ALIGNMENT - 1
+const MAX_INT = 0x7fff_ffff
 
 /** An open namespace: what `open` gives. Closed by `close`, or at the end of an `await using`. */
 export class Namespace extends NamespaceAttributes implements AsyncDisposable {
@@ -86,12 +93,12 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * NotDmaMemoryError, FreedBufferError, AlignmentError, NoSuchQueueError, ClosedError
    */
   aread(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
-    return this.sendTransfer('aread', NVM.READ, qid, buf, slba, nlb)
+    return this.sendTransfer('aread', READ, qid, buf, slba, nlb)
   }
 
   /** Sends a write: see `aread`. */
   awrite(qid: number, buf: Buffer, slba: number, nlb: number): IoDescriptor {
-    return this.sendTransfer('awrite', NVM.WRITE, qid, buf, slba, nlb)
+    return this.sendTransfer('awrite', WRITE, qid, buf, slba, nlb)
   }
 
   /** Sends a compare of the blocks with `buf`; the descriptor fails with Compare Failure (sct 2, sc 85h). */
@@ -137,11 +144,11 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    */
   apoll(iod: IoDescriptor, timeout = 0): boolean {
     const op = iod as Operation
-    if (op?.state !== STATE.DONE) {
-      if (op?.state !== STATE.IN_FLIGHT) throw notInFlight(iod)
+    if (op?.state !== DONE) {
+      if (op?.state !== IN_FLIGHT) throw notInFlight(iod)
       const { queue } = op
       queue.poll()
-      if ((op.state as number) !== STATE.DONE && (timeout === 0 || !spin(queue, op, timeout))) return false
+      if ((op.state as number) !== DONE && (timeout === 0 || !spin(queue, op, timeout))) return false
     }
     const error = op.field === 0 && op.cause === null ? null : op.takeError()
     op.queue.operations.give(op)
@@ -151,12 +158,12 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   /** Reads, and returns when done: it blocks the event loop for that long. See `aread`. */
   read(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.finish(this.sendTransfer('read', NVM.READ, qid, buf, slba, nlb))
+    this.finish(this.sendTransfer('read', READ, qid, buf, slba, nlb))
   }
 
   /** Writes, and returns when done. See `awrite`. */
   write(qid: number, buf: Buffer, slba: number, nlb: number): void {
-    this.finish(this.sendTransfer('write', NVM.WRITE, qid, buf, slba, nlb))
+    this.finish(this.sendTransfer('write', WRITE, qid, buf, slba, nlb))
   }
 
   /** Compares, and returns when done. See `acompare`. */
@@ -308,6 +315,23 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     return queue
   }
 
+  /**
+   * @internal True where a transfer may be sent: the hot path's test of all that `explainTransfer` tells apart.
+   * Small integers are told by a mask: most LBAs, without a step through floating point.
+   */
+  fits(buf: Uint8Array, { allocation, lo }: DmaTag, slba: number, nlb: number): boolean {
+    const { blockcount, blockshift } = this.geometry
+    return (
+      ((slba & MAX_INT) === slba || (Number.isSafeInteger(slba) && slba >= 0)) &&
+      (nlb & MAX_INT) === nlb &&
+      nlb !== 0 &&
+      slba <= blockcount - nlb &&
+      nlb <= buf.length >>> blockshift &&
+      allocation.owner === this.pool &&
+      (lo & ALIGNMENT_MASK) === 0
+    )
+  }
+
   private sendTransfer(
     call: string,
     opc: number,
@@ -320,10 +344,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     if (queue === undefined || this.ending !== null) return this.refuseQueue(call, qid)
     const { geometry, pool } = this
     // Only a tagged buffer passes here; a part of one is tagged on its first use.
-    const tag = (buf as DmaBuffer | undefined)?.[kDma] ?? this.tag(call, buf, slba, nlb)
-    if (!isTransfer(geometry, pool, buf, tag, slba, nlb)) {
-      throw explainTransfer(call, pool, geometry, buf, slba, nlb)
-    }
+    const tag = (buf as DmaBuffer | undefined)?.[DMA] ?? this.tag(call, buf, slba, nlb)
+    if (!this.fits(buf, tag, slba, nlb)) throw explainTransfer(call, pool, geometry, buf, slba, nlb)
     const op = queue.operations.take()
     if (queue.transfer(op, geometry, opc, buf, tag, slba, nlb)) return op
     return this.full(call, queue, op)

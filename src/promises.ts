@@ -9,7 +9,7 @@ import type { IoQueue } from './io-queue.ts'
 import type { Namespace } from './namespace.ts'
 import { KIND, type Operation } from './operation.ts'
 import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
-import { ALIGNMENT, checkBuffer, checkRange, isTransfer } from './validate.ts'
+import { ALIGNMENT, checkBuffer, checkRange } from './validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
@@ -94,13 +94,13 @@ export class NamespacePromises {
     options: CallOptions | undefined,
   ): Promise<B> {
     const { ns } = this
-    const { geometry, pool } = ns
+    const { geometry } = ns
     try {
       const queue = ns.queue(options?.qid ?? 0, call)
       const tag = (buf as DmaBuffer | undefined)?.[kDma]
       if (tag !== undefined) {
         const count = nlb ?? buf.length >>> geometry.blockshift
-        if (isTransfer(geometry, pool, buf, tag, slba, count)) {
+        if (ns.fits(buf, tag, slba, count)) {
           return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
         }
       }

@@ -8,7 +8,6 @@ import type { Geometry } from './geometry.ts'
 
 // Any part of a DMA buffer that starts at a multiple of this is an I/O buffer.
 export const ALIGNMENT = 512
-const MAX_INT = 0x7fff_ffff
 
 /** An integer from `min` to `max`. */
 export function checkInteger(name: string, value: unknown, min: number, max = Number.MAX_SAFE_INTEGER): void {
@@ -52,34 +51,6 @@ export function checkBoolean(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'boolean') {
     throw new ArgumentTypeError(`${name} must be a boolean, received ${show(value)}`)
   }
-}
-
-/**
- * True where a transfer may be sent: the hot path's test of all that `explainTransfer` tells apart.
- * Small integers are told by a mask: most LBAs, without a step through floating point.
- */
-export function isTransfer(
-  { blockcount, blockshift }: Geometry,
-  pool: DmaPool,
-  buf: Uint8Array,
-  { allocation, lo }: DmaTag,
-  slba: number,
-  nlb: number,
-): boolean {
-  return (
-    ((slba & MAX_INT) === slba || isLba(slba)) &&
-    (nlb & MAX_INT) === nlb &&
-    nlb !== 0 &&
-    slba <= blockcount - nlb &&
-    nlb <= buf.length >>> blockshift &&
-    allocation.owner === pool &&
-    (lo & (ALIGNMENT - 1)) === 0
-  )
-}
-
-// Not a small integer, which is tested first.
-function isLba(slba: number): boolean {
-  return Number.isSafeInteger(slba) && slba >= 0
 }
 
 /** Says what is wrong with the arguments of a raw call that did not pass the hot path's test. */
