@@ -3,7 +3,7 @@
 // reused object; the price is that nothing here may be called from two threads.
 
 import { CommandTimeoutError } from '../lib/errors.ts'
-import { type Controller, NVM, type QueuePair } from '../lib/nvme/index.ts'
+import { type Controller, high32, NVM, type QueuePair } from '../lib/nvme/index.ts'
 import type { DmaAllocation, DmaTag } from '../lib/pci/index.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
@@ -114,13 +114,9 @@ export class IoQueue {
     op.slba = slba
     op.nlb = nlb
     op.allocation = allocation
-    if (this.plain === false || nlb > geometry.maxbpio) {
-      op.lo = lo
-      op.hi = hi
-      return this.start(op)
-    }
+    if (this.plain === false || nlb > geometry.maxbpio) return this.startTransfer(op, lo, hi)
     // The commonest case: one command, nothing before it.
-    const high = slba < 4294967296 ? 0 : Math.floor(slba / 4294967296)
+    const high = slba < 4294967296 ? 0 : high32(slba)
     const bytes = nlb << geometry.blockshift
     const dw12 = (nlb - 1) | geometry.flags
     const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
@@ -131,6 +127,12 @@ export class IoQueue {
     allocation.users++
     if (this.flushArmed === false) this.armFlush()
     return true
+  }
+
+  private startTransfer(op: Operation, lo: number, hi: number): boolean {
+    op.lo = lo
+    op.hi = hi
+    return this.start(op)
   }
 
   /**
@@ -345,7 +347,7 @@ export class IoQueue {
 
   private postRange(op: Operation, slba: number, nlb: number, bytes: number): boolean {
     const { opc, geometry, lo, hi } = op
-    const high = Math.floor(slba / 4294967296)
+    const high = high32(slba)
     const dw12 = (nlb - 1) | (bytes === 0 ? 0 : geometry.flags)
     const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
     if (cid < 0) return false

@@ -341,14 +341,28 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
     nlb: number,
   ): IoDescriptor {
     const queue = this.queues[qid]
-    if (queue === undefined || this.ending !== null) return this.refuseQueue(call, qid)
-    const { geometry, pool } = this
-    // Only a tagged buffer passes here; a part of one is tagged on its first use.
-    const tag = (buf as DmaBuffer | undefined)?.[DMA] ?? this.tag(call, buf, slba, nlb)
-    if (!this.fits(buf, tag, slba, nlb)) throw explainTransfer(call, pool, geometry, buf, slba, nlb)
+    const tag = (buf as DmaBuffer | undefined)?.[DMA]
+    if (queue === undefined || tag === undefined || this.ending !== null || !this.fits(buf, tag, slba, nlb)) {
+      return this.explain(call, opc, qid, buf, slba, nlb)
+    }
     const op = queue.operations.take()
-    if (queue.transfer(op, geometry, opc, buf, tag, slba, nlb)) return op
-    return this.full(call, queue, op)
+    return queue.transfer(op, this.geometry, opc, buf, tag, slba, nlb) ? op : this.full(call, queue, op)
+  }
+
+  // What the hot path does not take: wrong arguments, and parts of DMA memory, which are tagged on their first use.
+  private explain(
+    call: string,
+    opc: number,
+    qid: number,
+    buf: Buffer,
+    slba: number,
+    nlb: number,
+  ): IoDescriptor {
+    const { geometry, pool } = this
+    if (this.queues[qid] === undefined || this.ending !== null) return this.refuseQueue(call, qid)
+    const untagged = buf instanceof Uint8Array && (buf as DmaBuffer)[DMA] === undefined
+    if (!untagged || !pool.owns(buf)) throw explainTransfer(call, pool, geometry, buf, slba, nlb)
+    return this.sendTransfer(call, opc, qid, buf, slba, nlb)
   }
 
   #sendRange(call: string, opc: number, qid: number, slba: number, nlb: number): IoDescriptor {
@@ -371,13 +385,6 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   private finish(iod: IoDescriptor): void {
     while (!this.apoll(iod, 1000));
-  }
-
-  private tag(call: string, buf: Buffer, slba: number, nlb: number) {
-    if (!(buf instanceof Uint8Array) || !this.pool.owns(buf)) {
-      throw explainTransfer(call, this.pool, this.geometry, buf, slba, nlb)
-    }
-    return this.pool.tagOf(buf)
   }
 
   private refuseQueue(call: string, qid: number): never {
