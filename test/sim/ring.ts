@@ -4,6 +4,7 @@
 import type { DmaArena } from '../../lib/pci/index.ts'
 import { viewOf } from '../../lib/pci/memory.ts'
 import { openSim, type SimFunction, type SimOptions } from '../../lib/sim/index.ts'
+import { atEnd } from '../support/at-end.ts'
 
 export interface Completion {
   readonly result: number
@@ -41,7 +42,7 @@ interface Ring {
 
 export const PAGE = 4096
 
-/** One controller, brought up, with DMA memory to play in. */
+/** One controller, brought up, with DMA memory to play in; closed at the end of the file at the latest. */
 export class Rig {
   readonly sim: SimFunction
   readonly arena: DmaArena
@@ -53,6 +54,7 @@ export class Rig {
   #cid = 1
 
   constructor(sim: SimFunction, arenaBytes: number) {
+    atEnd(() => sim.close())
     this.sim = sim
     this.arena = sim.mapDma(arenaBytes)
     this.bytes = new Uint8Array(viewOf(this.arena.address, arenaBytes))

@@ -3,13 +3,17 @@
 import { Worker } from 'node:worker_threads'
 import type { Loan, Namespace } from '../../src/index.ts'
 import type { Task } from '../threads/worker.ts'
+import { atEnd } from './at-end.ts'
 import { pattern } from './pattern.ts'
 
 const FILE = new URL('../threads/worker.js', import.meta.url)
 
-/** Starts a worker with the queues of a loan. */
+/** Starts a worker with the queues of a loan; it ends with the test's file at the latest. */
 export function start({ ticket }: Loan, task: Omit<Task, 'ticket'>): Worker {
-  return new Worker(FILE, { workerData: { slba: 0, nlb: 0, ...task, ticket }, transferList: [ticket.port] })
+  const workerData = { slba: 0, nlb: 0, ...task, ticket }
+  const worker = new Worker(FILE, { workerData, transferList: [ticket.port] })
+  atEnd(async () => void (await worker.terminate()))
+  return worker
 }
 
 /** Resolves with what a worker has to say next: its result, or a word before it. */

@@ -19,6 +19,8 @@ import { hex, VERSION } from './wire.ts'
 export const VECTORS = 17
 export const MSIX_AT = 0x50
 export const BAR_BYTES = 0x2000
+/** Words that a test shares with the thread of its server. */
+export const FAKE = { STOP: 0, MUTATIONS: 1 } as const
 const NOTHING = Buffer.alloc(0)
 
 export interface Answer {

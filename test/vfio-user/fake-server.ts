@@ -2,7 +2,9 @@
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { atEnd } from '../support/at-end.ts'
 import { newSocketPath } from '../support/server.ts'
+import { FAKE } from './fake-device.ts'
 
 /** What is done instead of the right reply to a command. */
 export interface Wrong {
@@ -40,9 +42,6 @@ export interface FakeOptions {
   readonly seed?: number
 }
 
-/** Words that a test shares with its server. */
-export const FAKE = { STOP: 0, MUTATIONS: 1 } as const
-
 /** A request as it came, or what became of the connection. */
 export type FakeEvent = { command: number; payload: Uint8Array; fds: number } | 'listening' | 'left'
 
@@ -74,6 +73,12 @@ export async function startFake(options: FakeOptions = {}): Promise<FakeServer> 
       awaited()
     }
   })
+  const ended = once(worker, 'exit')
+  const stop = async () => {
+    Atomics.store(words, FAKE.STOP, 1)
+    await ended
+  }
+  atEnd(stop)
   await once(worker, 'message')
   return {
     path,
@@ -82,9 +87,6 @@ export async function startFake(options: FakeOptions = {}): Promise<FakeServer> 
       return Atomics.load(words, FAKE.MUTATIONS)
     },
     left: () => (gone > 0 ? Promise.resolve() : new Promise((resolve) => (awaited = resolve))),
-    async stop() {
-      Atomics.store(words, FAKE.STOP, 1)
-      await once(worker, 'exit')
-    },
+    stop,
   }
 }

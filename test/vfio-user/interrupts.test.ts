@@ -4,6 +4,7 @@ import test from 'ava'
 import { createController } from '../../lib/nvme/index.ts'
 import { openVfioUser } from '../../lib/vfio-user/index.ts'
 import { open } from '../../src/index.ts'
+import { atEnd } from '../support/at-end.ts'
 import { startServer } from '../support/server.ts'
 
 const READ = 2
@@ -12,6 +13,7 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
   test.serial(`a completion wakes who has armed its vector, and no other (${doorbells})`, async (t) => {
     const server = await startServer({ device: 'sim:?size=16M&latency=10ms', doorbells })
     const fn = await openVfioUser(server.socket)
+    atEnd(() => fn.close())
     const fired: number[] = []
     let wake = () => {}
     fn.enableInterrupts(4, (vector) => {
@@ -47,7 +49,7 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
 
   test.serial(`the scheduler sleeps until an interrupt, where it is asked to (${doorbells})`, async (t) => {
     const server = await startServer({ device: 'sim:?size=16M&latency=20ms', doorbells })
-    const ns = await open(server.address, { interrupts: true, qcount: 3, qsize: 16 })
+    await using ns = await open(server.address, { interrupts: true, qcount: 3, qsize: 16 })
     const data = Buffer.alloc(2 ** 20, 'interrupts')
     await ns.promises.write(data, 0)
     const reads = Array.from({ length: 3 }, (_, qid) =>

@@ -6,6 +6,7 @@ import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
 import { readable } from '../../lib/vfio-user/socket.ts'
 import { encodeMessage } from '../../lib/vfio-user/structs.ts'
 import { open, type Server, serve } from '../../src/index.ts'
+import { atEnd } from '../support/at-end.ts'
 import { newSocketPath, startServer } from '../support/server.ts'
 import { CSTS, register } from './raw-controller.ts'
 import { descriptorsOf, errnoNamed, hex, newMemory, VERSION, Wire } from './wire.ts'
@@ -112,6 +113,7 @@ test.serial('close leaves the socket of whoever has taken its place', async (t) 
   const first = serve(address, { device: 'sim:?size=4M' })
   fs.rmSync(first.path)
   const second = serve(address, { device: 'sim:?size=4M' })
+  for (const server of [first, second]) atEnd(async () => server.close())
   first.close()
   t.true(fs.existsSync(second.path))
   second.close()
