@@ -9,12 +9,14 @@ import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 import { keep } from './page.ts'
 import { socket } from './socket.ts'
+import { streams } from './streams.ts'
 import { type Benchmark, printTable, type Table } from './table.ts'
 import { vm } from './vm.ts'
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   driver,
   commands,
+  streams,
   occupancy,
   memory,
   socket,
