@@ -21,6 +21,8 @@ export interface Geometry {
   readonly maxbpio: number
   /** Bytes of metadata for each block that need a buffer of their own; 0 where there is none. */
   readonly metadataBytes: number
+  /** The same of a command that does not leave the metadata to the controller, as raw ones may. */
+  readonly separateBytes: number
   /** Bits that every read and write carries in CDW12. */
   readonly flags: number
 }
@@ -49,6 +51,7 @@ export function geometryOf(nsid: number, id: IdentifyNamespace, maxTransferBytes
     blockshift,
     maxbpio: Math.max(1, Math.min(MAX_BLOCKS, Math.floor(maxTransferBytes / blocksize))),
     metadataBytes: protectedByController ? 0 : ms,
+    separateBytes: extended ? 0 : ms,
     flags: protectedByController ? PRACT : 0,
   }
 }

@@ -145,6 +145,7 @@ export class IoQueue {
     if (failure !== null) {
       op.cause = failure
       this.retain(op)
+      this.releaseMetadata(op)
       this.finish(op)
       return true
     }
@@ -249,6 +250,7 @@ export class IoQueue {
     const waiting = [...this.partial.splice(0), ...this.waiting.splice(0)]
     for (const op of waiting) {
       op.cause ??= cause
+      this.releaseMetadata(op)
       if (--op.pending === 0) this.finish(op)
     }
     this.pair.abandon((cid) => this.end(cid, cause))
@@ -270,7 +272,7 @@ export class IoQueue {
   private complete(cid: number): void {
     const op = this.ops[cid]!
     const { pair } = this
-    if (op.kind === SINGLE) op.result = pair.result
+    if (op.kind === SINGLE) this.completeSingle(op)
     const field = pair.status
     if (field !== 0 && op.field === 0) this.failCommand(op, cid, field)
     if (--op.pending === 0) this.finish(op)
@@ -307,9 +309,21 @@ export class IoQueue {
 
   private retain(op: Operation): void {
     if (op.allocation !== null) op.allocation.users++
+    if (op.kind === SINGLE && op.metadata !== null) op.metadata.users++
   }
 
   // What follows is not for every command.
+
+  private completeSingle(op: Operation): void {
+    op.result = this.pair.result
+    this.releaseMetadata(op)
+  }
+
+  private releaseMetadata({ kind, metadata }: Operation): void {
+    if (kind !== SINGLE || metadata === null) return
+    metadata.users--
+    if (metadata.discarded) metadata.pool.reclaim(metadata)
+  }
 
   // Posts what is left of an operation, as far as there is room; false where nothing of it was ever posted.
   private post(op: Operation): boolean {
@@ -337,9 +351,15 @@ export class IoQueue {
   }
 
   private postSingle(op: Operation): boolean {
+    const { pair } = this
     const { opc, geometry, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
     const { nsid } = geometry
-    const cid = this.pair.post(opc, nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+    pair.mptrLo = op.mptrLo
+    pair.mptrHi = op.mptrHi
+    const cid = pair.post(opc, nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+    // It is this command's alone.
+    pair.mptrLo = 0
+    pair.mptrHi = 0
     if (cid < 0) return false
     this.ops[cid] = op
     return true
@@ -411,6 +431,7 @@ export class IoQueue {
       op.allocation.users++
       this.lost.push(op.allocation)
     }
+    if (op.kind === SINGLE && op.metadata !== null) this.lost.push(op.metadata)
     if (--op.pending === 0) this.finish(op)
   }
 

@@ -75,6 +75,10 @@ export class Operation implements IoDescriptor {
   cdw13 = 0
   cdw14 = 0
   cdw15 = 0
+  /** Its metadata: whose memory, and where, in halves. */
+  metadata: DmaAllocation | null = null
+  mptrLo = 0
+  mptrHi = 0
 
   constructor(queue: IoQueue, geometry: Geometry) {
     this.qid = queue.qid

@@ -1,7 +1,7 @@
 // Operations made ready to start: ranges without data, and single commands of any kind. Transfers: IoQueue.transfer.
 // Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
 
-import { ArgumentTypeError } from '../lib/errors.ts'
+import { ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
 import { type CommandFields, checkCommand, NVM } from '../lib/nvme/index.ts'
 import type { DmaPool } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
@@ -15,6 +15,12 @@ export interface IoCommand extends CommandFields {
   nsid?: number
   /** DMA memory that the command reads or writes, from its first to its last byte. */
   buf?: Buffer
+  /**
+   * DMA memory for the metadata of its blocks, where the namespace's format has a buffer of its own for it: its
+   * bytes for each block, one block after the other. Reads, writes and compares need it then, unless the controller
+   * makes protection information by itself (PRACT).
+   */
+  metadata?: Buffer
 }
 
 /** A range for `deallocate`. */
@@ -26,6 +32,8 @@ export interface LbaRange {
 
 // The least that a PRP entry's offset is a multiple of.
 const DWORD = 4
+// Those that carry metadata where a namespace has it.
+const WITH_METADATA: ReadonlySet<number> = new Set([NVM.READ, NVM.WRITE, NVM.COMPARE])
 const DSM_DEALLOCATE = 4
 const DSM_RANGE_BYTES = 16
 const DSM_MAX_RANGES = 256
@@ -58,10 +66,18 @@ export function prepareCommand(
   pool: DmaPool,
   command: IoCommand,
 ): Operation {
-  checkCommand(call, command, 'buf')
-  const { opcode, nsid = geometry.nsid, buf } = command
+  checkCommand(call, command, ['buf', 'metadata'])
+  const { opcode, nsid = geometry.nsid, buf, metadata } = command
   const tag = buf && pool.tagOf(buf, call)
   if (tag !== undefined) checkAlignment(call, tag, DWORD)
+  if (buf !== undefined && buf.length > queue.pair.maxBytes) {
+    throw new OutOfRangeError(
+      `${call}: buf has ${buf.length} bytes, one command's data at most ${queue.pair.maxBytes}`,
+    )
+  }
+  if (nsid === geometry.nsid) checkMetadata(call, command, geometry)
+  const metadataTag = metadata && pool.tagOf(metadata, call)
+  if (metadataTag !== undefined) checkAlignment(call, metadataTag, DWORD)
   const op = queue.operations.take()
   op.slba = 0
   op.nlb = 0
@@ -79,7 +95,22 @@ export function prepareCommand(
   op.cdw13 = command.cdw13 ?? 0
   op.cdw14 = command.cdw14 ?? 0
   op.cdw15 = command.cdw15 ?? 0
+  op.metadata = metadataTag?.allocation ?? null
+  op.mptrLo = metadataTag?.lo ?? 0
+  op.mptrHi = metadataTag?.hi ?? 0
   return op
+}
+
+// Without a buffer for it the device would take metadata from address 0, or put it there.
+function checkMetadata(call: string, { opcode, cdw12 = 0, metadata }: IoCommand, geometry: Geometry): void {
+  const { separateBytes, flags, nsid } = geometry
+  if (separateBytes === 0 || !WITH_METADATA.has(opcode) || (cdw12 & flags) !== 0) return
+  const nlb = (cdw12 & 0xffff) + 1
+  const what = `opcode ${opcode.toString(16)}h has ${separateBytes} bytes of metadata for each of ${nlb} blocks of namespace ${nsid}`
+  if (metadata === undefined) throw new ArgumentTypeError(`${call}: metadata must be a Buffer: ${what}`)
+  if (metadata.length < nlb * separateBytes) {
+    throw new OutOfRangeError(`${call}: metadata has ${metadata.length} bytes: ${what}`)
+  }
 }
 
 /**

@@ -2,7 +2,7 @@
 // Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
 // take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
 
-import { CommandTimeoutError } from '../errors.ts'
+import { CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
 import { type CommandFields, checkCommand } from './check-command.ts'
 import { nvmeError } from './failure.ts'
@@ -77,8 +77,14 @@ export class AdminQueue {
   submit(command: AdminCommand, prp1 = 0): Promise<AdminResult> {
     if (this.#failure) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
-      checkCommand('admin', command, 'data')
+      checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command
+      const { maxBytes } = this.pair
+      if (data !== undefined && data.length > maxBytes) {
+        throw new OutOfRangeError(
+          `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
+        )
+      }
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
       if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)

@@ -24,9 +24,9 @@ const DWORDS = ['nsid', 'cdw10', 'cdw11', 'cdw12', 'cdw13', 'cdw14', 'cdw15'] as
 /**
  * Throws ArgumentTypeError or OutOfRangeError where a field does not fit into its place.
  * @param call named in the message
- * @param data name of the property that has the data, where there is one
+ * @param data names of the properties that have data, where there are any
  */
-export function checkCommand(call: string, command: CommandFields, data: 'data' | 'buf'): void {
+export function checkCommand(call: string, command: CommandFields, data: readonly string[]): void {
   if (typeof command !== 'object' || command === null) {
     throw new ArgumentTypeError(`${call}: a command is needed as { opcode, … }, received ${inspect(command)}`)
   }
@@ -36,9 +36,10 @@ export function checkCommand(call: string, command: CommandFields, data: 'data' 
     // As a signed or an unsigned number of 32 bits.
     if (value !== undefined) checkField(call, name, value, -0x8000_0000, 0xffff_ffff)
   }
-  const given: unknown = (command as CommandFields & { data?: unknown; buf?: unknown })[data]
-  if (given !== undefined && !Buffer.isBuffer(given)) {
-    throw new ArgumentTypeError(`${call}: ${data} must be a Buffer, received ${inspect(given, { depth: 0 })}`)
+  for (const name of data) {
+    const given = (command as CommandFields & Record<string, unknown>)[name]
+    if (given === undefined || Buffer.isBuffer(given)) continue
+    throw new ArgumentTypeError(`${call}: ${name} must be a Buffer, received ${inspect(given, { depth: 0 })}`)
   }
 }
 

@@ -22,7 +22,15 @@ export {
 } from './identify-commands.ts'
 export * from './logs/index.ts'
 export * from './opcodes.ts'
-export { high32, listPagesNeeded, low32, PRP_PAGE_BYTES, pagesTouched, writePrps } from './prp.ts'
+export {
+  bytesDescribed,
+  high32,
+  listPagesNeeded,
+  low32,
+  PRP_PAGE_BYTES,
+  pagesTouched,
+  writePrps,
+} from './prp.ts'
 export {
   CQE_BYTES,
   QueuePair,

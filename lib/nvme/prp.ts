@@ -18,6 +18,11 @@ export function listPagesNeeded(maxBytes: number): number {
   return 1 + Math.ceil((entries - ENTRIES_PER_PAGE) / (ENTRIES_PER_PAGE - 1))
 }
 
+/** Most bytes of a transfer that so many list pages describe, wherever it starts. */
+export function bytesDescribed(listPages: number): number {
+  return (listPages * (ENTRIES_PER_PAGE - 1) + 1) * PRP_PAGE_BYTES
+}
+
 /**
  * Writes PRP1 and PRP2 into a submission queue entry, and the list where two do not hold the transfer.
  *

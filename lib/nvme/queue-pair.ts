@@ -6,7 +6,7 @@
 
 import { OutOfRangeError } from '../errors.ts'
 import { type DmaPool, PAGE_BYTES, type PciFunction } from '../pci/index.ts'
-import { high32, listPagesNeeded, low32, writePrps } from './prp.ts'
+import { bytesDescribed, high32, listPagesNeeded, low32, writePrps } from './prp.ts'
 import {
   attachRing,
   type QueuePairCounters,
@@ -46,6 +46,8 @@ export class QueuePair {
   readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
   /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
   status = 0
+  /** Most bytes of a command's data: what its PRP lists have room for, at least what was asked for. */
+  readonly maxBytes: number
   readonly sqIova: number
   readonly cqIova: number
 
@@ -92,7 +94,9 @@ export class QueuePair {
     this.pool = pool
     this.options = options
     this.memory = []
-    this.listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
+    const listPages = listPagesNeeded(maxBytes)
+    this.listBytes = listPages * PAGE_BYTES
+    this.maxBytes = bytesDescribed(listPages)
     const ring = (bytes: number, shared?: RingMemory) => (shared ? attachRing(shared) : this.allocate(bytes))
     const sq = ring(entries * SQE_BYTES, share?.sq)
     const cq = ring(entries * CQE_BYTES, share?.cq)

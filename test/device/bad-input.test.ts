@@ -258,6 +258,7 @@ async function rejection(call: () => unknown): Promise<NodeJS.ErrnoException | u
 deviceTest('arguments that are of no use at all', async (t) => {
   const ns = await t.context.device.open()
   const buf = ns.alloc(ns.blocksize)
+  const large = ns.alloc(2 ** 21 + 1)
   const bad = (value: unknown) => value as never
   const calls: readonly [code: string, message: RegExp, call: () => unknown][] = [
     ['ERR_INVALID_ARG_TYPE', /^free: .* string/, () => ns.free(bad('x'))],
@@ -275,6 +276,20 @@ deviceTest('arguments that are of no use at all', async (t) => {
       () => ns.cmd(0, { opcode: 2, buf: Buffer.alloc(512) }),
     ],
     ['ERR_UNVME_ALIGNMENT', /^acmd: .* offset 2/, () => ns.cmd(0, { opcode: 2, buf: buf.subarray(2) })],
+    // More than the PRP lists of one command can describe.
+    ['ERR_OUT_OF_RANGE', /^acmd: buf has 2097153 bytes/, () => ns.cmd(0, { opcode: 2, buf: large })],
+    ['ERR_OUT_OF_RANGE', /^admin: data has 2097153 bytes/, () => ns.admin({ opcode: 6, data: large })],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: metadata .* 'x'/, () => ns.cmd(0, { opcode: 2, metadata: bad('x') })],
+    [
+      'ERR_UNVME_NOT_DMA_MEMORY',
+      /^acmd: .* 8 bytes/,
+      () => ns.cmd(0, { opcode: 2, buf, metadata: Buffer.alloc(8) }),
+    ],
+    [
+      'ERR_UNVME_ALIGNMENT',
+      /^cmd: .* offset 2/,
+      () => ns.promises.cmd({ opcode: 2, buf, metadata: buf.subarray(2) }),
+    ],
     ['ERR_INVALID_ARG_TYPE', /^admin: a command is needed/, () => ns.admin(bad(undefined))],
     ['ERR_INVALID_ARG_TYPE', /^admin: opcode .* undefined/, () => ns.admin(bad({}))],
     ['ERR_OUT_OF_RANGE', /^admin: opcode .* 300/, () => ns.admin({ opcode: 300 })],

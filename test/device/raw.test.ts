@@ -1,5 +1,6 @@
 // UNVMe's calls: alloc, free, read, write, aread, awrite, apoll and their kin.
 
+import { formattedLba } from '../../lib/nvme/index.ts'
 import { NvmeError } from '../../src/index.ts'
 import { deviceTest, pattern } from '../support/devices.ts'
 
@@ -112,10 +113,17 @@ deviceTest('pass-through of an I/O and of an admin command', async (t) => {
   const buf = ns.alloc(ns.blocksize)
   pattern(buf.length, 9).copy(buf)
   const copy = Buffer.from(buf)
-  ns.cmd(0, { opcode: 0x01, buf, cdw10: 40 })
+  const { ms, extended } = formattedLba(await ns.controller.identifyNamespace(ns.id))
+  // Where the format has a buffer of its own for it.
+  const metadata = ms === 0 || extended ? undefined : ns.alloc(ms)
+  if (metadata) pattern(ms, 10).copy(metadata)
+  const more = metadata ? { metadata } : {}
+  ns.cmd(0, { opcode: 0x01, buf, cdw10: 40, ...more })
   buf.fill(0)
-  ns.cmd(0, { opcode: 0x02, buf, cdw10: 40 })
+  metadata?.fill(0)
+  ns.cmd(0, { opcode: 0x02, buf, cdw10: 40, ...more })
   t.true(buf.equals(copy))
+  t.true(metadata === undefined || metadata.equals(pattern(ms, 10)))
   ns.free(buf)
   const data = Buffer.alloc(4096)
   await ns.admin({ opcode: 0x06, cdw10: 1, data })

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { listPagesNeeded, pagesTouched, writePrps } from '../../lib/nvme/prp.ts'
+import { bytesDescribed, listPagesNeeded, pagesTouched, writePrps } from '../../lib/nvme/prp.ts'
 
 const PAGE = 4096
 const LIST_IOVA = 0xffff_f000 // The list's second page is above 4 GiB.
@@ -87,4 +87,11 @@ test('list pages are counted with the last entry of a full one as a link', (t) =
   t.is(listPagesNeeded(512 * PAGE), 1)
   t.is(listPagesNeeded(512 * PAGE + 4), 1)
   t.is(listPagesNeeded(513 * PAGE), 2)
+})
+
+test('list pages describe so many bytes wherever they start, and no more from the worst start on', (t) => {
+  for (let pages = 1; pages < 6; pages++) {
+    t.is(listPagesNeeded(bytesDescribed(pages)), pages)
+    t.is(listPagesNeeded(bytesDescribed(pages) + 5), pages + 1)
+  }
 })
