@@ -4,16 +4,9 @@
 
 import { logger } from '../lib/log/index.ts'
 import type { IoQueue } from './io-queue.ts'
+import { tuning } from './tuning.ts'
 
 const log = logger('scheduler')
-
-// Figures: bench/scheduler, docs/performance.md.
-/** Milliseconds of polling between two turns of the event loop. */
-const BUDGET_MS = 0.05
-/** Turns without a completion before it sleeps. */
-const EMPTY_TURNS = 20
-/** Without interrupts it sleeps by timer: milliseconds, from the first to the longest. */
-const NAP_MS = { FIRST: 1, LAST: 4 } as const
 
 /** What wakes a sleeping scheduler: interrupts of one device, where it has any. */
 export interface WakeUp {
@@ -64,22 +57,22 @@ function start(): void {
 
 async function run(): Promise<void> {
   let emptyTurns = 0
-  let nap: number = NAP_MS.FIRST
+  let nap: number = tuning.firstNapMs
   // What the same turn of its callers submits goes out with one doorbell.
   await null
   while (active.size > 0) {
     if (await turn()) {
       emptyTurns = 0
-      nap = NAP_MS.FIRST
+      nap = tuning.firstNapMs
     } else {
       emptyTurns++
     }
     if (active.size === 0) break
-    if (emptyTurns < EMPTY_TURNS) {
+    if (emptyTurns < tuning.emptyTurns) {
       await new Promise(setImmediate)
     } else {
       await sleep(nap)
-      nap = Math.min(2 * nap, NAP_MS.LAST)
+      nap = Math.min(2 * nap, tuning.lastNapMs)
     }
   }
   running = false
@@ -87,6 +80,7 @@ async function run(): Promise<void> {
 
 /** Polls for one budget, letting consumers go on in between. True where anything completed. */
 async function turn(): Promise<boolean> {
+  const { budgetMs } = tuning
   const started = performance.now()
   let found = false
   let now = started
@@ -98,7 +92,7 @@ async function turn(): Promise<boolean> {
     }
     await null
     now = performance.now()
-  } while (active.size > 0 && now - started < BUDGET_MS)
+  } while (active.size > 0 && now - started < budgetMs)
   for (const { queue } of active.values()) queue.look(now)
   return found
 }

@@ -1,7 +1,8 @@
 // Reminds a loop that never has to wait to let the event loop run.
 // Trade-off: the clock is read at every 16th step only, so a pause comes up to 16 steps late.
 
-const BUDGET_MS = 1
+import { tuning } from '../tuning.ts'
+
 const STEP_MASK = 15
 
 export class Pace {
@@ -10,7 +11,7 @@ export class Pace {
 
   /** One step more; true where the event loop should run before the next. */
   due(): boolean {
-    return (++this.steps & STEP_MASK) === 0 && performance.now() - this.since > BUDGET_MS
+    return (++this.steps & STEP_MASK) === 0 && performance.now() - this.since > tuning.paceMs
   }
 
   /** Calls back after a turn of the event loop. */

@@ -6,6 +6,7 @@ import type { DmaTag } from '../../lib/pci/index.ts'
 import type { IoQueue } from '../io-queue.ts'
 import type { Namespace } from '../namespace.ts'
 import { Operation, STATE } from '../operation.ts'
+import { tuning } from '../tuning.ts'
 import type { Range } from './range.ts'
 
 /** One chunk. */
@@ -20,11 +21,6 @@ export interface Slot {
   inFlight: boolean
 }
 
-// Posted chunks are told to the device when so many have come together, or at the scheduler's next turn: few
-// where a chunk is large, since a doorbell then costs nothing beside its copy.
-const BATCH = 8
-const BATCH_BYTES = 64 * 1024
-
 export class Window {
   readonly slots: readonly Slot[]
   readonly ns: Namespace
@@ -33,6 +29,7 @@ export class Window {
   inFlight = 0
   private readonly queue: IoQueue
   private readonly memory: Buffer
+  // Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
   private readonly batch: number
   private readonly forget: () => void
   private depth: number
@@ -57,7 +54,7 @@ export class Window {
       return slot
     })
     this.depth = range.depth
-    this.batch = Math.max(1, Math.min(BATCH, count >> 2, Math.floor(BATCH_BYTES / bytes)))
+    this.batch = Math.max(1, Math.min(tuning.batch, count >> 2, Math.floor(tuning.batchBytes / bytes)))
     this.queue.want(this.depth)
     this.forget = ns.onClose(end)
   }

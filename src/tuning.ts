@@ -1,0 +1,23 @@
+// The numbers of the policy: how long to poll, when to sleep, how much to send at once. What chose each is measured
+// by bench/policy.ts, and stands in docs/performance.md.
+// Trade-off: changeable, so that it can be measured, but internal: a value that is right for one machine alone is
+// no interface. Each is read once in a turn, or when a stream begins; never for a command.
+
+/** @internal */
+export const tuning = {
+  /** Milliseconds of polling between two turns of the event loop. */
+  budgetMs: 0.05,
+  /** Turns without a completion before the scheduler sleeps. */
+  emptyTurns: 20,
+  /** Without interrupts it sleeps by timer: milliseconds, from the first to the longest. */
+  firstNapMs: 1,
+  lastNapMs: 4,
+  /** Milliseconds that a stream or an iterator that never has to wait goes on without a turn of the event loop. */
+  paceMs: 1,
+  /**
+   * Chunks that a stream posts before it rings; what is posted is rung at the scheduler's next turn at the latest.
+   * Fewer where a chunk is large, since a doorbell then costs nothing beside its copy: at most so many bytes.
+   */
+  batch: 8,
+  batchBytes: 64 * 1024,
+}
