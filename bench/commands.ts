@@ -93,7 +93,7 @@ function randomBlocks(count: number): () => number {
   }
 }
 
-async function promiseReads(ns: Namespace, count: number, depth: number): Promise<void> {
+export async function promiseReads(ns: Namespace, count: number, depth: number): Promise<void> {
   const memory = ns.alloc(depth * ns.blocksize)
   const next = randomBlocks(ns.blockcount)
   const worker = async (i: number) => {

@@ -4,10 +4,12 @@
 import { parseArgs } from 'node:util'
 import { commands } from './commands.ts'
 import { driver } from './driver.ts'
+import { eventLoop } from './event-loop.ts'
 import { describeMachine } from './machine.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 import { keep } from './page.ts'
+import { policy } from './policy.ts'
 import { socket } from './socket.ts'
 import { streams } from './streams.ts'
 import { type Benchmark, printTable, type Table } from './table.ts'
@@ -18,6 +20,8 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   commands,
   streams,
   occupancy,
+  'event-loop': eventLoop,
+  policy,
   memory,
   socket,
   vm,

@@ -1,0 +1,93 @@
+// How late the event loop comes while streams and promises run as fast as they can, and what an open device costs
+// that nobody uses. Trade-off: the delay is measured by a timer of 1 ms, the finest that perf_hooks has; what is
+// shown is what it came late by.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { open } from '../src/index.ts'
+import { delayDuring, iterating, type Load, promising, reading, writing } from './load.ts'
+import { cpuOf, medianOf } from './measure.ts'
+import { atMost, type Table } from './table.ts'
+
+const ROUNDS = 5
+const LOAD_MS = 600
+const IDLE_MS = 1000
+const CHUNK = 128 * 1024
+const DEPTH = 32
+const DEVICES = [
+  ['full speed', 'sim:?size=256M&lba=4096&populate=1'],
+  ['latency=2ms', 'sim:?size=256M&lba=4096&populate=1&latency=2ms'],
+] as const
+const LOADS: readonly (readonly [name: string, load: Load])[] = [
+  ['createReadStream', reading(CHUNK, DEPTH)],
+  ['createWriteStream', writing(CHUNK, DEPTH)],
+  ['blocks()', iterating(CHUNK, DEPTH)],
+  ['promises, 4 KiB', promising(DEPTH)],
+]
+
+export async function* eventLoop(): AsyncGenerator<Table> {
+  yield await delays()
+  yield await idle()
+}
+
+async function delays(): Promise<Table> {
+  const cases = DEVICES.flatMap(([device, address]) =>
+    LOADS.map(([name, load]) => ({ name: `${name}, ${device}`, address, load, figures: [] as number[][] })),
+  )
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const { address, load, figures } of cases) {
+      await using ns = await open(address)
+      await load(ns, LOAD_MS / 4)
+      let rate = 0
+      const { median, p99, max } = await delayDuring(async () => {
+        rate = await load(ns, LOAD_MS)
+      })
+      figures.push([median, p99, max, rate / 1e9])
+    }
+  }
+  const rows = cases.map(({ name, figures }) => ({
+    name,
+    cells: [0, 1, 2, 3].map((i) => medianOf(figures.map((round) => round[i]!))),
+  }))
+  return {
+    title: `Delay of the event loop under load, chunks of ${CHUNK / 1024} KiB at depth ${DEPTH}`,
+    about:
+      'By how much timers come late in a program that does nothing but stream. It is bounded by how long a stream ' +
+      'goes on without a turn of the event loop, and by pauses of the collector.',
+    columns: [
+      { name: 'median ms', digits: 2 },
+      { name: 'p99 ms', digits: 2 },
+      { name: 'longest ms', digits: 2 },
+      { name: 'GB/s', digits: 2 },
+    ],
+    rows,
+    goals: rows.map(({ name, cells }) => atMost(`p99, ${name}`, cells[1]!, 5, 'ms')),
+  }
+}
+
+async function idle(): Promise<Table> {
+  const cases: [name: string, address: string | null][] = [
+    ['no device', null],
+    ['controller inline', 'sim:?size=16M'],
+    ['controller on a thread', 'sim:?size=16M&thread=1'],
+  ]
+  const figures = cases.map(() => [] as number[])
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [i, [, address]] of cases.entries()) {
+      const ns = address === null ? null : await open(address)
+      await ns?.promises.read(Buffer.alloc(4096), 0)
+      // What the read and the opening leave behind is not idleness.
+      await delay(IDLE_MS / 4)
+      const ms = await cpuOf(() => delay(IDLE_MS))
+      figures[i]!.push((ms / IDLE_MS) * 100)
+      await ns?.close()
+    }
+  }
+  const rows = cases.map(([name], i) => ({ name, cells: [medianOf(figures[i]!)] }))
+  return {
+    title: 'Processor time of an open device that nobody uses',
+    about: 'Of the whole process, in percent of one processor, after a command that was read by a promise.',
+    columns: [{ name: 'processor %', digits: 3 }],
+    rows,
+    goals: rows.slice(1).map(({ name, cells }) => atMost(name, cells[0]!, 1, '%')),
+  }
+}
