@@ -2,10 +2,16 @@
 // Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
 
 import { ClosedError } from '../lib/errors.ts'
-import type { AdminCommand, AdminResult, Controller, IdentifyController } from '../lib/nvme/index.ts'
-import type { Device, DeviceOptions } from './device.ts'
+import type {
+  AdminCommand,
+  AdminOptions,
+  AdminResult,
+  Controller,
+  IdentifyController,
+} from '../lib/nvme/index.ts'
+import type { Device, DeviceOptions, OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
-import { checkInteger } from './validate.ts'
+import { checkInteger, checkSignal, throwIfAborted } from './validate.ts'
 
 /** An open controller: what `openController` gives. */
 export class ControllerHandle implements AsyncDisposable {
@@ -36,10 +42,11 @@ export class ControllerHandle implements AsyncDisposable {
     return this.controller.identity
   }
 
-  /** Any admin command: rejects with NvmeError, CommandTimeoutError, DeviceRemovedError, ClosedError. */
-  async admin(command: AdminCommand): Promise<AdminResult> {
+  /** Any admin command: rejects with NvmeError, CommandTimeoutError, DeviceRemovedError, ClosedError, AbortError. */
+  async admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
     this.#check('admin')
-    return this.controller.admin(command)
+    checkSignal('admin', options.signal)
+    return this.controller.admin(command, options)
   }
 
   /** Ids of the active namespaces now, ascending. */
@@ -50,13 +57,15 @@ export class ControllerHandle implements AsyncDisposable {
   }
 
   /** Opens a namespace of this controller; the first one's options say how many queues there are. */
-  async openNamespace(nsid: number, options: DeviceOptions = this.#options): Promise<Namespace> {
+  async openNamespace(nsid: number, options: OpeningOptions = this.#options): Promise<Namespace> {
     this.#check('openNamespace')
+    checkSignal('openNamespace', options.signal)
     checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
     const device = this.#device.retain()
     try {
-      const geometry = await device.findGeometry(nsid)
+      const geometry = await device.findGeometry(nsid, options.signal)
       await device.provideQueues(options, geometry)
+      throwIfAborted(options.signal)
       return new Namespace(device, geometry, this.address)
     } finally {
       await device.release()

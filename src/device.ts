@@ -1,8 +1,15 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import { AddressError, OutOfRangeError, QueueOwnerError } from '../lib/errors.ts'
-import { type Controller, createController, type QueuePair } from '../lib/nvme/index.ts'
+import { AbortError, AddressError, OutOfRangeError, QueueOwnerError } from '../lib/errors.ts'
+import {
+  activeNamespaces,
+  type Controller,
+  createController,
+  identifyNamespace,
+  type QueuePair,
+  withSignal,
+} from '../lib/nvme/index.ts'
 import { type DmaAllocation, PAGE_BYTES, type PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
 import { IoQueue, type Metadata } from './io-queue.ts'
@@ -30,6 +37,15 @@ export interface DeviceOptions {
    * device's own limit (MDTS) is lower, that one counts. Default: 1 MiB. `ns.maxbpio` says what came of it.
    */
   maxTransferBytes?: number
+}
+
+/** Options of a call that opens: those of the device, and a signal that ends the opening. */
+export interface OpeningOptions extends DeviceOptions {
+  /**
+   * Ends the opening: rejects with AbortError when what was opened is closed again. Once it is open, the signal
+   * is without effect.
+   */
+  signal?: AbortSignal | undefined
 }
 
 /**
@@ -111,18 +127,19 @@ export class Device {
   }
 
   /** The numbers of a namespace: of the first active one where no id is given. */
-  async findGeometry(wanted?: number): Promise<Geometry> {
+  async findGeometry(wanted?: number, signal?: AbortSignal): Promise<Geometry> {
     const { address } = this.controller.pci
+    const controller = withSignal(this.controller, signal)
     // It may have been created or attached since.
     const known = wanted === undefined ? this.namespaces.length > 0 : this.namespaces.includes(wanted)
-    if (!known) this.namespaces = await this.controller.activeNamespaces()
+    if (!known) this.namespaces = await activeNamespaces(controller)
     const nsid = wanted ?? this.namespaces[0]
     if (nsid === undefined) throw new AddressError(`${address}: the controller has no active namespace`)
     if (!this.namespaces.includes(nsid)) {
       const active = this.namespaces.join(', ') || 'none'
       throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
     }
-    const id = await this.controller.identifyNamespace(nsid)
+    const id = await identifyNamespace(controller, nsid)
     return geometryOf(nsid, id, this.controller.maxTransferBytes)
   }
 
@@ -152,7 +169,7 @@ export class Device {
   }
 
   /** Creates the queues as the first namespace that is opened asks for; later ones share them. */
-  async provideQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
+  async provideQueues(options: OpeningOptions, geometry: Geometry): Promise<void> {
     // Another open's attempt may fail by its own options.
     while (this.#providing !== null) await this.#providing.catch(() => {})
     if (this.queues.length > 0) return
@@ -162,11 +179,11 @@ export class Device {
     await this.#providing
   }
 
-  async #createQueues(options: DeviceOptions, geometry: Geometry): Promise<void> {
+  async #createQueues(options: OpeningOptions, geometry: Geometry): Promise<void> {
     // Queues are made by the thread that opened the device.
     const controller = this.controller as Controller
     const { pci, cap } = controller
-    const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim') } = options
+    const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim'), signal } = options
     if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
       throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
     }
@@ -181,6 +198,7 @@ export class Device {
     const pairs: [pair: QueuePair, vector: number | null][] = []
     try {
       for (let qid = 1; qid <= count; qid++) {
+        if (signal?.aborted) throw new AbortError(signal.reason)
         const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
         pairs.push([await controller.createQueuePair(qid, this.qsize, vector), vector])
       }
@@ -233,15 +251,16 @@ const NO_INTERRUPT: WakeUp = { arm: () => false, disarm() {} }
 /** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
 export async function createDevice(
   pci: PciFunction,
-  { timeout, shadowDoorbells, maxTransferBytes }: DeviceOptions,
+  { timeout, shadowDoorbells, maxTransferBytes, signal }: OpeningOptions,
 ): Promise<Device> {
   const controller = await createController(pci, {
+    signal,
     ...(timeout !== undefined && { timeout }),
     ...(shadowDoorbells !== undefined && { shadowDoorbells }),
     ...(maxTransferBytes !== undefined && { maxTransferBytes }),
   })
   try {
-    return new Device(controller, await controller.activeNamespaces()).retain()
+    return new Device(controller, await activeNamespaces(withSignal(controller, signal))).retain()
   } catch (error) {
     await controller.close()
     throw error

@@ -2,7 +2,7 @@
 // Trade-off: everything a program needs is here; what only tools need is in the modules `unvme/nvme` and so on.
 
 export * from '../lib/errors.ts'
-export { ADMIN, type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export { ADMIN, type AdminCommand, type AdminOptions, type AdminResult, NVM } from '../lib/nvme/index.ts'
 export type { ControllerHandle } from './controller-handle.ts'
 export {
   type CompareOptions,
@@ -15,7 +15,7 @@ export {
   type DifferingSide,
   type Place,
 } from './copy/index.ts'
-export type { DeviceOptions, NamespaceController } from './device.ts'
+export type { DeviceOptions, NamespaceController, OpeningOptions } from './device.ts'
 export type { Namespace } from './namespace.ts'
 export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './operation.ts'

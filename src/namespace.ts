@@ -3,10 +3,10 @@
 // Trade-off: raw calls take DMA memory only and never wait for room; everything else is built on them and does.
 
 import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../lib/errors.ts'
-import { type AdminCommand, type AdminResult, NVM } from '../lib/nvme/index.ts'
+import { type AdminCommand, type AdminOptions, type AdminResult, NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, type DmaTag, kDma } from '../lib/pci/index.ts'
 import { NamespaceAttributes } from './attributes.ts'
-import type { Device, NamespaceController } from './device.ts'
+import type { Device, NamespaceController, OpeningOptions } from './device.ts'
 import { type Geometry, PAGE_SIZE } from './geometry.ts'
 import { type IoQueue, spin } from './io-queue.ts'
 import { type IoDescriptor, notInFlight, type Operation, STATE } from './operation.ts'
@@ -19,7 +19,14 @@ import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './stream
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
 import { type LendOptions, lend } from './threads/lend.ts'
 import type { Loan } from './threads/loan.ts'
-import { ALIGNMENT, checkInteger, checkOptions, checkRange, explainTransfer } from './validate.ts'
+import {
+  ALIGNMENT,
+  checkInteger,
+  checkOptions,
+  checkRange,
+  checkSignal,
+  explainTransfer,
+} from './validate.ts'
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { IN_FLIGHT, DONE } = STATE
@@ -204,9 +211,10 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   }
 
   /** Any admin command. */
-  admin(command: AdminCommand): Promise<AdminResult> {
+  async admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
     this.check('admin')
-    return this.controller.admin(command)
+    checkSignal('admin', options.signal)
+    return this.controller.admin(command, options)
   }
 
   // Streams and iterators: see src/streams
@@ -254,12 +262,13 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   // Life
 
   /** Another namespace of the same controller: it shares the queues, and is closed by itself. */
-  async openNamespace(nsid: number): Promise<Namespace> {
+  async openNamespace(nsid: number, { signal }: Pick<OpeningOptions, 'signal'> = {}): Promise<Namespace> {
     this.check('openNamespace')
+    checkSignal('openNamespace', signal)
     checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
     this.#device.retain()
     try {
-      return new Namespace(this.#device, await this.#device.findGeometry(nsid), this.device)
+      return new Namespace(this.#device, await this.#device.findGeometry(nsid, signal), this.device)
     } finally {
       await this.#device.release()
     }

@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
+import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
@@ -18,13 +18,13 @@ import {
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
 import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
 import { ControllerHandle } from './controller-handle.ts'
-import { createDevice, type Device, type DeviceOptions } from './device.ts'
+import { createDevice, type Device, type OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
-import { checkInteger, checkOptions } from './validate.ts'
+import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './validate.ts'
 
 const log = logger('open')
 
-export interface OpenOptions extends DeviceOptions, Pick<VfioOptions, 'noIommu' | 'iommufd'> {
+export interface OpenOptions extends OpeningOptions, Pick<VfioOptions, 'noIommu' | 'iommufd'> {
   /** Namespace id, where the address does not say; default: the first active one. */
   nsid?: number
   /** For `sim:` addresses: what shall go wrong. */
@@ -54,7 +54,7 @@ const devices = new Map<string, Promise<Device>>()
  * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`,
  * `vfio-user:/run/nvme/cntrl?nsid=2`
  * @throws AddressError, ImageError, SetupError, InUseError, OutOfRangeError, UnsupportedError, ProtocolError,
- * ControllerFatalError, DeviceRemovedError; nothing stays open then
+ * ControllerFatalError, DeviceRemovedError, AbortError; nothing stays open then
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<Namespace> {
   checkArguments('open', address, options)
@@ -62,8 +62,9 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
   const nsid = namespaceOf('open', target, address, options)
   const device = await share(target, options)
   try {
-    const geometry = await device.findGeometry(nsid)
+    const geometry = await device.findGeometry(nsid, options.signal)
     await device.provideQueues(options, geometry)
+    throwIfAborted(options.signal)
     return new Namespace(device, geometry, address)
   } finally {
     await device.release()
@@ -83,7 +84,9 @@ export async function openController(address: string, options: OpenOptions = {})
   const nsid = namespaceOf('openController', target, address, options)
   const device = await share(target, options)
   try {
-    return new ControllerHandle(device, address, nsid, options)
+    const { signal, ...others } = options
+    throwIfAborted(signal)
+    return new ControllerHandle(device, address, nsid, others)
   } finally {
     await device.release()
   }
@@ -105,22 +108,48 @@ function namespaceOf(
 
 /** The device of a target, with one user counted for this call. */
 async function share(target: Target, options: OpenOptions): Promise<Device> {
+  const { signal } = options
+  throwIfAborted(signal)
   const { key } = target
   if (key === null) return connect(target, options)
-  const known = await devices.get(key)
-  if (known) {
-    if (known.closed === null) {
-      target.check?.(known.controller.pci)
-      return known.retain()
-    }
-    await known.closed
-    return share(target, options)
+  const opening = devices.get(key)
+  if (opening === undefined) return connectFirst(key, target, options)
+  const device = await openedByAnother(opening, signal)
+  if (device !== null && device.closed === null) {
+    target.check?.(device.controller.pci)
+    return device.retain()
   }
+  await device?.closed
+  return share(target, options)
+}
+
+function connectFirst(key: string, target: Target, options: OpenOptions): Promise<Device> {
   const opening = connect(target, options)
+  // At once: who opens the same meanwhile waits for it.
   devices.set(key, opening)
   const forget = () => devices.delete(key)
   opening.then((device) => device.onClosed(forget), forget)
   return opening
+}
+
+/** What another call opens, or null where that was aborted, which is its own affair; `signal` ends the waiting. */
+async function openedByAnother(
+  opening: Promise<Device>,
+  signal: AbortSignal | undefined,
+): Promise<Device | null> {
+  let onAbort = () => {}
+  const aborted = new Promise<null>((resolve) => {
+    onAbort = () => resolve(null)
+  })
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([opening, aborted])
+  } catch (error) {
+    if (error instanceof AbortError) return null
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
 }
 
 async function connect(target: Target, options: OpenOptions): Promise<Device> {
@@ -150,7 +179,11 @@ function resolve(address: string, options: OpenOptions): Target {
   }
   if (isVfioUserAddress(address)) {
     const { path, nsid } = parseVfioUserAddress(address)
-    return { key: `vfio-user:${realPath(path)}`, nsid, connect: () => openVfioUser(path) }
+    return {
+      key: `vfio-user:${realPath(path)}`,
+      nsid,
+      connect: () => openVfioUser(path, { signal: options.signal }),
+    }
   }
   throw new AddressError(
     `unknown address ${JSON.stringify(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
@@ -206,6 +239,7 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
     )
   }
   checkOptions(call, options)
+  checkSignal(call, options.signal)
   const { qcount = 0, qsize = 0, timeout = 1, nsid = 1, maxTransferBytes = 4096 } = options
   checkInteger(`${call}: qcount`, qcount, 0, 65535)
   checkInteger(`${call}: qsize`, qsize, 0, 65536)

@@ -2,7 +2,7 @@
 // Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
 
 import { inspect } from 'node:util'
-import { AlignmentError, ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
+import { AbortError, AlignmentError, ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
 import type { DmaPool, DmaTag } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 
@@ -44,6 +44,17 @@ export function checkOptions<T>(call: string, options: T): T {
     throw new ArgumentTypeError(`${call}: options must be an object, received ${show(options)}`)
   }
   return options
+}
+
+/** An AbortSignal among them. */
+export function checkSignal(call: string, value: unknown): void {
+  if (value === undefined || value instanceof AbortSignal) return
+  throw new ArgumentTypeError(`${call}: signal must be an AbortSignal, received ${show(value)}`)
+}
+
+/** Throws AbortError where it is too late. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError(signal.reason)
 }
 
 /** A switch among them. */

@@ -2,7 +2,7 @@
 // Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
 // take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
 
-import { CommandTimeoutError, OutOfRangeError } from '../errors.ts'
+import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
 import { type CommandFields, checkCommand } from './check-command.ts'
 import { nvmeError } from './failure.ts'
@@ -16,6 +16,11 @@ export interface AdminCommand extends CommandFields {
   data?: Buffer
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
   timeout?: number
+}
+
+export interface AdminOptions {
+  /** Rejects with AbortError at once; a command that was sent goes on, and owns its memory until it is done. */
+  signal?: AbortSignal | undefined
 }
 
 /** What an admin command was answered with. */
@@ -35,6 +40,10 @@ interface Pending {
   prp1: number
   /** Until when its age does not count. */
   patience: number
+  /** Nobody waits for it any more. */
+  aborted: boolean
+  /** Ends the listening for its signal. */
+  unwatch: () => void
 }
 
 const EAGER_MS = 2
@@ -72,9 +81,9 @@ export class AdminQueue {
 
   /**
    * Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError, what ended the
-   * queue, or ArgumentTypeError and OutOfRangeError where nothing is sent.
+   * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
    */
-  submit(command: AdminCommand, prp1 = 0): Promise<AdminResult> {
+  submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
     if (this.#failure) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
       checkCommand('admin', command, ['data'])
@@ -85,6 +94,7 @@ export class AdminQueue {
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )
       }
+      if (signal?.aborted) throw new AbortError(signal.reason)
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
       if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)
@@ -92,7 +102,9 @@ export class AdminQueue {
       const patience = isEndless(opcode)
         ? Number.POSITIVE_INFINITY
         : performance.now() + timeout - this.#timeout
-      const pending = { command, resolve, reject, dma, bounce, prp1, patience }
+      const watch = { aborted: false, unwatch: () => {} }
+      const pending: Pending = { command, resolve, reject, dma, bounce, prp1, patience, ...watch }
+      if (signal !== undefined) this.#watch(pending, signal)
       if (!this.#post(pending)) this.#waiting.push(pending)
       if (!isEndless(opcode)) this.#awaited++
       this.#start()
@@ -114,6 +126,7 @@ export class AdminQueue {
     this.#failure = cause
     this.pair.abandon((cid) => this.#settle(cid, cause))
     for (const pending of this.#waiting.splice(0)) {
+      pending.unwatch()
       this.#release(pending)
       pending.reject(cause)
     }
@@ -123,6 +136,20 @@ export class AdminQueue {
   reset(): void {
     this.pair.reset()
     this.#failure = null
+  }
+
+  #watch(pending: Pending, signal: AbortSignal): void {
+    const onAbort = () => {
+      pending.aborted = true
+      pending.reject(new AbortError(signal.reason))
+      const at = this.#waiting.indexOf(pending)
+      if (at < 0) return
+      this.#waiting.splice(at, 1)
+      this.#release(pending)
+      if (!isEndless(pending.command.opcode)) this.#awaited--
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    pending.unwatch = () => signal.removeEventListener('abort', onAbort)
   }
 
   #post(pending: Pending): boolean {
@@ -142,10 +169,10 @@ export class AdminQueue {
   #complete(cid: number): void {
     const pending = this.#take(cid)
     if (pending === undefined) return
-    const { command, dma, bounce, resolve, reject } = pending
+    const { command, dma, bounce, aborted, resolve, reject } = pending
     const field = this.pair.status
     if (field === 0) {
-      if (bounce && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
+      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
       resolve({ result: this.pair.result })
     } else {
       reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
@@ -167,6 +194,7 @@ export class AdminQueue {
   #take(cid: number): Pending | undefined {
     const pending = this.#pending.get(cid)
     this.#pending.delete(cid)
+    pending?.unwatch()
     if (pending && !isEndless(pending.command.opcode)) this.#awaited--
     return pending
   }

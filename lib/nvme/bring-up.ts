@@ -2,7 +2,7 @@
 // Trade-off: registers are polled, at once and then by the event loop's turns, so that a quick controller is
 // ready in microseconds and a slow one blocks nobody.
 
-import { ControllerFatalError, DeviceRemovedError } from '../errors.ts'
+import { AbortError, ControllerFatalError, DeviceRemovedError } from '../errors.ts'
 import type { PciFunction } from '../pci/index.ts'
 import { high32, low32, PRP_PAGE_BYTES } from './prp.ts'
 import type { QueuePair } from './queue-pair.ts'
@@ -24,16 +24,25 @@ const EAGER_MS = 2
 const CC_SHN_MASK = 0xc000
 
 /** Clears CC.EN, and waits until CSTS.RDY follows. */
-export async function disableController(pci: PciFunction, cap: Capabilities): Promise<void> {
+export async function disableController(
+  pci: PciFunction,
+  cap: Capabilities,
+  signal?: AbortSignal,
+): Promise<void> {
   const cc = pci.readRegister(REGISTER.CC)
   if (cc === ALL_ONES) throw removedError(pci, 'CC reads all-ones')
   pci.writeRegister(REGISTER.CC, (cc & ~1) >>> 0)
   // A fatal status is what disabling clears.
-  await waitForStatus(pci, 'become disabled', CSTS.RDY, 0, readyTime(cap), { endOnFatal: false })
+  await waitForStatus(pci, 'become disabled', CSTS.RDY, 0, readyTime(cap), { endOnFatal: false, signal })
 }
 
 /** Tells a disabled controller its admin queue, enables it, and waits until it is ready (section 7.6.1). */
-export async function enableController(pci: PciFunction, cap: Capabilities, admin: QueuePair): Promise<void> {
+export async function enableController(
+  pci: PciFunction,
+  cap: Capabilities,
+  admin: QueuePair,
+  signal?: AbortSignal,
+): Promise<void> {
   const size = admin.entries - 1
   pci.writeRegister(REGISTER.AQA, ((size << 16) | size) >>> 0)
   writeAddress(pci, REGISTER.ASQ_LO, admin.sqIova)
@@ -42,7 +51,7 @@ export async function enableController(pci: PciFunction, cap: Capabilities, admi
   const css = (cap.css & CSS.NVM) !== 0 ? 0 : 6
   const cc = { en: true, css, mps: PRP_PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
   pci.writeRegister(REGISTER.CC, encodeConfiguration(cc))
-  await waitForStatus(pci, 'become ready', CSTS.RDY, CSTS.RDY, readyTime(cap))
+  await waitForStatus(pci, 'become ready', CSTS.RDY, CSTS.RDY, readyTime(cap), { signal })
 }
 
 /**
@@ -75,7 +84,7 @@ async function waitForStatus(
   mask: number,
   value: number,
   limit: number,
-  { endOnFatal = true } = {},
+  { endOnFatal = true, signal }: { endOnFatal?: boolean; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   const started = performance.now()
   for (;;) {
@@ -83,6 +92,7 @@ async function waitForStatus(
     if (csts === ALL_ONES) throw removedError(pci, 'CSTS reads all-ones')
     if ((csts & mask) === value) return
     if (endOnFatal && (csts & CSTS.CFS) !== 0) throw fatalError(pci, csts)
+    if (signal?.aborted) throw new AbortError(signal.reason)
     const waited = performance.now() - started
     if (waited > limit) {
       throw new ControllerFatalError(

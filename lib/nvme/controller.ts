@@ -12,7 +12,7 @@ import {
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
 import { DmaPool, type PciFunction } from '../pci/index.ts'
-import { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
+import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import {
   disableController,
   enableController,
@@ -27,7 +27,13 @@ import {
   type IdentifyNamespace,
   OACS,
 } from './identify/index.ts'
-import { activeNamespaces, type IdentifyOptions, identify, identifyNamespace } from './identify-commands.ts'
+import {
+  activeNamespaces,
+  type IdentifyOptions,
+  identify,
+  identifyNamespace,
+  withSignal,
+} from './identify-commands.ts'
 import { ADMIN } from './opcodes.ts'
 import { PRP_PAGE_BYTES } from './prp.ts'
 import { QueuePair } from './queue-pair.ts'
@@ -63,6 +69,8 @@ export interface ControllerOptions {
    * is lower, that one counts. One page is only to be had this way: MDTS 0 means no limit, MDTS 1 two pages.
    */
   maxTransferBytes?: number
+  /** Ends the bringing up with AbortError, whatever it waits for; nothing once that is done. */
+  signal?: AbortSignal | undefined
 }
 
 /** A ready controller. Made by `createController`. */
@@ -134,9 +142,9 @@ export class Controller {
   }
 
   /** Sends any admin command: see AdminCommand. */
-  admin(command: AdminCommand): Promise<AdminResult> {
+  admin(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
     if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
-    return this.#admin.submit(command)
+    return this.#admin.submit(command, 0, signal)
   }
 
   /**
@@ -290,17 +298,18 @@ export class Controller {
   }
 
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
-  async enable(): Promise<void> {
-    await disableController(this.pci, this.cap)
+  async enable(signal?: AbortSignal): Promise<void> {
+    await disableController(this.pci, this.cap, signal)
     this.#shadowed = false
     this.#admin.pair.useDoorbells(this.pci)
-    await enableController(this.pci, this.cap, this.#admin.pair)
+    await enableController(this.pci, this.cap, this.#admin.pair, signal)
     if (this.#onEvent.size > 0) this.#watch()
-    this.identity = decodeIdentifyController(await this.identify(CNS.CONTROLLER))
+    this.identity = decodeIdentifyController(await identify(withSignal(this, signal), CNS.CONTROLLER))
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
     this.maxTransferBytes = Math.min(limit, this.#mostBytes)
-    if (this.#wantsShadow && (this.identity.oacs & OACS.DOORBELL_BUFFER) !== 0) await this.#shadowDoorbells()
+    if (this.#wantsShadow && (this.identity.oacs & OACS.DOORBELL_BUFFER) !== 0)
+      await this.#shadowDoorbells(signal)
     log('%s: %s %s, NVMe %s', this.pci.address, this.identity.mn, this.identity.fr, this.version)
   }
 
@@ -309,11 +318,11 @@ export class Controller {
     return this.#shadowed
   }
 
-  async #shadowDoorbells(): Promise<void> {
+  async #shadowDoorbells(signal: AbortSignal | undefined): Promise<void> {
     this.#shadow ??= new ShadowDoorbells(this.pci, this.pool, this.cap.dstrd)
     this.#shadow.clear()
     try {
-      await this.admin({ opcode: ADMIN.DOORBELL_BUFFER_CONFIG, data: this.#shadow.memory })
+      await this.admin({ opcode: ADMIN.DOORBELL_BUFFER_CONFIG, data: this.#shadow.memory }, { signal })
     } catch (error) {
       if (!(error instanceof NvmeError)) throw error
       log('%s: real doorbells, since Doorbell Buffer Config failed: %s', this.pci.address, error.message)
@@ -391,7 +400,8 @@ export class Controller {
         await this.#admin.submit({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
         this.pairs.delete(qid)
       }
-      await shutdownController(this.pci, this.identity.rtd3e)
+      // One that was ended before it was identified has said nothing of that.
+      await shutdownController(this.pci, this.identity?.rtd3e ?? 0)
     }
     await disableController(this.pci, this.cap)
   }
@@ -405,7 +415,7 @@ export async function createController(
   let controller: Controller | undefined
   try {
     controller = new Controller(pci, options)
-    await controller.enable()
+    await controller.enable(options.signal)
     return controller
   } catch (error) {
     await (controller ?? pci).close()

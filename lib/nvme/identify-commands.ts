@@ -1,7 +1,7 @@
 // Identify as calls, for whoever can send admin commands.
 // Trade-off: functions over that one ability, so that a thread which only passes commands on has them, too.
 
-import type { AdminCommand, AdminResult } from './admin-queue.ts'
+import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
 import {
   CNS,
   decodeIdentifyNamespace,
@@ -11,7 +11,7 @@ import {
 import { ADMIN } from './opcodes.ts'
 
 export interface SendsAdmin {
-  admin(command: AdminCommand): Promise<AdminResult>
+  admin(command: AdminCommand, options?: AdminOptions): Promise<AdminResult>
 }
 
 /** Fields of Identify beside CNS, default 0. */
@@ -19,6 +19,11 @@ export interface IdentifyOptions {
   nsid?: number
   cdw10?: number
   cdw11?: number
+}
+
+/** The same ability, with a signal for every command. */
+export function withSignal(to: SendsAdmin, signal: AbortSignal | undefined): SendsAdmin {
+  return { admin: (command) => to.admin(command, { signal }) }
 }
 
 /** Identify with any CNS (NVMe 1.4 base, section 5.15): 4096 bytes. */

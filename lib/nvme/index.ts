@@ -3,7 +3,7 @@
 
 // The driver.
 export * from './admin-commands.ts'
-export { type AdminCommand, AdminQueue, type AdminResult } from './admin-queue.ts'
+export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 // The specification.
 export * from './async-event.ts'
 export { failureOf } from './bring-up.ts'
@@ -19,6 +19,7 @@ export {
   identify,
   identifyNamespace,
   type SendsAdmin,
+  withSignal,
 } from './identify-commands.ts'
 export * from './logs/index.ts'
 export * from './opcodes.ts'

@@ -3,6 +3,7 @@
 // that is busy with another client answers late, is waited for on the event loop.
 
 import {
+  AbortError,
   DecodeError,
   DeviceRemovedError,
   InUseError,
@@ -66,10 +67,12 @@ export class Channel {
    * Agrees on a version, the first thing to be said.
    * Throws ProtocolError (another version, no vfio-user server), InUseError (the server is busy with another client).
    */
-  async negotiate(): Promise<Capabilities> {
+  async negotiate(signal?: AbortSignal): Promise<Capabilities> {
     const ours = { major: MAJOR, minor: MINOR, capabilities: OUR_CAPABILITIES }
     const id = this.#send(COMMAND.VERSION, encodeVersion(ours), [])
-    if (!(await readable(this.fd, this.#timeout))) throw this.#end(this.#busyOrSilent())
+    const answered = await readable(this.fd, this.#timeout, signal)
+    if (signal?.aborted) throw this.#end(new AbortError(signal.reason))
+    if (!answered) throw this.#end(this.#busyOrSilent())
     const payload = this.#receiveVersion(id)
     const { major, minor, capabilities } = this.#decode(COMMAND.VERSION, payload, decodeVersion)
     if (major !== MAJOR) {

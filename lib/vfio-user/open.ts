@@ -2,7 +2,7 @@
 // Trade-off: everything until the version is agreed on waits on the event loop; the rest are a dozen short
 // requests that block, some microseconds each from a server that is awake.
 
-import { AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'
+import { AbortError, AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'
 import { lookAt } from './address.ts'
 import { Channel } from './channel.ts'
 import { VfioUserFunction } from './function.ts'
@@ -11,6 +11,8 @@ import { connectTo } from './socket.ts'
 export interface VfioUserOptions {
   /** Milliseconds that the server may take to turn to this client, and then to answer any request; default 5000. */
   timeout?: number
+  /** Ends the waiting for the server with AbortError. */
+  signal?: AbortSignal | undefined
 }
 
 const TIMEOUT_MS = 5000
@@ -23,24 +25,30 @@ const RETRY_MS = 10
  * another client), ProtocolError (no vfio-user server, another version, no answer in time) and UnsupportedError.
  */
 export async function openVfioUser(path: string, options: VfioUserOptions = {}): Promise<VfioUserFunction> {
-  const { timeout = TIMEOUT_MS } = options
-  return openConnection(await connectInTime(path, timeout), path, timeout)
+  const { timeout = TIMEOUT_MS, signal } = options
+  return openConnection(await connectInTime(path, timeout, signal), path, timeout, signal)
 }
 
 /** Opens the function at the other end of a connected socket, which is closed where that fails. */
-export async function openConnection(fd: number, path: string, timeout: number): Promise<VfioUserFunction> {
+export async function openConnection(
+  fd: number,
+  path: string,
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<VfioUserFunction> {
   const channel = new Channel(fd, `vfio-user:${path}`, timeout)
   try {
-    return new VfioUserFunction(channel, await channel.negotiate())
+    return new VfioUserFunction(channel, await channel.negotiate(signal))
   } catch (error) {
     channel.close()
     throw error
   }
 }
 
-async function connectInTime(path: string, timeout: number): Promise<number> {
+async function connectInTime(path: string, timeout: number, signal?: AbortSignal): Promise<number> {
   checkSocket(path)
   for (const until = performance.now() + timeout; ; ) {
+    if (signal?.aborted) throw new AbortError(signal.reason)
     try {
       return connectTo(path)
     } catch (cause) {

@@ -242,15 +242,18 @@ export function watch(fd: number, callback: () => void): Watch {
   }
 }
 
-/** Resolves with true where there is something to read within `ms`. */
-export function readable(fd: number, ms: number): Promise<boolean> {
+/** Resolves with true where there is something to read within `ms`, and before `signal` is aborted. */
+export function readable(fd: number, ms: number, signal?: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
     const end = (result: boolean) => {
       clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
       watched.close()
       resolve(result)
     }
     const timer = setTimeout(() => end(false), ms)
+    const onAbort = () => end(false)
+    signal?.addEventListener('abort', onAbort, { once: true })
     // Promises go on only after a turn that is Node's own.
     const watched = watch(fd, () => setImmediate(end, true))
   })

@@ -10,7 +10,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Opening',
     'An address names a device: a PCI name, `sim:…`, or `vfio-user:…`. See the table in the README.',
-    'open openController OpenOptions DeviceOptions',
+    'open openController OpenOptions OpeningOptions DeviceOptions',
   ],
   [
     'Namespaces',
@@ -30,7 +30,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Controllers and admin commands',
     'What needs more than these (log pages, features, formats, decoders) is in the module `unvme/nvme`.',
-    'ControllerHandle NamespaceController AdminCommand AdminResult ADMIN NVM',
+    'ControllerHandle NamespaceController AdminCommand AdminOptions AdminResult ADMIN NVM',
   ],
   [
     'Threads',

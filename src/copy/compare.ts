@@ -58,10 +58,10 @@ export interface CompareResult {
  * system's errors
  */
 export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
-  const { slba, dstSlba, nsid } = options
-  const first = await openSource(a, { slba, nsid })
+  const { slba, dstSlba, nsid, signal } = options
+  const first = await openSource(a, { slba, nsid, signal })
   try {
-    const second = await openSource(b, { slba: dstSlba, nsid })
+    const second = await openSource(b, { slba: dstSlba, nsid, signal })
     try {
       return await compareSides(first, second, planCompare(first, second, options), options)
     } finally {

@@ -39,10 +39,10 @@ export interface CopyResult {
  * and the system's errors where reading or writing fails; EndOfSourceError; AbortError
  */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
-  const { slba, dstSlba, nsid } = options
-  const source = await openSource(from, { slba, nsid })
+  const { slba, dstSlba, nsid, signal } = options
+  const source = await openSource(from, { slba, nsid, signal })
   try {
-    const target = await openTarget(to, { slba: dstSlba, nsid })
+    const target = await openTarget(to, { slba: dstSlba, nsid, signal })
     try {
       return await transfer(source, target, planCopy(source, target, options), options)
     } finally {

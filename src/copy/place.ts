@@ -17,6 +17,8 @@ export interface PlaceOptions {
   slba?: number | undefined
   /** Namespace id, where the address names none. */
   nsid?: number | undefined
+  /** Ends the opening of a device. */
+  signal?: AbortSignal | undefined
 }
 
 /** True for a word that is a device's address and not the path of a file. */
@@ -40,7 +42,7 @@ export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Si
 
 async function openSide(
   place: Place,
-  { slba, nsid }: PlaceOptions,
+  { slba, nsid, signal }: PlaceOptions,
   openFile: (path: string) => Side | Promise<Side>,
 ): Promise<Side> {
   if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
@@ -48,7 +50,7 @@ async function openSide(
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof place}`)
   }
   if (isAddress(place)) {
-    const ns = await open(place, nsid === undefined ? {} : { nsid })
+    const ns = await open(place, nsid === undefined ? { signal } : { nsid, signal })
     try {
       return createDeviceSide(ns, place, slba ?? 0, true)
     } catch (error) {

@@ -3,9 +3,10 @@
 // what came with the queues waits for that thread with this one's event loop standing still.
 
 import type { MessagePort } from 'node:worker_threads'
-import { ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
+import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
 import {
   type AdminCommand,
+  type AdminOptions,
   type AdminResult,
   activeNamespaces,
   type Capabilities,
@@ -26,7 +27,9 @@ const HEALTH_EVERY_MS = 50
 const ANSWER_MS = 10_000
 
 interface PendingAdmin {
-  readonly data: Buffer | undefined
+  /** Where the answer's data goes; nowhere once nobody waits for it. */
+  data: Buffer | undefined
+  readonly unwatch: () => void
   readonly resolve: (value: AdminResult) => void
   readonly reject: (error: Error) => void
 }
@@ -74,13 +77,21 @@ export class AttachedController implements NamespaceController {
   }
 
   /** Any admin command, sent by the owner's thread. */
-  admin({ data, ...rest }: AdminCommand): Promise<AdminResult> {
+  admin({ data, ...rest }: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
+    if (signal?.aborted) return Promise.reject(new AbortError(signal.reason))
     if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
     if (this.failure) return Promise.reject(this.failure)
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#pending.size === 0) this.#port.ref()
-      this.#pending.set(id, { data, resolve, reject })
+      const onAbort = () => {
+        pending.data = undefined
+        reject(new AbortError(signal!.reason))
+      }
+      const unwatch = () => signal?.removeEventListener('abort', onAbort)
+      const pending: PendingAdmin = { data, unwatch, resolve, reject }
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#pending.set(id, pending)
       this.#send({
         kind: 'admin',
         id,
@@ -128,7 +139,10 @@ export class AttachedController implements NamespaceController {
   fail(cause: Error): void {
     if (this.failure) return
     this.failure = cause
-    for (const { reject } of this.#pending.values()) reject(cause)
+    for (const { unwatch, reject } of this.#pending.values()) {
+      unwatch()
+      reject(cause)
+    }
     this.#pending.clear()
     for (const handler of this.#onFailure) handler(cause)
   }
@@ -192,6 +206,7 @@ export class AttachedController implements NamespaceController {
     const pending = this.#pending.get(message.id)
     if (pending === undefined) return
     this.#pending.delete(message.id)
+    pending.unwatch()
     if (this.#pending.size === 0 && this.#closed === null) this.#port.unref()
     if (message.kind === 'refusal') {
       pending.reject(unpackError(message.error))

@@ -33,6 +33,7 @@ deviceTest(
       transport: ns.controller.pci.transport,
       sn: ns.sn,
       error: ['NvmeError', 0, 1, 'Invalid Command Opcode'],
+      aborted: ['ABORT_ERR', 'ABORT_ERR'],
       namespaces: await ns.controller.activeNamespaces(),
       reset: 'UnsupportedError',
       queue: 'NoSuchQueueError',

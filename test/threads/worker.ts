@@ -56,6 +56,16 @@ const TASKS = {
     const data = Buffer.alloc(4096)
     await ns.admin({ opcode: ADMIN.IDENTIFY, cdw10: 1, data })
     const error = await ns.admin({ opcode: 0x7f }).catch((thrown: NvmeError) => thrown)
+    const signal = AbortSignal.abort()
+    const aborted = await ns
+      .admin({ opcode: ADMIN.IDENTIFY, data }, { signal })
+      .catch((thrown) => thrown.code)
+    const ending = new AbortController()
+    const ended = ns.admin(
+      { opcode: ADMIN.IDENTIFY, cdw10: 1, data: Buffer.alloc(4096) },
+      { signal: ending.signal },
+    )
+    ending.abort()
     const { sct, sc, statusName } = error as NvmeError
     const name = (thrown: Error) => thrown.constructor.name
     return {
@@ -65,6 +75,7 @@ const TASKS = {
       transport: ns.controller.pci.transport,
       sn: data.toString('latin1', 4, 24).trim(),
       error: [name(error as Error), sct, sc, statusName],
+      aborted: [aborted, await ended.catch((thrown) => thrown.code)],
       namespaces: await ns.controller.activeNamespaces(),
       reset: await ns.reset().catch(name),
       queue: await ns.promises.read(Buffer.alloc(ns.blocksize), 0, 1, { qid: 1 }).catch(name),

@@ -291,6 +291,19 @@ for (const [name, wrong, cause] of later) {
   })
 }
 
+test.serial('a server that does not answer is not waited for, once a signal is aborted', async (t) => {
+  const fake = await startFake({ wrong: [{ command: 1, kind: 'silence' }] })
+  const before = descriptorsOf()
+  const controller = new AbortController()
+  const opening = openVfioUser(fake.path, { timeout: 600_000, signal: controller.signal })
+  setTimeout(() => controller.abort(), 20)
+  await t.throwsAsync(opening, { code: 'ABORT_ERR' })
+  await fake.left()
+  t.deepEqual(descriptorsOf(), before)
+  await t.throwsAsync(openVfioUser(fake.path, { signal: controller.signal }), { code: 'ABORT_ERR' })
+  await fake.stop()
+})
+
 test.serial('a server that can not reset its device', async (t) => {
   const info = hex('10000000 02000000 09000000 05000000')
   const fake = await startFake({ wrong: [{ command: 4, kind: 'payload', bytes: info }] })
