@@ -37,7 +37,7 @@ async function compareOn(medium: number): Promise<Table> {
     { name: 'promises', run: () => rateOf(COMMANDS / 1e6, () => promiseReads(ns, COMMANDS, DEPTH)) },
     {
       name: iteration,
-      run: () => rateOf(COMMANDS / 1e6, () => blocks(iterated, COMMANDS)),
+      run: () => rateOf(COMMANDS / 1e6, () => blocks(iterated, COMMANDS, DEPTH)),
     },
   ]
   const results = await sideBySide(rows)
@@ -106,11 +106,11 @@ export async function promiseReads(ns: Namespace, count: number, depth: number):
   ns.free(memory)
 }
 
-async function blocks(ns: Namespace, count: number): Promise<void> {
+export async function blocks(ns: Namespace, count: number, depth: number): Promise<void> {
   let sum = 0
   for (let left = count; left > 0; left -= ns.blockcount) {
     const nlb = Math.min(left, ns.blockcount)
-    for await (const { data } of ns.blocks({ nlb, chunk: 1, depth: DEPTH })) sum += data[0]!
+    for await (const { data } of ns.blocks({ nlb, chunk: 1, depth })) sum += data[0]!
   }
   if (sum < 0) throw new Error('impossible')
 }

@@ -52,14 +52,16 @@ export function writing(chunk: number, depth: number): Load {
 }
 
 /** Single blocks by promises, one after another in `depth` loops. */
-export function promising(depth: number): Load {
+export function promising(depth: number, qid = 0): Load {
+  const options = { qid }
   return async (ns, ms) => {
     const memory = ns.alloc(depth * ns.blocksize)
     const started = performance.now()
     let done = 0
     const loop = async (i: number) => {
       const part = memory.subarray(i * ns.blocksize, (i + 1) * ns.blocksize)
-      while (performance.now() - started < ms) await ns.promises.read(part, (done++ * 7) % ns.blockcount, 1)
+      while (performance.now() - started < ms)
+        await ns.promises.read(part, (done++ * 7) % ns.blockcount, 1, options)
     }
     await Promise.all(Array.from({ length: depth }, (_, i) => loop(i)))
     const seconds = (performance.now() - started) / 1000

@@ -5,6 +5,9 @@ import { parseArgs } from 'node:util'
 import { commands } from './commands.ts'
 import { driver } from './driver.ts'
 import { eventLoop } from './event-loop.ts'
+import { garbage } from './garbage.ts'
+import { growing } from './growth.ts'
+import { latency } from './latency.ts'
 import { describeMachine } from './machine.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
@@ -13,15 +16,20 @@ import { policy } from './policy.ts'
 import { socket } from './socket.ts'
 import { streams } from './streams.ts'
 import { type Benchmark, printTable, type Table } from './table.ts'
+import { threads } from './threads.ts'
 import { vm } from './vm.ts'
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   driver,
   commands,
+  latency,
+  garbage,
   streams,
   occupancy,
   'event-loop': eventLoop,
   policy,
+  threads,
+  growth: growing,
   memory,
   socket,
   vm,
