@@ -33,6 +33,7 @@ export async function* policy(): AsyncGenerator<Table> {
     const armed = [await device('&latency=100us'), await device('&latency=2ms')] as const
     const polled = [await device('&latency=100us', false), await device('&latency=2ms', false)] as const
     const slowest = await device('&latency=20ms', false)
+    const fastThread = await device('&thread=1&latency=100us')
     const slowThread = await device('&thread=1&latency=2ms')
     yield await vary(
       'Poll budget: milliseconds of polling between two turns of the event loop',
@@ -45,8 +46,8 @@ export async function* policy(): AsyncGenerator<Table> {
       'Turns without a completion before the scheduler sleeps, with interrupts',
       'Sleeping saves the processor, and waking takes time. Reads by a promise, one at a time, on devices of ' +
         'different latencies.',
-      [0, 1, 5, 20, 100, 1000].map((emptyTurns) => ({ emptyTurns })),
-      [latency('100 µs', armed[0]), latency('2 ms', armed[1]), latency('thread, 2 ms', slowThread)],
+      [0, 5, 10, 20, 100, 1000].map((emptyTurnsArmed) => ({ emptyTurnsArmed })),
+      [latency('2 ms', armed[1]), latency('thread, 100 µs', fastThread), latency('thread, 2 ms', slowThread)],
     )
     yield await vary(
       'The same without interrupts, as on VFIO by default',

@@ -214,6 +214,7 @@ export class Device {
   #wakeUp(vector: number): WakeUp {
     const { pci } = this.controller
     return {
+      interrupts: true,
       arm: (_queue: IoQueue, wake: () => void) => {
         this.#wakes.set(vector, wake)
         pci.arm(vector)
@@ -246,7 +247,7 @@ export class Device {
   }
 }
 
-const NO_INTERRUPT: WakeUp = { arm: () => false, disarm() {} }
+const NO_INTERRUPT: WakeUp = { interrupts: false, arm: () => false, disarm() {} }
 
 /** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
 export async function createDevice(

@@ -1,6 +1,6 @@
 // Polls the queues that streams, iterators and promises wait for: one scheduler for each thread.
-// Trade-off: it spins for short budgets between turns of the event loop, for latency, and sleeps after some
-// twenty turns that found nothing, so that a slow device does not cost a processor.
+// Trade-off: it spins for short budgets between turns of the event loop, for latency, and sleeps after some turns
+// that found nothing, so that a slow device does not cost a processor. The numbers, and what chose them: tuning.ts.
 
 import { logger } from '../lib/log/index.ts'
 import type { IoQueue } from './io-queue.ts'
@@ -10,6 +10,8 @@ const log = logger('scheduler')
 
 /** What wakes a sleeping scheduler: interrupts of one device, where it has any. */
 export interface WakeUp {
+  /** `arm` will say true. */
+  readonly interrupts: boolean
   /** Calls `wake` at the next completion of the queue; false where there is no interrupt. */
   arm(queue: IoQueue, wake: () => void): boolean
   disarm(queue: IoQueue): void
@@ -68,7 +70,7 @@ async function run(): Promise<void> {
       emptyTurns++
     }
     if (active.size === 0) break
-    if (emptyTurns < tuning.emptyTurns) {
+    if (emptyTurns < patience()) {
       await new Promise(setImmediate)
     } else {
       await sleep(nap)
@@ -76,6 +78,12 @@ async function run(): Promise<void> {
     }
   }
   running = false
+}
+
+/** Turns without a completion before it sleeps: fewer where interrupts wake it than where a timer does, too late. */
+function patience(): number {
+  for (const { wakeUp } of active.values()) if (!wakeUp.interrupts) return tuning.emptyTurns
+  return tuning.emptyTurnsArmed
 }
 
 /** Polls for one budget, letting consumers go on in between. True where anything completed. */
