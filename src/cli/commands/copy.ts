@@ -55,9 +55,9 @@ The copy is on the medium when the command ends. Writing to a real device asks f
     const { openSource, openTarget } = await import('../../copy/place.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth } = options
-    const source = await openSource(args.source, { slba, nsid })
+    const source = await openSource(args.source, { slba, nsid, signal })
     try {
-      const target = await openTarget(args.target, { slba: dstSlba, nsid })
+      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
         if (options.verify) checkRereadable(source, target)

@@ -45,7 +45,7 @@ export const read = defineCommand({
     const { counted, planCopy } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespace: nsid, chunk, depth } = options
-    const source = await openSource(args.address, { slba, nsid })
+    const source = await openSource(args.address, { slba, nsid, signal })
     try {
       const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file)
       try {

@@ -43,9 +43,9 @@ A file and a device are compared in the file's length, two devices in the first 
     const { openSource } = await import('../../copy/place.ts')
     const { compareSides, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespace: nsid, chunk, depth } = options
-    const a = await openSource(args.a, { slba, nsid })
+    const a = await openSource(args.a, { slba, nsid, signal })
     try {
-      const b = await openSource(args.b, { slba: dstSlba, nsid })
+      const b = await openSource(args.b, { slba: dstSlba, nsid, signal })
       try {
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress('verify', bytes ?? a.size, (onProgress) =>

@@ -47,7 +47,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     const { slba, namespace: nsid, chunk, depth, flush, pad } = options
     const source = args.file === '-' ? createStandardSide('stdin') : await openSourceFile(args.file)
     try {
-      const target = await openTarget(args.address, { slba, nsid })
+      const target = await openTarget(args.address, { slba, nsid, signal })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
         await confirmOverwrite(target, bytes, options.yes)
