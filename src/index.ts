@@ -28,6 +28,7 @@ export type {
   BlockIterator,
   BlocksOptions,
   PlacedBlock,
+  ReadableWebStreamOptions,
   ReadStream,
   ReadStreamOptions,
   WriteBlocksOptions,

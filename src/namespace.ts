@@ -2,6 +2,7 @@
 // the way to streams, iterators and promises.
 // Trade-off: raw calls take DMA memory only and never wait for room; everything else is built on them and does.
 
+import type { ReadableStream } from 'node:stream/web'
 import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../lib/errors.ts'
 import { type AdminCommand, type AdminOptions, type AdminResult, NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, type DmaTag, kDma } from '../lib/pci/index.ts'
@@ -15,6 +16,7 @@ import { NamespacePromises } from './promises.ts'
 import { collectStats, type Stats } from './stats.ts'
 import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
 import { ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
+import { type ReadableWebStreamOptions, readableWebStream } from './streams/web-stream.ts'
 import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './streams/write-blocks.ts'
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
 import { type LendOptions, lend } from './threads/lend.ts'
@@ -223,6 +225,15 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   createReadStream(options: ReadStreamOptions = {}): ReadStream {
     this.check('createReadStream')
     return new ReadStream(this, checkOptions('createReadStream', options))
+  }
+
+  /**
+   * A WHATWG ReadableStream of bytes over a range of LBAs, as `readableWebStream` of fs.FileHandle is over a file.
+   * Readers with a buffer of their own (`getReader({ mode: 'byob' })`) get it filled, and nothing is allocated.
+   */
+  readableWebStream(options: ReadableWebStreamOptions = {}): ReadableStream<Uint8Array> {
+    this.check('readableWebStream')
+    return readableWebStream(this, checkOptions('readableWebStream', options))
   }
 
   /** A Writable over a range of LBAs; its 'finish' means that the data is on the medium. */

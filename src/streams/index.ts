@@ -4,6 +4,7 @@
 export { type Block, type BlockIterator, type BlocksOptions, blocks } from './blocks.ts'
 export type { RangeOptions } from './range.ts'
 export { ReadStream, type ReadStreamOptions } from './read-stream.ts'
+export { type ReadableWebStreamOptions, readableWebStream } from './web-stream.ts'
 export {
   type PlacedBlock,
   type WriteBlocksOptions,

@@ -94,6 +94,81 @@ deviceTest('writes of any size are gathered', async (t) => {
   }
 })
 
+deviceTest('a web stream fills the buffers of a reader that brings its own', async (t) => {
+  const ns = await t.context.device.open()
+  const nlb = 57
+  const data = pattern(nlb * ns.blocksize, 3)
+  await ns.promises.write(data, 2)
+  const highWaterMark = 8 * ns.blocksize
+  // Shorter than a chunk, as long, longer, and of no whole blocks.
+  for (const bytes of [ns.blocksize - 3, highWaterMark, 3 * highWaterMark + 1, 2 * data.length]) {
+    const stream = ns.readableWebStream({ slba: 2, nlb, highWaterMark, depth: 4 })
+    const reader = stream.getReader({ mode: 'byob' })
+    const parts: Buffer[] = []
+    let view: Uint8Array<ArrayBuffer> = new Uint8Array(bytes)
+    for (;;) {
+      const { done, value } = await reader.read(view)
+      if (done) break
+      t.true(value.length > 0)
+      parts.push(Buffer.from(value))
+      // The same memory each time: the stream gives back what it was given.
+      view = new Uint8Array(value.buffer)
+      t.is(view.length, bytes)
+    }
+    t.true(Buffer.concat(parts).equals(data), `${bytes}`)
+    await reader.closed
+  }
+})
+
+deviceTest(
+  'a web stream gives chunks to a reader without buffers, and works with what takes one',
+  async (t) => {
+    const ns = await t.context.device.open()
+    const nlb = 20
+    const data = pattern(nlb * ns.blocksize, 4)
+    await ns.promises.write(data, 0)
+    const lengths: number[] = []
+    const parts: Uint8Array[] = []
+    for await (const chunk of ns.readableWebStream({ nlb, highWaterMark: 8 * ns.blocksize })) {
+      lengths.push(chunk.length)
+      parts.push(chunk)
+    }
+    t.deepEqual(lengths, [8 * ns.blocksize, 8 * ns.blocksize, 4 * ns.blocksize])
+    t.true(Buffer.concat(parts).equals(data))
+    const response = new Response(ns.readableWebStream({ nlb }) as never)
+    t.true(Buffer.from(await response.arrayBuffer()).equals(data))
+  },
+)
+
+deviceTest('a web stream ends at a cancel, an abort and the end of its namespace', async (t) => {
+  const ns = await t.context.device.open()
+  const bytes = ns.pool.bytes
+  const cancelled = ns.readableWebStream({ highWaterMark: ns.blocksize }).getReader()
+  await cancelled.read()
+  await cancelled.cancel('enough')
+  t.true((await cancelled.read()).done)
+  const reason = new Error('enough')
+  const controller = new AbortController()
+  const aborted = ns.readableWebStream({ highWaterMark: ns.blocksize, signal: controller.signal }).getReader()
+  await aborted.read()
+  controller.abort(reason)
+  const error = await t.throwsAsync(aborted.read(), { code: 'ABORT_ERR' })
+  t.is(error?.cause, reason)
+  const late = ns.readableWebStream({ signal: AbortSignal.abort() }).getReader()
+  await t.throwsAsync(late.read(), { code: 'ABORT_ERR' })
+  while (ns.stats.inFlight > 0) await new Promise(setImmediate)
+  t.true(ns.pool.bytes - bytes <= 2 ** 20, 'their memory is given back')
+  t.throws(() => ns.readableWebStream({ slba: ns.blockcount }), { code: 'ERR_OUT_OF_RANGE' })
+  const cut = ns.readableWebStream({ highWaterMark: ns.blocksize }).getReader()
+  await cut.read()
+  await ns.close()
+  await t.throwsAsync(cut.read(), {
+    code: 'ERR_UNVME_CLOSED',
+    message: /^readableWebStream: .* before the end/,
+  })
+  t.throws(() => ns.readableWebStream(), { code: 'ERR_UNVME_CLOSED' })
+})
+
 deviceTest('blocks() lends each step, and reads ahead', async (t) => {
   const ns = await t.context.device.open()
   const data = pattern(40 * ns.blocksize, 6)

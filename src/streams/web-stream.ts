@@ -1,0 +1,167 @@
+// A WHATWG ReadableStream of bytes over a range of LBAs: for fetch, Response, CompressionStream and their like.
+// Trade-off: data is copied out of DMA memory, which no reader may take away; a reader that brings its own buffer
+// (BYOB) gets it filled and returned, and nothing is allocated for a chunk.
+
+import { type ReadableByteStreamController, ReadableStream } from 'node:stream/web'
+import { AbortError, ClosedError } from '../../lib/errors.ts'
+import { keepFreedMemory } from '../../lib/pci/index.ts'
+import type { Namespace } from '../namespace.ts'
+import { Pace } from './pace.ts'
+import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
+import { ReadWindow } from './read-window.ts'
+import type { Slot } from './window.ts'
+
+export interface ReadableWebStreamOptions extends RangeOptions {
+  /** Bytes in a command, and in a chunk for a reader without a buffer of its own; default 128 KiB. */
+  highWaterMark?: number
+}
+
+/** See `Namespace.readableWebStream`. */
+export function readableWebStream(
+  ns: Namespace,
+  options: ReadableWebStreamOptions,
+): ReadableStream<Uint8Array> {
+  const chunk = chunkOfBytes(ns, 'readableWebStream', options.highWaterMark)
+  const range = resolveRange(ns, 'readableWebStream', options, chunk)
+  return new ReadableStream(new ByteSource(ns, range, options.signal))
+}
+
+class ByteSource {
+  readonly type = 'bytes'
+  private readonly ns: Namespace
+  private readonly range: Range
+  private readonly signal: AbortSignal | undefined
+  private readonly pace = new Pace()
+  private controller: ReadableByteStreamController | null = null
+  private window: ReadWindow | null = null
+  // Bytes of the oldest chunk that have been given.
+  private given = 0
+  private wake: (() => void) | null = null
+  private ended = false
+
+  constructor(ns: Namespace, range: Range, signal: AbortSignal | undefined) {
+    this.ns = ns
+    this.range = range
+    this.signal = signal
+  }
+
+  start(controller: ReadableByteStreamController): void {
+    this.controller = controller
+    if (this.signal?.aborted) this.abort()
+    else this.signal?.addEventListener('abort', this.abort, { once: true })
+  }
+
+  pull(): void | Promise<void> {
+    try {
+      this.window ??= new ReadWindow(this.ns, this.range, this.cut)
+      if (!this.pace.due() && this.give(this.window)) return
+      return this.wait(this.window)
+    } catch (error) {
+      return this.fail(error as Error)
+    }
+  }
+
+  cancel(): Promise<void> {
+    return this.close()
+  }
+
+  // Fills the reader's buffer, or one of a chunk, with what has arrived; false where nothing has.
+  private give(window: ReadWindow): boolean {
+    const request = this.controller!.byobRequest
+    const view = request?.view as Uint8Array | null | undefined
+    const filled = view ? this.fill(window, view) : this.enqueue(window)
+    if (filled === 0 && !window.done) return false
+    if (view && filled > 0) request!.respond(filled)
+    if (window.done) {
+      this.controller!.close()
+      // A read that waits is told of the end by this.
+      if (view && filled === 0) request!.respond(0)
+      void this.close()
+    }
+    return true
+  }
+
+  private fill(window: ReadWindow, view: Uint8Array): number {
+    let filled = 0
+    while (filled < view.byteLength) {
+      const slot = filled === 0 ? window.peek() : this.peekOn(window)
+      if (slot === null) break
+      const bytes = Math.min(slot.nlb * this.ns.blocksize - this.given, view.byteLength - filled)
+      view.set(slot.buffer.subarray(this.given, this.given + bytes), filled)
+      filled += bytes
+      this.consume(window, slot.nlb, bytes)
+    }
+    return filled
+  }
+
+  // An error is for the read that begins with it: what came before it is given first.
+  private peekOn(window: ReadWindow): Slot | null {
+    try {
+      return window.peek()
+    } catch {
+      return null
+    }
+  }
+
+  private enqueue(window: ReadWindow): number {
+    const slot = window.peek()
+    if (slot === null) return 0
+    const bytes = slot.nlb * this.ns.blocksize
+    keepFreedMemory()
+    // Of its own, since the stream takes its ArrayBuffer.
+    const chunk = Buffer.allocUnsafeSlow(bytes - this.given)
+    slot.buffer.copy(chunk, 0, this.given, bytes)
+    this.consume(window, slot.nlb, chunk.length)
+    this.controller!.enqueue(chunk)
+    return chunk.length
+  }
+
+  private consume(window: ReadWindow, nlb: number, bytes: number): void {
+    this.given += bytes
+    if (this.given < nlb * this.ns.blocksize) return
+    this.given = 0
+    window.release()
+  }
+
+  // Until the oldest chunk has arrived, or for a turn of the event loop where it has already.
+  private async wait(window: ReadWindow): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.wake = resolve
+      window.onReady = resolve
+      let ready = true
+      try {
+        ready = window.peek() !== null
+      } catch {
+        // Thrown again by the pull that follows.
+      }
+      if (ready) this.pace.pause(resolve)
+    })
+    this.wake = null
+    if (!this.ended) await this.pull()
+  }
+
+  private async fail(error: Error): Promise<never> {
+    await this.close()
+    throw error
+  }
+
+  // What ends the stream before its reader does.
+  private end(error: Error): Promise<void> {
+    if (!this.ended) this.controller!.error(error)
+    return this.close()
+  }
+
+  private readonly cut = (): Promise<void> =>
+    this.end(new ClosedError(`readableWebStream: ${this.ns.device} was closed before the end of the range`))
+
+  private readonly abort = (): void => {
+    void this.end(new AbortError(this.signal!.reason))
+  }
+
+  private async close(): Promise<void> {
+    this.ended = true
+    this.signal?.removeEventListener('abort', this.abort)
+    this.wake?.()
+    await this.window?.close()
+  }
+}
