@@ -51,6 +51,7 @@ export function prepareRange(
   op.nlb = nlb
   op.opc = opc
   op.kind = KIND.RANGE
+  op.buf = null
   op.geometry = geometry
   op.allocation = null
   op.lo = 0

@@ -70,6 +70,16 @@ deviceTest('a descriptor says what it is', async (t) => {
   t.like(iod, { slba: 3, nlb: 2, qid: 0, opc: 2 })
   t.is(iod.buf, buf)
   while (!ns.apoll(iod, 10));
+  // Descriptors are reused: nothing of the transfers before is left in one without data.
+  for (let i = 0; i < 40; i++) ns.read(0, buf, 3, 2)
+  const flush = ns.aflush(0)
+  t.like(flush, { slba: 0, nlb: 0, buf: null })
+  while (!ns.apoll(flush, 1000));
+  if (ns.controller.identity.oncs & 8) {
+    const zeroes = ns.awriteZeroes(0, 3, 1)
+    t.like(zeroes, { slba: 3, nlb: 1, buf: null })
+    while (!ns.apoll(zeroes, 1000));
+  }
   ns.free(buf)
 })
 
