@@ -54,10 +54,11 @@ export function makeFiles(bytes: number): Files {
   }
   const parent = os.tmpdir()
   const { O_DIRECT } = fs.constants
-  if (fs.statfsSync(parent).type === TMPFS_MAGIC || O_DIRECT === undefined) {
-    notes.push(`no disk below ${parent}: fs with O_DIRECT is left out`)
+  const folder = make(parent)
+  if (fs.statfsSync(parent).type !== TMPFS_MAGIC && opens(path.join(folder, 'a'), O_DIRECT)) {
+    files.push(streamFile('O_DIRECT', folder, O_DIRECT))
   } else {
-    files.push(streamFile('O_DIRECT', make(parent), O_DIRECT))
+    notes.push(`${parent} is on no disk, or its file system refuses O_DIRECT: fs with O_DIRECT is left out`)
   }
   const remove = () => {
     for (const folder of folders) fs.rmSync(folder, { recursive: true })
@@ -71,6 +72,15 @@ function writeFile(file: string, bytes: number): void {
   for (let at = 0; at < bytes; at += PIECE) fs.writeSync(fd, data)
   fs.fsyncSync(fd)
   fs.closeSync(fd)
+}
+
+function opens(file: string, flag: number): boolean {
+  try {
+    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | flag))
+    return true
+  } catch {
+    return false
+  }
 }
 
 function streamFile(name: string, folder: string, flag: number): StreamFile {

@@ -38,9 +38,10 @@ export function pageOf(results: Results): string {
   const goals = sections.flatMap(([, { tables }]) => tables.flatMap((table) => table.goals ?? []))
   return `${[
     '# Performance',
-    'Made by `npm run bench -- --page`, which measures and writes this page; `npm run bench -- NAME` prints one ' +
-      'section in a terminal, and `npm run bench -- --page NAME` measures that one anew. Figures are medians of at ' +
-      'least five rounds in which the rows of a table took turns. Compare within a table, not across machines.',
+    'Made by `npm run performance`, which measures for some minutes and writes this page; `npm run performance -- NAME` ' +
+      'measures one section anew, `npm run bench -- NAME` prints it only. `vm` has to be named. Figures are medians ' +
+      'of five rounds, unless a title says otherwise, in which the rows of a table took turns. Compare within a ' +
+      'table: machines differ, and so does one from day to day.',
     summary(goals),
     ...sections.flatMap(([name, section]) => sectionText(name, section)),
   ].join('\n\n')}\n`
