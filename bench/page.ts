@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { cellText, type Goal, goalText, isMet, type Table } from './table.ts'
+import { cellText, goalText, isMet, type Table } from './table.ts'
 
 const ROOT = path.resolve(import.meta.dirname, '../..')
 const RESULTS = path.join(ROOT, 'bench/results.json')
@@ -35,30 +35,40 @@ function readResults(): Results {
 /** The page as Markdown. */
 export function pageOf(results: Results): string {
   const sections = Object.entries(results)
-  const goals = sections.flatMap(([, { tables }]) => tables.flatMap((table) => table.goals ?? []))
   return `${[
     '# Performance',
     'Made by `npm run performance`, which measures for some minutes and writes this page; `npm run performance -- NAME` ' +
       'measures one section anew, `npm run bench -- NAME` prints it only. `vm` has to be named. Figures are medians ' +
       'of five rounds, unless a title says otherwise, in which the rows of a table took turns. Compare within a ' +
       'table: machines differ, and so does one from day to day.',
-    summary(goals),
+    summary(sections),
     ...sections.flatMap(([name, section]) => sectionText(name, section)),
   ].join('\n\n')}\n`
 }
 
-function summary(goals: readonly Goal[]): string {
-  const missed = goals.filter((goal) => !isMet(goal))
-  const count = `Of the ${goals.length} goals that the project has set itself here, ${goals.length - missed.length} are met.`
+function summary(sections: readonly (readonly [name: string, section: Section])[]): string {
+  const goals = sections.flatMap(([name, { tables }]) =>
+    tables.flatMap((table) => (table.goals ?? []).map((goal) => ({ name, title: table.title, goal }))),
+  )
+  const missed = goals.filter(({ goal }) => !isMet(goal))
+  const count =
+    `${goals.length} figures have a goal that the project has set itself: ` +
+    `${goals.length - missed.length} are met, ${missed.length} missed.`
   if (missed.length === 0) return count
-  return `${count} Missed:\n\n${missed.map((goal) => `- ${goalText(goal)}`).join('\n')}`
+  const lines = missed.map(({ name, title, goal }) => `- [${name}](#${name}), ${title}. ${goalText(goal)}`)
+  return `${count}\n\n${lines.join('\n')}`
 }
 
 function sectionText(name: string, { date, machine, tables }: Section): string[] {
-  return [`## ${name}`, `${date}, ${machine}.`, ...tables.flatMap(tableText)]
+  // Tables that measure the same in different sizes say what it is once.
+  const texts = tables.flatMap((table, i) => tableText(table, table.about !== tables[i - 1]?.about))
+  return [`## ${name}`, `${date}, ${machine}.`, ...texts]
 }
 
-function tableText({ title, about, columns, rows, goals = [], notes = [] }: Table): string[] {
+function tableText(
+  { title, about, columns, rows, goals = [], notes = [] }: Table,
+  withAbout: boolean,
+): string[] {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
   const lines = [
     line(['', ...columns.map((column) => column.name)]),
@@ -67,7 +77,7 @@ function tableText({ title, about, columns, rows, goals = [], notes = [] }: Tabl
   ]
   return [
     `### ${title}`,
-    about,
+    ...(withAbout ? [about] : []),
     ...(rows.length > 0 ? [lines.join('\n')] : []),
     ...notes.map((note) => `${note[0]!.toUpperCase()}${note.slice(1)}.`),
     ...(goals.length > 0 ? [goals.map((goal) => `- ${goalText(goal)}`).join('\n')] : []),

@@ -29,8 +29,8 @@ test('a page has the machine, each table and the goals that were missed', (t) =>
   }
   const page = pageOf({ rates: { date: '2026-01-02', machine: 'a machine', tables: [table] } })
   for (const part of [
-    'Of the 2 goals that the project has set itself here, 1 are met. Missed:',
-    '- one: 1.25 M/s, asked at least 2 M/s: missed',
+    '2 figures have a goal that the project has set itself: 1 are met, 1 missed.',
+    '- [rates](#rates), Rates. one: 1.25 M/s, asked at least 2 M/s: missed',
     '## rates\n\n2026-01-02, a machine.\n\n### Rates\n\nHow fast.',
     '|  | M/s |\n| --- | ---: |\n| one | 1.3 |\n| two |  |',
     'Something was left out.',
