@@ -64,9 +64,9 @@ export function goalText(goal: Goal): string {
   return `${what}: ${short(measured)}${suffix}, asked ${kind} ${limit}${suffix}: ${verdict}`
 }
 
-/** Three significant digits, more where the number has more before its point. */
+/** Four significant digits, more where the number has more before its point. */
 export function short(value: number): string {
-  const rounded = Number(value.toPrecision(3))
+  const rounded = Number(value.toPrecision(4))
   return Math.abs(value) >= 1000 ? value.toFixed(0) : String(rounded)
 }
 
