@@ -16,6 +16,14 @@ import { NamespacePromises } from './promises.ts'
 import { collectStats, type Stats } from './stats.ts'
 import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
 import { ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
+import {
+  type TransferFromOptions,
+  type TransferSink,
+  type TransferSource,
+  type TransferToOptions,
+  transferFrom,
+  transferTo,
+} from './streams/transfer.ts'
 import { type ReadableWebStreamOptions, readableWebStream } from './streams/web-stream.ts'
 import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './streams/write-blocks.ts'
 import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
@@ -252,6 +260,30 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
   writeBlocks(source: WriteSource, options: WriteBlocksOptions = {}): Promise<number> {
     this.check('writeBlocks')
     return writeBlocks(this, source, checkOptions('writeBlocks', options))
+  }
+
+  /**
+   * Reads a range and hands its chunks to `sink`, in DMA memory, several at a time: what fs.write takes is written
+   * without a copy in JavaScript. A chunk is `sink`'s until its promise is settled, and the device's after that.
+   *
+   * @param sink `(data, offset)`, with the offset in bytes from the start of the range; what it rejects with ends all
+   * @returns the bytes read
+   */
+  transferTo(sink: TransferSink, options: TransferToOptions = {}): Promise<number> {
+    this.check('transferTo')
+    return transferTo(this, sink, checkOptions('transferTo', options))
+  }
+
+  /**
+   * Writes a range with what `source` fills DMA memory with, several buffers at a time: what fs.read gives is written
+   * without a copy in JavaScript. A buffer is `source`'s until its promise is settled.
+   *
+   * @param source `(buffer, offset)` returns the bytes filled; fewer than `buffer` has are the end of all
+   * @returns the bytes written, when they are on the medium
+   */
+  transferFrom(source: TransferSource, options: TransferFromOptions = {}): Promise<number> {
+    this.check('transferFrom')
+    return transferFrom(this, source, checkOptions('transferFrom', options))
   }
 
   /**

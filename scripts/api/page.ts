@@ -20,7 +20,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Streams and iterators',
     'Memory is bounded: `depth` times the chunk, however long the range is.',
-    'ReadStream ReadStreamOptions ReadableWebStreamOptions WriteStream WriteStreamOptions Block BlockIterator BlocksOptions PlacedBlock WriteSource WriteBlocksOptions',
+    'ReadStream ReadStreamOptions ReadableWebStreamOptions WriteStream WriteStreamOptions Block BlockIterator BlocksOptions PlacedBlock WriteSource WriteBlocksOptions TransferToOptions TransferSink TransferFromOptions TransferSource',
   ],
   [
     'Copy and compare',

@@ -4,6 +4,7 @@
 
 import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { checkInteger } from '../validate.ts'
+import { emptyDevice, fillDevice } from './device-side.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -96,12 +97,50 @@ export async function transfer(
   options: CopyOptions,
 ): Promise<CopyResult> {
   const started = performance.now()
-  const chunks = counted(source.read(bytes, options), (done) => options.onProgress?.(done, bytes))
-  const written = await target.write(chunks, bytes, options)
+  const onBytes = (done: number) => options.onProgress?.(done, bytes)
+  const written =
+    (await moveStraight(source, target, bytes, options, onBytes)) ??
+    (await target.write(counted(source.read(bytes, options), onBytes), bytes, options))
   if (bytes !== undefined && written !== bytes) {
     throw new EndOfSourceError(`${source.name} ended after ${written} of ${bytes} bytes`, written)
   }
   return { bytes: written, seconds: (performance.now() - started) / 1000 }
+}
+
+// Between a file and a device's memory, without a copy in JavaScript; undefined where the two are something else.
+function moveStraight(
+  source: Side,
+  target: Side,
+  bytes: number | undefined,
+  options: CopyOptions,
+  onBytes: (bytes: number) => void,
+): Promise<number> | undefined {
+  let done = 0
+  const count = (moved: number) => {
+    done += moved
+    onBytes(done)
+    return moved
+  }
+  const { readAt } = source
+  if (target.ns !== null && readAt !== undefined && bytes !== undefined) {
+    return fillDevice(target.ns, target.slba, async (buf, at) => count(await readAt(buf, at)), bytes, options)
+  }
+  const { ns, slba } = source
+  if (ns === null || target.writeAt === undefined) return undefined
+  return target.writeAt(
+    (sink) =>
+      emptyDevice(
+        ns,
+        slba,
+        async (data, at) => {
+          await sink(data, at)
+          count(data.length)
+        },
+        bytes,
+        options,
+      ),
+    options,
+  )
 }
 
 /** Passes chunks on, and tells how many bytes have passed. */

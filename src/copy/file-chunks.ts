@@ -17,7 +17,7 @@ export async function* readFile(handle: FileHandle, bytes: number, signal?: Abor
   let asked = 0
   const ask = () => {
     const buffer = buffers[(asked / PIECE_BYTES) % PIECES]!.subarray(0, bytes - asked)
-    const read = readFully(handle, buffer, asked)
+    const read = readFully(handle, buffer, asked).then((bytes) => buffer.subarray(0, bytes))
     // An error is reported in its place: see the loop below.
     read.catch(() => {})
     reads.push(read)
@@ -72,17 +72,19 @@ export async function writeFile(handle: FileHandle, chunks: Chunks, signal?: Abo
   }
 }
 
-async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<Buffer> {
+/** Fills `buffer` from `position` on. Returns the bytes that there were. */
+export async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<number> {
   let done = 0
   while (done < buffer.length) {
     const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done)
     if (bytesRead === 0) break
     done += bytesRead
   }
-  return buffer.subarray(0, done)
+  return done
 }
 
-async function writeFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
+/** Writes all of `buffer` from `position` on. */
+export async function writeFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
   let done = 0
   while (done < buffer.length) {
     const { bytesWritten } = await handle.write(buffer, done, buffer.length - done, position + done)

@@ -7,7 +7,7 @@ import { type FileHandle, open, readFile as readText, stat } from 'node:fs/promi
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
-import { readFile, writeFile } from './file-chunks.ts'
+import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
 /** Opens a file to read, and finds its size. Throws the system's error, ArgumentTypeError for a directory. */
@@ -70,6 +70,11 @@ function fileSide(
       return readStream(createReadStream(path, { fd: handle!, autoClose: false }), bytes, signal)
     },
     write: (chunks, _bytes, options) => writeTarget(path, seekable, chunks, options),
+    ...(seekable && handle !== null && { readAt: (buffer, at) => readFully(handle, buffer, at) }),
+    ...(seekable && {
+      writeAt: (write, options) =>
+        withTarget(path, options, (file) => write((data, at) => writeFully(file, data, at))),
+    }),
     close: async () => handle?.close(),
   }
 }
@@ -78,12 +83,21 @@ async function writeTarget(
   path: string,
   seekable: boolean,
   chunks: Chunks,
-  { signal, flush = true }: TransferOptions,
+  options: TransferOptions,
 ): Promise<number> {
-  if (!seekable) return writeStream(createWriteStream(path), chunks, signal)
+  if (!seekable) return writeStream(createWriteStream(path), chunks, options.signal)
+  return withTarget(path, options, (handle) => writeFile(handle, chunks, options.signal))
+}
+
+/** Opens a file, empties it, and sees to it that what `write` has written is on the medium. */
+async function withTarget(
+  path: string,
+  { flush = true }: TransferOptions,
+  write: (handle: FileHandle) => Promise<number>,
+): Promise<number> {
   const handle = await open(path, 'w')
   try {
-    const bytes = await writeFile(handle, chunks, signal)
+    const bytes = await write(handle)
     if (flush) await handle.datasync()
     return bytes
   } finally {

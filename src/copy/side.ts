@@ -3,6 +3,7 @@
 // one is asked for.
 
 import type { Namespace } from '../namespace.ts'
+import type { TransferSink, TransferSource } from '../streams/index.ts'
 
 /** How data is moved. */
 export interface TransferOptions {
@@ -41,5 +42,11 @@ export interface Side {
   read(bytes: number | undefined, options: TransferOptions): Chunks
   /** Writes what comes, at most `bytes` where that is known. Returns the bytes written. */
   write(chunks: Chunks, bytes: number | undefined, options: TransferOptions): Promise<number>
+  /** A file that can be read at any position: a device's memory is filled straight from it. */
+  readonly readAt?: TransferSource | undefined
+  /** Likewise one that can be written at any position, open while `write` runs. Returns what `write` does. */
+  readonly writeAt?:
+    | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
+    | undefined
   close(): Promise<void>
 }

@@ -4,6 +4,14 @@
 export { type Block, type BlockIterator, type BlocksOptions, blocks } from './blocks.ts'
 export type { RangeOptions } from './range.ts'
 export { ReadStream, type ReadStreamOptions } from './read-stream.ts'
+export {
+  type TransferFromOptions,
+  type TransferSink,
+  type TransferSource,
+  type TransferToOptions,
+  transferFrom,
+  transferTo,
+} from './transfer.ts'
 export { type ReadableWebStreamOptions, readableWebStream } from './web-stream.ts'
 export {
   type PlacedBlock,

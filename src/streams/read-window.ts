@@ -14,9 +14,10 @@ export class ReadWindow {
   private readonly range: Range
   private readonly endSlba: number
   private next: number
-  // Slots are used in turn: `head` holds the oldest chunk, `held` chunks are sent or arrived.
+  // Slots are used in turn: `held` of them, from `head` on, are lent to somebody, then those that are sent or arrived.
   private head = 0
   private held = 0
+  private lent = 0
   private waiting = false
 
   constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
@@ -25,7 +26,7 @@ export class ReadWindow {
     this.endSlba = range.slba + range.nlb
     this.window = new Window(ns, range, end)
     this.window.onSettled = (slot) => {
-      if (this.waiting && slot === this.window.slots[this.head]) {
+      if (this.waiting && slot === this.oldest) {
         this.waiting = false
         this.onReady()
       }
@@ -33,18 +34,23 @@ export class ReadWindow {
     this.fill()
   }
 
-  /** True when every chunk has been handed out and released. */
+  /** Chunks that there is memory for. */
+  get size(): number {
+    return this.window.slots.length
+  }
+
+  /** True when every chunk has been handed out: lent, or released. */
   get done(): boolean {
-    return this.held === 0 && this.next === this.endSlba
+    return this.held === this.lent && this.next === this.endSlba
   }
 
   /**
-   * The oldest chunk, where it has arrived. It stays the oldest until `release`.
+   * The oldest chunk that is not lent, where it has arrived. It stays the oldest until `lend` or `release`.
    * @throws what its command failed with
    */
   peek(): Slot | null {
     let slot = this.arrived()
-    if (slot === null && this.held > 0) {
+    if (slot === null && this.held > this.lent) {
       this.waiting = false
       this.window.poll()
       slot = this.arrived()
@@ -58,8 +64,14 @@ export class ReadWindow {
     return slot
   }
 
-  /** The oldest chunk is not needed any more: its slot is sent on. */
+  /** The oldest chunk is its user's until a `release`: `peek` gives the one after it. */
+  lend(): void {
+    this.lent++
+  }
+
+  /** The oldest chunk, lent before the others or not at all, is not needed any more: its slot is sent on. */
   release(): void {
+    if (this.lent > 0) this.lent--
     this.head = this.head + 1 === this.window.slots.length ? 0 : this.head + 1
     this.held--
     this.fill()
@@ -70,9 +82,15 @@ export class ReadWindow {
     return this.window.close()
   }
 
+  private get oldest(): Slot {
+    const { slots } = this.window
+    const at = this.head + this.lent
+    return slots[at >= slots.length ? at - slots.length : at]!
+  }
+
   private arrived(): Slot | null {
-    const slot = this.window.slots[this.head]!
-    return this.held > 0 && !slot.inFlight ? slot : null
+    const slot = this.oldest
+    return this.held > this.lent && !slot.inFlight ? slot : null
   }
 
   private fill(): void {

@@ -51,6 +51,11 @@ export class WriteWindow {
     this.#free = [...this.#window.slots].reverse()
   }
 
+  /** Chunks that there is memory for. */
+  get size(): number {
+    return this.#window.slots.length
+  }
+
   /** Bytes that the range has room for. */
   get room(): number {
     const { slba, nlb } = this.#range
@@ -72,6 +77,26 @@ export class WriteWindow {
       at = this.#copy(slot, data, at)
     }
     return at
+  }
+
+  /**
+   * A free slot for its user to fill, whose memory is the window's again with `commit`; null where there is none:
+   * wait for `onRoom`. Not together with `write`.
+   * @throws what an earlier chunk failed with
+   */
+  lend(): Slot | null {
+    if (this.#failure !== null) throw this.#failure
+    const slot = this.#acquire()
+    this.#current = null
+    return slot
+  }
+
+  /** Writes the first `bytes` of a lent slot, after those committed before it; all but the last must be full. */
+  commit(slot: Slot, bytes: number): void {
+    this.#current = slot
+    this.#filled = bytes
+    this.bytesTaken += bytes
+    if (bytes === slot.buffer.length || this.room === 0) this.#send()
   }
 
   /** What is gathered so far is sent, and writing goes on at another LBA of the range. */

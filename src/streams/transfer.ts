@@ -1,0 +1,222 @@
+// Moves a range between the device and whoever takes a buffer and a position, as fs.read and fs.write do: straight
+// from and into DMA memory, several chunks at a time.
+// Trade-off: nothing is copied in JavaScript, so the other end must not keep a buffer beyond its promise; a slow
+// one holds the chunks after it back, up to the depth.
+
+import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
+import type { Namespace } from '../namespace.ts'
+import { checkInteger } from '../validate.ts'
+import { Pace } from './pace.ts'
+import { type RangeOptions, resolveRange } from './range.ts'
+import { ReadWindow } from './read-window.ts'
+import type { Slot } from './window.ts'
+import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
+
+export interface TransferToOptions extends RangeOptions {
+  /** Blocks in a buffer, default 128 KiB of them; the last one may be shorter. */
+  chunk?: number
+  /** Buffers that the other end has at a time, default 4, as libuv has threads; at most half of the window. */
+  parallel?: number
+}
+
+export interface TransferFromOptions extends TransferToOptions, WriteOptions {
+  /** Bytes to write, default all of the range. Any number: see `WriteOptions.pad` for the rest of the last block. */
+  bytes?: number
+}
+
+/** Takes `data`, which begins `offset` bytes after the range's start, until its promise is settled. */
+export type TransferSink = (data: Buffer, offset: number) => Promise<unknown> | unknown
+
+/** Fills `buffer` with what begins at `offset`, and returns the bytes filled: fewer than fit are the end. */
+export type TransferSource = (buffer: Buffer, offset: number) => Promise<number> | number
+
+const DEFAULT_PARALLEL = 4
+const MAX_PARALLEL = 1024
+
+/** See `Namespace.transferTo`. */
+export async function transferTo(
+  ns: Namespace,
+  sink: TransferSink,
+  options: TransferToOptions,
+): Promise<number> {
+  const range = resolveRange(ns, 'transferTo', options, options.chunk)
+  const run = new Run('transferTo', ns, sink, options)
+  const window = new ReadWindow(ns, range, run.cut)
+  const parallel = run.parallelOf(window.size)
+  const lent: Promise<unknown>[] = []
+  let bytes = 0
+  const settleOldest = async () => {
+    await lent[0]
+    lent.shift()
+    window.release()
+  }
+  try {
+    while (!window.done) {
+      await run.check()
+      const slot = window.peek()
+      if (slot === null) {
+        await run.wait((wake) => {
+          window.onReady = wake
+        })
+        continue
+      }
+      const data = slot.buffer.subarray(0, slot.nlb * ns.blocksize)
+      const offset = bytes
+      window.lend()
+      lent.push(started(() => sink(data, offset)))
+      bytes += data.length
+      if (lent.length >= parallel) await settleOldest()
+    }
+    while (lent.length > 0) await settleOldest()
+    await run.check()
+    return bytes
+  } finally {
+    await Promise.allSettled(lent)
+    await window.close()
+    run.end()
+  }
+}
+
+/** See `Namespace.transferFrom`. */
+export async function transferFrom(
+  ns: Namespace,
+  source: TransferSource,
+  options: TransferFromOptions,
+): Promise<number> {
+  const { bytes } = options
+  if (bytes !== undefined) checkInteger('transferFrom: bytes', bytes, 0)
+  const nlb = bytes === undefined ? undefined : Math.max(1, Math.ceil(bytes / ns.blocksize))
+  const range = resolveRange(
+    ns,
+    'transferFrom',
+    nlb === undefined ? options : { nlb, ...options },
+    options.chunk,
+  )
+  const total = bytes ?? range.nlb * ns.blocksize
+  if (total > range.nlb * ns.blocksize) {
+    throw new OutOfRangeError(
+      `transferFrom: ${total} bytes are more than the range of ${range.nlb} blocks holds`,
+    )
+  }
+  checkWriteOptions('transferFrom', options)
+  const run = new Run('transferFrom', ns, source, options)
+  const window = new WriteWindow(ns, range, options, run.cut)
+  const parallel = run.parallelOf(window.size)
+  const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
+  let asked = 0
+  let ended = false
+  const settleOldest = async () => {
+    const { slot, wanted, filled } = lent[0]!
+    const count = await filled
+    lent.shift()
+    if (ended) return
+    checkInteger('transferFrom: bytes filled', count, 0, wanted)
+    window.commit(slot, count)
+    ended = count < wanted
+  }
+  try {
+    while (!ended && asked < total) {
+      await run.check()
+      const slot = window.lend()
+      if (slot !== null) {
+        const wanted = Math.min(slot.buffer.length, total - asked)
+        const offset = asked
+        const filled = started(() => source(slot.buffer.subarray(0, wanted), offset))
+        lent.push({ slot, wanted, filled })
+        asked += wanted
+      }
+      if (lent.length > 0 && (slot === null || lent.length >= parallel)) await settleOldest()
+      else if (slot === null) {
+        await run.wait((wake) => {
+          window.onRoom = wake
+        })
+      }
+    }
+    while (lent.length > 0) await settleOldest()
+    await run.check()
+    await window.end()
+    return window.bytesWritten
+  } finally {
+    await Promise.allSettled(lent.map(({ filled }) => filled))
+    await window.close()
+    run.end()
+  }
+}
+
+/** What ends a transfer before its time: an abort, or the end of its namespace. */
+class Run {
+  private readonly call: string
+  private readonly ns: Namespace
+  private readonly signal: AbortSignal | undefined
+  private readonly parallel: number
+  private readonly pace = new Pace()
+  private wake: (() => void) | null = null
+  private cause: Error | null = null
+  private finish!: () => void
+  private readonly finished = new Promise<void>((resolve) => {
+    this.finish = resolve
+  })
+
+  constructor(
+    call: string,
+    ns: Namespace,
+    end: unknown,
+    { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
+  ) {
+    if (typeof end !== 'function') {
+      throw new ArgumentTypeError(
+        `${call}: a function is needed, received ${end === null ? 'null' : typeof end}`,
+      )
+    }
+    checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
+    if (signal?.aborted) throw new AbortError(signal.reason)
+    this.call = call
+    this.ns = ns
+    this.signal = signal
+    this.parallel = parallel
+    signal?.addEventListener('abort', this.abort, { once: true })
+  }
+
+  /** As many buffers as the other end may have of a window's: half, so that the device has work meanwhile. */
+  parallelOf(size: number): number {
+    return Math.min(this.parallel, Math.max(1, size >> 1))
+  }
+
+  /** Lets the event loop have its turn; throws where the transfer has been ended. */
+  async check(): Promise<void> {
+    if (this.pace.due()) await new Promise<void>((resolve) => this.pace.pause(resolve))
+    if (this.cause !== null) throw this.cause
+  }
+
+  wait(arm: (wake: () => void) => void): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = resolve
+      arm(resolve)
+    })
+  }
+
+  /** The transfer is over, and its memory given back. */
+  end(): void {
+    this.signal?.removeEventListener('abort', this.abort)
+    this.finish()
+  }
+
+  readonly cut = (): Promise<void> => {
+    this.stop(new ClosedError(`${this.call}: ${this.ns.device} was closed before the end of the range`))
+    return this.finished
+  }
+
+  private readonly abort = (): void => this.stop(new AbortError(this.signal!.reason))
+
+  private stop(cause: Error): void {
+    this.cause ??= cause
+    this.wake?.()
+  }
+}
+
+/** Calls it; what it throws at once is a rejection, too, and waits until it is looked at. */
+function started<T>(call: () => Promise<T> | T): Promise<T> {
+  const promise = (async () => call())()
+  promise.catch(() => {})
+  return promise
+}
