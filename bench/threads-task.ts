@@ -19,7 +19,8 @@ export interface ThreadFigures {
 }
 
 const BATCH = 20_000
-const INLINE = 'sim:?size=16M&lba=4096'
+// Each in its processor's own cache: what they share is not the driver's.
+const INLINE = 'sim:?size=512K&lba=4096'
 
 await task(async ({ ns, data }) => {
   const work = data as ThreadWork
