@@ -19,7 +19,7 @@ import { kernelRate } from './vm-kernel.ts'
 import { type Rate, WORKS } from './vm-work.ts'
 
 const NAME = '0000:00:0a.0'
-const ROUNDS = Number(process.env.UNVME_BENCH_ROUNDS ?? 3)
+const ROUNDS = Number(process.env.UNVME_BENCH_ROUNDS ?? 5)
 const RAW_MS = 1_000
 
 const machine = thisMachine()
