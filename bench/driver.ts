@@ -57,6 +57,7 @@ export async function* driver(): AsyncGenerator<Table> {
   rows.unshift({ name: 'bare loop on typed arrays', run: nanoseconds(bareLoop()) })
   const results = await sideBySide(rows)
   await ns.close()
+  if (floor !== null) fs.rmSync(path.dirname(floor), { recursive: true })
   const goals: Goal[] = [
     atMost('aread, apoll over the queue pair', ratio(results, CALLS, PAIR), 2, 'x'),
     atMost('scheduler over aread, apoll', ratio(results, CALLBACK, CALLS), 2, 'x'),
@@ -214,6 +215,7 @@ function buildFloor(): string | null {
     execFileSync('cc', ['-O2', '-o', program, source])
     return program
   } catch {
+    fs.rmSync(path.dirname(program), { recursive: true })
     return null
   }
 }
