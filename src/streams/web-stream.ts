@@ -74,8 +74,8 @@ class ByteSource {
     if (view && filled > 0) request!.respond(filled)
     if (window.done) {
       this.controller!.close()
-      // A read that waits is told of the end by this.
-      if (view && filled === 0) request!.respond(0)
+      // Reads that wait, with buffers of their own, are told of the end by this.
+      this.controller!.byobRequest?.respond(0)
       void this.close()
     }
     return true

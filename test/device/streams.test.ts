@@ -118,6 +118,20 @@ deviceTest('a web stream fills the buffers of a reader that brings its own', asy
     t.true(Buffer.concat(parts).equals(data), `${bytes}`)
     await reader.closed
   }
+  // Several reads that wait at a time, elements of two bytes, and an end that some of them only learn of.
+  const reader = ns.readableWebStream({ slba: 2, nlb, highWaterMark }).getReader({ mode: 'byob' })
+  const reads = Array.from({ length: 6 }, () => reader.read(new Uint16Array(data.length / 8)))
+  const answers = await Promise.all(reads)
+  const together = answers.map(({ value }) =>
+    Buffer.from(value!.buffer, value!.byteOffset, value!.byteLength),
+  )
+  t.true(Buffer.concat(together).equals(data.subarray(0, Buffer.concat(together).length)))
+  for (let more = answers.at(-1)!.done; !more; ) {
+    const { done, value } = await reader.read(new Uint8Array(ns.blocksize))
+    more = done
+    together.push(Buffer.from(value!))
+  }
+  t.true(Buffer.concat(together).equals(data))
 })
 
 deviceTest(
