@@ -36,6 +36,15 @@ export const queueOptions = () => ({
   depth: valueOr('N', integer({ min: 1, max: MAX_DEPTH }), 32, 'commands in flight'),
 })
 
+/** `--jobs`: by how many threads. */
+export const jobsOption = () =>
+  valueOr(
+    'N',
+    integer({ min: 1, max: 1024 }),
+    1,
+    'threads, each with a queue of its own, where one side is a file',
+  )
+
 /** Bytes of `--nlb` or `--bytes`; undefined where neither is given. */
 export function lengthOf(
   { nlb, bytes }: { nlb: number | undefined; bytes: number | undefined },

@@ -4,6 +4,7 @@
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
+import { checkJobs, compareByJobs } from './jobs.ts'
 import { openSource, type Place } from './place.ts'
 import type { Chunks, Side } from './side.ts'
 
@@ -36,7 +37,7 @@ export interface Difference {
 /** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
   CopyOptions,
-  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'signal' | 'onProgress'
+  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'signal' | 'onProgress'
 >
 
 export interface CompareResult {
@@ -58,10 +59,11 @@ export interface CompareResult {
  * system's errors
  */
 export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
-  const { slba, dstSlba, nsid, signal } = options
-  const first = await openSource(a, { slba, nsid, signal })
+  const { slba, dstSlba, nsid, signal, jobs } = options
+  checkJobs(jobs)
+  const first = await openSource(a, { slba, nsid, signal, jobs })
   try {
-    const second = await openSource(b, { slba: dstSlba, nsid, signal })
+    const second = await openSource(b, { slba: dstSlba, nsid, signal, jobs })
     try {
       return await compareSides(first, second, planCompare(first, second, options), options)
     } finally {
@@ -96,6 +98,7 @@ export async function compareSides(
   bytes: number | undefined,
   options: CompareOptions,
 ): Promise<CompareResult> {
+  if ((options.jobs ?? 1) > 1) return compareByJobs(a, b, bytes, options)
   const started = performance.now()
   const total = bytes ?? a.size
   const found = await firstDifference(a.read(bytes, options), b.read(bytes, options), (done) =>

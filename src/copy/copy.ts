@@ -5,6 +5,7 @@
 import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { checkInteger } from '../validate.ts'
 import { emptyDevice, fillDevice } from './device-side.ts'
+import { checkJobs, transferByJobs } from './jobs.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -20,6 +21,11 @@ export interface CopyOptions extends TransferOptions {
   bytes?: number | undefined
   /** Namespace id of a device whose address names none. */
   nsid?: number | undefined
+  /**
+   * Threads, each with a queue of the device and a part of the range, default 1: the caller's own. For a file and a
+   * device; a namespace that is open needs as many queues.
+   */
+  jobs?: number | undefined
   /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
 }
@@ -40,10 +46,11 @@ export interface CopyResult {
  * and the system's errors where reading or writing fails; EndOfSourceError; AbortError
  */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
-  const { slba, dstSlba, nsid, signal } = options
-  const source = await openSource(from, { slba, nsid, signal })
+  const { slba, dstSlba, nsid, signal, jobs } = options
+  checkJobs(jobs)
+  const source = await openSource(from, { slba, nsid, signal, jobs })
   try {
-    const target = await openTarget(to, { slba: dstSlba, nsid, signal })
+    const target = await openTarget(to, { slba: dstSlba, nsid, signal, jobs })
     try {
       return await transfer(source, target, planCopy(source, target, options), options)
     } finally {
@@ -96,15 +103,23 @@ export async function transfer(
   bytes: number | undefined,
   options: CopyOptions,
 ): Promise<CopyResult> {
+  if ((options.jobs ?? 1) > 1) {
+    const result = await transferByJobs(source, target, bytes, options)
+    checkWhole(source, result.bytes, bytes)
+    return result
+  }
   const started = performance.now()
   const onBytes = (done: number) => options.onProgress?.(done, bytes)
   const written =
     (await moveStraight(source, target, bytes, options, onBytes)) ??
     (await target.write(counted(source.read(bytes, options), onBytes), bytes, options))
-  if (bytes !== undefined && written !== bytes) {
-    throw new EndOfSourceError(`${source.name} ended after ${written} of ${bytes} bytes`, written)
-  }
+  checkWhole(source, written, bytes)
   return { bytes: written, seconds: (performance.now() - started) / 1000 }
+}
+
+function checkWhole({ name }: Side, written: number, bytes: number | undefined): void {
+  if (bytes === undefined || written === bytes) return
+  throw new EndOfSourceError(`${name} ended after ${written} of ${bytes} bytes`, written)
 }
 
 // Between a file and a device's memory, without a copy in JavaScript; undefined where the two are something else.

@@ -10,14 +10,14 @@ const PIECE_BYTES = 1 << 20
 // libuv has four threads.
 const PIECES = 4
 
-/** The bytes of a file from its start; ends early where the file does. Each chunk is valid until the next step. */
-export async function* readFile(handle: FileHandle, bytes: number, signal?: AbortSignal): Chunks {
+/** The bytes of a file from `start` on; ends early where the file does. Each chunk is valid until the next step. */
+export async function* readFile(handle: FileHandle, bytes: number, signal?: AbortSignal, start = 0): Chunks {
   const buffers = Array.from({ length: PIECES }, () => Buffer.allocUnsafeSlow(PIECE_BYTES))
   const reads: Promise<Buffer>[] = []
   let asked = 0
   const ask = () => {
     const buffer = buffers[(asked / PIECE_BYTES) % PIECES]!.subarray(0, bytes - asked)
-    const read = readFully(handle, buffer, asked).then((bytes) => buffer.subarray(0, bytes))
+    const read = readFully(handle, buffer, start + asked).then((bytes) => buffer.subarray(0, bytes))
     // An error is reported in its place: see the loop below.
     read.catch(() => {})
     reads.push(read)

@@ -17,6 +17,8 @@ export interface PlaceOptions {
   slba?: number | undefined
   /** Namespace id, where the address names none. */
   nsid?: number | undefined
+  /** Threads that will work on a device, each with a queue of its own; default 1. */
+  jobs?: number | undefined
   /** Ends the opening of a device. */
   signal?: AbortSignal | undefined
 }
@@ -42,7 +44,7 @@ export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Si
 
 async function openSide(
   place: Place,
-  { slba, nsid, signal }: PlaceOptions,
+  { slba, nsid, signal, jobs = 1 }: PlaceOptions,
   openFile: (path: string) => Side | Promise<Side>,
 ): Promise<Side> {
   if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
@@ -50,7 +52,11 @@ async function openSide(
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof place}`)
   }
   if (isAddress(place)) {
-    const ns = await open(place, nsid === undefined ? { signal } : { nsid, signal })
+    const ns = await open(place, {
+      signal,
+      ...(nsid !== undefined && { nsid }),
+      ...(jobs > 1 && { qcount: jobs, threads: true }),
+    })
     try {
       return createDeviceSide(ns, place, slba ?? 0, true)
     } catch (error) {

@@ -126,6 +126,20 @@ test.serial('read --hex: rows, repeated ones once, and the end', async (t) => {
   )
 })
 
+test.serial('copy and verify by several threads', async (t) => {
+  const device = image('jobs', 4096)
+  const copied = await unvme(['copy', file('content'), device, '--jobs', '3', '--verify'])
+  t.deepEqual([copied.code, copied.stderr], [0, ''])
+  t.regex(copied.stdout, /: 1234567 bytes .*\nverified: 1234567 bytes .*, equal\n$/)
+  const back = ['copy', device, file('jobs.back'), '--bytes', String(BYTES), '--jobs', '2']
+  t.regex((await unvme(back)).stdout, RESULT)
+  t.true(readFileSync(file('jobs.back')).equals(content))
+  t.is((await unvme(['verify', file('content'), device, '--jobs', '2'])).code, 0)
+  const files = await unvme(['copy', file('content'), file('jobs.back'), '--jobs', '2'])
+  t.deepEqual([files.code, files.stdout], [1, ''])
+  t.regex(files.stderr, /^unvme: jobs: 2 need a device and a file, not .* \(ERR_UNVME_UNSUPPORTED\)\n$/)
+})
+
 test.serial('verify: the first LBA and byte that differ, both contents, exit code 1', async (t) => {
   const device = image('differs', 4096)
   const changed = Buffer.from(content)

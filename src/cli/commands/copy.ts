@@ -12,6 +12,7 @@ import {
   confirmOverwrite,
   differenceJson,
   differenceText,
+  jobsOption,
   lengthOf,
   lengthOptions,
   namespaceOption,
@@ -39,6 +40,7 @@ The copy is on the medium when the command ends. Writing to a real device asks f
     ...lengthOptions(),
     verify: flag('read both again afterwards, and compare'),
     ...queueOptions(),
+    jobs: jobsOption(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
     namespace: namespaceOption(),
@@ -54,15 +56,15 @@ The copy is on the medium when the command ends. Writing to a real device asks f
   async run({ args, options, signal }) {
     const { openSource, openTarget } = await import('../../copy/place.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
-    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth } = options
-    const source = await openSource(args.source, { slba, nsid, signal })
+    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth, jobs } = options
+    const source = await openSource(args.source, { slba, nsid, signal, jobs })
     try {
-      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal })
+      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
         if (options.verify) checkRereadable(source, target)
         await confirmOverwrite(target, bytes, options.yes)
-        const moving = { chunk, depth, flush, pad, signal }
+        const moving = { chunk, depth, jobs, flush, pad, signal }
         const result = await withProgress('copy', bytes, (onProgress) =>
           transfer(source, target, bytes, { ...moving, onProgress }),
         )
@@ -96,7 +98,7 @@ async function verify(
   source: Side,
   target: Side,
   bytes: number,
-  moving: { chunk: number; depth: number; signal: AbortSignal },
+  moving: { chunk: number; depth: number; jobs: number; signal: AbortSignal },
   quiet: boolean,
 ) {
   const { openSource } = await import('../../copy/place.ts')

@@ -7,6 +7,7 @@ import { integer, text } from '../parse.ts'
 import {
   differenceJson,
   differenceText,
+  jobsOption,
   lengthOf,
   lengthOptions,
   namespaceOption,
@@ -32,6 +33,7 @@ A file and a device are compared in the file's length, two devices in the first 
     dstSlba: value('LBA', integer(), 'first block of B, where it is a device (default: 0)'),
     ...lengthOptions(),
     ...queueOptions(),
+    jobs: jobsOption(),
     namespace: namespaceOption(),
     output: outputOption(),
   },
@@ -42,14 +44,14 @@ A file and a device are compared in the file's length, two devices in the first 
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/place.ts')
     const { compareSides, planCompare } = await import('../../copy/compare.ts')
-    const { slba, dstSlba, namespace: nsid, chunk, depth } = options
-    const a = await openSource(args.a, { slba, nsid, signal })
+    const { slba, dstSlba, namespace: nsid, chunk, depth, jobs } = options
+    const a = await openSource(args.a, { slba, nsid, signal, jobs })
     try {
-      const b = await openSource(args.b, { slba: dstSlba, nsid, signal })
+      const b = await openSource(args.b, { slba: dstSlba, nsid, signal, jobs })
       try {
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress('verify', bytes ?? a.size, (onProgress) =>
-          compareSides(a, b, bytes, { chunk, depth, signal, onProgress }),
+          compareSides(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
         )
         if (options.output === 'json') {
           const found = difference && { difference: differenceJson(difference) }

@@ -1,0 +1,75 @@
+// One thread's part of a copy or a comparison: see jobs.ts.
+
+import { type FileHandle, open } from 'node:fs/promises'
+import { type TaskContext, task } from '../threads/task.ts'
+import { compareSides } from './compare.ts'
+import { createDeviceSide, emptyDevice, fillDevice } from './device-side.ts'
+import { readFile, readFully, writeFully } from './file-chunks.ts'
+import type { JobData, PartResult } from './jobs.ts'
+import type { Side } from './side.ts'
+
+await task(async (context) => {
+  const { path, kind } = context.data as JobData
+  const handle = await open(path, kind === 'empty' ? 'r+' : 'r')
+  try {
+    return await work(context, handle)
+  } finally {
+    await handle.close()
+  }
+})
+
+async function work(
+  { ns, slba, nlb, data, signal, send }: TaskContext,
+  file: FileHandle,
+): Promise<PartResult> {
+  const { kind, path, name, deviceFirst, slba: first, bytes, ...how } = data as JobData
+  const base = (slba - first) * ns.blocksize
+  const length = Math.min(nlb * ns.blocksize, bytes - base)
+  const options = { ...how, signal }
+  if (kind === 'fill') {
+    const source = async (buffer: Buffer, at: number) => {
+      const count = await readFully(file, buffer, base + at)
+      send(count)
+      return count
+    }
+    return fillDevice(ns, slba, source, length, options)
+  }
+  if (kind === 'empty') {
+    const sink = async (part: Buffer, at: number) => {
+      await writeFully(file, part, base + at)
+      send(part.length)
+    }
+    const count = await emptyDevice(ns, slba, sink, length, options)
+    if (how.flush ?? true) await file.datasync()
+    return count
+  }
+  const sides = [createDeviceSide(ns, name, slba, false), filePart(file, path, base, length)] as const
+  const [a, b] = deviceFirst ? sides : ([sides[1], sides[0]] as const)
+  let told = 0
+  const result = await compareSides(a, b, length, {
+    ...options,
+    onProgress: (done) => {
+      send(done - told)
+      told = done
+    },
+  })
+  const { difference } = result
+  return { ...result, difference: difference && { ...difference, offset: base + difference.offset } }
+}
+
+/** A part of a file to compare. Its "first block" makes positions those in the whole file. */
+function filePart(file: FileHandle, name: string, from: number, size: number): Side {
+  return {
+    name,
+    ns: null,
+    slba: from,
+    blocksize: 1,
+    size,
+    rereadable: true,
+    hardware: false,
+    file: undefined,
+    read: (bytes, { signal }) => readFile(file, Math.min(bytes ?? size, size), signal, from),
+    write: () => Promise.reject(new TypeError('a part of a comparison is not written')),
+    close: async () => {},
+  }
+}

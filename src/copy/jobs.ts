@@ -1,0 +1,118 @@
+// A copy or a comparison of a file and a device by several threads, each with a queue and a part of the range.
+// Trade-off: for a file and a device alone, since only those can be read and written at many places at a time.
+
+import { open } from 'node:fs/promises'
+import { UnsupportedError } from '../../lib/errors.ts'
+import { spread } from '../threads/spread.ts'
+import { checkInteger } from '../validate.ts'
+import type { CompareResult, DifferingSide } from './compare.ts'
+import type { CopyResult } from './copy.ts'
+import type { Side, TransferOptions } from './side.ts'
+
+/** What each thread does with its part: the device is filled from the file, emptied into it, or compared. */
+export type JobKind = 'fill' | 'empty' | 'compare'
+
+/** What every thread gets. */
+export interface JobData extends Pick<TransferOptions, 'chunk' | 'depth' | 'flush' | 'pad'> {
+  readonly kind: JobKind
+  readonly path: string
+  /** The device as the user named it. */
+  readonly name: string
+  /** Whether it was named first. */
+  readonly deviceFirst: boolean
+  /** First LBA of the whole range, and bytes of it. */
+  readonly slba: number
+  readonly bytes: number
+}
+
+/** What a thread of a comparison returns, with the offset from the start of the whole. */
+export type PartResult = number | CompareResult
+
+export interface JobOptions extends TransferOptions {
+  jobs?: number | undefined
+  onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
+}
+
+const MAX_JOBS = 1024
+const DEFAULT_CHUNK_BYTES = 128 * 1024
+
+/** Throws OutOfRangeError for a number of threads that can't be. */
+export function checkJobs(jobs: number | undefined): void {
+  if (jobs !== undefined) checkInteger('jobs', jobs, 1, MAX_JOBS)
+}
+
+/** Copies by threads. See `transfer`. */
+export async function transferByJobs(
+  source: Side,
+  target: Side,
+  bytes: number | undefined,
+  options: JobOptions,
+): Promise<CopyResult> {
+  const started = performance.now()
+  const { device, file, length } = pair(source, target, bytes, options.jobs)
+  const kind = device === source ? 'empty' : 'fill'
+  // The threads write into a file that is there, each its part.
+  if (kind === 'empty') await (await open(file.name, 'w')).close()
+  const counts = length === 0 ? [0] : await run<number>(kind, source, device, file, length, options)
+  const done = counts.reduce((sum, count) => sum + count, 0)
+  return { bytes: done, seconds: (performance.now() - started) / 1000 }
+}
+
+/** Compares by threads. See `compareSides`. */
+export async function compareByJobs(
+  a: Side,
+  b: Side,
+  bytes: number | undefined,
+  options: JobOptions,
+): Promise<CompareResult> {
+  const started = performance.now()
+  const { device, file, length } = pair(a, b, bytes, options.jobs)
+  const results = length === 0 ? [] : await run<CompareResult>('compare', a, device, file, length, options)
+  const seconds = (performance.now() - started) / 1000
+  // In the order of the parts: the first difference is the first of the range.
+  const found = results.find(({ difference }) => difference !== null)?.difference
+  if (!found) return { bytes: length, seconds, difference: null }
+  const difference = { offset: found.offset, a: received(found.a), b: received(found.b) }
+  return { bytes: found.offset, seconds, difference }
+}
+
+function pair(a: Side, b: Side, bytes: number | undefined, jobs: number | undefined) {
+  const [device, file] = a.ns !== null ? [a, b] : [b, a]
+  if (device.ns === null || file.ns !== null || !file.rereadable || bytes === undefined) {
+    throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${a.name} and ${b.name}`)
+  }
+  return { device, file, length: bytes }
+}
+
+async function run<T extends PartResult>(
+  kind: JobKind,
+  first: Side,
+  device: Side,
+  file: Side,
+  bytes: number,
+  options: JobOptions,
+): Promise<T[]> {
+  const { jobs = 1, chunk = DEFAULT_CHUNK_BYTES, depth, flush, pad, signal, onProgress } = options
+  const { slba, blocksize, name } = device
+  const deviceFirst = first === device
+  const data: JobData = { kind, path: file.name, name, deviceFirst, slba, bytes, chunk, depth, flush, pad }
+  let done = 0
+  return spread<T>(device.ns!, new URL('./jobs-worker.js', import.meta.url), {
+    jobs,
+    slba,
+    nlb: Math.ceil(bytes / blocksize),
+    align: Math.max(1, Math.floor(chunk / blocksize)),
+    data,
+    signal,
+    onMessage: (moved) => {
+      done += moved as number
+      onProgress?.(done, bytes)
+    },
+  })
+}
+
+// What a thread has posted is no Buffer any more.
+function received(side: DifferingSide): DifferingSide {
+  const { data } = side
+  return { ...side, data: Buffer.from(data.buffer, data.byteOffset, data.byteLength) }
+}
