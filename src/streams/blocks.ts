@@ -129,14 +129,7 @@ class Blocks implements BlockIterator {
       }
     })
     this.waiter = { resolve, promise }
-    window.onReady = resolve
-    let ready = true
-    try {
-      ready = window.peek() !== null
-    } catch {
-      // Reported by the step itself.
-    }
-    if (ready) this.pace.pause(resolve)
+    if (window.watch(resolve)) this.pace.pause(resolve)
     return promise.then(() => this.next())
   }
 

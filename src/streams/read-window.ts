@@ -64,6 +64,17 @@ export class ReadWindow {
     return slot
   }
 
+  /** Calls back when the oldest chunk has arrived, or failed; true where it has already. */
+  watch(onReady: () => void): boolean {
+    this.onReady = onReady
+    try {
+      return this.peek() !== null
+    } catch {
+      // Thrown again by the next `peek`, which reports it.
+      return true
+    }
+  }
+
   /** The oldest chunk is its user's until a `release`: `peek` gives the one after it. */
   lend(): void {
     this.lent++

@@ -127,14 +127,7 @@ class ByteSource {
   private async wait(window: ReadWindow): Promise<void> {
     await new Promise<void>((resolve) => {
       this.wake = resolve
-      window.onReady = resolve
-      let ready = true
-      try {
-        ready = window.peek() !== null
-      } catch {
-        // Thrown again by the pull that follows.
-      }
-      if (ready) this.pace.pause(resolve)
+      if (window.watch(resolve)) this.pace.pause(resolve)
     })
     this.wake = null
     if (!this.ended) await this.pull()
