@@ -6,9 +6,10 @@ import path from 'node:path'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { open } from '../src/index.ts'
-import type { Table, TableRow } from './table.ts'
+import { atMost, type Table, type TableRow } from './table.ts'
 
 const GIB = 2 ** 30
+const LIMIT_MIB = 64
 
 const ABOUT =
   'The most by which the resident set grew while a stream ran, read at every 64th chunk. The streams hold 32 chunks ' +
@@ -39,7 +40,8 @@ export async function* memory(): AsyncGenerator<Table> {
       for await (const _ of ns.blocks({ nlb: blocksOf(10 * GIB) })) look()
     })
     const title = 'Growth of the process while streaming (resident set, above the start)'
-    yield { title, about: ABOUT, columns: [{ name: 'MiB', digits: 1 }], rows }
+    const goals = rows.map(({ name, cells }) => atMost(name, cells[0]!, LIMIT_MIB, 'MiB'))
+    yield { title, about: ABOUT, columns: [{ name: 'MiB', digits: 1 }], rows, goals }
   } finally {
     fs.rmSync(folder, { recursive: true })
   }
