@@ -154,6 +154,36 @@ deviceTest(
   },
 )
 
+deviceTest('a web stream tells every read that waits of its end, whatever it brought', async (t) => {
+  const ns = await t.context.device.open()
+  const data = pattern(3 * ns.blocksize, 9)
+  await ns.promises.write(data, 0)
+  const byob = ns.readableWebStream({ nlb: 3 }).getReader({ mode: 'byob' })
+  const views = [
+    new Uint8Array(ns.blocksize + 1),
+    new Uint16Array(ns.blocksize),
+    new DataView(new ArrayBuffer(data.length)),
+    new Uint8Array(1),
+    new Float64Array(1),
+  ]
+  const parts: Buffer[] = []
+  const ends: boolean[] = []
+  for (const read of views.map((view) => byob.read(view as Uint8Array<ArrayBuffer>))) {
+    const { done, value } = await read
+    ends.push(done)
+    parts.push(Buffer.from(value!.buffer, value!.byteOffset, value!.byteLength))
+  }
+  // The odd byte that no element of two holds is the third's.
+  t.deepEqual(ends, [false, false, false, true, true])
+  t.true(Buffer.concat(parts).equals(data))
+  const reader = ns.readableWebStream({ nlb: 1 }).getReader()
+  const reads = await Promise.all([reader.read(), reader.read(), reader.read()])
+  t.deepEqual(
+    reads.map(({ done }) => done),
+    [false, true, true],
+  )
+})
+
 deviceTest('a web stream ends at a cancel, an abort and the end of its namespace', async (t) => {
   const ns = await t.context.device.open()
   const bytes = ns.pool.bytes
