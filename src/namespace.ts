@@ -334,6 +334,7 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await Promise.all([...this.#closers].map((close) => close()))
+    this.promises.close()
     await this.#device.release()
   }
 

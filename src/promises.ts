@@ -176,16 +176,22 @@ export class NamespacePromises {
   ): Promise<void> {
     const ns = this.ns
     const whole = this.bounces.pop() ?? ns.alloc(Math.max(BOUNCE_BYTES, ns.blocksize))
+    const tag = ns.pool.tagOf(whole)
     const bytes = nlb * ns.blocksize
     if (opc !== NVM.READ) buf.copy(whole)
     try {
-      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, signal)
+      await sendTransfer(queue, ns.geometry, opc, whole, tag, slba, nlb, signal)
       if (opc === NVM.READ) whole.copy(buf, 0, 0, bytes)
     } finally {
-      const idle = !ns.closed && ns.pool.tagOf(whole).allocation.users === 0
+      const idle = !ns.closed && tag.allocation.users === 0
       if (idle && this.bounces.length < KEPT_BOUNCES) this.bounces.push(whole)
-      else if (!ns.closed) ns.pool.discard(whole)
+      else ns.pool.discard(whole)
     }
+  }
+
+  /** @internal Gives the bounce buffers back: other namespaces may go on with the pool. */
+  close(): void {
+    for (const buffer of this.bounces.splice(0)) this.ns.pool.discard(buffer)
   }
 
   private async range(
@@ -244,7 +250,10 @@ function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T
 }
 
 function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
-  const onAbort = () => resolve(rejection(new AbortError(signal.reason)))
+  const onAbort = () => {
+    op.onDone = settleUnheard
+    resolve(rejection(new AbortError(signal.reason)))
+  }
   signal.addEventListener('abort', onAbort, { once: true })
   op.context = () => signal.removeEventListener('abort', onAbort)
 }
@@ -261,6 +270,12 @@ function settle(op: Operation): void {
     ;(context as () => void)()
   }
   resolve!(error === null ? (value as never) : rejection(error))
+}
+
+// The promise has been rejected: an error that comes now is nobody's, and must not be an unhandled rejection.
+function settleUnheard(op: Operation): void {
+  op.takeError()
+  settle(op)
 }
 
 // Of the two functions of a promise one is kept: the way to an error may be longer.

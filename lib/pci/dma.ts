@@ -157,8 +157,12 @@ export class DmaPool {
     this.#release(allocation as Owned)
   }
 
-  /** As `free`, and where a lost command may still write to the memory, as soon as none can. */
+  /**
+   * As `free`, and where a lost command may still write to the memory, as soon as none can. Nothing where it went
+   * with the device already.
+   */
   discard(buffer: Buffer): void {
+    if ((buffer as DmaBuffer)[kDma]?.allocation.owner === null) return
     const { allocation } = this.tagOf(buffer)
     if (allocation.users === 0) this.#release(allocation as Owned)
     else allocation.discarded = true

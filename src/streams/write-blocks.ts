@@ -45,7 +45,10 @@ export async function writeBlocks(
   let ended = false
   const window = new WriteWindow(ns, range, options, () => {
     ended = true
-    return window.close()
+    const closed = window.close()
+    // A closed window tells of no room any more.
+    window.onRoom()
+    return closed
   })
   const check = () => {
     if (signal?.aborted) throw new AbortError(signal.reason)
@@ -53,8 +56,8 @@ export async function writeBlocks(
   }
   try {
     for await (const item of abortable(source, signal)) {
-      check()
       const data = await place(ns, window, item)
+      check()
       for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
         await room(window, signal)
         check()

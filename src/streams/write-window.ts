@@ -2,7 +2,7 @@
 // Trade-off: bytes are taken as soon as they are copied, long before they are on the medium; `end` waits for
 // that, completes the last block from what the medium holds, and flushes.
 
-import { EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
+import { ClosedError, EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/index.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkBoolean } from '../validate.ts'
@@ -117,7 +117,7 @@ export class WriteWindow {
     if (this.#options.flush ?? true) await this.#ns.promises.flush({ qid: this.#range.qid })
   }
 
-  /** Waits for everything that was sent. Throws the first failure. */
+  /** Waits for everything that was sent. Throws the first failure, ClosedError where `close` came before that. */
   async drain(): Promise<void> {
     this.#window.poll()
     if (this.#window.inFlight > 0) {
@@ -126,6 +126,12 @@ export class WriteWindow {
       })
     }
     if (this.#failure !== null) throw this.#failure
+    // How the rest ended is not known, and some of it may never have been sent.
+    if (this.#window.closed) {
+      throw new ClosedError(
+        `${this.#ns.device} was closed after ${this.bytesWritten} of ${this.bytesTaken} bytes`,
+      )
+    }
   }
 
   /** Waits for what is in flight, then gives the memory back. Gathered bytes that were not sent are dropped. */
