@@ -244,11 +244,11 @@ export class QueuePair {
 
   /**
    * Tells the controller what was posted, and what was reaped where it may be short of room: its completion
-   * queue never fills up, since unacknowledged and expected completions together stay below its size.
+   * queue never fills up, since unacknowledged and expected ones, those of lost commands too, stay below its size.
    */
   ring(): void {
     if (this.sqTail !== this.sqRung) {
-      if (this.unacknowledged + this.inFlight >= this.entries) this.acknowledge()
+      if (this.unacknowledged + this.inFlight + this.lost >= this.entries) this.acknowledge()
       const posted = this.sqTail - this.sqRung
       this.counters.submitted += posted < 0 ? posted + this.entries : posted
       this.sqRung = this.sqTail
