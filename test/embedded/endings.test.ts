@@ -69,3 +69,17 @@ test("a deallocate that its namespace's end overtakes says so", async (t) => {
   await ns.close()
   await t.throwsAsync(call, { code: 'ERR_UNVME_CLOSED' })
 })
+
+test('a freed buffer of another device is refused, and not copied', async (t) => {
+  await using ns = await open('sim:?size=1M')
+  await using other = await open('sim:?size=1M')
+  const buf = other.alloc(512).fill(7)
+  await ns.promises.write(buf, 0)
+  other.free(buf)
+  for (const call of ['write', 'compare', 'read'] as const) {
+    const error = await t.throwsAsync<NodeJS.ErrnoException>(ns.promises[call](buf, 0, 1))
+    // Where Node can detach views, it has no bytes any more.
+    t.regex(`${error?.code}`, /^ERR_UNVME_FREED_BUFFER$|^ERR_OUT_OF_RANGE$/)
+  }
+  t.is((await ns.promises.read(Buffer.alloc(512), 0))[0], 7)
+})
