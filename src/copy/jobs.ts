@@ -51,9 +51,10 @@ export async function transferByJobs(
   const started = performance.now()
   const { device, file, length } = pair(source, target, bytes, options.jobs)
   const kind = device === source ? 'empty' : 'fill'
-  // The threads write into a file that is there, each its part.
-  if (kind === 'empty') await (await open(file.name, 'w')).close()
-  const counts = length === 0 ? [0] : await run<number>(kind, source, device, file, length, options)
+  // The threads write into a file that is there, each its part; what refuses them leaves it as it was.
+  const prepare = kind === 'empty' ? () => makeEmpty(file.name) : undefined
+  if (length === 0) await prepare?.()
+  const counts = length === 0 ? [0] : await run<number>(kind, source, device, file, length, options, prepare)
   const done = counts.reduce((sum, count) => sum + count, 0)
   return { bytes: done, seconds: (performance.now() - started) / 1000 }
 }
@@ -76,6 +77,10 @@ export async function compareByJobs(
   return { bytes: found.offset, seconds, difference }
 }
 
+async function makeEmpty(path: string): Promise<void> {
+  await (await open(path, 'w')).close()
+}
+
 function pair(a: Side, b: Side, bytes: number | undefined, jobs: number | undefined) {
   const [device, file] = a.ns !== null ? [a, b] : [b, a]
   if (device.ns === null || file.ns !== null || !file.rereadable || bytes === undefined) {
@@ -91,6 +96,7 @@ async function run<T extends PartResult>(
   file: Side,
   bytes: number,
   options: JobOptions,
+  prepare?: () => Promise<void>,
 ): Promise<T[]> {
   const { jobs = 1, chunk = DEFAULT_CHUNK_BYTES, depth, flush, pad, signal, onProgress } = options
   const { slba, blocksize, name } = device
@@ -104,6 +110,7 @@ async function run<T extends PartResult>(
     align: Math.max(1, Math.floor(chunk / blocksize)),
     data,
     signal,
+    prepare,
     onMessage: (moved) => {
       done += moved as number
       onProgress?.(done, bytes)

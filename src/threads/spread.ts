@@ -29,6 +29,8 @@ export interface SpreadOptions {
   onMessage?: (message: unknown, index: number) => void
   /** Ends all threads with AbortError. */
   signal?: AbortSignal | undefined
+  /** @internal Called when nothing is refused any more, before the first thread begins. */
+  prepare?: (() => Promise<void>) | undefined
 }
 
 /**
@@ -63,6 +65,7 @@ export async function spread<T = unknown>(
   const loans: Loan[] = []
   try {
     for (const i of parts.keys()) loans.push(ns.lend(qids[i]!, memoryOf(options)))
+    await options.prepare?.()
     const threads = parts.map((part, index) =>
       startThread(file, loans[index]!, part, index, parts.length, options),
     )

@@ -70,6 +70,9 @@ test('what threads can not do is refused, and what a thread fails with is told',
   await t.throwsAsync(compare(ns, '-', { jobs: 2 }), { code: 'ERR_UNVME_UNSUPPORTED' })
   await t.throwsAsync(copy(file('some'), ns, { jobs: 0 }), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(file('some'), ns, { jobs: 3 }), { code: 'ERR_OUT_OF_RANGE', message: /qcount: 3/ })
+  const before = readFileSync(file('some'))
+  await t.throwsAsync(copy(ns, file('some'), { jobs: 3 }), { code: 'ERR_OUT_OF_RANGE', message: /qcount: 3/ })
+  t.true(readFileSync(file('some')).equals(before), 'what was refused leaves the file as it was')
   await copy(file('some'), ns, { jobs: 2 })
   const error = await t.throwsAsync(copy(ns, file('copy'), { bytes: 2 ** 21, jobs: 2 }), {
     code: 'ERR_NVME_STATUS',
