@@ -266,7 +266,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * Reads a range and hands its chunks to `sink`, in DMA memory, several at a time: what fs.write takes is written
    * without a copy in JavaScript. A chunk is `sink`'s until its promise is settled, and the device's after that.
    *
-   * @param sink `(data, offset)`, with the offset in bytes from the start of the range; what it rejects with ends all
+   * @param sink `(data, offset)`, with the offset in bytes from the start of the range; what it rejects with ends all.
+   * It must not wait for `close`, which waits for it.
    * @returns the bytes read
    */
   transferTo(sink: TransferSink, options: TransferToOptions = {}): Promise<number> {
@@ -278,7 +279,8 @@ export class Namespace extends NamespaceAttributes implements AsyncDisposable {
    * Writes a range with what `source` fills DMA memory with, several buffers at a time: what fs.read gives is written
    * without a copy in JavaScript. A buffer is `source`'s until its promise is settled.
    *
-   * @param source `(buffer, offset)` returns the bytes filled; fewer than `buffer` has are the end of all
+   * @param source `(buffer, offset)` returns the bytes filled; fewer than `buffer` has are the end of all. Buffers after
+   * it have been asked for by then. It must not wait for `close`, which waits for it.
    * @returns the bytes written, when they are on the medium
    */
   transferFrom(source: TransferSource, options: TransferFromOptions = {}): Promise<number> {

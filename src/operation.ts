@@ -48,7 +48,7 @@ export class Operation implements IoDescriptor {
   hi = 0
   geometry: Geometry
   allocation: DmaAllocation | null = null
-  /** First failure: its status field, or what is no status: timeout, removal, close. None while idle. */
+  /** First failure's status field; and what is no status, which counts before it: timeout, removal, close. */
   field = 0
   cause: Error | null = null
   /** Called when done, in place of apoll; `context` is the callee's. */

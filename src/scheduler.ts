@@ -128,8 +128,10 @@ function sleep(nap: number): Promise<void> {
     let longest = LOOK_MS
     for (const entry of active.values()) {
       entry.queue.pair.acknowledge()
+      // A command's age is counted once for each look.
+      longest = Math.min(longest, Math.max(1, entry.queue.pair.sliceMs))
       if (entry.wakeUp.arm(entry.queue, wake)) armed.push(entry)
-      else longest = nap
+      else longest = Math.min(longest, nap)
     }
     // What completed before the interrupt was armed will not raise one: look once more, then sleep.
     for (const { queue } of active.values()) {

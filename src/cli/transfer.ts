@@ -30,9 +30,11 @@ export const lengthOptions = () => ({
 
 /** `--chunk` and `--depth`: how it is moved. */
 export const queueOptions = () => ({
-  chunk: valueOr('SIZE', size({ min: 512, max: 2 ** 30 }), 131072, 'bytes of one command to a device', {
-    fallbackText: '128k',
-  }),
+  chunk: value(
+    'SIZE',
+    size({ min: 512, max: 2 ** 30 }),
+    'bytes that are moved at a time (default: 1M between a file and a device, else 128k)',
+  ),
   depth: valueOr('N', integer({ min: 1, max: MAX_DEPTH }), 32, 'commands in flight'),
 })
 

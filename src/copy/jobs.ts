@@ -98,7 +98,7 @@ async function run<T extends PartResult>(
   options: JobOptions,
   prepare?: () => Promise<void>,
 ): Promise<T[]> {
-  const { jobs = 1, chunk = DEFAULT_CHUNK_BYTES, depth, flush, pad, signal, onProgress } = options
+  const { jobs = 1, chunk, depth, flush, pad, signal, onProgress } = options
   const { slba, blocksize, name } = device
   const deviceFirst = first === device
   const data: JobData = { kind, path: file.name, name, deviceFirst, slba, bytes, chunk, depth, flush, pad }
@@ -107,7 +107,7 @@ async function run<T extends PartResult>(
     jobs,
     slba,
     nlb: Math.ceil(bytes / blocksize),
-    align: Math.max(1, Math.floor(chunk / blocksize)),
+    align: Math.max(1, Math.floor((chunk ?? DEFAULT_CHUNK_BYTES) / blocksize)),
     data,
     signal,
     prepare,

@@ -7,7 +7,10 @@ import type { TransferSink, TransferSource } from '../streams/index.ts'
 
 /** How data is moved. */
 export interface TransferOptions {
-  /** Bytes of one command to a device, a multiple of its block size; default 128 KiB. */
+  /**
+   * Bytes that are moved at a time, a multiple of the device's block size: one command, where the device takes as
+   * much. Default 1 MiB between a file and a device, else 128 KiB.
+   */
   chunk?: number | undefined
   /** Commands in flight, default 32. */
   depth?: number | undefined

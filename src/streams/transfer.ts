@@ -42,7 +42,7 @@ export async function transferTo(
   const range = resolveRange(ns, 'transferTo', options, options.chunk)
   const run = new Run('transferTo', ns, sink, options)
   const window = new ReadWindow(ns, range, run.cut)
-  const parallel = run.parallelOf(window.size)
+  const parallel = run.begin(window)
   const lent: Promise<unknown>[] = []
   let bytes = 0
   const settleOldest = async () => {
@@ -101,13 +101,14 @@ export async function transferFrom(
   checkWriteOptions('transferFrom', options)
   const run = new Run('transferFrom', ns, source, options)
   const window = new WriteWindow(ns, range, options, run.cut)
-  const parallel = run.parallelOf(window.size)
+  const parallel = run.begin(window)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0
   let ended = false
   const settleOldest = async () => {
     const { slot, wanted, filled } = lent[0]!
-    const count = await filled
+    // What was asked for past the end counts no more, nor does its failure.
+    const count = await (ended ? filled.catch(() => 0) : filled)
     lent.shift()
     if (ended) return
     checkInteger('transferFrom: bytes filled', count, 0, wanted)
@@ -174,11 +175,14 @@ class Run {
     this.ns = ns
     this.signal = signal
     this.parallel = parallel
-    signal?.addEventListener('abort', this.abort, { once: true })
   }
 
-  /** As many buffers as the other end may have of a window's: half, so that the device has work meanwhile. */
-  parallelOf(size: number): number {
+  /**
+   * The window is there: from now on an abort counts. Returns as many buffers as the other end may have of the
+   * window's: half, so that the device has work meanwhile.
+   */
+  begin({ size }: { size: number }): number {
+    this.signal?.addEventListener('abort', this.abort, { once: true })
     return Math.min(this.parallel, Math.max(1, size >> 1))
   }
 

@@ -74,7 +74,7 @@ test('what threads can not do is refused, and what a thread fails with is told',
   await t.throwsAsync(copy(ns, file('some'), { jobs: 3 }), { code: 'ERR_OUT_OF_RANGE', message: /qcount: 3/ })
   t.true(readFileSync(file('some')).equals(before), 'what was refused leaves the file as it was')
   await copy(file('some'), ns, { jobs: 2 })
-  const error = await t.throwsAsync(copy(ns, file('copy'), { bytes: 2 ** 21, jobs: 2 }), {
+  const error = await t.throwsAsync(copy(ns, file('copy'), { bytes: 2 ** 21, jobs: 2, chunk: 2 ** 17 }), {
     code: 'ERR_NVME_STATUS',
   })
   // The command that begins there, in the second thread's part.
