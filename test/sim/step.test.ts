@@ -59,12 +59,15 @@ test('so does one of delayed commands; those that arrive meanwhile are fetched a
   rig.sim.step!()
   t.is(completed(rig), 0)
   while (performance.now() < fetched + 60) await new Promise((resolve) => setTimeout(resolve, 5))
+  const fetchedLater = performance.now()
   rig.sim.doorbells[2] = 20
   rig.sim.step!()
   t.is(completed(rig), 8)
   const { sqhd } = rig.take(1)!
   t.is(sqhd, 10, 'of the time before they were fetched')
-  t.is(completed(rig), 10)
+  const done = completed(rig)
+  // On a machine that was busy for so long, the others are due as well.
+  if (performance.now() < fetchedLater + 50) t.is(done, 10)
   while (completed(rig) < 20) {
     rig.sim.step!()
     await new Promise(setImmediate)
