@@ -33,9 +33,13 @@ export const queueOptions = () => ({
   chunk: value(
     'SIZE',
     size({ min: 512, max: 2 ** 30 }),
-    'bytes that are moved at a time (default: 1M between a file and a device, else 128k)',
+    'bytes that are moved at a time (default: up to 1M between a file and a device, else 128k)',
   ),
-  depth: valueOr('N', integer({ min: 1, max: MAX_DEPTH }), 32, 'commands in flight'),
+  depth: value(
+    'N',
+    integer({ min: 1, max: MAX_DEPTH }),
+    'commands in flight (default: those of eight chunks between a file and a device, else 32)',
+  ),
 })
 
 /** `--jobs`: by how many threads. */

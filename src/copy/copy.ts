@@ -1,10 +1,11 @@
 // Copies between files and devices, in any combination.
 // Trade-off: sizes and overlaps are checked before the first byte moves; a copy that fails half-way leaves what
-// was written, since undoing it would need what was overwritten.
+// was written, since undoing it would need what was overwritten. Data is copied in JavaScript only where the two ends
+// share no memory.
 
 import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { checkInteger } from '../validate.ts'
-import { emptyDevice, fillDevice } from './device-side.ts'
+import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
 import { checkJobs, transferByJobs } from './jobs.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
@@ -38,7 +39,9 @@ export interface CopyResult {
 }
 
 /**
- * Copies a file or a range of a device to another, and returns when the data is on the medium.
+ * Copies a file or a range of a device to another, and returns when the data is on the medium. `fs` reads and writes DMA
+ * memory itself, and within a controller the memory that is read into is written from; between two controllers, and from
+ * a pipe, data is copied once.
  *
  * @param from path, address, `-` or an open namespace
  * @param to likewise; a file is made, or emptied first
@@ -122,7 +125,8 @@ function checkWhole({ name }: Side, written: number, bytes: number | undefined):
   throw new EndOfSourceError(`${name} ended after ${written} of ${bytes} bytes`, written)
 }
 
-// Between a file and a device's memory, without a copy in JavaScript; undefined where the two are something else.
+// Between a file and a device's memory, or within a controller's, without a copy in JavaScript; undefined where the
+// two are something else: files, pipes, or two controllers, neither of which reaches the other's memory.
 function moveStraight(
   source: Side,
   target: Side,
@@ -141,7 +145,11 @@ function moveStraight(
     return fillDevice(target.ns, target.slba, async (buf, at) => count(await readAt(buf, at)), bytes, options)
   }
   const { ns, slba } = source
-  if (ns === null || target.writeAt === undefined) return undefined
+  if (ns === null) return undefined
+  if (target.ns?.pool === ns.pool && bytes !== undefined) {
+    return cloneDevice(ns, slba, target.ns, target.slba, bytes, options, count)
+  }
+  if (target.writeAt === undefined) return undefined
   return target.writeAt(
     (sink) =>
       emptyDevice(

@@ -1,6 +1,7 @@
 // A range of a namespace as one side of a copy or a comparison.
 // Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
-// reading the rest of the last block first.
+// reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
+// `emptyDevice` and `cloneDevice`; the rest goes through lent chunks, and is copied once.
 
 import { statSync } from 'node:fs'
 import { OutOfRangeError } from '../../lib/errors.ts'
@@ -11,7 +12,10 @@ import { checkInteger } from '../validate.ts'
 import { fileIdentity } from './file-side.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
-const FILE_CHUNK_BYTES = 1024 * 1024
+// A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
+// Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
+const FILE_CHUNK_BYTES = 2 ** 20
+const FILE_CHUNKS = 8
 
 /**
  * @param slba first LBA
@@ -63,7 +67,7 @@ export async function emptyDevice(
   const nlb = Math.ceil(bytes / ns.blocksize)
   await ns.transferTo(
     (data, at) => sink(data.length <= bytes - at ? data : data.subarray(0, bytes - at), at),
-    { slba, nlb, chunk: fileChunk(ns), ...blockOptions(ns, options) },
+    { slba, nlb, ...fileOptions(ns, options) },
   )
   return bytes
 }
@@ -76,19 +80,53 @@ export function fillDevice(
   bytes: number,
   options: TransferOptions,
 ): Promise<number> {
-  const { flush = true, pad = false } = options
   return ns.transferFrom(source, {
     slba,
     bytes,
-    flush,
-    pad,
-    chunk: fileChunk(ns),
+    ...writeOptions(options),
+    ...fileOptions(ns, options),
+  })
+}
+
+/**
+ * Writes `bytes` from LBA `slba` on with what `source` has from `from` on. Both must be of one controller: it reads
+ * into the memory that it writes from. Half of the memory is read into, while the other half is written.
+ *
+ * @param onBytes called with the bytes of each chunk that has been read
+ * @returns the bytes written
+ */
+export function cloneDevice(
+  source: Namespace,
+  from: number,
+  ns: Namespace,
+  slba: number,
+  bytes: number,
+  options: TransferOptions,
+  onBytes: (bytes: number) => void,
+): Promise<number> {
+  const read = async (buffer: Buffer, at: number) => {
+    await readBlocks(source, buffer, from + at / source.blocksize)
+    onBytes(buffer.length)
+    return buffer.length
+  }
+  return ns.transferFrom(read, {
+    slba,
+    bytes,
+    parallel: ns.maxiopq,
+    ...writeOptions(options),
     ...blockOptions(ns, options),
   })
 }
 
-// A call of fs takes some 15 us beside what it moves: fewer of them than commands.
-const fileChunk = (ns: Namespace) => Math.max(1, Math.floor(FILE_CHUNK_BYTES / ns.blocksize))
+/** Fills `buffer` from LBA `slba` on; of a last block that does not fit, its beginning is copied. */
+async function readBlocks({ promises, blocksize }: Namespace, buffer: Buffer, slba: number): Promise<void> {
+  const nlb = Math.floor(buffer.length / blocksize)
+  const whole = nlb * blocksize
+  if (nlb > 0) await promises.read(buffer, slba, nlb)
+  if (whole === buffer.length) return
+  const last = await promises.read(Buffer.allocUnsafe(blocksize), slba + nlb)
+  last.copy(buffer, whole)
+}
 
 async function writeDevice(
   ns: Namespace,
@@ -97,9 +135,12 @@ async function writeDevice(
   bytes: number | undefined,
   options: TransferOptions,
 ): Promise<number> {
-  const { flush = true, pad = false } = options
   const nlb = bytes === undefined ? ns.blockcount - slba : Math.max(1, Math.ceil(bytes / ns.blocksize))
-  return ns.writeBlocks(chunks, { slba, nlb, flush, pad, ...blockOptions(ns, options) })
+  return ns.writeBlocks(chunks, { slba, nlb, ...writeOptions(options), ...blockOptions(ns, options) })
+}
+
+function writeOptions({ flush = true, pad = false }: TransferOptions) {
+  return { flush, pad }
 }
 
 function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) {
@@ -108,6 +149,15 @@ function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) 
     ...(depth !== undefined && { depth }),
     signal,
   }
+}
+
+// Smaller pieces where the queue, or the depth asked for, has no room for the commands of eight.
+function fileOptions(ns: Namespace, options: TransferOptions) {
+  const how = blockOptions(ns, options)
+  if (how.chunk !== undefined) return how
+  const commands = Math.max(1, Math.floor(Math.min(how.depth ?? Infinity, ns.maxiopq) / FILE_CHUNKS))
+  const chunk = Math.max(1, Math.min(Math.floor(FILE_CHUNK_BYTES / ns.blocksize), commands * ns.maxbpio))
+  return { depth: FILE_CHUNKS * Math.ceil(chunk / ns.maxbpio), ...how, chunk }
 }
 
 /** The file behind a software controller, so that it is not overwritten as a file while it is a device. */

@@ -34,7 +34,8 @@ export interface JobOptions extends TransferOptions {
 }
 
 const MAX_JOBS = 1024
-const DEFAULT_CHUNK_BYTES = 128 * 1024
+// Where parts begin, unless chunks say it.
+const ALIGN_BYTES = 128 * 1024
 
 /** Throws OutOfRangeError for a number of threads that can't be. */
 export function checkJobs(jobs: number | undefined): void {
@@ -107,7 +108,7 @@ async function run<T extends PartResult>(
     jobs,
     slba,
     nlb: Math.ceil(bytes / blocksize),
-    align: Math.max(1, Math.floor((chunk ?? DEFAULT_CHUNK_BYTES) / blocksize)),
+    align: Math.max(1, Math.floor((chunk ?? ALIGN_BYTES) / blocksize)),
     data,
     signal,
     prepare,

@@ -9,10 +9,10 @@ import type { TransferSink, TransferSource } from '../streams/index.ts'
 export interface TransferOptions {
   /**
    * Bytes that are moved at a time, a multiple of the device's block size: one command, where the device takes as
-   * much. Default 1 MiB between a file and a device, else 128 KiB.
+   * much. Default up to 1 MiB between a file and a device, else 128 KiB.
    */
   chunk?: number | undefined
-  /** Commands in flight, default 32. */
+  /** Commands in flight; default those of eight chunks between a file and a device, else 32. */
   depth?: number | undefined
   /** Make sure that the data is on the medium before the end is reported, default true. */
   flush?: boolean | undefined

@@ -31,7 +31,8 @@ export type TransferSink = (data: Buffer, offset: number) => Promise<unknown> | 
 export type TransferSource = (buffer: Buffer, offset: number) => Promise<number> | number
 
 const DEFAULT_PARALLEL = 4
-const MAX_PARALLEL = 1024
+// As many as there can be commands in flight.
+const MAX_PARALLEL = 65536
 
 /** See `Namespace.transferTo`. */
 export async function transferTo(
@@ -122,7 +123,8 @@ export async function transferFrom(
       if (slot !== null) {
         const wanted = Math.min(slot.buffer.length, total - asked)
         const offset = asked
-        const filled = started(() => source(slot.buffer.subarray(0, wanted), offset))
+        const buffer = wanted === slot.buffer.length ? slot.buffer : slot.buffer.subarray(0, wanted)
+        const filled = started(() => source(buffer, offset))
         lent.push({ slot, wanted, filled })
         asked += wanted
       }

@@ -1,5 +1,7 @@
 // Writes what an iterable produces: the counterpart of blocks() for `for await` producers.
-// Trade-off: the producer's chunk is copied before it is asked for the next, so it may reuse its buffer.
+// Trade-off: the producer's chunk is copied before it is asked for the next, so it may reuse its buffer. That goes for
+// DMA memory, too: a producer can't tell when a chunk has been written, and what `blocks()` lends ends with the next
+// step. Who wants to do without the copy fills the memory that `transferFrom` lends.
 
 import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace.ts'

@@ -98,7 +98,7 @@ async function verify(
   source: Side,
   target: Side,
   bytes: number,
-  moving: { chunk: number | undefined; depth: number; jobs: number; signal: AbortSignal },
+  moving: { chunk: number | undefined; depth: number | undefined; jobs: number; signal: AbortSignal },
   quiet: boolean,
 ) {
   const { openSource } = await import('../../copy/place.ts')

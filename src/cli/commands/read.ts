@@ -42,7 +42,7 @@ export const read = defineCommand({
     }
     const { isAddress, openSource } = await import('../../copy/place.ts')
     const { createStandardSide, openTargetFile } = await import('../../copy/file-side.ts')
-    const { counted, planCopy } = await import('../../copy/copy.ts')
+    const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespace: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid, signal })
@@ -52,9 +52,10 @@ export const read = defineCommand({
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
         const started = performance.now()
         await withProgress('read', bytes, async (onProgress) => {
-          const chunks = counted(source.read(bytes, { chunk, depth, signal }), onProgress)
-          const written = options.hex ? hexDump(chunks, slba * source.blocksize) : chunks
-          await target.write(written, undefined, { signal })
+          const how = { chunk, depth, signal }
+          if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
+          const chunks = counted(source.read(bytes, how), onProgress)
+          return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
         })
         const seconds = (performance.now() - started) / 1000
         if (file !== '-') print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
