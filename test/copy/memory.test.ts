@@ -4,7 +4,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type FileHandle, open as openFile } from 'node:fs/promises'
 import test, { type ExecutionContext } from 'ava'
-import { copy, type Namespace, NvmeError, open } from '../../src/index.ts'
+import { formatNvm } from '../../lib/nvme/index.ts'
+import { compare, copy, type Namespace, NvmeError, open } from '../../src/index.ts'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
 
@@ -194,6 +195,25 @@ test.serial('any length is copied within a controller, and the rest of the last 
       t.true(after.subarray(0, bytes).equals(content.subarray(5 * 512, 5 * 512 + bytes)), `${bytes}`)
       t.true(after.subarray(bytes).equals(before.subarray(bytes)), `${bytes}`)
     }
+  }
+})
+
+test.serial('namespaces of one controller, with blocks of other sizes', async (t) => {
+  await using small = await open('sim:?size=4M&ns=2')
+  await formatNvm(small.controller, 2, { lbaf: 1 })
+  await using large = await small.openNamespace(2)
+  t.is(large.blocksize, 4096)
+  const data = content.subarray(0, MIB)
+  for (const bytes of [1, 4096, 200_000, MIB]) {
+    await small.promises.write(data, 7)
+    await large.promises.write(Buffer.alloc(MIB + 4096, 1), 3)
+    await copy(small, large, { slba: 7, dstSlba: 3, bytes })
+    t.is((await compare(small, large, { slba: 7, dstSlba: 3, bytes })).difference, null)
+    await small.promises.write(Buffer.alloc(MIB, 2), 7)
+    await copy(large, small, { slba: 3, dstSlba: 7, bytes })
+    const back = await small.promises.read(Buffer.alloc(MIB), 7)
+    t.true(back.subarray(0, bytes).equals(data.subarray(0, bytes)), `${bytes}`)
+    t.true(back.subarray(bytes).every((byte) => byte === 2))
   }
 })
 

@@ -1,6 +1,7 @@
 // transferTo and transferFrom: chunks in DMA memory that somebody else fills and empties, several at a time.
 
 import { setTimeout as delay } from 'node:timers/promises'
+import { compare, copy } from '../../src/index.ts'
 import { deviceTest, pattern } from '../support/devices.ts'
 
 deviceTest('a range goes to a sink and comes back from a source, whatever order they take', async (t) => {
@@ -94,6 +95,21 @@ deviceTest('what the other end fails with ends a transfer, after all that it sti
   t.true(ns.pool.bytes - bytes <= 2 ** 20, 'their memory is given back')
   const late = ns.transferTo(async () => void ns.close(), range)
   await t.throwsAsync(late, { code: 'ERR_UNVME_CLOSED', message: /^transferTo: .* before the end/ })
+})
+
+deviceTest('a range is copied within a device, to the byte', async (t) => {
+  const ns = await t.context.device.open()
+  const bytes = 300 * ns.blocksize + 77
+  const before = pattern(2 * ns.blocksize, 4)
+  await ns.promises.write(pattern(301 * ns.blocksize, 5), 3)
+  for (const options of [{}, { chunk: 8 * ns.blocksize, depth: 5 }]) {
+    await ns.promises.write(before, 1300)
+    const range = { slba: 3, dstSlba: 1000, bytes, ...options }
+    t.is((await copy(ns, ns, range)).bytes, bytes)
+    t.is((await compare(ns, ns, range)).difference, null)
+    const last = await ns.promises.read(Buffer.alloc(2 * ns.blocksize), 1300)
+    t.true(last.subarray(77).equals(before.subarray(77)))
+  }
 })
 
 deviceTest('transfers refuse what they can not do before anything is sent', async (t) => {
