@@ -118,14 +118,22 @@ test('hooks, skipped and expected failures, macros, teardowns', (t) => {
     test.afterEach(say('each-end'))
     test.after(say('end'))
     test('context', (t) => { t.teardown(say('down-1')); t.teardown(say('down-2')); t.is(t.context.shared, 1) })
-    test.skip('skipped', (t) => t.fail())
-    test.todo('later')
+    test.skip('skipped-since-it-would-fail', (t) => t.fail())
+    test.todo('later-since-it-has-no-body')
     test.failing('known', (t) => t.fail())
     const macro = test.macro({ exec: (t, n) => t.is(n, 2), title: (_, n) => 'macro-' + n })
     test(macro, 2)
   `)
   t.is(status, 0, stdout)
-  t.deepEqual(marks, ['✔before', '✔context', '-skipped', '-later', '✔known', '✔macro-2', '✔after'])
+  t.deepEqual(marks, [
+    '✔before',
+    '✔context',
+    '-skipped-since-it-would-fail',
+    '-later-since-it-has-no-body',
+    '✔known',
+    '✔macro-2',
+    '✔after',
+  ])
   const said = [...stdout.matchAll(/^say (.*)$/gm)].map(([, word]) => word)
   t.deepEqual(said.slice(0, 5), ['before', 'each', 'down-2', 'down-1', 'each-end'])
   t.is(said.at(-1), 'end')
