@@ -18,6 +18,9 @@ export interface CallOptions {
   signal?: AbortSignal | undefined
 }
 
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const { TRANSFER } = KIND
+const DMA: typeof kDma = kDma
 // Buffers up to this go through one bounce buffer; longer ones are streamed.
 const BOUNCE_BYTES = 128 * 1024
 const KEPT_BOUNCES = 64
@@ -97,7 +100,7 @@ export class NamespacePromises {
     const { geometry } = ns
     try {
       const queue = ns.queue(options?.qid ?? 0, call)
-      const tag = (buf as DmaBuffer | undefined)?.[kDma]
+      const tag = (buf as DmaBuffer | undefined)?.[DMA]
       if (tag !== undefined) {
         const count = nlb ?? buf.length >>> geometry.blockshift
         if (ns.fits(buf, tag, slba, count)) {
@@ -262,7 +265,7 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
 function settle(op: Operation): void {
   const { resolve, context } = op
   const error = op.field === 0 && op.cause === null ? null : op.takeError()
-  const value = op.kind === KIND.TRANSFER ? op.buf : op.result
+  const value = op.kind === TRANSFER ? op.buf : op.result
   op.onDone = null
   op.resolve = null
   op.queue.operations.give(op)
