@@ -1,12 +1,11 @@
 // This driver's side of the benchmark in the virtual machine: aread, awrite and apoll, and the streams.
 
-import { finished } from 'node:stream/promises'
 import type { Namespace } from '../src/index.ts'
-import { places, type Rate, STREAM_BYTES, type Work } from './vm-work.ts'
+import { drain, fill, places, type Rate, type Work } from './vm-work.ts'
 
-/** Does the work for `ms`, or one stream. */
+/** Does the work for `ms`. */
 export function driverRate(ns: Namespace, work: Work, ms: number): Promise<Rate> | Rate {
-  return work.kind === 'raw' ? rawRate(ns, work, ms) : streamRate(ns, work)
+  return work.kind === 'raw' ? rawRate(ns, work, ms) : streamRate(ns, work, ms)
 }
 
 /** Every descriptor is sent again when it is done. */
@@ -36,27 +35,18 @@ function rawRate(ns: Namespace, work: Work, ms: number): Rate {
   return { rate: done / (elapsed / 1000) }
 }
 
-async function streamRate(ns: Namespace, { write, bytes, depth }: Work): Promise<Rate> {
-  const range = { nlb: STREAM_BYTES / ns.blocksize, highWaterMark: bytes, depth }
+async function streamRate(ns: Namespace, { write, bytes, depth }: Work, ms: number): Promise<Rate> {
+  const options = { highWaterMark: bytes, depth }
   const before = ns.stats
   const started = performance.now()
-  if (write) await fill(ns.createWriteStream(range), bytes)
-  else await finished(ns.createReadStream(range).resume())
+  const moved = write
+    ? await fill(ns.createWriteStream(options), bytes, ms)
+    : await drain(ns.createReadStream(options), ms)
   const seconds = (performance.now() - started) / 1000
   const after = ns.stats
   const wanted = after.wantedTime - before.wantedTime
   return {
-    rate: STREAM_BYTES / bytes / seconds,
+    rate: moved / bytes / seconds,
     occupancy: (after.inFlightTime - before.inFlightTime) / wanted,
   }
-}
-
-/** Writes STREAM_BYTES to a stream, minding what it says of its room, until it has finished. */
-export async function fill(sink: NodeJS.WritableStream, bytes: number): Promise<void> {
-  const chunk = Buffer.alloc(bytes, 0x5a)
-  for (let at = 0; at < STREAM_BYTES; at += bytes) {
-    if (!sink.write(chunk)) await new Promise<void>((resolve) => void sink.once('drain', () => resolve()))
-  }
-  sink.end()
-  await finished(sink)
 }

@@ -1,8 +1,10 @@
 // Runs in the virtual machine: the null-backed controller goes from VFIO to the kernel's driver and back, and each
-// has all works in turn; writes a table of medians as JSON. Trade-off: one process for both sides, so that the
-// compiler has seen both as often.
+// has all works in turn; writes a table of medians as JSON. Trade-off: a process for each side, so that neither has
+// the other's garbage to collect, which takes this machine's one processor; both live through all rounds.
 
-import { open } from '../src/index.ts'
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import path from 'node:path'
 import {
   bindSteps,
   blockDevices,
@@ -14,31 +16,38 @@ import {
 } from '../src/setup/index.ts'
 import { medianOf } from './measure.ts'
 import { atLeast, type Table } from './table.ts'
-import { driverRate } from './vm-driver.ts'
-import { kernelRate } from './vm-kernel.ts'
+import type { Round } from './vm-side.ts'
 import { type Rate, WORKS } from './vm-work.ts'
 
 const NAME = '0000:00:0a.0'
 const ROUNDS = Number(process.env.UNVME_BENCH_ROUNDS ?? 5)
-const RAW_MS = 1_000
-
 const machine = thisMachine()
 const device = () => listDevices(machine).find(({ name }) => name === NAME)!
+const [ours, theirs] = [forkSide(), forkSide()]
 
 async function driverRound(): Promise<Rate[]> {
   await perform(machine, [...loadSteps(machine), ...bindSteps(machine, device())])
-  await using ns = await open(NAME, { qsize: 256 })
-  const rates: Rate[] = []
-  for (const work of WORKS) rates.push(await driverRate(ns, work, RAW_MS))
-  return rates
+  return await ratesOf(ours, { side: 'driver', address: NAME })
 }
 
 async function kernelRound(): Promise<Rate[]> {
   await perform(machine, resetSteps(machine, device()))
   const [block] = blockDevices(machine, NAME)
   const { size } = device().namespaces[0]!
-  const rates: Rate[] = []
-  for (const work of WORKS) rates.push(await kernelRate(`/dev/${block}`, size, work, RAW_MS))
+  return await ratesOf(theirs, { side: 'kernel', path: `/dev/${block}`, size })
+}
+
+function forkSide(): ChildProcess {
+  const child = fork(path.join(import.meta.dirname, 'vm-side.js'))
+  child.on('exit', (code) => {
+    if (code !== 0) process.exit(1)
+  })
+  return child
+}
+
+async function ratesOf(child: ChildProcess, round: Round): Promise<Rate[]> {
+  child.send(round)
+  const [rates] = await once(child, 'message')
   return rates
 }
 
@@ -50,12 +59,12 @@ const ABOUT =
 function tableOf(driver: readonly Rate[][], kernel: readonly Rate[][]): Table {
   const notes: string[] = []
   const rows = WORKS.map(({ name }, i) => {
-    const ours = driver.map((round) => round[i]!)
-    const theirs = kernel.map((round) => round[i]!)
-    const [a, b] = [medianOf(ours.map(({ rate }) => rate)), medianOf(theirs.map(({ rate }) => rate))]
-    const occupancies = ours.flatMap(({ occupancy }) => (occupancy === undefined ? [] : [occupancy]))
-    const stalls = theirs.filter(({ stalled }) => stalled).length
-    if (stalls > 0) notes.push(`${name}: the kernel's driver stalled in ${stalls} of ${theirs.length} rounds`)
+    const mine = driver.map((round) => round[i]!)
+    const others = kernel.map((round) => round[i]!)
+    const [a, b] = [medianOf(mine.map(({ rate }) => rate)), medianOf(others.map(({ rate }) => rate))]
+    const occupancies = mine.flatMap(({ occupancy }) => (occupancy === undefined ? [] : [occupancy]))
+    const stalls = others.filter(({ stalled }) => stalled).length
+    if (stalls > 0) notes.push(`${name}: the kernel's driver stalled in ${stalls} of ${others.length} rounds`)
     return { name, cells: [a, b, a / b, occupancies.length > 0 ? medianOf(occupancies) : null] }
   })
   return {
@@ -82,4 +91,6 @@ for (let round = 0; round <= ROUNDS; round++) {
   driver.push(await driverRound())
   kernel.push(await kernelRound())
 }
+ours.disconnect()
+theirs.disconnect()
 process.stdout.write(JSON.stringify(tableOf(driver.slice(1), kernel.slice(1))))

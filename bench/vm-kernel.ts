@@ -3,18 +3,16 @@
 // stream, and a write stream ends with fsync, since this driver's ends when the data is on the medium.
 
 import fs from 'node:fs'
-import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { mapAnonymous, retireView } from '../lib/pci/index.ts'
-import { fill } from './vm-driver.ts'
-import { places, type Rate, STREAM_BYTES, type Work } from './vm-work.ts'
+import { drain, fill, places, type Rate, type Work } from './vm-work.ts'
 
 // The kernel's driver gives a command 30 s before it looks for it by itself.
 const STALL_MS = 8_000
 
-/** Does the work for `ms`, or one stream, on the block device at `path` of `size` bytes. */
+/** Does the work for `ms` on the block device at `path` of `size` bytes. */
 export async function kernelRate(path: string, size: number, work: Work, ms: number): Promise<Rate> {
-  return work.kind === 'raw' ? rawRate(path, size, work, ms) : streamRate(path, work)
+  return work.kind === 'raw' ? rawRate(path, size, work, ms) : streamRate(path, work, ms)
 }
 
 async function rawRate(path: string, size: number, work: Work, ms: number): Promise<Rate> {
@@ -57,19 +55,21 @@ async function rawRate(path: string, size: number, work: Work, ms: number): Prom
 
 const dropCaches = () => fs.writeFileSync('/proc/sys/vm/drop_caches', '1')
 
-async function streamRate(path: string, { write, bytes }: Work): Promise<Rate> {
+async function streamRate(path: string, { write, bytes }: Work, ms: number): Promise<Rate> {
   dropCaches()
   const started = performance.now()
+  let moved: number
   if (write) {
     const fd = fs.openSync(path, 'r+')
-    await fill(fs.createWriteStream(path, { fd, start: 0, highWaterMark: bytes, autoClose: false }), bytes)
+    const sink = fs.createWriteStream(path, { fd, start: 0, highWaterMark: bytes, autoClose: false })
+    moved = await fill(sink, bytes, ms)
     await new Promise<void>((resolve, reject) => fs.fsync(fd, (error) => (error ? reject(error) : resolve())))
     fs.closeSync(fd)
   } else {
-    await finished(fs.createReadStream(path, { end: STREAM_BYTES - 1, highWaterMark: bytes }).resume())
+    moved = await drain(fs.createReadStream(path, { highWaterMark: bytes }), ms)
   }
-  const seconds = (performance.now() - started) / 1000
+  const elapsed = performance.now() - started
   dropCaches()
-  const rate = STREAM_BYTES / bytes / seconds
-  return seconds * 1000 > STALL_MS ? { rate, stalled: true } : { rate }
+  const rate = moved / bytes / (elapsed / 1000)
+  return elapsed > ms + STALL_MS ? { rate, stalled: true } : { rate }
 }

@@ -1,6 +1,8 @@
 // The work of the benchmark in the virtual machine, as both sides do it: which blocks, how many in flight, for how
 // long. Trade-off: a time instead of a count, since the kernel's driver at times stalls under emulation.
 
+import { finished } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Random } from '../src/bench/random.ts'
 
 /** Commands in flight that rows ask for. */
@@ -27,8 +29,6 @@ export interface Rate {
 }
 
 const KIB = 1024
-/** Of each stream: enough for its code to be compiled in the round that warms up. */
-export const STREAM_BYTES = 192 * KIB * KIB
 
 const raw = (write: boolean, random: boolean, kib: number, depth: Work['depth'], goal?: number): Work => ({
   name: `${kib} KiB ${random ? 'random' : 'sequential'} ${write ? 'write' : 'read'}, depth ${depth}`,
@@ -68,4 +68,35 @@ export function places({ random }: Work, count: number): () => number {
     at[0] = (at[0]! + 1) % count
     return at[0]!
   }
+}
+
+/** Reads a stream for `ms`, then ends it: the bytes that it gave. */
+export async function drain(stream: NodeJS.ReadableStream & Timed, ms: number): Promise<number> {
+  stream.resume()
+  await delay(ms)
+  const { bytesRead } = stream
+  stream.destroy()
+  await finished(stream).catch(() => {})
+  return bytesRead
+}
+
+interface Timed {
+  readonly bytesRead: number
+  destroy(): void
+}
+
+/** Writes to a stream for `ms`, minding what it says of its room, until it has finished: the bytes that it took. */
+export async function fill(sink: NodeJS.WritableStream, bytes: number, ms: number): Promise<number> {
+  const chunk = Buffer.alloc(bytes, 0x5a)
+  let over = false
+  setTimeout(() => {
+    over = true
+  }, ms)
+  let written = 0
+  for (; !over; written += bytes) {
+    if (!sink.write(chunk)) await new Promise<void>((resolve) => void sink.once('drain', () => resolve()))
+  }
+  sink.end()
+  await finished(sink)
+  return written
 }

@@ -23,7 +23,7 @@ export async function* vm(): AsyncGenerator<Table> {
     stdout,
     console: last,
   } = await runInMachine({
-    command: [process.execPath, '--enable-source-maps', '--expose-gc', guest],
+    command: [process.execPath, '--enable-source-maps', guest],
     shapes: ['null4096'],
     timeLimit: LIMIT_S,
     env,

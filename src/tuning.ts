@@ -24,4 +24,9 @@ export const tuning = {
    */
   batch: 8,
   batchBytes: 256 * 1024,
+  /**
+   * Chunks of memory that a stream which copies has beyond its depth, in parts of that: while what arrived is copied,
+   * the device goes on. Without them a device of 2 ms was kept 0.94 to 0.98 full, with half as much again 0.998.
+   */
+  spare: 0.5,
 }

@@ -20,6 +20,8 @@ export const PAGE_BYTES = 4096
 const ARENA_BYTES = 8 * 2 ** 20
 const ARENAS_PER_SIZE = 8
 const MAX_DOUBLINGS = 7
+// Buffers that `keep` holds: those of a stream that reads and of one that writes.
+const KEPT = 2
 
 /** One buffer from `alloc`: where it is, and who still needs it. */
 export interface DmaAllocation {
@@ -89,6 +91,7 @@ export class DmaPool {
   readonly #views: ViewSpace
   #arenas: Arena[]
   #live = new Set<Owned>()
+  #kept: Buffer[] = []
   #closed = false
 
   constructor(pci: PciFunction, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
@@ -97,10 +100,11 @@ export class DmaPool {
     this.#arenas = arenas.map(createArena)
   }
 
-  /** Bytes in buffers that have not been freed. */
+  /** Bytes in buffers that have not been freed, nor kept. */
   get bytes(): number {
     let sum = 0
     for (const { bytes } of this.#live) sum += bytes
+    for (const { length } of this.#kept) sum -= length
     return sum
   }
 
@@ -168,6 +172,26 @@ export class DmaPool {
     else allocation.discarded = true
   }
 
+  /** As `alloc`, for memory that no caller ever sees: it may be a buffer of `keep`, and holds anything. */
+  reuse(bytes: number): Buffer {
+    const at = this.#kept.findIndex(({ length }) => length === bytes)
+    return at < 0 ? this.alloc(bytes) : this.#kept.splice(at, 1)[0]!
+  }
+
+  /**
+   * As `discard`, for memory that no caller has seen: it is kept for `reuse`, mapped and touched as it is, until
+   * others come or its room is needed. Making a view of 4 MiB anew costs as much as reading 16 MiB.
+   */
+  keep(buffer: Buffer): void {
+    const { allocation } = (buffer as DmaBuffer)[kDma]!
+    if (allocation.owner === null || allocation.users > 0) {
+      this.discard(buffer)
+      return
+    }
+    this.#kept.push(buffer)
+    if (this.#kept.length > KEPT) this.discard(this.#kept.shift()!)
+  }
+
   /** Frees what was discarded, once it has no users. */
   reclaim(allocation: DmaAllocation): void {
     if (allocation.discarded && allocation.owner !== null && allocation.users === 0)
@@ -213,12 +237,17 @@ export class DmaPool {
     for (const allocation of [...this.#live]) this.#release(allocation)
     for (const { dma } of this.#arenas) this.#pci.unmapDma(dma)
     this.#arenas = []
+    this.#kept = []
   }
 
   #take(pages: number): [Arena, page: number] {
     for (const arena of this.#arenas) {
       const page = arena.runs.take(pages)
       if (page >= 0) return [arena, page]
+    }
+    if (this.#kept.length > 0) {
+      for (const buffer of this.#kept.splice(0)) this.discard(buffer)
+      return this.#take(pages)
     }
     const arena = this.#addArena(pages * PAGE_BYTES)
     return [arena, arena.runs.take(pages)]

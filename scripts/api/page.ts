@@ -19,7 +19,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   ],
   [
     'Streams and iterators',
-    'Memory is bounded: `depth` times the chunk, however long the range is.',
+    'Memory is bounded: one and a half times `depth` times the chunk at most, however long the range is.',
     'ReadStream ReadStreamOptions ReadableWebStreamOptions WriteStream WriteStreamOptions Block BlockIterator BlocksOptions PlacedBlock WriteSource WriteBlocksOptions TransferToOptions TransferSink TransferFromOptions TransferSource',
   ],
   [

@@ -36,7 +36,7 @@ export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
   checkBoolean('blocks: copy', options.copy)
   const { signal, copy = false } = options
   if (signal?.aborted) throw new AbortError(signal.reason)
-  return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end))
+  return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end, !copy))
 }
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }

@@ -12,7 +12,10 @@ export interface RangeOptions {
   slba?: number
   /** Number of blocks, default: to the end of the namespace. */
   nlb?: number
-  /** Commands in flight, default 32; at most the queue's. Memory is depth times the chunk, and no more. */
+  /**
+   * Commands in flight, default 32; at most the queue's. Memory is depth times the chunk, half as much more where chunks
+   * are copied out of it (`createReadStream`, `readableWebStream`, `copy: true`), and no more.
+   */
   depth?: number
   /** Queue, default 0. */
   qid?: number

@@ -4,6 +4,7 @@
 
 import { NVM } from '../../lib/nvme/index.ts'
 import type { Namespace } from '../namespace.ts'
+import { tuning } from '../tuning.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
 
@@ -20,12 +21,14 @@ export class ReadWindow {
   private lent = 0
   private waiting = false
 
-  constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
+  /** @param lends chunks are shown to callers: see Window; where not, they are copied, and the next read does not wait */
+  constructor(ns: Namespace, range: Range, end: () => Promise<void>, lends = false) {
     this.range = range
     this.next = range.slba
     this.endSlba = range.slba + range.nlb
-    this.window = new Window(ns, range, end)
+    this.window = new Window(ns, range, end, { lends, spare: lends ? 0 : tuning.spare })
     this.window.onSettled = (slot) => {
+      this.fill()
       if (this.waiting && slot === this.oldest) {
         this.waiting = false
         this.onReady()
@@ -105,8 +108,14 @@ export class ReadWindow {
   }
 
   private fill(): void {
-    const { slots } = this.window
-    while (this.held < slots.length && this.next < this.endSlba && !this.window.closed) {
+    const { window } = this
+    const { slots, limit } = window
+    while (
+      this.held < slots.length &&
+      window.inFlight < limit &&
+      this.next < this.endSlba &&
+      !window.closed
+    ) {
       const at = this.head + this.held
       const nlb = Math.min(this.range.chunk, this.endSlba - this.next)
       const slba = this.next

@@ -42,7 +42,7 @@ export async function transferTo(
 ): Promise<number> {
   const range = resolveRange(ns, 'transferTo', options, options.chunk)
   const run = new Run('transferTo', ns, sink, options)
-  const window = new ReadWindow(ns, range, run.cut)
+  const window = new ReadWindow(ns, range, run.cut, true)
   const parallel = run.begin(window)
   const lent: Promise<unknown>[] = []
   let bytes = 0
@@ -101,7 +101,7 @@ export async function transferFrom(
   }
   checkWriteOptions('transferFrom', options)
   const run = new Run('transferFrom', ns, source, options)
-  const window = new WriteWindow(ns, range, options, run.cut)
+  const window = new WriteWindow(ns, range, options, run.cut, true)
   const parallel = run.begin(window)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0

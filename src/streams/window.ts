@@ -23,12 +23,15 @@ export interface Slot {
 
 export class Window {
   readonly slots: readonly Slot[]
+  /** Slots that may be in flight at once. */
+  readonly limit: number
   readonly ns: Namespace
   /** Called when a slot's command has ended, successfully or not: see `errorOf`. */
   onSettled: (slot: Slot) => void = () => {}
   inFlight = 0
   private readonly queue: IoQueue
   private readonly memory: Buffer
+  private readonly lends: boolean
   // Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
   private readonly batch: number
   private readonly forget: () => void
@@ -37,15 +40,21 @@ export class Window {
   private closing: (() => void) | null = null
   private closedPromise: Promise<void> | null = null
 
-  /** @param end called when the namespace is closed: must end the stream, and with it this window */
-  constructor(ns: Namespace, range: Range, end: () => Promise<void>) {
+  /**
+   * @param end called when the namespace is closed: must end the stream, and with it this window
+   * @param lends its slots are shown to callers, who must not see the next window's data in them
+   */
+  constructor(ns: Namespace, range: Range, end: () => Promise<void>, { lends = false, spare = 0 } = {}) {
     this.ns = ns
+    this.lends = lends
     this.queue = ns.queue(range.qid, 'stream')
     const commands = Math.ceil(range.chunk / ns.maxbpio)
     const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
     const bytes = range.chunk * ns.blocksize
-    this.memory = ns.alloc(bytes * count)
-    this.slots = Array.from({ length: count }, (_, i) => {
+    this.limit = count
+    const length = count + Math.min(Math.ceil(count * spare), Math.ceil(range.nlb / range.chunk) - count)
+    this.memory = lends ? ns.alloc(bytes * length) : ns.pool.reuse(bytes * length)
+    this.slots = Array.from({ length }, (_, i) => {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
       const op = new Operation(this.queue, ns.geometry)
       op.onDone = settle
@@ -108,7 +117,8 @@ export class Window {
   }
 
   private finish(): void {
-    this.ns.pool.discard(this.memory)
+    if (this.lends) this.ns.pool.discard(this.memory)
+    else this.ns.pool.keep(this.memory)
     this.closing?.()
   }
 }

@@ -41,12 +41,13 @@ export class WriteWindow {
   #wanting = false
   #idle: (() => void) | null = null
 
-  constructor(ns: Namespace, range: Range, options: WriteOptions, end: () => Promise<void>) {
+  /** @param lends `lend` will be used: see Window */
+  constructor(ns: Namespace, range: Range, options: WriteOptions, end: () => Promise<void>, lends = false) {
     this.#ns = ns
     this.#range = range
     this.#options = options
     this.#next = range.slba
-    this.#window = new Window(ns, range, end)
+    this.#window = new Window(ns, range, end, { lends })
     this.#window.onSettled = (slot) => this.#settled(slot)
     this.#free = [...this.#window.slots].reverse()
   }

@@ -55,3 +55,44 @@ test('where a larger arena can not be had, one that is just large enough is take
   t.throws(() => pool.alloc(9 * MIB), { instanceOf: OutOfMemoryError, message: /16777216/ })
   pool.close()
 })
+
+test('memory of the library itself is kept for the next of the same length, the latest two of it', (t) => {
+  const { pci, mapped } = fakeFunction()
+  const pool = new DmaPool(pci)
+  const first = pool.reuse(MIB).fill(0x5a)
+  const second = pool.reuse(2 * MIB)
+  pool.keep(first)
+  t.is(pool.bytes, 2 * MIB, 'what is kept does not count')
+  pool.keep(second)
+  t.true(
+    pool.alloc(MIB).every((byte) => byte === 0),
+    'never what callers get',
+  )
+  t.not(pool.reuse(512 * 1024), first)
+  t.is(pool.reuse(MIB), first)
+  t.is(first[MIB - 1], 0x5a)
+  for (const buffer of [first, pool.alloc(4096), pool.alloc(8192)]) pool.keep(buffer)
+  t.throws(() => pool.tagOf(first), { code: 'ERR_UNVME_FREED_BUFFER' }, 'the oldest is freed')
+  t.deepEqual(mapped, [8 * MIB])
+  pool.close()
+  t.is(pool.bytes, 0)
+})
+
+test('kept memory makes room before an arena is added, and is not kept while a command may write to it', (t) => {
+  const { pci, mapped } = fakeFunction()
+  const pool = new DmaPool(pci)
+  pool.keep(pool.alloc(5 * MIB))
+  const whole = pool.alloc(8 * MIB)
+  t.deepEqual(mapped, [8 * MIB])
+  pool.free(whole)
+  const buffer = pool.reuse(MIB)
+  const { allocation } = pool.tagOf(buffer)
+  allocation.users = 1
+  pool.keep(buffer)
+  t.not(pool.reuse(MIB), buffer)
+  allocation.users = 0
+  pool.reclaim(allocation)
+  t.throws(() => pool.tagOf(buffer), { code: 'ERR_UNVME_FREED_BUFFER' })
+  pool.keep(pool.alloc(MIB))
+  pool.close()
+})

@@ -1,0 +1,36 @@
+// How far streams read ahead of their reader, and with how many commands at once.
+
+import test from 'ava'
+import { type OpenOptions, open } from '../../src/index.ts'
+
+const SLOW: NonNullable<OpenOptions['faults']> = [{ action: { kind: 'delay', ms: 20 } }]
+const DEPTH = 4
+
+for (const [copy, ahead] of [
+  [false, DEPTH],
+  [true, DEPTH + DEPTH / 2],
+] as const) {
+  const what = copy
+    ? 'that copies has half as many more chunks than its depth'
+    : 'that lends has as many chunks'
+  test(`an iterator ${what}, and no more commands at once`, async (t) => {
+    await using ns = await open('sim:?size=4M', { faults: SLOW })
+    await using blocks = ns.blocks({ chunk: 8, depth: DEPTH, copy })
+    void blocks.next()
+    let most = 0
+    for (let idle = 0; idle < 20; idle = ns.stats.inFlight === 0 ? idle + 1 : 0) {
+      most = Math.max(most, ns.stats.inFlight)
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    t.is(most, DEPTH)
+    t.is(ns.stats.reads, ahead)
+  })
+}
+
+test('a range that is shorter than the depth takes memory for itself alone', async (t) => {
+  await using ns = await open('sim:?size=4M')
+  const { bytes } = ns.pool
+  await using blocks = ns.blocks({ nlb: 24, chunk: 8, depth: 32, copy: true })
+  await blocks.next()
+  t.is(ns.pool.bytes - bytes, 3 * 8 * 512)
+})
