@@ -119,7 +119,7 @@ export class DmaPool {
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
-    const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES)
+    const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
     if (arena.recycled) new Uint8Array(view.buffer).fill(0)
     const hugePages = arena.dma.hugePages ?? false
     return this.#own({ iova: arena.dma.iova + page * PAGE_BYTES, bytes, arena, hugePages, page, pages, view })
@@ -224,6 +224,12 @@ export class DmaPool {
     return known
   }
 
+  /** The tag of what begins `offset` bytes into a buffer of `alloc`, for who makes many parts and tells nobody. */
+  tagAt(buffer: Buffer, offset: number): DmaTag {
+    const { allocation, iova } = (buffer as DmaBuffer)[kDma]!
+    return tagFor(allocation, iova + offset)
+  }
+
   /** True for a buffer that `tagOf` would take. */
   owns(buffer: Buffer): boolean {
     const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
@@ -301,8 +307,8 @@ export class DmaPool {
 
   // Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
   // freed where this Node can; where not, it goes on showing the arena until that is unmapped.
-  #viewOf(dma: DmaArena, offset: number, bytes: number): MemoryView {
-    if (!dma.hugePages) return this.#views.map(dma.fd, offset, bytes)
+  #viewOf(dma: DmaArena, offset: number, bytes: number, touched: boolean): MemoryView {
+    if (!dma.hugePages) return this.#views.map(dma.fd, offset, bytes, touched)
     const address = dma.address + BigInt(offset)
     return { address, buffer: viewOf(address, bytes) }
   }
@@ -314,8 +320,12 @@ function createArena(dma: DmaArena): Arena {
   return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false }
 }
 
+function tagFor(allocation: DmaAllocation, iova: number): DmaTag {
+  return { allocation, iova, lo: iova | 0, hi: Math.floor(iova / 2 ** 32) | 0 }
+}
+
 function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {
-  const value: DmaTag = { allocation, iova, lo: iova | 0, hi: Math.floor(iova / 2 ** 32) | 0 }
+  const value = tagFor(allocation, iova)
   // Not enumerable: it is nobody's business who prints a buffer.
   Object.defineProperty(buffer, kDma, { value })
   // A promise that resolves with a buffer looks for its `then`: here, and not in five prototypes, for 35 ns.

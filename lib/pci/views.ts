@@ -11,8 +11,8 @@ const PAGE_BYTES = 4096
 
 /** Makes and ends the views of a pool's buffers. */
 export interface ViewSpace {
-  /** A view of a part of a memfd, both ends page-aligned. Throws SystemCallError or OutOfMemoryError. */
-  map(fd: number, offset: number, bytes: number): MemoryView
+  /** A view of a part of a memfd: see `mapView`. Throws SystemCallError or OutOfMemoryError. */
+  map(fd: number, offset: number, bytes: number, touched?: boolean): MemoryView
   /** Ends it: who still holds it sees pages that belong to nobody, or an empty buffer. */
   retire(view: MemoryView): void
 }
@@ -41,13 +41,14 @@ export function viewsWithin({ address, bytes }: AddressRange): ViewSpace {
   const runs = new PageRuns(bytes / PAGE_BYTES)
   const unreachable = new FinalizationRegistry<() => void>((give) => give())
   return {
-    map(fd, offset, length) {
+    map(fd, offset, length, touched = false) {
       const page = runs.take(length / PAGE_BYTES)
       if (page < 0) {
         throw new OutOfMemoryError(`a buffer of ${length} bytes: the ${bytes} bytes of addresses are used up`)
       }
       const at = address + BigInt(page * PAGE_BYTES)
-      map(at, length, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.FIXED, fd, offset)
+      const flags = MAP.SHARED | MAP.FIXED | (touched ? MAP.POPULATE : 0)
+      map(at, length, PROT.READ | PROT.WRITE, flags, fd, offset)
       return { address: at, buffer: viewOf(at, length) }
     },
     retire(view) {

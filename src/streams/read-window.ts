@@ -27,8 +27,9 @@ export class ReadWindow {
     this.next = range.slba
     this.endSlba = range.slba + range.nlb
     this.window = new Window(ns, range, end, { lends, spare: lends ? 0 : tuning.spare })
+    const ahead = this.window.slots.length > this.window.limit
     this.window.onSettled = (slot) => {
-      this.fill()
+      if (ahead) this.fill()
       if (this.waiting && slot === this.oldest) {
         this.waiting = false
         this.onReady()

@@ -58,7 +58,8 @@ export class Window {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
       const op = new Operation(this.queue, ns.geometry)
       op.onDone = settle
-      const slot = { buffer, tag: ns.pool.tagOf(buffer), op, window: this, slba: 0, nlb: 0, inFlight: false }
+      const tag = ns.pool.tagAt(this.memory, i * bytes)
+      const slot = { buffer, tag, op, window: this, slba: 0, nlb: 0, inFlight: false }
       op.context = slot
       return slot
     })
