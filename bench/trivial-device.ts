@@ -62,10 +62,14 @@ export function completer(
   doorbell: number,
   entries: number,
 ): () => void {
-  let head = 0
-  let tail = 0
-  let phase = 1
+  let sqHead = 0
+  let cqTail = 0
+  let devicePhase = 1
   return () => {
+    // As a C compiler does by itself: kept in registers within the loop.
+    let head = sqHead
+    let tail = cqTail
+    let phase = devicePhase
     const end = doorbells[doorbell]!
     while (head !== end) {
       const cid = sq[head << 4]! >>> 16
@@ -79,5 +83,8 @@ export function completer(
         phase ^= 1
       }
     }
+    sqHead = head
+    cqTail = tail
+    devicePhase = phase
   }
 }

@@ -282,15 +282,13 @@ class SharedMetadata implements Metadata {
     this.#sink = half(tag.allocation, this.#bytes)
   }
 
-  point(pair: { mptrLo: number; mptrHi: number }, op: Operation): void {
+  point(pair: Pick<QueuePair, 'pointMetadata'>, op: Operation): void {
     if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
-      pair.mptrLo = 0
-      pair.mptrHi = 0
+      pair.pointMetadata(0, 0)
       return
     }
     const { lo, hi } = (op.opc & 1) !== 0 ? this.#zeroes : this.#sink
-    pair.mptrLo = lo
-    pair.mptrHi = hi
+    pair.pointMetadata(lo, hi)
   }
 }
 

@@ -357,12 +357,11 @@ export class IoQueue {
     const { pair } = this
     const { opc, geometry, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
     const { nsid } = geometry
-    pair.mptrLo = op.mptrLo
-    pair.mptrHi = op.mptrHi
+    const withMetadata = op.metadata !== null
+    if (withMetadata) pair.pointMetadata(op.mptrLo, op.mptrHi)
     const cid = pair.post(opc, nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
     // It is this command's alone.
-    pair.mptrLo = 0
-    pair.mptrHi = 0
+    if (withMetadata) pair.pointMetadata(0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
     return true

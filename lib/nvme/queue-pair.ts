@@ -36,13 +36,8 @@ const LOST = 0x81
 export class QueuePair {
   readonly qid: number
   readonly entries: number
-  /** Commands posted and not reaped. */
-  inFlight = 0
   /** Identifiers that are out of use since their commands had no answer. */
   lost = 0
-  /** Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata. */
-  mptrLo = 0
-  mptrHi = 0
   readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
   /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
   status = 0
@@ -70,12 +65,15 @@ export class QueuePair {
   // Free identifiers, a stack.
   private readonly freeIds: Uint16Array
   private freeCount: number
+  // Metadata pointer of the commands posted from now on, in halves.
+  private mptrLo = 0
+  private mptrHi = 0
+  // Slots of the submission queue, from the tail on, that may hold more than a command of one page has.
+  private unclean: number
   private sqTail = 0
   private sqRung = 0
   private cqHead = 0
   private cqRung = 0
-  // Completions reaped since the controller was last told.
-  private unacknowledged = 0
   private phase = 1
   // By command identifier: FREE, LOST, or the slice that it was posted in.
   private readonly slots: Uint8Array
@@ -120,6 +118,7 @@ export class QueuePair {
     this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.freeCount = entries - 1
     this.sliceMs = timeout / SLICES
+    this.unclean = entries
     if (share === undefined) return
     this.sqTail = this.sqRung = share.sqTail
     this.cqHead = this.cqRung = share.cqHead
@@ -178,6 +177,11 @@ export class QueuePair {
     return { tail: this.sqRung, head: this.cqRung }
   }
 
+  /** Commands posted and not reaped: nothing is counted for a command that follows from the rest. */
+  get inFlight(): number {
+    return this.entries - 1 - this.freeCount - this.lost
+  }
+
   /** Commands that can be posted now. */
   get available(): number {
     return this.freeCount
@@ -186,6 +190,13 @@ export class QueuePair {
   /** True where something was posted that the controller has not been told of. */
   get dirty(): boolean {
     return this.sqTail !== this.sqRung
+  }
+
+  /** Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata. */
+  pointMetadata(lo: number, hi: number): void {
+    this.mptrLo = lo
+    this.mptrHi = hi
+    this.unclean = this.entries
   }
 
   /**
@@ -210,35 +221,42 @@ export class QueuePair {
   ): number {
     if (this.freeCount === 0) return -1
     const cid = this.freeIds[--this.freeCount]!
+    this.slots[cid] = this.slice
     const { sq } = this
     const at = this.sqTail << 4
     sq[at] = opcode | (cid << 16)
     sq[at | 1] = nsid
-    sq[at | 4] = this.mptrLo
-    sq[at | 5] = this.mptrHi
+    if (this.unclean !== 0 || (cdw13 | cdw14 | cdw15) !== 0) this.postRest(at, cdw13, cdw14, cdw15)
     if ((lo & PAGE_MASK) + bytes <= PAGE) {
       // The commonest case, without a call.
       sq[at | 6] = bytes === 0 ? 0 : lo
       sq[at | 7] = bytes === 0 ? 0 : hi
-      sq[at | 8] = 0
-      sq[at | 9] = 0
     } else {
       this.postPrps(cid, at, lo, hi, bytes)
     }
     sq[at | 10] = cdw10
     sq[at | 11] = cdw11
     sq[at | 12] = cdw12
-    sq[at | 13] = cdw13
-    sq[at | 14] = cdw14
-    sq[at | 15] = cdw15
-    this.slots[cid] = this.slice
-    this.inFlight++
     const tail = this.sqTail + 1
     this.sqTail = tail === this.entries ? 0 : tail
     return cid
   }
 
+  // What is 0 in most commands, and then stands in the queue already, where every slot's last command was such a one.
+  private postRest(at: number, cdw13: number, cdw14: number, cdw15: number): void {
+    const { sq, mptrLo, mptrHi } = this
+    sq[at | 4] = mptrLo
+    sq[at | 5] = mptrHi
+    sq[at | 8] = 0
+    sq[at | 9] = 0
+    sq[at | 13] = cdw13
+    sq[at | 14] = cdw14
+    sq[at | 15] = cdw15
+    this.unclean = (cdw13 | cdw14 | cdw15 | mptrLo | mptrHi) === 0 ? this.unclean - 1 : this.entries
+  }
+
   private postPrps(cid: number, at: number, lo: number, hi: number, bytes: number): void {
+    this.unclean = this.entries
     const listAt = (cid * this.listBytes) >> 2
     writePrps(this.sq, at, lo, hi, bytes, this.lists, listAt, this.listLo[cid]!, this.listHi[cid]!)
   }
@@ -249,7 +267,10 @@ export class QueuePair {
    */
   ring(): void {
     if (this.sqTail !== this.sqRung) {
-      if (this.unacknowledged + this.inFlight + this.lost >= this.entries) this.acknowledge()
+      const unacknowledged = this.cqHead - this.cqRung
+      // Those in flight and lost are one less than the entries without the free ones.
+      if ((unacknowledged < 0 ? unacknowledged + this.entries : unacknowledged) > this.freeCount)
+        this.acknowledge()
       const posted = this.sqTail - this.sqRung
       this.counters.submitted += posted < 0 ? posted + this.entries : posted
       this.sqRung = this.sqTail
@@ -263,7 +284,6 @@ export class QueuePair {
   acknowledge(): void {
     if (this.cqHead === this.cqRung) return
     this.cqRung = this.cqHead
-    this.unacknowledged = 0
     this.doorbells[this.cqDoorbell] = this.cqHead
     this.counters.doorbells++
     if (this.notify !== null) this.notify()
@@ -291,13 +311,11 @@ export class QueuePair {
       } else {
         this.cqHead = head
       }
-      this.unacknowledged++
       const slot = this.slots[cid]!
       if (slot < FREE) {
         this.status = (dw3 >>> 16) & 0xfffe
         this.slots[cid] = FREE
         this.freeIds[this.freeCount++] = cid
-        this.inFlight--
         return cid
       }
       if (slot === LOST) this.counters.late++
@@ -335,6 +353,7 @@ export class QueuePair {
   abandon(give: (cid: number) => void): void {
     // What the controller has not been told of never will be.
     this.sqTail = this.sqRung
+    this.unclean = this.entries
     for (let cid = 0; cid < this.slots.length; cid++) {
       if (this.slots[cid]! < FREE) this.lose(cid, give)
     }
@@ -343,7 +362,6 @@ export class QueuePair {
   private lose(cid: number, give: (cid: number) => void): void {
     this.slots[cid] = LOST
     this.lost++
-    this.inFlight--
     give(cid)
   }
 
@@ -354,9 +372,8 @@ export class QueuePair {
     this.slots.fill(FREE)
     for (let i = 0; i < this.freeIds.length; i++) this.freeIds[i] = this.freeIds.length - 1 - i
     this.freeCount = this.freeIds.length
-    this.inFlight = 0
     this.lost = 0
-    this.sqTail = this.sqRung = this.cqHead = this.cqRung = this.unacknowledged = 0
+    this.sqTail = this.sqRung = this.cqHead = this.cqRung = 0
     this.phase = 1
   }
 

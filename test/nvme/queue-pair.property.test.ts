@@ -1,0 +1,103 @@
+// Every dword of a submission queue entry, whatever commands its slot held before: a queue pair does not write again
+// what it knows to stand there.
+
+import test from 'ava'
+import fc from 'fast-check'
+import { QueuePair } from '../../lib/nvme/index.ts'
+import type { DmaPool, PciFunction } from '../../lib/pci/index.ts'
+
+const ENTRIES = 8
+const PAGE = 4096
+
+/** A queue pair on ordinary memory, whose controller completes what it is told of when `complete` is called. */
+function createPair() {
+  const memory = Buffer.from(new ArrayBuffer(2 ** 20))
+  let used = 0
+  const pool = {
+    alloc(bytes: number) {
+      const part = memory.subarray(used, used + bytes)
+      used += Math.ceil(bytes / PAGE) * PAGE
+      return part
+    },
+    tagOf: (buffer: Buffer) => ({ iova: buffer.byteOffset }),
+  }
+  const doorbells = new Uint32Array(16)
+  const pci = { doorbells, notify: null, step: null }
+  const options = { qid: 1, entries: ENTRIES, dstrd: 4, maxBytes: 16 * PAGE, timeout: 30_000 }
+  const pair = new QueuePair(pci as unknown as PciFunction, pool as unknown as DmaPool, options)
+  const sq = new Uint32Array(memory.buffer, pair.sqIova, ENTRIES * 16)
+  const cq = new Uint32Array(memory.buffer, pair.cqIova, ENTRIES * 4)
+  // As after other commands.
+  sq.fill(0xdead_beef)
+  let head = 0
+  let tail = 0
+  let phase = 1
+  const complete = () => {
+    pair.ring()
+    for (; head !== pair.rung.tail; head = (head + 1) % ENTRIES) {
+      cq[tail * 4 + 3] = (sq[head * 16]! >>> 16) | (phase << 16)
+      tail = (tail + 1) % ENTRIES
+      if (tail === 0) phase ^= 1
+    }
+    while (pair.reap() >= 0);
+  }
+  return { pair, sq, complete }
+}
+
+const word = fc.integer({ min: 1, max: 0x7fff_ffff })
+const rarely = <T>(arbitrary: fc.Arbitrary<T>, otherwise: T) =>
+  fc.oneof({ arbitrary: fc.constant(otherwise), weight: 4 }, { arbitrary, weight: 1 })
+const command = fc.record({
+  kind: fc.constant('command' as const),
+  pages: rarely(fc.integer({ min: 2, max: 16 }), 1),
+  offset: rarely(fc.constant(8), 0),
+  metadata: rarely(word, 0),
+  cdw10: word,
+  cdw11: fc.constantFrom(0, 7),
+  cdw12: word,
+  cdw13: rarely(word, 0),
+  cdw14: rarely(word, 0),
+  cdw15: rarely(word, 0),
+})
+const other = fc.constantFrom({ kind: 'complete' as const }, { kind: 'abandon' as const })
+
+test('an entry holds its own command, and nothing of those before it', (t) => {
+  const steps = fc.array(fc.oneof({ arbitrary: command, weight: 8 }, { arbitrary: other, weight: 2 }), {
+    maxLength: 60,
+  })
+  fc.assert(
+    fc.property(steps, (sequence) => {
+      const { pair, sq, complete } = createPair()
+      let slot = 0
+      for (const step of sequence) {
+        if (step.kind === 'abandon') {
+          pair.abandon(() => {})
+          slot = pair.rung.tail
+          continue
+        }
+        if (step.kind === 'complete') {
+          complete()
+          continue
+        }
+        if (pair.available === 0) complete()
+        // All that are left are lost.
+        if (pair.available === 0) break
+        const { pages, offset, metadata, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = step
+        const lo = 16 * PAGE + offset
+        const bytes = pages * PAGE - offset
+        if (metadata !== 0) pair.pointMetadata(metadata, 3)
+        const cid = pair.post(1, 5, lo, 2, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+        if (metadata !== 0) pair.pointMetadata(0, 0)
+        const entry = [...sq.subarray(slot * 16, slot * 16 + 16)]
+        slot = (slot + 1) % ENTRIES
+        const second = pages === 1 ? [0, 0] : pages === 2 ? [17 * PAGE, 2] : entry.slice(8, 10)
+        t.deepEqual(entry.slice(0, 2), [1 | (cid << 16), 5])
+        t.deepEqual(entry.slice(4), [
+          ...[metadata, metadata === 0 ? 0 : 3, lo, 2, ...second],
+          ...[cdw10, cdw11, cdw12, cdw13, cdw14, cdw15],
+        ])
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
