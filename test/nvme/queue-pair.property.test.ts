@@ -46,7 +46,7 @@ function createPair() {
 
 const word = fc.integer({ min: 1, max: 0x7fff_ffff })
 const rarely = <T>(arbitrary: fc.Arbitrary<T>, otherwise: T) =>
-  fc.oneof({ arbitrary: fc.constant(otherwise), weight: 4 }, { arbitrary, weight: 1 })
+  fc.oneof({ arbitrary: fc.constant(otherwise), weight: 16 }, { arbitrary, weight: 1 })
 const command = fc.record({
   kind: fc.constant('command' as const),
   pages: rarely(fc.integer({ min: 2, max: 16 }), 1),
@@ -63,6 +63,7 @@ const other = fc.constantFrom({ kind: 'complete' as const }, { kind: 'abandon' a
 
 test('an entry holds its own command, and nothing of those before it', (t) => {
   const steps = fc.array(fc.oneof({ arbitrary: command, weight: 8 }, { arbitrary: other, weight: 2 }), {
+    minLength: 20,
     maxLength: 60,
   })
   fc.assert(
@@ -98,6 +99,6 @@ test('an entry holds its own command, and nothing of those before it', (t) => {
         ])
       }
     }),
-    { numRuns: 500 },
+    { numRuns: 3000 },
   )
 })
