@@ -120,7 +120,7 @@ test('hooks, skipped and expected failures, macros, teardowns', (t) => {
     test('context', (t) => { t.teardown(say('down-1')); t.teardown(say('down-2')); t.is(t.context.shared, 1) })
     test.skip('skipped-since-it-would-fail', (t) => t.fail())
     test.todo('later-since-it-has-no-body')
-    test.failing('known', (t) => t.fail())
+    test.failing('known-to-fail', (t) => t.fail())
     const macro = test.macro({ exec: (t, n) => t.is(n, 2), title: (_, n) => 'macro-' + n })
     test(macro, 2)
   `)
@@ -130,7 +130,7 @@ test('hooks, skipped and expected failures, macros, teardowns', (t) => {
     '✔context',
     '-skipped-since-it-would-fail',
     '-later-since-it-has-no-body',
-    '✔known',
+    '✔known-to-fail',
     '✔macro-2',
     '✔after',
   ])

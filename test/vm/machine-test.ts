@@ -1,21 +1,35 @@
 // Makes each check of a program that runs in the virtual machine a test on the host; one boot for all of them.
 
 import { fileURLToPath } from 'node:url'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { findParts, type KernelChoice, partsRequired } from '../../scripts/vm/parts.ts'
 import { type CheckResult, checkNames } from './checks.ts'
 
 /**
- * True where the machine, or the kernel chosen, is missing, which it then says in one line.
+ * What is missing of the machine, or the kernel chosen, which it then says in one line; null where nothing is.
  * @throws Error in CI, where tests must not be left out; but for those with a kernel that only `build-kernel` makes
  */
-export function leftOut(what: string, choice: KernelChoice = {}): boolean {
+export function leftOut(what: string, choice: KernelChoice = {}): string | null {
   const found = findParts(choice)
-  if (!('missing' in found)) return false
+  if (!('missing' in found)) return null
   if (partsRequired() && choice.kernel === undefined) throw new Error(found.missing)
   process.stdout.write(`left out, ${what} in the virtual machine: ${found.missing}\n`)
-  return true
+  return found.missing
+}
+
+/** As `leftOut`, for what takes minutes: also where it is not asked for by UNVME_TEST_SUITE=1, nor by CI. */
+export function leftOutUnlessAsked(what: string): string | null {
+  if (process.env.UNVME_TEST_SUITE || process.env.CI) return leftOut(what)
+  process.stdout.write(`left out, ${what} in the virtual machine: set UNVME_TEST_SUITE=1\n`)
+  return 'set UNVME_TEST_SUITE=1'
+}
+
+type Register = (title: string, run: (t: ExecutionContext) => void | Promise<void>) => void
+
+/** `register`, or where something is missing `skip`, with what is missing in each title. */
+export function registerUnless(missing: string | null, register: Register, skip: Register): Register {
+  return missing === null ? register : (title, run) => skip(`${title} (left out: ${missing})`, run)
 }
 
 /**
@@ -32,7 +46,7 @@ export function testInMachine(
   let trouble = ''
 
   test.before(async (t) => {
-    if (missing) return
+    if (missing !== null) return
     t.timeout(((options.timeLimit ?? 300) + 300) * 1000)
     const file = fileURLToPath(new URL(program, import.meta.url))
     const command = [process.execPath, '--enable-source-maps', '--expose-gc', file]
@@ -44,8 +58,8 @@ export function testInMachine(
     if (status !== 0) trouble = `the program ended with status ${status}\n${stderr}\n${console}`
   })
 
+  const register = registerUnless(missing, test, test.skip)
   for (const name of checkNames()) {
-    const register = missing ? test.skip : test
     register(name, (t) => {
       const result = results.get(name)
       if (result?.error) t.fail(result.error)

@@ -7,10 +7,10 @@ import path from 'node:path'
 import anyTest from 'ava'
 import { type MachineResult, runInMachine } from '../../scripts/vm/machine.ts'
 import { shapeNames, shapes } from '../../scripts/vm/shapes.ts'
-import { leftOut } from './machine-test.ts'
+import { leftOut, registerUnless } from './machine-test.ts'
 
 const missing = leftOut('the machine itself')
-const test = missing ? anyTest.skip : anyTest.serial
+const test = registerUnless(missing, anyTest.serial, anyTest.skip)
 const BOOT = 300_000
 
 const sh = (script: string) => ['sh', '-c', script]

@@ -6,13 +6,10 @@ import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { type ShapeName, shapeNames, shapes, suiteAddresses } from '../../scripts/vm/shapes.ts'
-import { leftOut } from './machine-test.ts'
+import { leftOutUnlessAsked, registerUnless } from './machine-test.ts'
 
 const all = Boolean(process.env.UNVME_TEST_SUITE)
-const wanted = all || Boolean(process.env.CI)
-if (!wanted)
-  process.stdout.write('left out, the test programs in the virtual machine: set UNVME_TEST_SUITE=1\n')
-const register = !wanted || leftOut('the test programs') ? test.serial.skip : test.serial
+const register = registerUnless(leftOutUnlessAsked('the test programs'), test.serial, test.serial.skip)
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const LIMIT_S = 1800

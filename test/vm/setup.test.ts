@@ -3,11 +3,11 @@
 import { fileURLToPath } from 'node:url'
 import anyTest from 'ava'
 import { runInMachine } from '../../scripts/vm/machine.ts'
-import { leftOut } from './machine-test.ts'
+import { leftOut, registerUnless } from './machine-test.ts'
 import type { Report } from './setup-guest.ts'
 
 const missing = leftOut('setup')
-const test = missing ? anyTest.skip : anyTest
+const test = registerUnless(missing, anyTest, anyTest.skip)
 
 let report: Report
 

@@ -9,12 +9,10 @@ import test, { type ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { type ShapeName, shapeNames, shapes, suiteAddresses } from '../../scripts/vm/shapes.ts'
 import { suiteCommand } from '../../scripts/vm/suite.ts'
-import { leftOut } from './machine-test.ts'
+import { leftOutUnlessAsked, registerUnless } from './machine-test.ts'
 
 const asked = Boolean(process.env.UNVME_TEST_SUITE)
-const wanted = asked || Boolean(process.env.CI)
-if (!wanted) process.stdout.write('left out, the suite in the virtual machine: set UNVME_TEST_SUITE=1\n')
-const register = !wanted || leftOut('the suite') ? test.skip : test
+const register = registerUnless(leftOutUnlessAsked('the suite'), test, test.skip)
 
 const folder = fileURLToPath(new URL('../device/', import.meta.url))
 const suite = fs
