@@ -10,11 +10,11 @@ import {
   type QueuePair,
   withSignal,
 } from '../lib/nvme/index.ts'
-import { type DmaAllocation, PAGE_BYTES, type PciFunction } from '../lib/pci/index.ts'
+import type { PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
-import { IoQueue, type Metadata } from './io-queue.ts'
-import { KIND, type Operation } from './operation.ts'
+import { IoQueue } from './io-queue.ts'
 import { attach, detach, type WakeUp } from './scheduler.ts'
+import { SharedMetadata } from './shared-metadata.ts'
 import type { Loan } from './threads/loan.ts'
 
 const DEFAULT_QSIZE = 256
@@ -232,7 +232,7 @@ export class Device {
     if (geometry.metadataBytes === 0) return
     const bytes = geometry.metadataBytes * geometry.maxbpio
     this.#metadata ??= new SharedMetadata()
-    this.#metadata.grow(this.controller, bytes)
+    this.#metadata.grow(this.controller.pool, bytes)
     for (const queue of this.queues) queue.useMetadata(this.#metadata)
   }
 
@@ -266,38 +266,4 @@ export async function createDevice(
     await controller.close()
     throw error
   }
-}
-
-// All commands share two regions: what they write as metadata is zeroes, what they read of it is nobody's.
-class SharedMetadata implements Metadata {
-  #bytes = 0
-  #zeroes: Half = { lo: 0, hi: 0 }
-  #sink: Half = { lo: 0, hi: 0 }
-
-  grow(controller: NamespaceController, bytes: number): void {
-    if (bytes <= this.#bytes) return
-    this.#bytes = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES
-    const tag = controller.pool.tagOf(controller.pool.alloc(2 * this.#bytes))
-    this.#zeroes = half(tag.allocation, 0)
-    this.#sink = half(tag.allocation, this.#bytes)
-  }
-
-  point(pair: Pick<QueuePair, 'pointMetadata'>, op: Operation): void {
-    if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
-      pair.pointMetadata(0, 0)
-      return
-    }
-    const { lo, hi } = (op.opc & 1) !== 0 ? this.#zeroes : this.#sink
-    pair.pointMetadata(lo, hi)
-  }
-}
-
-interface Half {
-  lo: number
-  hi: number
-}
-
-function half({ iova }: DmaAllocation, offset: number): Half {
-  const at = iova + offset
-  return { lo: at | 0, hi: Math.floor(at / 2 ** 32) | 0 }
 }

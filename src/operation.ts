@@ -32,7 +32,8 @@ export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const
 export const KIND = { SINGLE: 0, RANGE: 1, TRANSFER: 2 } as const
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
-const { FREE } = STATE
+const { FREE, IN_FLIGHT } = STATE
+const { SINGLE } = KIND
 
 /** Fields that the hot path needs stand together at its beginning: a few cache lines for each operation. */
 export class Operation implements IoDescriptor {
@@ -84,6 +85,42 @@ export class Operation implements IoDescriptor {
     this.qid = queue.qid
     this.queue = queue
     this.geometry = geometry
+  }
+
+  /** In flight from now on, with nothing of it posted. */
+  begin(): void {
+    this.state = IN_FLIGHT
+    this.sent = 0
+    this.pending = 1
+  }
+
+  /** The memory that its commands read or write. */
+  memory(): DmaAllocation[] {
+    const metadata = this.kind === SINGLE ? this.metadata : null
+    return [this.allocation, metadata].filter((allocation) => allocation !== null)
+  }
+
+  /** Its memory has one more user, until `release`. */
+  retain(): void {
+    if (this.allocation !== null) this.allocation.users++
+    if (this.kind === SINGLE && this.metadata !== null) this.metadata.users++
+  }
+
+  /** Its memory has one user less. */
+  release(): void {
+    const { allocation } = this
+    if (allocation !== null) {
+      allocation.users--
+      if (allocation.discarded) allocation.pool.reclaim(allocation)
+    }
+    if (this.kind === SINGLE) this.releaseMetadata()
+  }
+
+  private releaseMetadata(): void {
+    const { metadata } = this
+    if (metadata === null) return
+    metadata.users--
+    if (metadata.discarded) metadata.pool.reclaim(metadata)
   }
 
   /** The error that this operation ended with, or null. */

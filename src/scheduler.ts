@@ -32,7 +32,7 @@ export function attach(queue: IoQueue, wakeUp: WakeUp): void {
   queue.wake = () => {
     queue.awake = true
     active.set(queue, entry)
-    queue.account(performance.now())
+    queue.occupancy.account(performance.now())
     if (wakeSleeper !== null) wakeSleeper()
     if (!running) start()
   }
@@ -94,7 +94,7 @@ async function turn(): Promise<boolean> {
   let now = started
   do {
     for (const { queue } of active.values()) {
-      queue.account(now)
+      queue.occupancy.account(now)
       if (queue.poll()) found = true
       if (queue.scheduled === 0) retire(queue)
     }

@@ -39,8 +39,8 @@ export function collectStats(queues: readonly IoQueue[]): Stats {
   const sum = (pick: (queue: IoQueue) => number) => queues.reduce((total, queue) => total + pick(queue), 0)
   const bytesRead = sum(({ counters }) => counters.bytesRead)
   const bytesWritten = sum(({ counters }) => counters.bytesWritten)
-  const inFlightTime = sum((queue) => queue.inFlightTime)
-  const wantedTime = sum((queue) => queue.wantedTime)
+  const inFlightTime = sum(({ occupancy }) => occupancy.inFlightTime)
+  const wantedTime = sum(({ occupancy }) => occupancy.wantedTime)
   return {
     commands: sum(({ pair }) => pair.counters.submitted),
     reads: sum(({ counters }) => counters.reads),

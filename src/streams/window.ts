@@ -65,7 +65,7 @@ export class Window {
     })
     this.depth = range.depth
     this.batch = Math.max(1, Math.min(tuning.batch, count >> 2, Math.floor(tuning.batchBytes / bytes)))
-    this.queue.want(this.depth)
+    this.queue.occupancy.want(this.depth)
     this.forget = ns.onClose(end)
   }
 
@@ -90,7 +90,7 @@ export class Window {
 
   /** There is nothing more to send: the stream does not count for the queue's occupancy any longer. */
   last(): void {
-    if (this.depth > 0) this.queue.want(-this.depth)
+    if (this.depth > 0) this.queue.occupancy.want(-this.depth)
     this.depth = 0
   }
 

@@ -74,9 +74,10 @@ function checkQueues(queues: readonly IoQueue[], address: string): void {
   if (queues.length === 0 || new Set(queues).size < queues.length) {
     throw new OutOfRangeError('lend: the id of one queue, or of several different ones, is needed')
   }
-  for (const { qid, pair, busy, wanted } of queues) {
-    if (!busy && wanted === 0) continue
-    const why = wanted > 0 ? 'a stream is at work on it' : `${pair.inFlight} commands are in flight`
+  for (const { qid, pair, busy, occupancy } of queues) {
+    const streaming = occupancy.wanted > 0
+    if (!busy && !streaming) continue
+    const why = streaming ? 'a stream is at work on it' : `${pair.inFlight} commands are in flight`
     throw new QueueOwnerError(`lend: queue ${qid} of ${address} is in use in this thread: ${why}`)
   }
 }

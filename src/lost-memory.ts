@@ -1,0 +1,25 @@
+// Memory of commands that had no answer: the device may still write to it.
+// Trade-off: it stays in use until the controller is reset or closed, however long that takes.
+
+import type { DmaAllocation } from '../lib/pci/index.ts'
+import type { Operation } from './operation.ts'
+
+export class LostMemory {
+  readonly #held: DmaAllocation[] = []
+
+  /** The memory of an operation has one more user: the device. */
+  hold(op: Operation): void {
+    for (const allocation of op.memory()) {
+      allocation.users++
+      this.#held.push(allocation)
+    }
+  }
+
+  /** The device can't write to it any more. */
+  release(): void {
+    for (const allocation of this.#held.splice(0)) {
+      allocation.users--
+      if (allocation.discarded) allocation.pool.reclaim(allocation)
+    }
+  }
+}
