@@ -188,7 +188,7 @@ export class Device {
       throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
     }
     // All that there are, so that `maxqcount` says what the device has.
-    const granted = await controller.requestQueues(Math.max(qcount, MAX_QUEUES))
+    const granted = await controller.queues.request(Math.max(qcount, MAX_QUEUES))
     if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
     this.maxqcount = granted
     this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
@@ -200,10 +200,10 @@ export class Device {
       for (let qid = 1; qid <= count; qid++) {
         if (signal?.aborted) throw new AbortError(signal.reason)
         const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
-        pairs.push([await controller.createQueuePair(qid, this.qsize, vector), vector])
+        pairs.push([await controller.queues.create(qid, this.qsize, vector), vector])
       }
     } catch (error) {
-      for (const [{ qid }] of pairs) await controller.deleteQueuePair(qid).catch(() => {})
+      for (const [{ qid }] of pairs) await controller.queues.delete(qid).catch(() => {})
       throw error
     }
     for (const [pair, vector] of pairs) {

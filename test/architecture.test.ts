@@ -40,6 +40,8 @@ const DRIVER_HALF = [
   'queue-pair',
   'admin-queue',
   'bring-up',
+  'event-watch',
+  'io-queue-pairs',
   'failure',
   'index',
 ].map((name) => `lib/nvme/${name}.ts`)

@@ -20,6 +20,7 @@ import {
   removedError,
   shutdownController,
 } from './bring-up.ts'
+import { EventWatch } from './event-watch.ts'
 import {
   CNS,
   decodeIdentifyController,
@@ -34,28 +35,25 @@ import {
   identifyNamespace,
   withSignal,
 } from './identify-commands.ts'
+import { IoQueuePairs } from './io-queue-pairs.ts'
 import { ADMIN } from './opcodes.ts'
 import { PRP_PAGE_BYTES } from './prp.ts'
-import { QueuePair } from './queue-pair.ts'
 import {
   ALL_ONES,
   type Capabilities,
   CSS,
-  cqHeadDoorbell,
   decodeCapabilities,
   formatVersion,
   NSSR_RESET,
   REGISTER,
 } from './registers.ts'
-import { ShadowDoorbells } from './shadow-doorbells.ts'
+import { type Doorbells, ShadowDoorbells } from './shadow-doorbells.ts'
 
 const log = logger('nvme')
 
 /** Transfers are split at this size even where the controller takes more: it bounds the PRP lists. */
 export const MAX_TRANSFER_BYTES = 2 ** 20
-const FEATURE_NUMBER_OF_QUEUES = 0x07
 const HEALTH_EVERY_MS = 50
-const EVENT_POLL_MS = 1000
 
 export interface ControllerOptions {
   /** Milliseconds that an I/O command may take, default 30 000. */
@@ -89,17 +87,13 @@ export class Controller {
   identity!: IdentifyController
   /** What ended the controller, once something has. */
   failure: Error | null = null
-  /** Pairs by queue id; the admin queue is not among them. */
-  readonly pairs = new Map<number, QueuePair>()
+  /** Its I/O queue pairs. */
+  readonly queues: IoQueuePairs
   /** Milliseconds that an I/O command may take. */
   readonly timeout: number
-  readonly #vectors = new Map<number, number | null>()
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
-  readonly #onEvent = new Set<(result: number) => void>()
-  #eventTimer: NodeJS.Timeout | undefined
-  #watching = false
-  #granted = 0
+  readonly #events: EventWatch
   #closed: Promise<void> | null = null
   readonly #wantsShadow: boolean
   readonly #mostBytes: number
@@ -138,6 +132,8 @@ export class Controller {
     const entries = Math.min(64, this.cap.mqes, 4096)
     const admin = { dstrd: this.cap.dstrd, entries, timeout: adminTimeout }
     this.#admin = new AdminQueue(pci, this.pool, admin, () => this.checkHealth())
+    this.#events = new EventWatch(this.#admin)
+    this.queues = new IoQueuePairs(this, this.#admin, (qid, entries) => this.#doorbellsOf(qid, entries))
     pci.onRemoved = (cause) => this.fail(cause)
   }
 
@@ -152,23 +148,7 @@ export class Controller {
    * within a second otherwise. Does not keep the process alive.
    */
   onEvent(handler: (result: number) => void): void {
-    this.#onEvent.add(handler)
-    if (this.#onEvent.size === 1 && !this.failure) this.#watch()
-    this.#eventTimer ??= setInterval(() => this.failure || this.#admin.poll(), EVENT_POLL_MS).unref()
-  }
-
-  // One request is always with the controller; it ends with the controller, and is made anew by `enable`.
-  #watch(): void {
-    this.#watching = true
-    this.#admin.submit({ opcode: ADMIN.ASYNC_EVENT_REQUEST }).then(
-      ({ result }) => {
-        for (const handler of this.#onEvent) handler(result)
-        this.#watch()
-      },
-      () => {
-        this.#watching = false
-      },
-    )
+    this.#events.add(handler)
   }
 
   /** Identify with any CNS (section 5.15): 4096 bytes. */
@@ -186,93 +166,6 @@ export class Controller {
     return activeNamespaces(this)
   }
 
-  /** I/O queue pairs that can be had: asks for `count` with Set Features 07h, once in a controller's life. */
-  async requestQueues(count: number): Promise<number> {
-    if (this.#granted > 0) return this.#granted
-    const wanted = Math.min(count, 65535) - 1
-    const cdw11 = (wanted | (wanted << 16)) >>> 0
-    const { result } = await this.admin({
-      opcode: ADMIN.SET_FEATURES,
-      cdw10: FEATURE_NUMBER_OF_QUEUES,
-      cdw11,
-    })
-    this.#granted = Math.min((result & 0xffff) + 1, (result >>> 16) + 1)
-    return this.#granted
-  }
-
-  /**
-   * Creates I/O queue pair `qid`, completion queue first (sections 5.3 and 5.4).
-   * Throws UnsupportedError for a queue whose doorbells can't be reached.
-   * @param entries at least 2, at most CAP.MQES
-   * @param vector interrupt vector, or null to poll only
-   */
-  async createQueuePair(qid: number, entries: number, vector: number | null = null): Promise<QueuePair> {
-    if (entries > this.cap.mqes) {
-      throw new OutOfRangeError(
-        `queues of ${entries} entries: ${this.pci.address} takes 2 to ${this.cap.mqes}`,
-      )
-    }
-    const { dstrd } = this.cap
-    if (cqHeadDoorbell(qid, dstrd) >= this.pci.doorbells.length) {
-      throw new UnsupportedError(
-        `queue ${qid}: its doorbells in BAR 0 of ${this.pci.address} can't be mapped`,
-      )
-    }
-    const pair = new QueuePair(this.pci, this.pool, {
-      qid,
-      entries,
-      dstrd,
-      maxBytes: this.maxTransferBytes,
-      timeout: this.timeout,
-    })
-    try {
-      await this.#announce(pair, vector)
-    } catch (error) {
-      if (!this.failure) pair.free()
-      throw error
-    }
-    this.pairs.set(qid, pair)
-    this.#vectors.set(qid, vector)
-    return pair
-  }
-
-  async #announce(pair: QueuePair, vector: number | null): Promise<void> {
-    const { qid, entries, sqIova, cqIova } = pair
-    pair.useDoorbells((this.#shadowed && this.#shadow?.ofQueuePair(qid, entries)) || this.pci)
-    const size = ((entries - 1) << 16) | qid
-    const interrupts = vector === null ? 0 : (vector << 16) | 2
-    await this.#admin.submit({ opcode: ADMIN.CREATE_IO_CQ, cdw10: size, cdw11: interrupts | 1 }, cqIova)
-    try {
-      await this.#admin.submit({ opcode: ADMIN.CREATE_IO_SQ, cdw10: size, cdw11: (qid << 16) | 1 }, sqIova)
-    } catch (error) {
-      if (!this.failure) await this.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid }).catch(() => {})
-      throw error
-    }
-  }
-
-  /** Deletes a queue pair, submission queue first, and gives its memory back. */
-  async deleteQueuePair(qid: number): Promise<void> {
-    const pair = this.pairs.get(qid)
-    if (pair === undefined) return
-    await this.admin({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
-    await this.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
-    this.pairs.delete(qid)
-    pair.free()
-  }
-
-  /**
-   * Deletes a queue pair and makes it anew in the same memory: whatever was in flight, of whichever thread, has
-   * ended when this resolves.
-   */
-  async recreateQueuePair(qid: number): Promise<void> {
-    const pair = this.pairs.get(qid)
-    if (pair === undefined) return
-    await this.admin({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
-    await this.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
-    pair.reset()
-    await this.#announce(pair, this.#vectors.get(qid) ?? null)
-  }
-
   /** Calls `handler` when the controller fails: all-ones, CSTS.CFS, removal, reset. Returns what ends that. */
   onFailure(handler: (cause: Error) => void): () => void {
     this.#onFailure.add(handler)
@@ -285,7 +178,7 @@ export class Controller {
     this.#healthAt = now
     const failure = failureOf(this.pci)
     if (failure !== null) this.fail(failure)
-    else if (this.#watching) this.#admin.poll()
+    else this.#events.poll()
   }
 
   /** Ends the controller: every pending command gets `cause`. */
@@ -303,7 +196,7 @@ export class Controller {
     this.#shadowed = false
     this.#admin.pair.useDoorbells(this.pci)
     await enableController(this.pci, this.cap, this.#admin.pair, signal)
-    if (this.#onEvent.size > 0) this.#watch()
+    this.#events.resume()
     this.identity = decodeIdentifyController(await identify(withSignal(this, signal), CNS.CONTROLLER))
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
@@ -316,6 +209,10 @@ export class Controller {
   /** True while queues are rung by shadow doorbells. */
   get shadowed(): boolean {
     return this.#shadowed
+  }
+
+  #doorbellsOf(qid: number, entries: number): Doorbells {
+    return (this.#shadowed && this.#shadow?.ofQueuePair(qid, entries)) || this.pci
   }
 
   async #shadowDoorbells(signal: AbortSignal | undefined): Promise<void> {
@@ -349,22 +246,15 @@ export class Controller {
       if (how === 'subsystem') this.pci.writeRegister(REGISTER.NSSR, NSSR_RESET)
       await disableController(this.pci, this.cap)
       this.#admin.reset()
-      for (const pair of this.pairs.values()) pair.reset()
+      this.queues.reset()
       this.failure = null
       await this.enable()
-      await this.#restoreQueues()
+      await this.queues.restore()
     } catch (error) {
       this.failure ??= error as Error
       this.#admin.fail(this.failure)
       throw error
     }
-  }
-
-  async #restoreQueues(): Promise<void> {
-    const granted = this.#granted
-    this.#granted = 0
-    if (granted > 0) await this.requestQueues(granted)
-    for (const [qid, pair] of this.pairs) await this.#announce(pair, this.#vectors.get(qid) ?? null)
   }
 
   /**
@@ -377,7 +267,7 @@ export class Controller {
   }
 
   async #shutdown(): Promise<void> {
-    clearInterval(this.#eventTimer)
+    this.#events.close()
     try {
       if (!(this.failure instanceof DeviceRemovedError)) await this.#stop()
     } catch (error) {
@@ -395,11 +285,7 @@ export class Controller {
 
   async #stop(): Promise<void> {
     if (!this.failure) {
-      for (const qid of [...this.pairs.keys()]) {
-        await this.#admin.submit({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
-        await this.#admin.submit({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
-        this.pairs.delete(qid)
-      }
+      await this.queues.end()
       // One that was ended before it was identified has said nothing of that.
       await shutdownController(this.pci, this.identity?.rtd3e ?? 0)
     }

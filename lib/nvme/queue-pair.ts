@@ -134,7 +134,7 @@ export class QueuePair {
 
   /**
    * The pair for another thread, which gets it as the constructor's last argument. Until the pair was made anew
-   * (`Controller.recreateQueuePair`) nothing may be posted here. Only for a pair with nothing in flight.
+   * (`IoQueuePairs.recreate`) nothing may be posted here. Only for a pair with nothing in flight.
    */
   share(): QueuePairShare {
     this.acknowledge()

@@ -206,7 +206,7 @@ export class QueueLoan implements Loan {
     this.#forgetFailure()
     Atomics.store(this.ticket.words, WORD.STATE, LOAN.ENDED)
     for (const { pair } of queues) {
-      if (!controller.failure) await controller.recreateQueuePair(pair.qid)
+      if (!controller.failure) await controller.queues.recreate(pair.qid)
     }
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {

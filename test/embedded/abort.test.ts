@@ -70,11 +70,11 @@ test('an abort between the queues takes back those that were made', async (t) =>
   await using handle = await openController('sim:?size=1M')
   const ending = new AbortController()
   const { signal } = ending
-  const { controller } = handle
-  const create = controller.createQueuePair
-  controller.createQueuePair = (...args) => create.apply(controller, args).finally(() => ending.abort())
+  const { queues } = handle.controller
+  const create = queues.create
+  queues.create = (...args) => create.apply(queues, args).finally(() => ending.abort())
   await t.throwsAsync(handle.openNamespace(1, { qcount: 4, signal }), ABORTED)
-  t.is(controller.pairs.size, 0)
+  t.is(queues.size, 0)
   await using ns = await handle.openNamespace(1, { qcount: 4 })
   t.is(ns.qcount, 4)
   await t.throwsAsync(ns.openNamespace(1, { signal }), ABORTED)

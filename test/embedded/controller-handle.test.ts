@@ -11,7 +11,7 @@ test('a controller alone: admin commands, its namespaces, and one of them opened
   const data = Buffer.alloc(4096)
   await controller.admin({ opcode: ADMIN.IDENTIFY, data, cdw10: 1 })
   t.is(data.toString('latin1', 24, 64).trim(), controller.identity.mn)
-  t.is(controller.controller.pairs.size, 0)
+  t.is(controller.controller.queues.size, 0)
 
   const ns = await controller.openNamespace(7, { qcount: 2 })
   t.is(ns.qcount, 2)

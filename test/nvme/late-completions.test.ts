@@ -10,8 +10,8 @@ test('late completions do not fill the completion queue up for the commands afte
   const faults = [delay(1, 20), delay(2, 20), delay(3, 20), delay(6, 40)]
   const controller = await createController(await openSim('sim:?size=1M', { faults }))
   t.teardown(() => controller.close())
-  await controller.requestQueues(1)
-  const pair = await controller.createQueuePair(1, 6)
+  await controller.queues.request(1)
+  const pair = await controller.queues.create(1, 6)
   const { iova } = controller.pool.tagOf(controller.pool.alloc(512))
   const post = (slba: number) => {
     const cid = pair.post(NVM.READ, 1, iova | 0, Math.floor(iova / 2 ** 32), 512, slba, 0, 0, 0, 0, 0)

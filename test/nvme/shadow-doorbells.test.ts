@@ -42,8 +42,8 @@ async function bringUp(address: string, options = {}, sim: SimOptions = {}) {
 test('offered, configured with two pages, and used by queue pairs from then on', async (t) => {
   const { pci, controller } = await bringUp('sim:?size=8M&shadow=1')
   t.true(controller.shadowed)
-  await controller.requestQueues(1)
-  const pair = await controller.createQueuePair(1, 8)
+  await controller.queues.request(1)
+  const pair = await controller.queues.create(1, 8)
   const buf = controller.pool.alloc(512)
   const { lo, hi } = controller.pool.tagOf(buf)
   for (let i = 0; i < 30; i++) {
@@ -80,8 +80,8 @@ test('a controller that refuses them is driven by real doorbells', async (t) => 
 
 test('after a reset they are configured anew, and queues start from zero', async (t) => {
   const { controller } = await bringUp('sim:?size=8M&shadow=1')
-  await controller.requestQueues(1)
-  const pair = await controller.createQueuePair(1, 8)
+  await controller.queues.request(1)
+  const pair = await controller.queues.create(1, 8)
   const post = () => {
     const cid = pair.post(0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     pair.ring()
@@ -156,8 +156,8 @@ test('no doorbell is ever rung with a wrong value', async (t) => {
     const { controller } = await bringUp(address)
     const events: number[] = []
     controller.onEvent((event) => events.push(event))
-    await controller.requestQueues(2)
-    const pair = await controller.createQueuePair(1, 4)
+    await controller.queues.request(2)
+    const pair = await controller.queues.create(1, 4)
     for (let i = 0; i < 11; i++) {
       pair.post(0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
       pair.ring()
@@ -165,7 +165,7 @@ test('no doorbell is ever rung with a wrong value', async (t) => {
       while (pair.reap() < 0)
       pair.acknowledge()
     }
-    await controller.recreateQueuePair(1)
+    await controller.queues.recreate(1)
     // The controller looks at what does not belong now and then: this outlasts it.
     for (let i = 0; i < 200; i++) await controller.identify(1)
     t.deepEqual(events, [], address)
@@ -178,9 +178,9 @@ test('a queue whose doorbells the function does not reach is refused, instead of
   const pci: PciFunction = Object.create(sim, { doorbells: { value: sim.doorbells.subarray(0, 5) } })
   const controller = new Controller(pci)
   await controller.enable()
-  await controller.requestQueues(2)
-  await t.notThrowsAsync(controller.createQueuePair(1, 8))
-  await t.throwsAsync(controller.createQueuePair(2, 8), { code: 'ERR_UNVME_UNSUPPORTED', message: /queue 2/ })
+  await controller.queues.request(2)
+  await t.notThrowsAsync(controller.queues.create(1, 8))
+  await t.throwsAsync(controller.queues.create(2, 8), { code: 'ERR_UNVME_UNSUPPORTED', message: /queue 2/ })
   await controller.close()
 })
 

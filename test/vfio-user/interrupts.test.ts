@@ -21,11 +21,11 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
       wake()
     })
     const controller = await createController(fn)
-    await controller.requestQueues(3)
+    await controller.queues.request(3)
     const buf = controller.pool.alloc(512)
     const { lo, hi } = controller.pool.tagOf(buf)
     for (const vector of [3, 1, 2]) {
-      const pair = await controller.createQueuePair(vector, 16, vector)
+      const pair = await controller.queues.create(vector, 16, vector)
       for (let i = 0; i < 3; i++) {
         const woken = new Promise<void>((resolve) => {
           wake = resolve
