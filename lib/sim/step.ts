@@ -11,20 +11,18 @@ import { type Controller, timeOf } from './controller.ts'
 import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
 import type { FaultAction } from './fault-syntax.ts'
 import { hasRange, meetFault } from './faults.ts'
-import { countTransfers, recordError } from './health.ts'
+import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
-import { transferNear } from './near.ts'
+import { serveNear } from './near.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
-  CQE_WORDS,
   commandsIn,
   followHead,
   followTail,
   isFull,
-  PHASE,
+  postCompletion,
   SQE_WORDS,
   type SubmissionQueue,
-  writeEntry,
 } from './queues.ts'
 import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
@@ -90,46 +88,18 @@ function serveQueues(c: Controller): number {
 
 /** Commands of an I/O queue that nothing delays or harms: they can stop neither the controller nor the queue. */
 function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
-  const { cq, words, base, size } = sq
-  const { words: entries, base: firstEntry, size: entryCount } = cq
-  const sqid = sq.id << 16
-  let count = Math.min(commandsIn(sq), entryCount - 1 - cq.used, limit)
-  let { head } = sq
-  let { tail, phase } = cq
-  let reads = 0
-  let unitsRead = 0
-  let writes = 0
-  let unitsWritten = 0
-  for (let i = 0; i < count; i++) {
-    const e = base + head * SQE_WORDS
-    head = head + 1 === size ? 0 : head + 1
-    let status = 0
-    const units = transferNear(c, words, e)
-    if (units > 0) {
-      reads++
-      unitsRead += units
-    } else if (units < 0) {
-      writes++
-      unitsWritten -= units
-    } else {
-      status = runIo(c, sq, words, e)
-      if (c.moved >= STEP_UNITS) count = i + 1
-    }
-    const dw3 = (status << 17) | phase | (words[e]! >>> 16)
-    writeEntry(entries, firstEntry + tail * CQE_WORDS, 0, sqid | head, dw3)
-    if (++tail === entryCount) {
-      tail = 0
-      phase ^= PHASE
-    }
+  const { cq, words, base } = sq
+  const count = Math.min(commandsIn(sq), cq.size - 1 - cq.used, limit)
+  let done = serveNear(c, sq, count)
+  while (done < count && c.moved < STEP_UNITS) {
+    const e = base + sq.head * SQE_WORDS
+    sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
+    postCompletion(cq, sq, words[e]! >>> 16, runIo(c, sq, words, e), 0)
+    done++
+    if (done < count) done += serveNear(c, sq, count - done)
   }
-  countTransfers(c.counters, reads, unitsRead, writes, unitsWritten)
-  sq.head = head
-  sq.posted += count
-  cq.tail = tail
-  cq.phase = phase
-  cq.used += count
-  if (count !== 0) noteInterrupt(c, cq)
-  return count
+  if (done !== 0) noteInterrupt(c, cq)
+  return done
 }
 
 function runIo(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): number {
