@@ -9,6 +9,7 @@ import type { Metadata } from './shared-metadata.ts'
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER, SINGLE } = KIND
 
+/** The operations of one queue that are not posted as a whole. */
 export class Backlog {
   /** Where the commands of namespaces with separate metadata point; null where there is no such namespace. */
   metadata: Metadata | null = null
@@ -30,6 +31,7 @@ export class Backlog {
     this.nlb = new Uint32Array(ops.length)
   }
 
+  /** True where nothing waits, and every operation was posted as a whole. */
   get empty(): boolean {
     return this.partial.length === 0 && this.waiting.length === 0
   }

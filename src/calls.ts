@@ -277,7 +277,7 @@ export class NamespaceCalls extends NamespaceAttributes {
   }
 
   /** @internal Throws where the namespace is closed; `call` is named then. */
-  check(call: string): void {
+  protected check(call: string): void {
     if (this.ending !== null) throw new ClosedError(`${call}: ${this.device} is closed`)
   }
 }

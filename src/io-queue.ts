@@ -188,7 +188,7 @@ export class IoQueue {
       this.complete(cid)
       cid = pair.reap()
     } while (cid >= 0)
-    if (this.plain === false) this.continue()
+    if (this.plain === false && !this.backlog.empty) this.continue()
     return true
   }
 
@@ -250,6 +250,8 @@ export class IoQueue {
   /** Ends everything in flight or waiting with `cause`, and everything to come until `reset`. */
   fail(cause: Error): void {
     this.failure = cause
+    // What is started from now on, by a callback too, ends at once.
+    this.plain = false
     for (const op of this.backlog.takeAll()) {
       op.cause ??= cause
       if (--op.pending === 0) this.finish(op)

@@ -1,9 +1,10 @@
 // Memory of commands that had no answer: the device may still write to it.
-// Trade-off: it stays in use until the controller is reset or closed, however long that takes.
+// Trade-off: it stays in use until the controller is reset or closed, or the queue made anew, however long that takes.
 
 import type { DmaAllocation } from '../lib/pci/index.ts'
 import type { Operation } from './operation.ts'
 
+/** The memory of one queue's lost commands. */
 export class LostMemory {
   readonly #held: DmaAllocation[] = []
 

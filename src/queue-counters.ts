@@ -1,5 +1,5 @@
 // What a queue counts: operations by kind, and how full streams kept it.
-// Trade-off: plain numbers that only grow, kept by the hot path itself; what they mean is worked out when asked for.
+// Trade-off: plain numbers, kept by the hot path itself; what they mean is worked out when asked for.
 
 import { NVM, type QueuePair } from '../lib/nvme/index.ts'
 import { KIND, type Operation } from './operation.ts'

@@ -1,12 +1,13 @@
 // Asynchronous events of one controller, for who wants them (NVMe 1.4 base, section 5.2).
-// Trade-off: the admin queue is looked at once a second, which costs nothing and is late by as much; while I/O is in
-// flight the controller looks more often.
+// Trade-off: the admin queue is looked at once a second while a request waits there, which costs nothing and is late by
+// as much; while I/O is in flight the controller looks more often.
 
 import type { AdminQueue } from './admin-queue.ts'
 import { ADMIN } from './opcodes.ts'
 
 const POLL_MS = 1000
 
+/** Who wants the events of one controller, and the request that is with it. */
 export class EventWatch {
   readonly #admin: AdminQueue
   readonly #handlers = new Set<(result: number) => void>()
@@ -34,8 +35,9 @@ export class EventWatch {
     this.#watching = true
     this.#admin.submit({ opcode: ADMIN.ASYNC_EVENT_REQUEST }).then(
       ({ result }) => {
-        for (const handler of this.#handlers) handler(result)
+        // First: a handler may throw.
         this.#request()
+        for (const handler of this.#handlers) handler(result)
       },
       () => {
         this.#watching = false
@@ -48,6 +50,7 @@ export class EventWatch {
     if (this.#watching) this.#admin.poll()
   }
 
+  /** Ends the looking: the controller is being closed. */
   close(): void {
     clearInterval(this.#timer)
   }

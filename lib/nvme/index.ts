@@ -21,6 +21,7 @@ export {
   type SendsAdmin,
   withSignal,
 } from './identify-commands.ts'
+export type { IoQueuePairs } from './io-queue-pairs.ts'
 export * from './logs/index.ts'
 export * from './opcodes.ts'
 export {

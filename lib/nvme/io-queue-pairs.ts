@@ -13,7 +13,7 @@ import type { Doorbells } from './shadow-doorbells.ts'
 const FEATURE_NUMBER_OF_QUEUES = 0x07
 
 /** What queue pairs need of their controller. */
-type Owner = Pick<Controller, 'pci' | 'pool' | 'cap' | 'timeout' | 'maxTransferBytes' | 'failure'>
+type Owner = Pick<Controller, 'pci' | 'pool' | 'cap' | 'timeout' | 'maxTransferBytes' | 'failure' | 'admin'>
 
 interface Made {
   readonly pair: QueuePair
@@ -21,6 +21,7 @@ interface Made {
   readonly vector: number | null
 }
 
+/** Made by its controller, and `queues` there. */
 export class IoQueuePairs {
   readonly #controller: Owner
   readonly #admin: AdminQueue
@@ -50,7 +51,7 @@ export class IoQueuePairs {
     if (this.#granted > 0) return this.#granted
     const wanted = Math.min(count, 65535) - 1
     const cdw11 = (wanted | (wanted << 16)) >>> 0
-    const { result } = await this.#admin.submit({
+    const { result } = await this.#controller.admin({
       opcode: ADMIN.SET_FEATURES,
       cdw10: FEATURE_NUMBER_OF_QUEUES,
       cdw11,
@@ -96,22 +97,16 @@ export class IoQueuePairs {
       await admin.submit({ opcode: ADMIN.CREATE_IO_SQ, cdw10: size, cdw11: (qid << 16) | 1 }, sqIova)
     } catch (error) {
       if (!this.#controller.failure)
-        await admin.submit({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid }).catch(() => {})
+        await this.#controller.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid }).catch(() => {})
       throw error
     }
-  }
-
-  // Submission queue first.
-  async #withdraw(qid: number): Promise<void> {
-    await this.#admin.submit({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
-    await this.#admin.submit({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
   }
 
   /** Deletes a pair, and gives its memory back. */
   async delete(qid: number): Promise<void> {
     const made = this.#made.get(qid)
     if (made === undefined) return
-    await this.#withdraw(qid)
+    await withdraw(this.#controller, qid)
     this.#made.delete(qid)
     made.pair.free()
   }
@@ -123,7 +118,7 @@ export class IoQueuePairs {
   async recreate(qid: number): Promise<void> {
     const made = this.#made.get(qid)
     if (made === undefined) return
-    await this.#withdraw(qid)
+    await withdraw(this.#controller, qid)
     made.pair.reset()
     await this.#announce(made)
   }
@@ -141,11 +136,19 @@ export class IoQueuePairs {
     for (const made of this.#made.values()) await this.#announce(made)
   }
 
-  /** Deletes every pair of a controller that is about to go; their memory goes with its pool. */
+  /** Deletes every pair of a controller that is being closed; their memory goes with its pool. */
   async end(): Promise<void> {
+    // The controller itself takes no command any more.
+    const last: Pick<Controller, 'admin'> = { admin: (command) => this.#admin.submit(command) }
     for (const qid of [...this.#made.keys()]) {
-      await this.#withdraw(qid)
+      await withdraw(last, qid)
       this.#made.delete(qid)
     }
   }
+}
+
+// Submission queue first.
+async function withdraw(controller: Pick<Controller, 'admin'>, qid: number): Promise<void> {
+  await controller.admin({ opcode: ADMIN.DELETE_IO_SQ, cdw10: qid })
+  await controller.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid })
 }

@@ -1,7 +1,9 @@
 // A device that misbehaves: every fault reaches its own call, and the device is usable after it where it can be.
 
+import { execFile } from 'node:child_process'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { type Namespace, NvmeError, type OpenOptions, open } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'
@@ -233,4 +235,51 @@ test('a reset with commands in flight rejects them, and what comes after works',
   }
   await ns.promises.read(Buffer.alloc(1000 * 512), 0)
   t.is(ns.stats.inFlight, 0)
+})
+
+test('what a callback starts while a reset ends its operation is ended, too', async (t) => {
+  await using ns = await faulty([{ opcode: 2, slba: 9, action: { kind: 'lose' } }])
+  const queue = ns.queue(0, 'test')
+  const buf = ns.alloc(512)
+  const ended: unknown[] = []
+  const start = (slba: number, onDone: () => void) => {
+    const op = queue.operations.take()
+    op.onDone = ({ cause }) => {
+      ended.push(cause === null ? null : (cause as Error & { code: string }).code)
+      op.onDone = null
+      onDone()
+    }
+    queue.requestTransfer(op, ns.geometry, 2, buf, ns.pool.tagOf(buf), slba, 1)
+  }
+  // Identifiers come back last in, first out: the second command is not the lowest one, which is free again.
+  start(0, () => {})
+  start(9, () => start(9, () => {}))
+  while (ended.length === 0) await new Promise(setImmediate)
+  await ns.reset()
+  t.deepEqual(ended, [null, 'ERR_UNVME_CONTROLLER_RESET', 'ERR_UNVME_CONTROLLER_RESET'])
+  t.is(queue.scheduled, 0)
+  ns.free(buf)
+})
+
+test('a handler of events that throws is told of the next one all the same', async (t) => {
+  const program = `
+    import { openController } from '${new URL('../../src/index.js', import.meta.url)}'
+    import { getLogPage, LOG_PAGE, SANITIZE_ACTION, sanitize } from '${new URL('../../lib/nvme/index.js', import.meta.url)}'
+    const { controller } = await openController('sim:?size=1M')
+    process.on('uncaughtException', ({ message }) => process.stdout.write(message + ' '))
+    let count = 0
+    controller.onEvent(() => {
+      count++
+      throw new Error('thrown')
+    })
+    for (let i = 0; i < 2; i++) {
+      await sanitize(controller, { sanact: SANITIZE_ACTION.BLOCK_ERASE })
+      while (count === i) await controller.identify(1)
+      // Until it is read there is no other event.
+      await getLogPage(controller, LOG_PAGE.SANITIZE_STATUS, 512)
+    }
+    await controller.close()
+  `
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program])
+  t.is(stdout, 'thrown thrown ')
 })

@@ -68,6 +68,27 @@ test.serial('terminate gives queues back, and recall asks for them', async (t) =
   await other.terminate()
 })
 
+test.serial(
+  'a loan that comes back while the controller closes does not keep it from its shutdown',
+  async (t) => {
+    const ns = await openThreaded({ qcount: 2 })
+    const loan = ns.lend(1)
+    loan.returned.catch(() => {})
+    const { pci } = ns.controller
+    const written: number[] = []
+    const write = pci.writeRegister
+    pci.writeRegister = (offset, value) => {
+      if (offset === 0x14) written.push(value)
+      write.call(pci, offset, value)
+    }
+    const closed = ns.controller.close()
+    await t.throwsAsync(loan.recall(), { code: 'ERR_UNVME_CLOSED' })
+    await closed
+    t.deepEqual(written, [0x0046_4001, 0x0046_4000], 'CC.SHN, then CC.EN 0')
+    await ns.close()
+  },
+)
+
 test.serial('a worker that only polls learns of a recall within seconds', async (t) => {
   await using ns = await openThreaded()
   const loan = ns.lend(0)
