@@ -10,10 +10,23 @@ import {
   OutOfMemoryError,
   OutOfRangeError,
 } from '../errors.ts'
+import {
+  type DmaAllocation,
+  type DmaBuffer,
+  type DmaTag,
+  kDma,
+  own,
+  tag,
+  tagFor,
+  tagPart,
+} from './dma-tag.ts'
 import type { PciFunction } from './function.ts'
 import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './memory.ts'
 import { PageRuns } from './page-runs.ts'
 import { ANYWHERE, type ViewSpace } from './views.ts'
+
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const DMA: typeof kDma = kDma
 
 export const PAGE_BYTES = 4096
 // Large enough for few mappings and for huge pages, small enough to pin quickly.
@@ -22,34 +35,6 @@ const ARENAS_PER_SIZE = 8
 const MAX_DOUBLINGS = 7
 // Buffers that `keep` holds: those of a stream that reads and of one that writes.
 const KEPT = 2
-
-/** One buffer from `alloc`: where it is, and who still needs it. */
-export interface DmaAllocation {
-  readonly pool: DmaPool
-  /** The pool, and null once it was freed: what the hot path looks at. */
-  owner: DmaPool | null
-  readonly iova: number
-  readonly bytes: number
-  /** Operations in flight that read or write it. */
-  users: number
-  /** Nobody wants it any more: it is freed with its last user. */
-  discarded: boolean
-}
-
-/** What every DMA buffer, and every part of one that was used once, carries: its IOVA without a look-up. */
-export interface DmaTag {
-  readonly allocation: DmaAllocation
-  readonly iova: number
-  /** The IOVA's halves as signed 32-bit integers, which V8 need not put on the heap. */
-  readonly lo: number
-  readonly hi: number
-}
-
-export const kDma = Symbol('unvme.dma')
-const kAllocation = Symbol('unvme.allocation')
-
-export type DmaBuffer = Buffer & { [kDma]?: DmaTag }
-type OwnedArrayBuffer = ArrayBuffer & { [kAllocation]?: DmaAllocation }
 
 interface Arena {
   readonly dma: DmaArena
@@ -166,7 +151,7 @@ export class DmaPool {
    * with the device already.
    */
   discard(buffer: Buffer): void {
-    if ((buffer as DmaBuffer)[kDma]?.allocation.owner === null) return
+    if ((buffer as DmaBuffer)[DMA]?.allocation.owner === null) return
     const { allocation } = this.tagOf(buffer)
     if (allocation.users === 0) this.#release(allocation as Owned)
     else allocation.discarded = true
@@ -183,7 +168,7 @@ export class DmaPool {
    * others come or its room is needed. Making a view of 4 MiB anew costs as much as reading 16 MiB.
    */
   keep(buffer: Buffer): void {
-    const { allocation } = (buffer as DmaBuffer)[kDma]!
+    const { allocation } = (buffer as DmaBuffer)[DMA]!
     if (allocation.owner === null || allocation.users > 0) {
       this.discard(buffer)
       return
@@ -203,7 +188,7 @@ export class DmaPool {
    * Throws where it is none, or freed; `call` is named then.
    */
   tagOf(buffer: Buffer, call?: string): DmaTag {
-    const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
+    const known = (buffer as DmaBuffer | undefined)?.[DMA] ?? tagPart(buffer)
     const prefix = call === undefined ? '' : `${call}: `
     if (known === undefined) {
       if (!(buffer instanceof Uint8Array)) {
@@ -226,13 +211,13 @@ export class DmaPool {
 
   /** The tag of what begins `offset` bytes into a buffer of `alloc`, for who makes many parts and tells nobody. */
   tagAt(buffer: Buffer, offset: number): DmaTag {
-    const { allocation, iova } = (buffer as DmaBuffer)[kDma]!
+    const { allocation, iova } = (buffer as DmaBuffer)[DMA]!
     return tagFor(allocation, iova + offset)
   }
 
   /** True for a buffer that `tagOf` would take. */
   owns(buffer: Buffer): boolean {
-    const known = (buffer as DmaBuffer | undefined)?.[kDma] ?? tagPart(buffer)
+    const known = (buffer as DmaBuffer | undefined)?.[DMA] ?? tagPart(buffer)
     return known?.allocation.owner === this
   }
 
@@ -288,7 +273,7 @@ export class DmaPool {
     const allocation: Owned = { pool: this, owner: this, users: 0, discarded: false, ...memory }
     const { view, bytes, iova } = allocation
     this.#live.add(allocation)
-    Object.defineProperty(view.buffer, kAllocation, { value: allocation })
+    own(view.buffer, allocation)
     const buffer = Buffer.from(view.buffer, 0, bytes)
     tag(buffer, allocation, iova)
     return buffer
@@ -318,23 +303,4 @@ const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit)
 
 function createArena(dma: DmaArena): Arena {
   return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false }
-}
-
-function tagFor(allocation: DmaAllocation, iova: number): DmaTag {
-  return { allocation, iova, lo: iova | 0, hi: Math.floor(iova / 2 ** 32) | 0 }
-}
-
-function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {
-  const value = tagFor(allocation, iova)
-  // Not enumerable: it is nobody's business who prints a buffer.
-  Object.defineProperty(buffer, kDma, { value })
-  // A promise that resolves with a buffer looks for its `then`: here, and not in five prototypes, for 35 ns.
-  Object.defineProperty(buffer, 'then', { value: undefined })
-  return value
-}
-
-// The getters `buffer` and `byteOffset` cost 20 ns each on Node 20, an own property 1 ns: so parts are tagged too.
-function tagPart(buffer: Buffer): DmaTag | undefined {
-  const allocation = (buffer?.buffer as OwnedArrayBuffer | undefined)?.[kAllocation]
-  return allocation && tag(buffer, allocation, allocation.iova + buffer.byteOffset)
 }

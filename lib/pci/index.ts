@@ -11,16 +11,8 @@ export {
   parseNamespaceName,
   parsePciName,
 } from './bdf.ts'
-export {
-  type DmaAllocation,
-  type DmaBuffer,
-  DmaPool,
-  type DmaPoolOptions,
-  type DmaTag,
-  kDma,
-  PAGE_BYTES,
-  type SharedBuffer,
-} from './dma.ts'
+export { DmaPool, type DmaPoolOptions, PAGE_BYTES, type SharedBuffer } from './dma.ts'
+export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from './dma-tag.ts'
 export type { PciFunction } from './function.ts'
 export { keepFreedMemory } from './heap.ts'
 export { type IovaRange, IovaSpace } from './iova.ts'
