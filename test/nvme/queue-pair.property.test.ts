@@ -41,39 +41,54 @@ function createPair() {
     }
     while (pair.reap() >= 0);
   }
-  return { pair, sq, complete }
+  const reset = () => {
+    pair.reset()
+    head = tail = 0
+    phase = 1
+  }
+  return { pair, sq, complete, reset }
 }
 
 const word = fc.integer({ min: 1, max: 0x7fff_ffff })
 const rarely = <T>(arbitrary: fc.Arbitrary<T>, otherwise: T) =>
-  fc.oneof({ arbitrary: fc.constant(otherwise), weight: 16 }, { arbitrary, weight: 1 })
+  fc.oneof({ arbitrary: fc.constant(otherwise), weight: 40 }, { arbitrary, weight: 1 })
 const command = fc.record({
   kind: fc.constant('command' as const),
-  pages: rarely(fc.integer({ min: 2, max: 16 }), 1),
+  nsid: rarely(fc.constantFrom(0, 6, 0xffff_ffff), 5),
+  pages: rarely(fc.integer({ min: 0, max: 16 }), 1),
+  high: rarely(fc.constantFrom(0, 3, -1, 0xffff_ffff), 2),
   offset: rarely(fc.constant(8), 0),
   metadata: rarely(word, 0),
   cdw10: word,
-  cdw11: fc.constantFrom(0, 7),
+  cdw11: rarely(fc.constantFrom(7, 0xffff_ffff), 0),
   cdw12: word,
   cdw13: rarely(word, 0),
   cdw14: rarely(word, 0),
   cdw15: rarely(word, 0),
 })
-const other = fc.constantFrom({ kind: 'complete' as const }, { kind: 'abandon' as const })
+const other = fc.oneof(
+  { arbitrary: fc.constant({ kind: 'complete' as const }), weight: 8 },
+  { arbitrary: fc.constantFrom({ kind: 'abandon' as const }, { kind: 'reset' as const }), weight: 1 },
+)
 
 test('an entry holds its own command, and nothing of those before it', (t) => {
   const steps = fc.array(fc.oneof({ arbitrary: command, weight: 8 }, { arbitrary: other, weight: 2 }), {
     minLength: 20,
-    maxLength: 60,
+    maxLength: 80,
   })
   fc.assert(
     fc.property(steps, (sequence) => {
-      const { pair, sq, complete } = createPair()
+      const { pair, sq, complete, reset } = createPair()
       let slot = 0
       for (const step of sequence) {
         if (step.kind === 'abandon') {
           pair.abandon(() => {})
           slot = pair.rung.tail
+          continue
+        }
+        if (step.kind === 'reset') {
+          reset()
+          slot = 0
           continue
         }
         if (step.kind === 'complete') {
@@ -83,18 +98,21 @@ test('an entry holds its own command, and nothing of those before it', (t) => {
         if (pair.available === 0) complete()
         // All that are left are lost.
         if (pair.available === 0) break
-        const { pages, offset, metadata, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = step
+        const { nsid, pages, high, metadata, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = step
+        const offset = pages === 0 ? 0 : step.offset
         const lo = 16 * PAGE + offset
         const bytes = pages * PAGE - offset
         if (metadata !== 0) pair.pointMetadata(metadata, 3)
-        const cid = pair.post(1, 5, lo, 2, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+        const cid = pair.post(1, nsid, lo, high, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
         if (metadata !== 0) pair.pointMetadata(0, 0)
         const entry = [...sq.subarray(slot * 16, slot * 16 + 16)]
         slot = (slot + 1) % ENTRIES
-        const second = pages === 1 ? [0, 0] : pages === 2 ? [17 * PAGE, 2] : entry.slice(8, 10)
-        t.deepEqual(entry.slice(0, 2), [1 | (cid << 16), 5])
+        const hi = high >>> 0
+        const first = pages === 0 ? [0, 0] : [lo, hi]
+        const second = pages < 2 ? [0, 0] : pages === 2 ? [17 * PAGE, hi] : entry.slice(8, 10)
+        t.deepEqual(entry.slice(0, 2), [1 | (cid << 16), nsid])
         t.deepEqual(entry.slice(4), [
-          ...[metadata, metadata === 0 ? 0 : 3, lo, 2, ...second],
+          ...[metadata, metadata === 0 ? 0 : 3, ...first, ...second],
           ...[cdw10, cdw11, cdw12, cdw13, cdw14, cdw15],
         ])
       }
