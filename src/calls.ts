@@ -244,7 +244,7 @@ export class NamespaceCalls extends NamespaceAttributes {
   ): IoDescriptor {
     const { geometry, pool } = this
     if (this.queues[qid] === undefined || this.ending !== null) return this.refuseQueue(call, qid)
-    const untagged = buf instanceof Uint8Array && (buf as DmaBuffer)[DMA] === undefined
+    const untagged = buf instanceof Buffer && (buf as DmaBuffer)[DMA] === undefined
     if (!untagged || !pool.owns(buf)) throw explainTransfer(call, pool, geometry, buf, slba, nlb)
     return this.sendTransfer(call, opc, qid, buf, slba, nlb)
   }

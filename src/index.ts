@@ -3,6 +3,7 @@
 
 export * from '../lib/errors.ts'
 export { ADMIN, type AdminCommand, type AdminOptions, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
 export type { ControllerHandle } from './controller-handle.ts'
 export {
   type CompareOptions,

@@ -27,7 +27,7 @@ const log = logger('open')
 export interface OpenOptions extends OpeningOptions, Pick<VfioOptions, 'noIommu' | 'iommufd'> {
   /** Namespace id, where the address does not say; default: the first active one. */
   nsid?: number
-  /** For `sim:` addresses: what shall go wrong. */
+  /** For `sim:` addresses: what shall go wrong, see [the software controller](sim.md#faults). */
   faults?: readonly FaultRule[]
   /**
    * Queues will be lent to worker threads: a `sim:` controller then runs on a thread of its own, as with
@@ -49,7 +49,8 @@ interface Target {
 const devices = new Map<string, Promise<Device>>()
 
 /**
- * Opens a namespace.
+ * Opens a namespace. Namespaces of one controller share it: its queues, limits and interrupts are as the first open
+ * asked for them, and later ones get what there is (`ns.qcount`, `ns.qsize`).
  *
  * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`,
  * `vfio-user:/run/nvme/cntrl?nsid=2`

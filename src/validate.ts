@@ -32,8 +32,8 @@ export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: 
   }
 }
 
-export function checkBuffer(call: string, buffer: unknown): asserts buffer is Uint8Array {
-  if (!(buffer instanceof Uint8Array)) {
+export function checkBuffer(call: string, buffer: unknown): asserts buffer is Buffer {
+  if (!(buffer instanceof Buffer)) {
     throw new ArgumentTypeError(`${call}: buf must be a Buffer, received ${show(buffer)}`)
   }
 }

@@ -41,6 +41,8 @@ const OUTPUTS: Record<string, RegExp> = {
   'random-reads':
     /^\d+ reads of 4096 bytes in .* s, depth 32\n[\d,]+ reads\/s\n[\d.]+ commands for each doorbell\n$/,
   'several-files': /^(equal {4}LBA +\d+, \d+ bytes {2}.*\n){20,}$/,
+  threads:
+    /^(thread 0: LBA 0 to 65535\nthread 1: LBA 65536 to 131071\n|thread 1: .*\nthread 0: .*\n)400 \+ 600 = 1000 blocks in use\n$/,
   'two-namespaces': /^namespace 1 of 2: .*\nnamespace 2 of 2: .*\n524288 bytes are the same in both\n$/,
   verify: /^sim:\?size=64M and sim:\?size=64M: 67108864 bytes are equal\n$/,
 }

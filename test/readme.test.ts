@@ -1,5 +1,5 @@
 // The README's examples run as they stand: each a process in a folder of its own, and what a comment behind
-// console.log says is what it prints. Its tables have every option, and its commands run.
+// console.log says is what it prints. Its tables have every option, and its commands run. So it is with docs/sim.md.
 
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -47,7 +47,9 @@ test.before(() => {
 })
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
-findExamples(readme).forEach(({ title, language, code }, i) => {
+const sim = readFileSync(path.join(root, 'docs/sim.md'), 'utf8')
+
+;[...findExamples(readme), ...findExamples(sim)].forEach(({ title, language, code }, i) => {
   test.serial(`${i + 1}, ${title}`, async (t) => {
     const source = path.join(folder, `example-${i + 1}.${language}`)
     writeFileSync(source, code)
@@ -74,12 +76,15 @@ test.serial('the files that the streams example wrote', (t) => {
 })
 
 test.serial('the commands run as they stand', async (t) => {
-  writeFileSync(path.join(folder, 'disk.img'), CONTENT)
-  const lines = [...readme.matchAll(/^ {4}npx unvme (.*)$/gm)].map(([, words]) => words!)
-  t.true(lines.length >= 4)
-  for (const line of lines) {
-    const command = `"${process.execPath}" "${MAIN}" ${line}`
-    await t.notThrowsAsync(promisify(execFile)('/bin/sh', ['-c', command], { cwd: folder }), line)
+  for (const page of [readme, sim]) {
+    const lines = [...page.matchAll(/^ {4}((?:npx unvme|head|printf|truncate) .*)$/gm)].map(
+      ([, line]) => line!,
+    )
+    t.true(lines.length >= 4)
+    for (const line of lines) {
+      const command = line.replace('npx unvme', `"${MAIN}"`)
+      await t.notThrowsAsync(promisify(execFile)('/bin/sh', ['-c', command], { cwd: folder }), line)
+    }
   }
 })
 
@@ -94,11 +99,26 @@ test('the table of sim: options is complete, with the right defaults', (t) => {
   }
 })
 
-test('the faults that it names can be understood', (t) => {
+test('the faults that it names can be understood, and the page of faults has every word', (t) => {
   const [row] = /^\| `fault` .*$/m.exec(readme)!
-  const faults = [...row.matchAll(/`(\w+[@#].*?)`/g)].map(([, fault]) => fault!)
-  t.is(faults.length, 3)
-  for (const fault of faults) t.is(parseSimAddress(`sim:?fault=${fault}`).faults.length, 1, fault)
+  const [, fault] = /`(\w+[@#].*?)`/.exec(row)!
+  t.is(parseSimAddress(`sim:?fault=${fault}`).faults.length, 1)
+  const addresses = [...sim.matchAll(/^ {4}(sim:.*)$/gm)].map(([, address]) => address!)
+  t.deepEqual(
+    addresses.map((address) => parseSimAddress(address).faults.length),
+    [1, 2],
+  )
+  const parts = [...sim.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, words]) => words!.split(' '))
+  const [commands, actions] = [/^`(\w+)`$/, /^`:(.*)`$/].map((form) =>
+    parts.flatMap((part) => form.exec(part)?.[1] ?? []),
+  )
+  t.is(commands!.length, 9)
+  t.is(actions!.length, 6)
+  for (const command of commands!) {
+    for (const action of actions!) {
+      t.is(parseSimAddress(`sim:?fault=${command}@64+8#10*1:${action}`).faults.length, 1, command + action)
+    }
+  }
 })
 
 test('every example is listed, and every link leads somewhere', (t) => {

@@ -14,6 +14,7 @@ export interface HealthChange {
   readonly temperature?: number
   /** Per cent left; under 10 is a critical warning. */
   readonly availableSpare?: number
+  /** Per cent of its life used. */
   readonly percentageUsed?: number
   /** Bits of CRITICAL_WARNING that hold beside those of temperature and spare. */
   readonly warnings?: number
@@ -33,10 +34,13 @@ export type ControlMessage =
 export interface SimControls {
   /** Adds a rule behind the others; it holds for commands that are fetched from now on. Returns its number. */
   addFault(rule: FaultRule): number
+  /** Takes one rule away, by its number. */
   removeFault(id: number): void
+  /** Takes all rules away, those of the address, too. */
   clearFaults(): void
   /** Time that each I/O command takes from now on, in milliseconds: fixed, or any from a range. */
   setLatency(min: number, max?: number): void
+  /** Sets values of the SMART log; warnings that follow from them are announced. */
   setHealth(change: HealthChange): void
   /** Announces that a namespace changed (asynchronous event, Changed Namespace List). */
   namespaceChanged(nsid: number): void

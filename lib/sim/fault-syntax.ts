@@ -12,6 +12,7 @@ export interface FaultRule {
   readonly opcode?: number
   /** `io` (the default), `admin`, or one queue's id. */
   readonly queue?: 'io' | 'admin' | number
+  /** Namespace id. */
   readonly nsid?: number
   /** Commands that touch any of these blocks. */
   readonly slba?: number
@@ -21,22 +22,28 @@ export interface FaultRule {
   readonly skip?: number
   /** Matching commands that it is applied to; all unless set. */
   readonly times?: number
+  /** What happens to them. */
   readonly action: FaultAction
 }
 
+/**
+ * What happens to a command:
+ *
+ * `status`: it completes with this status (`sct << 8 | sc`), does nothing, and says Do Not Retry where `dnr` is true;
+ * `delay`: it takes this much longer, in milliseconds;
+ * `behind`: it completes after this many later commands of the same queue, or when there are no others;
+ * `lose`: it does what was asked, and never says so;
+ * `fatal`: the controller sets CSTS.CFS, and nothing completes until it is reset;
+ * `vanish`: the device is unplugged: registers read all-ones, nothing ever completes; with `notify` the host is told, as
+ * by hot plug.
+ */
 export type FaultAction =
-  /** Complete with this status (`sct << 8 | sc`) and do nothing. */
   | { readonly kind: 'status'; readonly status: number; readonly dnr?: boolean }
-  /** Take this much longer, in milliseconds. */
   | { readonly kind: 'delay'; readonly ms: number }
-  /** Complete after this many later commands of the same queue (or when there are no others). */
   | { readonly kind: 'behind'; readonly commands: number }
-  /** Do what was asked and never say so. */
   | { readonly kind: 'lose' }
-  /** Go fatal: CSTS.CFS is set and nothing completes until the controller is reset. */
   | { readonly kind: 'fatal' }
-  /** Be unplugged: registers read all-ones, and nothing ever completes. */
-  | { readonly kind: 'vanish' /** The host is told, as by hot plug. */; readonly notify?: boolean }
+  | { readonly kind: 'vanish'; readonly notify?: boolean }
 
 /** Throws ArgumentTypeError or OutOfRangeError for a rule that can't be followed: those of a program may be anything. */
 export function checkFault(rule: FaultRule): FaultRule {

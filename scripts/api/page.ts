@@ -10,7 +10,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Opening',
     'An address names a device: a PCI name, `sim:…`, or `vfio-user:…`. See the table in the README.',
-    'open openController OpenOptions OpeningOptions DeviceOptions',
+    'open openController OpenOptions OpeningOptions DeviceOptions FaultRule FaultAction',
   ],
   [
     'Namespaces',
@@ -37,7 +37,11 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
     'A queue belongs to one thread at a time, and can be lent to another.',
     'attach LendOptions Loan QueueTicket spread SpreadOptions task TaskContext',
   ],
-  ['Serving', 'The software controller for other processes.', 'serve ServeOptions Server'],
+  [
+    'Serving',
+    'The software controller for other processes.',
+    'serve ServeOptions Server SimControls HealthChange',
+  ],
 ]
 
 interface Page {
@@ -95,15 +99,26 @@ function entry(declaration: Declaration, all: ReadonlyMap<string, Declaration>, 
   const body = kind === 'const' ? [values(declaration)] : memberLists(name, members, page)
   return [
     `### ${name}`,
-    `\`\`\`ts\n${shortSignature(declaration, members.length > 0)}\n\`\`\``,
+    `\`\`\`ts\n${shortSignature(declaration, members.length > 0, all)}\n\`\`\``,
     ...(doc ? describe(doc) : []),
     ...body,
   ]
 }
 
-function shortSignature({ signature, kind }: Declaration, hasMembers: boolean): string {
-  // A long Pick says nothing that the list of members does not.
-  return kind === 'type' && hasMembers ? signature.replace(/ = [\s\S]*/, '') : signature.replace(/:$/, '')
+function shortSignature(
+  { signature, kind, parents, file }: Declaration,
+  hasMembers: boolean,
+  all: ReadonlyMap<string, Declaration>,
+): string {
+  // A long Pick says nothing that the list of members does not; nor does a parent of ours that is no export.
+  if (kind === 'type' && hasMembers) return signature.replace(/ = [\s\S]*/, '')
+  const hidden = parents.filter(
+    (parent) => parent.startsWith('Pick<') || (!all.has(parent) && lookUp(file, parent) !== undefined),
+  )
+  const shown = parents.filter((parent) => !hidden.includes(parent))
+  const list = shown.length > 0 ? ` extends ${shown.join(', ')}` : ''
+  const short = hidden.length > 0 ? signature.replace(/ extends .*?(?= implements |$)/s, list) : signature
+  return short.replace(/:$/, '')
 }
 
 /** Those of types that are no exports are shown where they are inherited. */

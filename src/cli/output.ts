@@ -71,7 +71,7 @@ function scaled(value: number, base: number, units: readonly string[]): string {
     value /= base
     unit++
   }
-  return `${unit === 0 ? value : value.toFixed(2)} ${units[unit]}`
+  return `${Number.isInteger(value) && unit === 0 ? value : value.toFixed(2)} ${units[unit]}`
 }
 
 // styleText looks at NO_COLOR and at the stream, for a single format only: calls are nested, never arrays.

@@ -37,7 +37,7 @@ const idNs = showCommand({
   },
   examples: [
     ['id-ns 0a:00.0/2', 'of namespace 2'],
-    ['id-ns sim:?ns=3 -n 3 -H', 'with the words of flags taken apart'],
+    ["id-ns 'sim:?ns=3' -n 3 -H", 'with the words of flags taken apart'],
   ],
   async read(context) {
     const { viewNamespace } = await import('../admin/views/namespace.ts')

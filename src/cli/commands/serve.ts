@@ -16,7 +16,11 @@ Doorbells in shared memory (mapped) cost a client nothing, but have to be looked
 controller enabled, an idle server takes 1 to 2 % of a processor, and after a pause finds a command up to 16 ms late. \
 With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes it.`,
   arguments: {
-    address: argument('ADDR', text, 'where clients find it: vfio-user:PATH; a folder stands for cntrl in it'),
+    address: argument(
+      'ADDR',
+      text,
+      'where clients find it: vfio-user:PATH; a folder that exists stands for cntrl in it',
+    ),
   },
   options: {
     device: valueOr('ADDR', text, 'sim:', 'the controller that is offered'),
