@@ -3,6 +3,7 @@
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Namespace } from '../src/index.ts'
+import type { StreamFile } from './files.ts'
 
 /** Runs for about `ms`, and returns bytes a second. */
 export type Load = (ns: Namespace, ms: number) => Promise<number>
@@ -29,6 +30,19 @@ export function reading(chunk: number, depth: number): Load {
         if (over()) stream.destroy()
       })
       await new Promise((resolve) => stream.once('close', resolve))
+      return stream.bytesRead
+    })
+}
+
+/** Passes of fs.createReadStream over a file, whatever the namespace. */
+export function readingFile(file: StreamFile, bytes: number, chunk: number): Load {
+  return (_, ms) =>
+    passes(ms, async (over) => {
+      const stream = file.read({ highWaterMark: chunk, end: bytes - 1 })
+      stream.on('data', () => {
+        if (over()) stream.destroy()
+      })
+      await new Promise<void>((resolve) => void stream.once('close', () => resolve()))
       return stream.bytesRead
     })
 }

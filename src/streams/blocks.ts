@@ -36,7 +36,8 @@ export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
   checkBoolean('blocks: copy', options.copy)
   const { signal, copy = false } = options
   if (signal?.aborted) throw new AbortError(signal.reason)
-  return new Blocks(ns, signal, copy, (end) => new ReadWindow(ns, range, end, !copy))
+  const chunkBytes = range.chunk * ns.blocksize
+  return new Blocks(ns, signal, copy, chunkBytes, (end) => new ReadWindow(ns, range, end, !copy))
 }
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
@@ -45,7 +46,7 @@ class Blocks implements BlockIterator {
   private readonly ns: Namespace
   private readonly memory: ChunkMemory | null
   private readonly signal: AbortSignal | undefined
-  private readonly pace = new Pace()
+  private readonly pace: Pace
   private opener: ((end: () => Promise<void>) => ReadWindow) | null
   private window: ReadWindow | null = null
   private lent = false
@@ -56,11 +57,13 @@ class Blocks implements BlockIterator {
     ns: Namespace,
     signal: AbortSignal | undefined,
     copy: boolean,
+    chunkBytes: number,
     open: (end: () => Promise<void>) => ReadWindow,
   ) {
     this.ns = ns
     this.memory = copy ? new ChunkMemory() : null
     this.signal = signal
+    this.pace = new Pace(chunkBytes)
     this.opener = open
     signal?.addEventListener('abort', this.abort, { once: true })
   }

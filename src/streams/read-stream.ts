@@ -27,7 +27,7 @@ export class ReadStream extends Readable {
   bytesRead = 0
   readonly #ns: Namespace
   readonly #range: Range
-  readonly #pace = new Pace()
+  readonly #pace: Pace
   readonly #memory = new ChunkMemory()
   #window: ReadWindow | null = null
   #paused = false
@@ -45,6 +45,7 @@ export class ReadStream extends Readable {
     super({ highWaterMark: bytes, emitClose, ...(encoding && { encoding }) })
     this.#ns = ns
     this.#range = range
+    this.#pace = new Pace(bytes)
     this.slba = range.slba
     this.nlb = range.nlb
     // Not by the option: a signal that is aborted already would destroy the stream before it is one.

@@ -7,7 +7,7 @@ import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../
 import type { Namespace } from '../namespace.ts'
 import { checkInteger } from '../validate.ts'
 import { Pace } from './pace.ts'
-import { type RangeOptions, resolveRange } from './range.ts'
+import { type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
 import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
@@ -41,7 +41,7 @@ export async function transferTo(
   options: TransferToOptions,
 ): Promise<number> {
   const range = resolveRange(ns, 'transferTo', options, options.chunk)
-  const run = new Run('transferTo', ns, sink, options)
+  const run = new Run('transferTo', ns, range, sink, options)
   const window = new ReadWindow(ns, range, run.cut, true)
   const parallel = run.begin(window)
   const lent: Promise<unknown>[] = []
@@ -100,7 +100,7 @@ export async function transferFrom(
     )
   }
   checkWriteOptions('transferFrom', options)
-  const run = new Run('transferFrom', ns, source, options)
+  const run = new Run('transferFrom', ns, range, source, options)
   const window = new WriteWindow(ns, range, options, run.cut, true)
   const parallel = run.begin(window)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
@@ -152,7 +152,7 @@ class Run {
   private readonly ns: Namespace
   private readonly signal: AbortSignal | undefined
   private readonly parallel: number
-  private readonly pace = new Pace()
+  private readonly pace: Pace
   private wake: (() => void) | null = null
   private cause: Error | null = null
   private finish!: () => void
@@ -163,6 +163,7 @@ class Run {
   constructor(
     call: string,
     ns: Namespace,
+    range: Range,
     end: unknown,
     { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
   ) {
@@ -175,6 +176,7 @@ class Run {
     if (signal?.aborted) throw new AbortError(signal.reason)
     this.call = call
     this.ns = ns
+    this.pace = new Pace(range.chunk * ns.blocksize)
     this.signal = signal
     this.parallel = parallel
   }

@@ -31,7 +31,7 @@ class ByteSource {
   private readonly ns: Namespace
   private readonly range: Range
   private readonly signal: AbortSignal | undefined
-  private readonly pace = new Pace()
+  private readonly pace: Pace
   private controller: ReadableByteStreamController | null = null
   private window: ReadWindow | null = null
   // Bytes of the oldest chunk that have been given.
@@ -42,6 +42,7 @@ class ByteSource {
   constructor(ns: Namespace, range: Range, signal: AbortSignal | undefined) {
     this.ns = ns
     this.range = range
+    this.pace = new Pace(range.chunk * ns.blocksize)
     this.signal = signal
   }
 

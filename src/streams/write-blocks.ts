@@ -43,7 +43,7 @@ export async function writeBlocks(
     )
   }
   const { signal } = options
-  const pace = new Pace()
+  const pace = new Pace(range.chunk * ns.blocksize)
   let ended = false
   const window = new WriteWindow(ns, range, options, () => {
     ended = true

@@ -26,7 +26,7 @@ export class WriteStream extends Writable {
   readonly #ns: Namespace
   readonly #range: Range
   readonly #options: WriteOptions
-  readonly #pace = new Pace()
+  readonly #pace: Pace
   #window: WriteWindow | null = null
   #written = 0
 
@@ -36,9 +36,11 @@ export class WriteStream extends Writable {
     const chunk = chunkOfBytes(ns, 'createWriteStream', highWaterMark)
     const range = resolveRange(ns, 'createWriteStream', options, chunk)
     checkWriteOptions('createWriteStream', options)
-    super({ highWaterMark: range.chunk * ns.blocksize, emitClose })
+    const bytes = range.chunk * ns.blocksize
+    super({ highWaterMark: bytes, emitClose })
     this.#ns = ns
     this.#range = range
+    this.#pace = new Pace(bytes)
     this.#options = options
     this.slba = range.slba
     this.nlb = range.nlb
