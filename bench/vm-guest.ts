@@ -1,6 +1,6 @@
 // Runs in the virtual machine: the null-backed controller goes from VFIO to the kernel's driver and back, and each
-// has all works in turn; writes a table of medians as JSON. Trade-off: a process for each side, so that neither has
-// the other's garbage to collect, which takes this machine's one processor; both live through all rounds.
+// has all works in turn; writes a table of medians as JSON. Trade-off: a process for each side, and a new one for each
+// stream, so that none has another's garbage to collect, which takes this machine's one processor.
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,14 +16,14 @@ import {
 } from '../src/setup/index.ts'
 import { medianOf } from './measure.ts'
 import { atLeast, type Table } from './table.ts'
-import type { Round } from './vm-side.ts'
+import type { Message, Round } from './vm-side.ts'
 import { type Rate, WORKS } from './vm-work.ts'
 
 const NAME = '0000:00:0a.0'
 const ROUNDS = Number(process.env.UNVME_BENCH_ROUNDS ?? 5)
 const machine = thisMachine()
 const device = () => listDevices(machine).find(({ name }) => name === NAME)!
-const [ours, theirs] = [forkSide(), forkSide()]
+const [ours, theirs] = [forkPart(), forkPart()]
 
 async function driverRound(): Promise<Rate[]> {
   await perform(machine, [...loadSteps(machine), ...bindSteps(machine, device())])
@@ -37,7 +37,7 @@ async function kernelRound(): Promise<Rate[]> {
   return await ratesOf(theirs, { side: 'kernel', path: `/dev/${block}`, size })
 }
 
-function forkSide(): ChildProcess {
+function forkPart(): ChildProcess {
   const child = fork(path.join(import.meta.dirname, 'vm-side.js'))
   child.on('exit', (code) => {
     if (code !== 0) process.exit(1)
@@ -45,8 +45,20 @@ function forkSide(): ChildProcess {
   return child
 }
 
+/** All works of a side, in the order of `WORKS`: the raw ones by `child`. */
 async function ratesOf(child: ChildProcess, round: Round): Promise<Rate[]> {
-  child.send(round)
+  const rates = await partRates(child, { ...round, part: 'raw' })
+  for (const part of ['read', 'write'] as const) {
+    const fresh = forkPart()
+    rates.push(...(await partRates(fresh, { ...round, part })))
+    fresh.disconnect()
+    await once(fresh, 'exit')
+  }
+  return rates
+}
+
+async function partRates(child: ChildProcess, message: Message): Promise<Rate[]> {
+  child.send(message)
   const [rates] = await once(child, 'message')
   return rates
 }
@@ -54,7 +66,8 @@ async function ratesOf(child: ChildProcess, round: Round): Promise<Rate[]> {
 const ABOUT =
   "This driver beside Node's own way, fs on the block device of the kernel's driver, on the same emulated " +
   'controller, which stores nothing and reads zeroes. fs.read and fs.write go past the page cache, with as many ' +
-  'in flight; fs.createReadStream and fs.createWriteStream go through it. The machine is emulated: ratios count.'
+  'in flight; fs.createReadStream and fs.createWriteStream go through it. Each stream has a process of its own, and ' +
+  'has run for six seconds when it begins to count. The machine is emulated: ratios count.'
 
 function tableOf(driver: readonly Rate[][], kernel: readonly Rate[][]): Table {
   const notes: string[] = []

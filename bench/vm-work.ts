@@ -57,6 +57,11 @@ export const WORKS: readonly Work[] = [
   stream(true),
 ]
 
+/** Works that share a process: all raw ones. A stream has one for itself. */
+export type Part = 'raw' | 'read' | 'write'
+
+export const partOf = ({ kind, write }: Work): Part => (kind === 'raw' ? kind : write ? 'write' : 'read')
+
 /** Where the next transfer begins, in units of its length, on a device that has `count` of them. */
 export function places({ random }: Work, count: number): () => number {
   if (random) {
