@@ -285,7 +285,7 @@ export class Controller {
 
   async #stop(): Promise<void> {
     if (!this.failure) {
-      await this.queues.end().catch((error) => log('%s: deleting queues failed: %s', this.pci.address, error))
+      await this.queues.end()
       // One that was ended before it was identified has said nothing of that.
       await shutdownController(this.pci, this.identity?.rtd3e ?? 0)
     }

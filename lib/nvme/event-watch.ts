@@ -37,7 +37,7 @@ export class EventWatch {
       ({ result }) => {
         // First: a handler may throw.
         this.#request()
-        for (const handler of this.#handlers) handler(result)
+        for (const handler of this.#handlers) tell(handler, result)
       },
       () => {
         this.#watching = false
@@ -53,5 +53,16 @@ export class EventWatch {
   /** Ends the looking: the controller is being closed. */
   close(): void {
     clearInterval(this.#timer)
+  }
+}
+
+// What a handler throws is the process's, and does not keep the event from the others.
+function tell(handler: (result: number) => void, result: number): void {
+  try {
+    handler(result)
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
   }
 }

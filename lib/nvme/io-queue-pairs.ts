@@ -2,7 +2,8 @@
 // 5.3 to 5.6). Trade-off: a pair keeps its memory for as long as it exists, whatever happens to the controller, so
 // that no pointer to it ever goes stale.
 
-import { OutOfRangeError, UnsupportedError } from '../errors.ts'
+import { ClosedError, NvmeError, OutOfRangeError, UnsupportedError } from '../errors.ts'
+import { logger } from '../log/index.ts'
 import type { AdminQueue } from './admin-queue.ts'
 import type { Controller } from './controller.ts'
 import { ADMIN } from './opcodes.ts'
@@ -11,6 +12,8 @@ import { cqHeadDoorbell } from './registers.ts'
 import type { Doorbells } from './shadow-doorbells.ts'
 
 const FEATURE_NUMBER_OF_QUEUES = 0x07
+
+const log = logger('nvme')
 
 /** What queue pairs need of their controller. */
 type Owner = Pick<Controller, 'pci' | 'pool' | 'cap' | 'timeout' | 'maxTransferBytes' | 'failure' | 'admin'>
@@ -29,6 +32,7 @@ export class IoQueuePairs {
   // By queue id.
   readonly #made = new Map<number, Made>()
   #granted = 0
+  #ending = false
 
   /** @param doorbellsOf where a pair that is about to be created is to be rung */
   constructor(
@@ -89,17 +93,24 @@ export class IoQueuePairs {
   async #announce({ pair, vector }: Made): Promise<void> {
     const { qid, entries, sqIova, cqIova } = pair
     const admin = this.#admin
+    this.#check()
     pair.useDoorbells(this.#doorbellsOf(qid, entries))
     const size = ((entries - 1) << 16) | qid
     const interrupts = vector === null ? 0 : (vector << 16) | 2
     await admin.submit({ opcode: ADMIN.CREATE_IO_CQ, cdw10: size, cdw11: interrupts | 1 }, cqIova)
     try {
+      this.#check()
       await admin.submit({ opcode: ADMIN.CREATE_IO_SQ, cdw10: size, cdw11: (qid << 16) | 1 }, sqIova)
     } catch (error) {
       if (!this.#controller.failure)
         await this.#controller.admin({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid }).catch(() => {})
       throw error
     }
+  }
+
+  // A controller that is being closed deletes what there is, and must find nothing new.
+  #check(): void {
+    if (this.#ending) throw new ClosedError(`${this.#controller.pci.address} is closed`)
   }
 
   /** Deletes a pair, and gives its memory back. */
@@ -138,10 +149,17 @@ export class IoQueuePairs {
 
   /** Deletes every pair of a controller that is being closed; their memory goes with its pool. */
   async end(): Promise<void> {
+    this.#ending = true
     // The controller itself takes no command any more.
     const last: Pick<Controller, 'admin'> = { admin: (command) => this.#admin.submit(command) }
     for (const qid of [...this.#made.keys()]) {
-      await withdraw(last, qid)
+      try {
+        await withdraw(last, qid)
+      } catch (error) {
+        log('%s: queue %d was not deleted: %s', this.#controller.pci.address, qid, error)
+        // One that is half-way deleted, by who had it, does not keep the others; a controller that is silent does.
+        if (!(error instanceof NvmeError)) return
+      }
       this.#made.delete(qid)
     }
   }

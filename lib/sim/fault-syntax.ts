@@ -6,7 +6,7 @@ import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
 import { NVM } from '../nvme/opcodes.ts'
 import { parseTime } from './time.ts'
 
-/** Which commands a rule is for, and what happens to them. Everything left out matches every command. */
+/** Which commands a rule is for, and what happens to them. Everything left out matches every command of I/O queues. */
 export interface FaultRule {
   /** Opcode; together with `queue` says which command. */
   readonly opcode?: number

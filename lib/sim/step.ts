@@ -96,7 +96,7 @@ function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
     postCompletion(cq, sq, words[e]! >>> 16, runIo(c, sq, words, e), 0)
     done++
-    if (done < count) done += serveNear(c, sq, count - done)
+    if (done < count && c.moved < STEP_UNITS) done += serveNear(c, sq, count - done)
   }
   if (done !== 0) noteInterrupt(c, cq)
   return done
