@@ -2,7 +2,7 @@
 // Trade-off: it stays in use until the controller is reset or closed, or the queue made anew, however long that takes.
 
 import type { DmaAllocation } from '../lib/pci/index.ts'
-import type { Operation } from './operation.ts'
+import { type Operation, releaseMemory } from './operation.ts'
 
 /** The memory of one queue's lost commands. */
 export class LostMemory {
@@ -18,9 +18,6 @@ export class LostMemory {
 
   /** The device can't write to it any more. */
   release(): void {
-    for (const allocation of this.#held.splice(0)) {
-      allocation.users--
-      if (allocation.discarded) allocation.pool.reclaim(allocation)
-    }
+    for (const allocation of this.#held.splice(0)) releaseMemory(allocation)
   }
 }

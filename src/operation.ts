@@ -108,19 +108,8 @@ export class Operation implements IoDescriptor {
 
   /** Its memory has one user less. */
   release(): void {
-    const { allocation } = this
-    if (allocation !== null) {
-      allocation.users--
-      if (allocation.discarded) allocation.pool.reclaim(allocation)
-    }
-    if (this.kind === SINGLE) this.releaseMetadata()
-  }
-
-  private releaseMetadata(): void {
-    const { metadata } = this
-    if (metadata === null) return
-    metadata.users--
-    if (metadata.discarded) metadata.pool.reclaim(metadata)
+    if (this.allocation !== null) releaseMemory(this.allocation)
+    if (this.kind === SINGLE && this.metadata !== null) releaseMemory(this.metadata)
   }
 
   /** The error that this operation ended with, or null. */
@@ -185,6 +174,12 @@ export class OperationPool {
     this.mask = 2 * more - 1
     this.given = (this.taken + more) | 0
   }
+}
+
+/** The memory has one user less: what was discarded goes with its last one. */
+export function releaseMemory(allocation: DmaAllocation): void {
+  allocation.users--
+  if (allocation.discarded) allocation.pool.reclaim(allocation)
 }
 
 /** The error for a descriptor that can't be polled. */

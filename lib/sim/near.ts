@@ -5,7 +5,7 @@
 import { NVM } from '../nvme/opcodes.ts'
 import type { Controller } from './controller.ts'
 import { countTransfers } from './health.ts'
-import { CQE_WORDS, PHASE, SQE_WORDS, type SubmissionQueue } from './queues.ts'
+import { CQE_WORDS, PHASE, SQE_WORDS, type SubmissionQueue, writeEntry } from './queues.ts'
 
 // Opcode, fused operation and PSDT.
 const KIND = 0xc3ff
@@ -63,12 +63,7 @@ export function serveNear(c: Controller, sq: SubmissionQueue, limit: number): nu
       bytesWritten += bytes
     }
     head = head + 1 === size ? 0 : head + 1
-    const at = firstEntry + tail * CQE_WORDS
-    entries[at] = 0
-    entries[at + 1] = 0
-    entries[at + 2] = sqid | head
-    // The phase last: it is what makes the entry valid for a host on another thread.
-    entries[at + 3] = phase | (dw0 >>> 16)
+    writeEntry(entries, firstEntry + tail * CQE_WORDS, 0, sqid | head, phase | (dw0 >>> 16))
     if (++tail === entryCount) {
       tail = 0
       phase ^= PHASE

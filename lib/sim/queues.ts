@@ -94,19 +94,23 @@ export function postCompletion(
   status: number,
   result: number,
 ): void {
-  const { words } = cq
   const at = cq.base + cq.tail * CQE_WORDS
-  words[at] = result
-  words[at + 1] = 0
-  words[at + 2] = (sq.id << 16) | sq.head
-  // The phase last: it is what makes the entry valid for a host on another thread.
-  words[at + 3] = (status << 17) | cq.phase | cid
+  writeEntry(cq.words, at, result, (sq.id << 16) | sq.head, (status << 17) | cq.phase | cid)
   cq.used++
   sq.posted++
   if (++cq.tail === cq.size) {
     cq.tail = 0
     cq.phase ^= PHASE
   }
+}
+
+/** Writes a completion queue entry. */
+export function writeEntry(words: Uint32Array, at: number, result: number, dw2: number, dw3: number): void {
+  words[at] = result
+  words[at + 1] = 0
+  words[at + 2] = dw2
+  // The phase last: it is what makes the entry valid for a host on another thread.
+  words[at + 3] = dw3
 }
 
 /** Takes a new tail from the doorbell. False where the value is invalid: it is ignored. */
