@@ -66,8 +66,8 @@ async function partRates(child: ChildProcess, message: Message): Promise<Rate[]>
 const ABOUT =
   "This driver beside Node's own way, fs on the block device of the kernel's driver, on the same emulated " +
   'controller, which stores nothing and reads zeroes. fs.read and fs.write go past the page cache, with as many ' +
-  'in flight; fs.createReadStream and fs.createWriteStream go through it. Each stream has a process of its own, and ' +
-  'has run for six seconds when it begins to count. The machine is emulated: ratios count.'
+  'in flight; fs.createReadStream and fs.createWriteStream go through it. Each stream has a process of its own, ' +
+  'which has run another one for six seconds. The machine is emulated: ratios count.'
 
 function tableOf(driver: readonly Rate[][], kernel: readonly Rate[][]): Table {
   const notes: string[] = []

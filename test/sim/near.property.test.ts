@@ -85,7 +85,7 @@ async function smartLog({ rig, data }: Side): Promise<Buffer> {
 }
 
 test('the short way and the general way end alike, in status, order, memory and medium', async (t) => {
-  let near = 0
+  let succeeded = 0
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.array(sent, { minLength: 1, maxLength: ENTRIES - 1 }), { minLength: 1, maxLength: 8 }),
@@ -95,7 +95,7 @@ test('the short way and the general way end alike, in status, order, memory and 
         for (const batch of batches) {
           const result = run(short, batch)
           t.deepEqual(result, run(general, batch))
-          for (const completion of result.completions) if (completion?.status === 0) near++
+          for (const completion of result.completions) if (completion?.status === 0) succeeded++
         }
         t.true(medium(short) === medium(general))
         t.deepEqual(await smartLog(short), await smartLog(general))
@@ -105,5 +105,5 @@ test('the short way and the general way end alike, in status, order, memory and 
     ),
     { numRuns: 100 },
   )
-  t.true(near > 100, 'most commands are the commonest')
+  t.true(succeeded > 100)
 })
