@@ -8,9 +8,9 @@ import { AddressError, SetupError } from '../../lib/errors.ts'
 // Not by index.ts: setup works, and is quick, without koffi.
 import { canonicalPciName } from '../../lib/pci/bdf.ts'
 import { CLASS_NVME, type GroupMember, isVfioDriver, readPciFacts } from '../../lib/pci/sysfs.ts'
+import type { Account, Machine } from '../system/machine.ts'
 import { checkIommu, missingModules, noIommuAllowed } from './checks.ts'
 import type { NvmeDevice } from './inventory.ts'
-import type { Account, Machine } from './machine.ts'
 import type { Step } from './steps.ts'
 
 export interface Refusal {

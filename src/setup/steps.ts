@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, SetupError } from '../../lib/errors.ts'
-import type { Account, Machine } from './machine.ts'
+import type { Account, Machine } from '../system/machine.ts'
 
 export type Step =
   | { kind: 'load'; module: string }

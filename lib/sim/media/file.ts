@@ -5,7 +5,8 @@
 import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/status.ts'
-import { FALLOC_FL, fallocate, flock, LOCK, systemCallError } from '../../pci/libc.ts'
+import { lockFile } from '../../pci/file-lock.ts'
+import { FALLOC_FL, fallocate } from '../../pci/libc.ts'
 import { forgetState, loadState, type SavedState } from '../nonvolatile.ts'
 import type { Pieces } from '../prp.ts'
 import type { Medium } from './medium.ts'
@@ -40,7 +41,7 @@ export function openImage(shape: ImageShape): Image {
   const fd = openFile(shape)
   try {
     if (!fs.fstatSync(fd).isFile()) throw new ImageError(`${path} is no regular file`)
-    if (flock(fd, LOCK.EX | LOCK.NB) !== 0) throw lockError(path)
+    lock(fd, path)
     return { path, fd, ...measure(shape, fd) }
   } catch (error) {
     fs.closeSync(fd)
@@ -48,11 +49,13 @@ export function openImage(shape: ImageShape): Image {
   }
 }
 
-function lockError(path: string): Error {
-  const cause = systemCallError('flock', path)
-  return cause.code === 'EAGAIN'
-    ? new InUseError(`${path} is in use by another controller, in this process or another`, { cause })
-    : new ImageError(`${path} can't be locked: ${cause.message}`, { cause })
+function lock(fd: number, path: string): void {
+  try {
+    lockFile(fd, path)
+  } catch (cause) {
+    if (cause instanceof InUseError) throw cause
+    throw new ImageError(`${path} can't be locked: ${(cause as Error).message}`, { cause })
+  }
 }
 
 /** Gives the image back, and its lock. */
