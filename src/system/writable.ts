@@ -3,9 +3,9 @@
 // writing; a file is locked before it is emptied; and below /dev no file is made in place of a device that is missing.
 
 import fs from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { InUseError, SystemCallError } from '../../lib/errors.ts'
+import { ArgumentTypeError, InUseError, SystemCallError } from '../../lib/errors.ts'
 import { lockFile } from '../../lib/pci/file-lock.ts'
 import { deviceNumber } from './block-device.ts'
 import { type Machine, thisMachine } from './machine.ts'
@@ -62,6 +62,24 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
   } catch (error) {
     await handle.close()
     throw error
+  }
+}
+
+/**
+ * Writes a file that a command makes beside what it does: new, or emptied first.
+ * @throws as `openToWrite`; ArgumentTypeError for a block device, which no such file is meant for
+ */
+export async function writeOutputFile(file: string, data: Uint8Array | string): Promise<void> {
+  const there = fs.statSync(file, { throwIfNoEntry: false })
+  // A pipe or a terminal.
+  if (there !== undefined && !there.isFile() && !there.isBlockDevice()) return writeFile(file, data)
+  const { handle, stats } = await openToWrite(file, { create: true })
+  try {
+    if (!stats.isFile()) throw new ArgumentTypeError(`${file} is a block device, not a file`)
+    if (stats.size > 0) await handle.truncate()
+    await handle.writeFile(data)
+  } finally {
+    await handle.close()
   }
 }
 
