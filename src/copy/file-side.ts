@@ -2,11 +2,19 @@
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that nobody mounts it meanwhile.
 
-import { createReadStream, createWriteStream, type Stats } from 'node:fs'
+import {
+  type BigIntStats,
+  createReadStream,
+  createWriteStream,
+  fstatSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
+import { imageIdentity } from '../../lib/sim/index.ts'
 import { deviceBytes, deviceNumber } from '../system/block-device.ts'
 import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
@@ -100,7 +108,11 @@ function fileSide(
     size,
     rereadable: seekable,
     hardware: stats?.isBlockDevice() ?? false,
-    file: stats && fileIdentity(stats),
+    file:
+      stats &&
+      fileIdentity(
+        handle === null ? statSync(path, { bigint: true }) : fstatSync(handle.fd, { bigint: true }),
+      ),
     read: (bytes, { signal }) => {
       if (seekable) return readFile(handle!, Math.min(bytes ?? Infinity, size ?? 0), signal)
       return readStream(createReadStream(path, { fd: handle!, autoClose: false }), bytes, signal)
@@ -155,8 +167,10 @@ function sizeOf(stats: Stats): number | undefined {
 }
 
 /** What tells a file from all others, whatever its path: a block device by its number, whatever its node. */
-export function fileIdentity(stats: Pick<Stats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice'>): string {
-  return stats.isBlockDevice() ? `block ${deviceNumber(stats)}` : `${stats.dev}:${stats.ino}`
+export function fileIdentity(
+  stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice'>,
+): string {
+  return stats.isBlockDevice() ? `block ${deviceNumber(stats)}` : imageIdentity(stats)
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

@@ -2,10 +2,11 @@
 
 import fs from 'node:fs'
 
-type Node = Pick<fs.Stats, 'rdev'>
+type Node = Pick<fs.Stats | fs.BigIntStats, 'rdev'>
 
 /** `259:1`, as sysfs writes it. */
-export function deviceNumber({ rdev }: Node): string {
+export function deviceNumber(node: Node): string {
+  const rdev = Number(node.rdev)
   // Linux's encoding.
   const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff)
   const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)

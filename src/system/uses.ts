@@ -82,11 +82,11 @@ export function claimUse(device: string): Use {
 }
 
 /** Uses of a regular file as a block device: by a loop device. */
-export function usesOfFile({ sys }: Machine, { dev, ino }: Pick<fs.Stats, 'dev' | 'ino'>): Use[] {
+export function usesOfFile({ sys }: Machine, { dev, ino }: Pick<fs.BigIntStats, 'dev' | 'ino'>): Use[] {
   const loops = readFolder(sys, 'class/block').filter((block) => block.startsWith('loop'))
   return loops.flatMap((loop): Use[] => {
     const file = readText(sys, 'class/block', loop, 'loop/backing_file')
-    const stats = file === null ? undefined : fs.statSync(file, { throwIfNoEntry: false })
+    const stats = file === null ? undefined : fs.statSync(file, { bigint: true, throwIfNoEntry: false })
     if (stats?.dev !== dev || stats.ino !== ino) return []
     return [{ kind: 'export', text: `${file} is behind ${loop}` }]
   })

@@ -38,7 +38,7 @@ export interface Writable {
  */
 export async function openToWrite(file: string, options: WritingOptions = {}): Promise<Writable> {
   const { force = false, machine = thisMachine() } = options
-  const there = fs.statSync(file, { throwIfNoEntry: false })
+  const there = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
   if (there === undefined) refuseBelowDev(file, machine)
   const { O_RDWR, O_WRONLY, O_CREAT, O_EXCL } = fs.constants
   const missing = there === undefined && options.create === true
@@ -55,7 +55,7 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
       await handle.close()
       return openToWrite(file, { ...options, create: false })
     }
-    const uses = usesOf(machine, stats)
+    const uses = usesOf(machine, await handle.stat({ bigint: true }))
     if (!force && uses.length > 0) throw inUse(file, uses)
     if (stats.isFile()) lock(handle.fd, file, force)
     return { handle, stats, uses }
@@ -110,14 +110,14 @@ function placeOf(file: string): string {
 }
 
 /** Uses that the writing would harm: who only reads a device is none of them. */
-function usesOf(machine: Machine, stats: fs.Stats): Use[] {
+function usesOf(machine: Machine, stats: fs.BigIntStats): Use[] {
   if (stats.isFile()) return usesOfFile(machine, stats)
   if (!stats.isBlockDevice()) return []
   const uses = usesOfDevice(readUseTables(machine), deviceNumber(stats))
   return uses.filter(({ kind }) => kind !== 'reader')
 }
 
-function deviceInUse(machine: Machine, file: string, stats: fs.Stats, cause: Error): InUseError {
+function deviceInUse(machine: Machine, file: string, stats: fs.BigIntStats, cause: Error): InUseError {
   const uses = usesOf(machine, stats)
   return inUse(file, uses.length > 0 ? uses : [claimUse(file)], cause)
 }

@@ -7,7 +7,7 @@ import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/status.ts'
 import { lockFile } from '../../pci/file-lock.ts'
 import { FALLOC_FL, fallocate } from '../../pci/libc.ts'
-import { forgetState, loadState, type SavedState } from '../nonvolatile.ts'
+import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from '../nonvolatile.ts'
 import type { Pieces } from '../prp.ts'
 import type { Medium } from './medium.ts'
 
@@ -18,8 +18,11 @@ export interface Image {
   /** Bytes of each of its namespaces. */
   readonly namespaceBytes: number
   readonly bytes: number
-  /** What was kept beside the image. */
+  /** Where what the controller keeps is kept, and what was. */
+  readonly stateFile: StateFile
   readonly state: SavedState | undefined
+  /** What tells it from every other file, by whatever path: device and inode. */
+  readonly identity: string
 }
 
 export interface ImageShape {
@@ -40,13 +43,20 @@ export function openImage(shape: ImageShape): Image {
   const { path } = shape
   const fd = openFile(shape)
   try {
-    if (!fs.fstatSync(fd).isFile()) throw new ImageError(`${path} is no regular file`)
+    const stats = fs.fstatSync(fd, { bigint: true })
+    if (!stats.isFile()) throw new ImageError(`${path} is no regular file`)
     lock(fd, path)
-    return { path, fd, ...measure(shape, fd) }
+    const stateFile = stateFileOf(path, fd)
+    return { path, fd, stateFile, identity: imageIdentity(stats), ...measure(shape, fd, stateFile) }
   } catch (error) {
     fs.closeSync(fd)
     throw error
   }
+}
+
+/** What tells a file from every other, whatever its path. As bigints: some inodes are no safe integers. */
+export function imageIdentity({ dev, ino }: Pick<fs.Stats | fs.BigIntStats, 'dev' | 'ino'>): string {
+  return `${dev}:${ino}`
 }
 
 function lock(fd: number, path: string): void {
@@ -78,10 +88,11 @@ function openFile({ path, size }: ImageShape): number {
 function measure(
   { path, size, spare, lba, namespaces }: ImageShape,
   fd: number,
+  stateFile: StateFile,
 ): Pick<Image, 'namespaceBytes' | 'bytes' | 'state'> {
   const existing = fs.fstatSync(fd).size
-  if (existing === 0) forgetState(path)
-  const state = loadState(path, existing)
+  if (existing === 0) forgetState(stateFile)
+  const state = loadState(stateFile, path, existing)
   // From now on it says what the namespaces are, and not the address.
   if (state !== undefined) return { namespaceBytes: 0, bytes: state.bytes, state }
   if (size !== undefined) {
