@@ -10,6 +10,7 @@ import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
 import {
   type FaultRule,
+  imageIdentity,
   openSim,
   parseSimAddress,
   type SimConfig,
@@ -38,8 +39,8 @@ export interface OpenOptions extends OpeningOptions, Pick<VfioOptions, 'noIommu'
 
 /** What an address means: how to make its function, and what tells it from others. */
 interface Target {
-  /** The same for every address of the same controller; null where each open makes a new one. */
-  key: string | null
+  /** What tells the controller from others as it is now, whatever its address; null where each open makes a new one. */
+  key(): string | null
   nsid: number | undefined
   connect(): Promise<PciFunction>
   /** Throws where the address asks for another controller than the one that is open. */
@@ -111,10 +112,10 @@ function namespaceOf(
 async function share(target: Target, options: OpenOptions): Promise<Device> {
   const { signal } = options
   throwIfAborted(signal)
-  const { key } = target
+  const key = target.key()
   if (key === null) return connect(target, options)
   const opening = devices.get(key)
-  if (opening === undefined) return connectFirst(key, target, options)
+  if (opening === undefined) return connectFirst(target, options)
   const device = await openedByAnother(opening, signal)
   if (device !== null && device.closed === null) {
     target.check?.(device.controller.pci)
@@ -124,9 +125,10 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
   return share(target, options)
 }
 
-function connectFirst(key: string, target: Target, options: OpenOptions): Promise<Device> {
+function connectFirst(target: Target, options: OpenOptions): Promise<Device> {
   const opening = connect(target, options)
-  // At once: who opens the same meanwhile waits for it.
+  // At once: who opens the same meanwhile waits for it. An image that was missing has been made by now.
+  const key = target.key()!
   devices.set(key, opening)
   const forget = () => devices.delete(key)
   opening.then((device) => device.onClosed(forget), forget)
@@ -166,7 +168,7 @@ function resolve(address: string, options: OpenOptions): Target {
     const config = parseSimAddress(address)
     const { path, nsid } = config
     return {
-      key: path === undefined ? null : `sim:${realPath(path)}`,
+      key: () => (path === undefined ? null : `sim:${imageKey(path)}`),
       nsid,
       check: (pci) => checkSame(config, (pci as SimFunction).config),
       connect: () => openSim(address, simOptions(options)),
@@ -176,12 +178,16 @@ function resolve(address: string, options: OpenOptions): Target {
     const { pciName: name, nsid } = parseNamespaceName(address)
     const { noIommu, iommufd } = options
     const vfio = { ...(noIommu !== undefined && { noIommu }), ...(iommufd !== undefined && { iommufd }) }
-    return { key: name, nsid: address.includes('/') ? nsid : undefined, connect: () => openVfio(name, vfio) }
+    return {
+      key: () => name,
+      nsid: address.includes('/') ? nsid : undefined,
+      connect: () => openVfio(name, vfio),
+    }
   }
   if (isVfioUserAddress(address)) {
     const { path, nsid } = parseVfioUserAddress(address)
     return {
-      key: `vfio-user:${realPath(path)}`,
+      key: () => `vfio-user:${realPath(path)}`,
       nsid,
       connect: () => openVfioUser(path, { signal: options.signal }),
     }
@@ -221,7 +227,15 @@ function simOptions({ faults, threads }: OpenOptions) {
   return { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }
 }
 
-// One image is one controller, by whatever name it is reached.
+// One image is one controller, by whatever name it is reached: symbolic and hard links among them.
+function imageKey(path: string): string {
+  try {
+    return imageIdentity(fs.statSync(path, { bigint: true }))
+  } catch {
+    return realPath(path)
+  }
+}
+
 function realPath(path: string): string {
   try {
     return fs.realpathSync(path)

@@ -56,6 +56,12 @@ export const fcntl = lib.func('int fcntl(int fd, int command, int value)') as (
   command: number,
   value: number,
 ) => number
+/** fcntl(2) for commands whose argument is a struct flock. */
+export const fcntlLock = lib.func('int fcntl(int fd, int command, _Inout_ uint8_t *lock)') as (
+  fd: number,
+  command: number,
+  lock: Bytes,
+) => number
 /** flock(2) */
 export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
 export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as (
@@ -145,7 +151,7 @@ export const MAP = {
   POPULATE: 0x8000,
 } as const
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const
-export const F = { ADD_SEALS: 1033 } as const
+export const F = { OFD_GETLK: 36, ADD_SEALS: 1033 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const

@@ -15,7 +15,7 @@ import { createHealth, type Health } from './health.ts'
 import { updateInterposed } from './interposed.ts'
 import type { Medium } from './media/medium.ts'
 import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
-import { interruptedOperations, restoreState, type SavedState } from './nonvolatile.ts'
+import { interruptedOperations, restoreState, type SavedState, type StateFile } from './nonvolatile.ts'
 import { createPending, type Pending } from './pending.ts'
 import { createPieces, type Pieces } from './prp.ts'
 import type { CompletionQueue, SubmissionQueue } from './queues.ts'
@@ -33,6 +33,8 @@ export const VERSION = 0x0001_0400
 
 export interface Controller {
   readonly config: SimConfig
+  /** Where what it keeps is kept; undefined for a medium in memory. */
+  readonly stateFile: StateFile | undefined
   readonly bar: Bar
   readonly dma: DmaTable
   readonly medium: Medium
@@ -107,6 +109,8 @@ export interface ControllerParts {
   readonly window: Uint8Array
   /** Bytes of each namespace of a new medium. */
   readonly namespaceBytes: number
+  /** Where what it keeps is kept; undefined for a medium in memory. */
+  readonly stateFile?: StateFile | undefined
   /** What was kept of an earlier run. */
   readonly state?: SavedState | undefined
   readonly clock?: () => number
@@ -123,6 +127,7 @@ export function createController(parts: ControllerParts): Controller {
   const health = createHealth(clock())
   const c: Controller = {
     config,
+    stateFile: parts.stateFile,
     bar: createBar(parts.barMemory, parts.doorbells),
     dma: new DmaTable(),
     medium,

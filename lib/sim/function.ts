@@ -12,6 +12,8 @@ import { releaseSpace, reserveSpace, type Space } from './space.ts'
 export interface SimFunction extends PciFunction {
   readonly config: SimConfig
   readonly controls: SimControls
+  /** What tells its image from every other file, as `imageIdentity`; undefined for a medium in memory. */
+  readonly image: string | undefined
   /** Whether the controller runs by itself, for tests that it rests when it can. */
   activity(): SimActivity
 }

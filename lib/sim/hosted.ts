@@ -75,6 +75,7 @@ export function hostSim(
     medium: openMedium(resources, window),
     window,
     namespaceBytes: resources.namespaceBytes,
+    stateFile: resources.image?.stateFile,
     state: resources.state,
   })
   const dma = new ForeignDma(resources.space, window, c.dma, (iova) => unmapDma(c, iova))

@@ -26,6 +26,7 @@ export function openInline(config: SimConfig): SimFunction {
     medium: openMedium(resources, window),
     window,
     namespaceBytes: resources.namespaceBytes,
+    stateFile: resources.image?.stateFile,
     state: resources.state,
   })
   const dma = new DmaHost(
@@ -44,6 +45,7 @@ export function openInline(config: SimConfig): SimFunction {
     address: config.address,
     transport: 'sim',
     config,
+    image: resources.image?.identity,
     controls: createControls(control, c.faults.nextId),
     activity: waker.activity,
     readRegister: (offset) => (closed ? ALL_ONES : readBar(c.bar, offset)),

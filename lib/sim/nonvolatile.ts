@@ -3,6 +3,7 @@
 // has changed has no such file, and one whose file is deleted is as new.
 
 import fs from 'node:fs'
+import path from 'node:path'
 import { ImageError } from '../errors.ts'
 import { SANITIZE_STATE, SELF_TEST } from '../nvme/logs/index.ts'
 import { STATUS } from '../nvme/status.ts'
@@ -30,15 +31,41 @@ export interface SavedState {
   readonly sanitizeDword: number
 }
 
-const stateFile = (image: string) => `${image}.nvme.json`
+/** Where a controller keeps its state. */
+export interface StateFile {
+  readonly path: string
+  /** As of the image: who may read and write that may do so with what is kept beside it, and nobody else. */
+  readonly mode: number
+}
 
-/** The state beside an image of `bytes` bytes; undefined where there is none. Throws ImageError. */
-export function loadState(image: string, bytes: number): SavedState | undefined {
-  const file = stateFile(image)
+const SUFFIX = '.nvme.json'
+
+/**
+ * Where the state of an open image is: beside the image, whatever links lead to it. An image with several names (hard
+ * links) has one state, beside whichever of the names in its folder it was made.
+ */
+export function stateFileOf(image: string, fd: number): StateFile {
+  const real = fs.realpathSync(image)
+  const { dev, ino, nlink, ...stats } = fs.fstatSync(fd, { bigint: true })
+  const mode = Number(stats.mode) & 0o666
+  const own = `${real}${SUFFIX}`
+  if (nlink < 2n || fs.existsSync(own)) return { path: own, mode }
+  const folder = path.dirname(real)
+  const others = fs.readdirSync(folder).filter((name) => name.endsWith(SUFFIX))
+  const same = others.sort().find((name) => {
+    const other = path.join(folder, name.slice(0, -SUFFIX.length))
+    const found = fs.statSync(other, { bigint: true, throwIfNoEntry: false })
+    return found?.dev === dev && found.ino === ino
+  })
+  return { path: same === undefined ? own : path.join(folder, same), mode }
+}
+
+/** The state in a file, of an image of `bytes` bytes; undefined where there is none. Throws ImageError. */
+export function loadState({ path: file }: StateFile, image: string, bytes: number): SavedState | undefined {
   const advice = 'delete it, and the image is as new'
   let state: SavedState
   try {
-    state = JSON.parse(fs.readFileSync(file, 'utf8'))
+    state = JSON.parse(readRegular(file))
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw new ImageError(`${file}: ${(cause as Error).message}; ${advice}`, { cause })
@@ -50,9 +77,40 @@ export function loadState(image: string, bytes: number): SavedState | undefined 
   return state
 }
 
-/** Removes the state beside an image that is new. */
-export function forgetState(image: string): void {
-  fs.rmSync(stateFile(image), { force: true })
+/** Removes the state of an image that is new. */
+export function forgetState({ path: file }: StateFile): void {
+  fs.rmSync(file, { force: true })
+}
+
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+
+// Whoever may write the folder may have put anything there: a link to another file, a pipe that would block.
+function readRegular(file: string): string {
+  const fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    if (!fs.fstatSync(fd).isFile()) throw new Error('it is no regular file')
+    return fs.readFileSync(fd, 'utf8')
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/**
+ * Replaces a file as a whole. The new one is made under a name of its own, which may follow no link and must not be there:
+ * one that a killed process has left is removed, and so is a link, but never what it leads to.
+ */
+function replaceFile({ path: file, mode }: StateFile, content: string): void {
+  const next = `${file}.new`
+  fs.rmSync(next, { force: true })
+  const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+  try {
+    fs.writeFileSync(fd, content)
+    // Whatever the process's mask is.
+    fs.fchmodSync(fd, mode)
+  } finally {
+    fs.closeSync(fd)
+  }
+  fs.renameSync(next, file)
 }
 
 // Its own writer is trusted but for what a reader of another version, or an editor, makes of it.
@@ -81,8 +139,8 @@ function isState(state: SavedState): boolean {
 
 /** Writes what is to be kept, where there is an image. Returns a status. */
 export function saveState(c: Controller): number {
-  const { path } = c.config
-  if (path === undefined) return 0
+  const { stateFile } = c
+  if (stateFile === undefined) return 0
   const { revisions, active, next } = c.firmware
   const { results, test, sanitizeState, sanitizeDword } = c.background
   const state: SavedState = {
@@ -101,9 +159,7 @@ export function saveState(c: Controller): number {
     sanitizeDword,
   }
   try {
-    const file = stateFile(path)
-    fs.writeFileSync(`${file}.new`, `${JSON.stringify(state, null, 2)}\n`)
-    fs.renameSync(`${file}.new`, file)
+    replaceFile(stateFile, `${JSON.stringify(state, null, 2)}\n`)
     return 0
   } catch {
     return STATUS.INTERNAL_ERROR

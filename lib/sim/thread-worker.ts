@@ -29,6 +29,7 @@ function serve(start: WorkerStart): void {
     medium: openMedium(start.resources, window),
     window,
     namespaceBytes: start.resources.namespaceBytes,
+    stateFile: start.resources.image?.stateFile,
     state: start.resources.state,
   })
   const inbox = createInbox(c, control, window)

@@ -110,6 +110,7 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
     address: config.address,
     transport: 'sim-thread',
     config,
+    image: start.resources.image?.identity,
     activity: () => ({
       asleep: Atomics.load(link.control, CONTROL.SLEEPING) === 1,
       sleeps: Atomics.load(link.control, CONTROL.SLEEPS),

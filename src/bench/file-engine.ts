@@ -3,13 +3,16 @@
 // limit what is truly in flight, so UV_THREADPOOL_SIZE must be at least the depth of all jobs together.
 
 import fs from 'node:fs'
-import { InUseError, SystemCallError } from '../../lib/errors.ts'
+import { type FileHandle, open } from 'node:fs/promises'
+import { SystemCallError } from '../../lib/errors.ts'
 import { type MemoryView, mapAnonymous, retireView } from '../../lib/pci/index.ts'
+import { deviceBlockBytes, deviceBytes } from '../system/block-device.ts'
+import { openToWrite } from '../system/writable.ts'
 import type { Engine, Source } from './engine.ts'
 import type { TargetFacts } from './plan.ts'
 
 export interface OpenFile extends TargetFacts {
-  readonly fd: number
+  readonly handle: FileHandle
   readonly blockDevice: boolean
   /** False where the file system has no O_DIRECT: then it is the page cache that is measured. */
   readonly direct: boolean
@@ -18,54 +21,38 @@ export interface OpenFile extends TargetFacts {
 // What O_DIRECT needs at most on devices in use.
 const DIRECT_BLOCK = 4096
 
-/** Opens it; a block device that is to be written, and that the system uses, is refused with InUseError. */
-export function openFile(path: string, write: boolean): OpenFile {
-  const { O_RDWR, O_RDONLY, O_DIRECT, O_EXCL } = fs.constants
-  const facts = fs.statSync(path)
-  const blockDevice = facts.isBlockDevice()
-  const flags = (write ? O_RDWR : O_RDONLY) | (blockDevice && write ? O_EXCL : 0)
-  const [fd, direct] = openDirect(path, flags, O_DIRECT)
-  const bytes = blockDevice ? sizeOf(path) : facts.size
-  return {
-    name: path,
-    bytes,
-    blocksize: blockDevice ? blockSizeOf(path) : direct ? DIRECT_BLOCK : 1,
-    fd,
-    blockDevice,
-    direct,
-  }
-}
-
-function openDirect(path: string, flags: number, direct: number): [fd: number, direct: boolean] {
+/** Opens it; what is to be written and in use is refused with InUseError, unless `force`: see `openToWrite`. */
+export async function openFile(path: string, write: boolean, force: boolean): Promise<OpenFile> {
+  const { O_RDONLY, O_DIRECT } = fs.constants
+  const openWith = async (flags: number) =>
+    write ? (await openToWrite(path, { read: true, flags, force })).handle : open(path, O_RDONLY | flags)
+  const [handle, direct] = await openDirect(openWith, O_DIRECT)
   try {
-    return [fs.openSync(path, flags | direct), true]
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EBUSY') {
-      throw new InUseError(`${path} is in use by the system: mounted, swap, or part of another device`, {
-        cause: error,
-      })
+    const facts = await handle.stat()
+    const blockDevice = facts.isBlockDevice()
+    return {
+      name: path,
+      bytes: blockDevice ? deviceBytes(facts) : facts.size,
+      blocksize: blockDevice ? deviceBlockBytes(facts) : direct ? DIRECT_BLOCK : 1,
+      handle,
+      blockDevice,
+      direct,
     }
-    if (code !== 'EINVAL') throw error
-    return [fs.openSync(path, flags), false]
+  } catch (error) {
+    await handle.close()
+    throw error
   }
 }
 
-function sysfsNumber(path: string, file: string): number {
-  const { rdev } = fs.statSync(path)
-  const major = (rdev >>> 8) & 0xfff
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)
-  return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/${file}`, 'utf8'))
-}
-
-const sizeOf = (path: string) => sysfsNumber(path, 'size') * 512
-
-function blockSizeOf(path: string): number {
+async function openDirect(
+  openWith: (flags: number) => Promise<FileHandle>,
+  direct: number,
+): Promise<[handle: FileHandle, direct: boolean]> {
   try {
-    return sysfsNumber(path, 'queue/logical_block_size')
-  } catch {
-    // A partition has its disk's.
-    return sysfsNumber(path, '../queue/logical_block_size')
+    return [await openWith(direct), true]
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
+    return [await openWith(0), false]
   }
 }
 

@@ -3,7 +3,6 @@
 // else has a thread for each job.
 
 import { once } from 'node:events'
-import fs from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { isAddress } from '../copy/place.ts'
 import type { Namespace } from '../namespace.ts'
@@ -33,9 +32,14 @@ export interface BenchTarget extends TargetFacts {
 
 export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth' | 'numjobs'> {
   readonly nsid?: number | undefined
+  /** Write what the system uses all the same. */
+  readonly force?: boolean | undefined
 }
 
-/** Opens an address, or the path of a file or block device. */
+/**
+ * Opens an address, or the path of a file or block device.
+ * Throws InUseError for one that is to be written and in use, unless `force`.
+ */
 export async function openBenchTarget(name: string, options: TargetOptions): Promise<BenchTarget> {
   return isAddress(name) ? openDevice(name, options) : openPath(name, options)
 }
@@ -111,8 +115,8 @@ function whenAllReady(jobs: number, board: Board, onStart: () => void): () => vo
   }
 }
 
-function openPath(path: string, { rw }: TargetOptions): BenchTarget {
-  const file = openFile(path, writes(rw))
+async function openPath(path: string, { rw, force = false }: TargetOptions): Promise<BenchTarget> {
+  const file = await openFile(path, writes(rw), force)
   const kind = file.blockDevice ? 'block device of the kernel' : 'file'
   return {
     name: path,
@@ -121,8 +125,8 @@ function openPath(path: string, { rw }: TargetOptions): BenchTarget {
     engine: file.direct ? 'node-fs' : 'node-fs (buffered)',
     description: `${kind}, by fs.read and fs.write${file.direct ? ' past the page cache' : ''}`,
     precious: true,
-    run: (plans, board, onStart) => runOnFile(file.fd, plans, board, onStart),
-    close: async () => fs.closeSync(file.fd),
+    run: (plans, board, onStart) => runOnFile(file.handle.fd, plans, board, onStart),
+    close: () => file.handle.close(),
   }
 }
 

@@ -148,6 +148,10 @@ export const outputOption = () => choice(['normal', 'json'], 'how to print', { s
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
 
+/** `-f, --force`, of the commands that write a file or a block device. */
+export const forceOption = () =>
+  flag('write a block device that the system uses, or a locked file, all the same', { short: 'f' })
+
 /** `--sysroot <DIR>`, of the commands that look at sysfs. */
 export const sysrootOption = () =>
   value('DIR', sysroot, 'look at a copy of another machine: a folder with its sys, proc and dev')

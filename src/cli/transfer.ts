@@ -71,8 +71,10 @@ export async function confirmOverwrite(side: Side, bytes: number | undefined, ye
   if (!side.hardware) return
   const length = bytes ?? side.size
   const amount = length === undefined ? '' : `${bytesText(length)} of `
-  const { ns, slba } = side
-  if (ns === null) return confirm(`Overwrite ${amount}block device ${side.name}?`, yes)
+  const { ns, slba, uses } = side
+  if (ns === null) {
+    return confirm(`Overwrite ${amount}block device ${side.name}${uses ? `, in use: ${uses}` : ''}?`, yes)
+  }
   const last = slba + Math.max(1, Math.ceil((length ?? 0) / ns.blocksize)) - 1
   const what = `${side.name}, namespace ${ns.id} (${ns.mn}, ${ns.sn}): LBA ${slba} to ${last}`
   await confirm(`Overwrite ${amount}${what}?`, yes)

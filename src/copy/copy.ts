@@ -27,6 +27,11 @@ export interface CopyOptions extends TransferOptions {
    * device; a namespace that is open needs as many queues.
    */
   jobs?: number | undefined
+  /**
+   * Write a block device that the system uses (mounted, swap, part of another device, open in a program), or a file that
+   * another program has locked, all the same. Default: false, and InUseError.
+   */
+  force?: boolean | undefined
   /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
 }
@@ -45,15 +50,15 @@ export interface CopyResult {
  *
  * @param from path, address, `-` or an open namespace
  * @param to likewise; a file is made, or emptied first
- * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; NvmeError
- * and the system's errors where reading or writing fails; EndOfSourceError; AbortError
+ * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; InUseError before that,
+ * too, for a block device that the system uses and a file that another program has locked; NvmeError and the system's errors where reading or writing fails; EndOfSourceError; AbortError
  */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
-  const { slba, dstSlba, nsid, signal, jobs } = options
+  const { slba, dstSlba, nsid, signal, jobs, force } = options
   checkJobs(jobs)
   const source = await openSource(from, { slba, nsid, signal, jobs })
   try {
-    const target = await openTarget(to, { slba: dstSlba, nsid, signal, jobs })
+    const target = await openTarget(to, { slba: dstSlba, nsid, signal, jobs, force })
     try {
       return await transfer(source, target, planCopy(source, target, options), options)
     } finally {

@@ -3,13 +3,11 @@
 // reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
 // `emptyDevice` and `cloneDevice`; the rest goes through lent chunks, and is copied once.
 
-import { statSync } from 'node:fs'
 import { OutOfRangeError } from '../../lib/errors.ts'
-import { parseSimAddress } from '../../lib/sim/index.ts'
+import type { SimFunction } from '../../lib/sim/index.ts'
 import type { Namespace } from '../namespace.ts'
 import type { TransferSink, TransferSource } from '../streams/index.ts'
 import { checkInteger } from '../validate.ts'
-import { fileIdentity } from './file-side.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
@@ -36,7 +34,7 @@ export function createDeviceSide(ns: Namespace, name: string, slba: number, owne
     size: (ns.blockcount - slba) * blocksize,
     rereadable: true,
     hardware: !ns.controller.pci.transport.startsWith('sim'),
-    file: imageOf(ns.device),
+    file: imageOf(ns.controller.pci),
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
     close: async () => {
@@ -160,8 +158,7 @@ function fileOptions(ns: Namespace, options: TransferOptions) {
   return { depth: FILE_CHUNKS * Math.ceil(chunk / ns.maxbpio), ...how, chunk }
 }
 
-/** The file behind a software controller, so that it is not overwritten as a file while it is a device. */
-function imageOf(address: string): string | undefined {
-  const path = address.startsWith('sim:') ? parseSimAddress(address).path : undefined
-  return path && fileIdentity(statSync(path))
+/** The file behind a software controller of this process, so that it is not overwritten as a file while it is a device. */
+function imageOf(pci: object): string | undefined {
+  return 'image' in pci ? (pci as Pick<SimFunction, 'image'>).image : undefined
 }

@@ -1,12 +1,22 @@
 // A file, block device, pipe, or standard input or output as one side of a copy or a comparison.
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
-// before leaves it as it was.
+// before leaves it as it was. A block device is held from the start, so that nobody mounts it meanwhile.
 
-import { createReadStream, createWriteStream, type Stats } from 'node:fs'
-import { type FileHandle, open, readFile as readText, stat } from 'node:fs/promises'
+import {
+  type BigIntStats,
+  createReadStream,
+  createWriteStream,
+  fstatSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
-import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
+import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
+import { imageIdentity } from '../../lib/sim/index.ts'
+import { deviceBytes, deviceNumber } from '../system/block-device.ts'
+import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -16,7 +26,7 @@ export async function openSourceFile(path: string): Promise<Side> {
   try {
     const stats = await handle.stat()
     if (stats.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
-    const size = await sizeOf(stats)
+    const size = sizeOf(stats)
     return fileSide(path, stats, size, handle)
   } catch (error) {
     await handle.close()
@@ -24,12 +34,46 @@ export async function openSourceFile(path: string): Promise<Side> {
   }
 }
 
-/** A file to write, new or emptied first; a block device or pipe is written as it is. */
-export async function openTargetFile(path: string): Promise<Side> {
+/**
+ * A file to write, new or emptied first; a block device or pipe is written as it is.
+ * Throws InUseError for a block device that the system uses, unless `force`; SystemCallError (`ENOENT`) for a path below
+ * /dev where nothing is; ArgumentTypeError for a directory.
+ */
+export async function openTargetFile(path: string, force = false): Promise<Side> {
   const stats = await stat(path).catch(nothingThere)
   if (stats?.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
-  const size = stats?.isBlockDevice() ? await sizeOf(stats) : undefined
-  return fileSide(path, stats, size, null)
+  if (stats === undefined) refuseBelowDev(path)
+  const seekable = stats === undefined || stats.isFile() || stats.isBlockDevice()
+  const device = stats?.isBlockDevice() ? await openToWrite(path, { force }) : undefined
+  const now = device?.stats ?? stats
+  const side = fileSide(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
+  if (!seekable) return side
+  let handle = device?.handle
+  const empty = async () => {
+    if (handle !== undefined) return handle
+    const opened = await openToWrite(path, { force, create: true })
+    handle = opened.handle
+    // Nobody has been asked about that.
+    if (opened.stats.isBlockDevice()) throw new InUseError(`${path} has become a block device meanwhile`)
+    if (opened.stats.isFile() && opened.stats.size > 0) await handle.truncate()
+    return handle
+  }
+  const write = async (how: TransferOptions, work: (handle: FileHandle) => Promise<number>) => {
+    const file = await empty()
+    const bytes = await work(file)
+    if (how.flush ?? true) await file.datasync()
+    return bytes
+  }
+  return {
+    ...side,
+    uses: device && device.uses.length > 0 ? usesText(device.uses) : undefined,
+    empty: async () => {
+      await empty()
+    },
+    write: (chunks, _bytes, options) => write(options, (file) => writeFile(file, chunks, options.signal)),
+    writeAt: (work, options) => write(options, (file) => work((data, at) => writeFully(file, data, at))),
+    close: async () => handle?.close(),
+  }
 }
 
 /** Standard input, to be read, and standard output, to be written. */
@@ -64,44 +108,18 @@ function fileSide(
     size,
     rereadable: seekable,
     hardware: stats?.isBlockDevice() ?? false,
-    file: stats && fileIdentity(stats),
+    file:
+      stats &&
+      fileIdentity(
+        handle === null ? statSync(path, { bigint: true }) : fstatSync(handle.fd, { bigint: true }),
+      ),
     read: (bytes, { signal }) => {
       if (seekable) return readFile(handle!, Math.min(bytes ?? Infinity, size ?? 0), signal)
       return readStream(createReadStream(path, { fd: handle!, autoClose: false }), bytes, signal)
     },
-    write: (chunks, _bytes, options) => writeTarget(path, seekable, chunks, options),
+    write: (chunks, _bytes, { signal }) => writeStream(createWriteStream(path), chunks, signal),
     ...(seekable && handle !== null && { readAt: (buffer, at) => readFully(handle, buffer, at) }),
-    ...(seekable && {
-      writeAt: (write, options) =>
-        withTarget(path, options, (file) => write((data, at) => writeFully(file, data, at))),
-    }),
     close: async () => handle?.close(),
-  }
-}
-
-async function writeTarget(
-  path: string,
-  seekable: boolean,
-  chunks: Chunks,
-  options: TransferOptions,
-): Promise<number> {
-  if (!seekable) return writeStream(createWriteStream(path), chunks, options.signal)
-  return withTarget(path, options, (handle) => writeFile(handle, chunks, options.signal))
-}
-
-/** Opens a file, empties it, and sees to it that what `write` has written is on the medium. */
-async function withTarget(
-  path: string,
-  { flush = true }: TransferOptions,
-  write: (handle: FileHandle) => Promise<number>,
-): Promise<number> {
-  const handle = await open(path, 'w')
-  try {
-    const bytes = await write(handle)
-    if (flush) await handle.datasync()
-    return bytes
-  } finally {
-    await handle.close()
   }
 }
 
@@ -138,19 +156,21 @@ async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSigna
 }
 
 /** Bytes of a file or of a block device; undefined for what has no size. */
-async function sizeOf(stats: Stats): Promise<number | undefined> {
+function sizeOf(stats: Stats): number | undefined {
   if (stats.isFile()) return stats.size
   if (!stats.isBlockDevice()) return undefined
-  // Linux's encoding of device numbers, and sectors of 512 bytes whatever the device's own are.
-  const major = ((stats.rdev >>> 8) & 0xfff) | (Math.floor(stats.rdev / 2 ** 32) & ~0xfff)
-  const minor = (stats.rdev & 0xff) | ((stats.rdev >>> 12) & 0xfff00)
-  const sectors = await readText(`/sys/dev/block/${major}:${minor}/size`, 'utf8').catch(() => undefined)
-  return sectors === undefined ? undefined : Number(sectors) * 512
+  try {
+    return deviceBytes(stats)
+  } catch {
+    return undefined
+  }
 }
 
-/** What tells a file from all others, whatever its path. */
-export function fileIdentity({ dev, ino }: Stats): string {
-  return `${dev}:${ino}`
+/** What tells a file from all others, whatever its path: a block device by its number, whatever its node. */
+export function fileIdentity(
+  stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice'>,
+): string {
+  return stats.isBlockDevice() ? `block ${deviceNumber(stats)}` : imageIdentity(stats)
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

@@ -1,7 +1,6 @@
 // A copy or a comparison of a file and a device by several threads, each with a queue and a part of the range.
 // Trade-off: for a file and a device alone, since only those can be read and written at many places at a time.
 
-import { open } from 'node:fs/promises'
 import { UnsupportedError } from '../../lib/errors.ts'
 import { spread } from '../threads/spread.ts'
 import { checkInteger } from '../validate.ts'
@@ -53,7 +52,7 @@ export async function transferByJobs(
   const { device, file, length } = pair(source, target, bytes, options.jobs)
   const kind = device === source ? 'empty' : 'fill'
   // The threads write into a file that is there, each its part; what refuses them leaves it as it was.
-  const prepare = kind === 'empty' ? () => makeEmpty(file.name) : undefined
+  const prepare = kind === 'empty' ? file.empty : undefined
   if (length === 0) await prepare?.()
   const counts = length === 0 ? [0] : await run<number>(kind, source, device, file, length, options, prepare)
   const done = counts.reduce((sum, count) => sum + count, 0)
@@ -76,10 +75,6 @@ export async function compareByJobs(
   if (!found) return { bytes: length, seconds, difference: null }
   const difference = { offset: found.offset, a: received(found.a), b: received(found.b) }
   return { bytes: found.offset, seconds, difference }
-}
-
-async function makeEmpty(path: string): Promise<void> {
-  await (await open(path, 'w')).close()
 }
 
 function pair(a: Side, b: Side, bytes: number | undefined, jobs: number | undefined) {

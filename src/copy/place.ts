@@ -19,6 +19,8 @@ export interface PlaceOptions {
   nsid?: number | undefined
   /** Threads that will work on a device, each with a queue of its own; default 1. */
   jobs?: number | undefined
+  /** Write a block device that the system uses, or a file that another program has locked, all the same. */
+  force?: boolean | undefined
   /** Ends the opening of a device. */
   signal?: AbortSignal | undefined
 }
@@ -35,10 +37,13 @@ export function openSource(place: Place, options: PlaceOptions = {}): Promise<Si
   )
 }
 
-/** Opens what is written. Nothing of it is changed yet. */
+/**
+ * Opens what is written. Nothing of it is changed yet.
+ * Throws InUseError for a block device that the system uses, unless `force`.
+ */
 export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Side> {
   return openSide(place, options, (path) =>
-    path === '-' ? createStandardSide('stdout') : openTargetFile(path),
+    path === '-' ? createStandardSide('stdout') : openTargetFile(path, options.force),
   )
 }
 

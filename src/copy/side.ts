@@ -39,6 +39,8 @@ export interface Side {
   readonly rereadable: boolean
   /** True for hardware, a block device of the kernel included: what a person is asked about before it is lost. */
   readonly hardware: boolean
+  /** What the system uses it for, as a sentence part, where writing it was forced. */
+  readonly uses?: string | undefined
   /** Identity of the file, or of a software controller's image, where there is one. */
   readonly file: string | undefined
   /** The first `bytes` bytes, or all. Each chunk is valid until the next step. */
@@ -51,5 +53,7 @@ export interface Side {
   readonly writeAt?:
     | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
     | undefined
+  /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */
+  empty?(): Promise<void>
   close(): Promise<void>
 }

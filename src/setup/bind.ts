@@ -4,13 +4,14 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { AddressError, SetupError } from '../../lib/errors.ts'
+import { AddressError, InUseError, SetupError } from '../../lib/errors.ts'
 // Not by index.ts: setup works, and is quick, without koffi.
 import { canonicalPciName } from '../../lib/pci/bdf.ts'
 import { CLASS_NVME, type GroupMember, isVfioDriver, readPciFacts } from '../../lib/pci/sysfs.ts'
+import type { Account, Machine } from '../system/machine.ts'
+import { claimUse } from '../system/uses.ts'
 import { checkIommu, missingModules, noIommuAllowed } from './checks.ts'
-import type { NvmeDevice } from './inventory.ts'
-import type { Account, Machine } from './machine.ts'
+import { listDevices, type NvmeDevice } from './inventory.ts'
 import type { Step } from './steps.ts'
 
 export interface Refusal {
@@ -27,7 +28,7 @@ export interface Plan {
   refused: Refusal[]
 }
 
-interface PlanOptions {
+export interface PlanOptions {
   /** Takes devices that the system uses, and those whose IOMMU group VFIO won't have. */
   force?: boolean
 }
@@ -110,8 +111,8 @@ export function loadSteps(machine: Machine): Step[] {
   return missingModules(machine).map((module) => ({ kind: 'load', module }))
 }
 
-/** The steps that bind one device to vfio-pci. */
-export function bindSteps(machine: Machine, device: NvmeDevice): Step[] {
+/** The steps that bind one device to vfio-pci. In use by the time that it is unbound, it is refused, unless `force`. */
+export function bindSteps(machine: Machine, device: NvmeDevice, { force = false }: PlanOptions = {}): Step[] {
   const { name } = device
   const facts = () => readPciFacts(name, { root: machine.sys })
   const groupNode = () => {
@@ -120,7 +121,7 @@ export function bindSteps(machine: Machine, device: NvmeDevice): Step[] {
   }
   return [
     { kind: 'write', file: deviceFile(machine, name, 'driver_override'), value: 'vfio-pci' },
-    ...unbindSteps(machine, device),
+    ...unbindSteps(machine, device, { force }),
     { kind: 'write', file: path.join(machine.sys, 'bus/pci/drivers_probe'), value: name },
     {
       kind: 'wait',
@@ -148,12 +149,20 @@ export function undoSteps(machine: Machine, { name }: NvmeDevice): Step[] {
   ]
 }
 
-/** The steps that take the present driver off a device; none where it has none. */
-export function unbindSteps(machine: Machine, { name, driver }: NvmeDevice): Step[] {
+/**
+ * The steps that take the present driver off a device; none where it has none. The plan may be old by then: so it is
+ * looked once more whether the device is in use, and it is held from the look to the unbinding. With `force` it is not.
+ */
+export function unbindSteps(
+  machine: Machine,
+  { name, driver }: NvmeDevice,
+  { force = false }: PlanOptions = {},
+): Step[] {
   if (driver === null) return []
+  const hold = () => holdUnused(machine, name)
   const current = () => readPciFacts(name, { root: machine.sys }).driver
   return [
-    { kind: 'write', file: deviceFile(machine, name, 'driver/unbind'), value: name },
+    { kind: 'write', file: deviceFile(machine, name, 'driver/unbind'), value: name, ...(!force && { hold }) },
     {
       kind: 'wait',
       what: `${driver} has let go of ${name}`,
@@ -162,6 +171,27 @@ export function unbindSteps(machine: Machine, { name, driver }: NvmeDevice): Ste
       problem: () => `${name}: the driver ${driver} does not let go of it`,
     },
   ]
+}
+
+/**
+ * Holds all block devices of a device for this process alone, so that none is mounted any more, and returns what lets go
+ * of them. Throws InUseError where the system uses one by now.
+ */
+function holdUnused(machine: Machine, name: string): () => void {
+  const device = listDevices(machine).find((one) => one.name === name)
+  const uses = device?.uses ?? []
+  const held: (() => void)[] = []
+  const release = () => {
+    for (const letGo of held) letGo()
+  }
+  for (const { block } of uses.length > 0 ? [] : (device?.namespaces ?? [])) {
+    const letGo = machine.claim(path.join(machine.dev, block))
+    if (letGo === null) uses.push(claimUse(block))
+    else held.push(letGo)
+  }
+  if (uses.length === 0) return release
+  release()
+  throw new InUseError(`${name}: ${uses.map(({ text }) => text).join('; ')}`)
 }
 
 /** The steps that give a bound device's nodes to a user; read anew, since binding makes the nodes. */

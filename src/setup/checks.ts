@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { type Machine, readFolder, readText } from './machine.ts'
+import { type Machine, readFolder, readText } from '../system/machine.ts'
 
 export interface Check {
   name: 'iommu' | 'modules' | 'memlock'

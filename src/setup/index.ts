@@ -1,6 +1,8 @@
 // setup: which NVMe devices the machine has and who uses them, and moving them between the kernel and VFIO.
 // Trade-off: knows nothing of the command line; what would be done is data (plans and steps) before it is done.
 
+export { type Account, type Machine, thisMachine } from '../system/machine.ts'
+export type { Use } from '../system/uses.ts'
 export {
   bindSteps,
   groupReasons,
@@ -13,7 +15,5 @@ export {
 } from './bind.ts'
 export { type Check, checkSystem, mendMemlock } from './checks.ts'
 export { type KernelNamespace, listDevices, type NvmeDevice } from './inventory.ts'
-export { type Account, type Machine, thisMachine } from './machine.ts'
 export { blockDevices, planReset, resetSteps } from './reset.ts'
 export { perform, type Step, stepText } from './steps.ts'
-export type { Use } from './uses.ts'

@@ -11,8 +11,15 @@ import {
   readGroupMembers,
   readPciFacts,
 } from '../../lib/pci/sysfs.ts'
-import { type Machine, readFolder, readText } from './machine.ts'
-import { readUseTables, type Use, type UseTables, usesOfDisk, usesOfNode } from './uses.ts'
+import { type Machine, readFolder, readText } from '../system/machine.ts'
+import {
+  partitionsOf,
+  readUseTables,
+  type Use,
+  type UseTables,
+  usesOfDisk,
+  usesOfNode,
+} from '../system/uses.ts'
 
 /** A namespace that the kernel shows as a block device. */
 export interface KernelNamespace {
@@ -106,7 +113,8 @@ function readNamespaces(machine: Machine, folder: string, controller: string): K
   return blocks.map(({ block, generic }) => readNamespace(machine, block, generic))
 }
 
-function readNamespace({ sys, dev }: Machine, block: string, generic: string): KernelNamespace {
+function readNamespace(machine: Machine, block: string, generic: string): KernelNamespace {
+  const { sys, dev } = machine
   const folder = path.join(sys, 'class/block', block)
   const number = (file: string) => Number(readText(folder, file) ?? 0)
   const lbaSize = number('queue/logical_block_size')
@@ -115,7 +123,7 @@ function readNamespace({ sys, dev }: Machine, block: string, generic: string): K
     nsid: number('nsid'),
     block,
     generic: fs.existsSync(path.join(dev, generic)) ? generic : null,
-    partitions: readFolder(folder).filter((entry) => fs.existsSync(path.join(folder, entry, 'partition'))),
+    partitions: partitionsOf(machine, block),
     // The kernel counts in 512 bytes, whatever the LBA size.
     size: number('size') * 512,
     lbaSize,

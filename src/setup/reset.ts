@@ -5,9 +5,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { SetupError } from '../../lib/errors.ts'
 import { isVfioDriver, readPciFacts } from '../../lib/pci/sysfs.ts'
-import { deviceFile, type Plan, select, unbindSteps } from './bind.ts'
+import { type Machine, readFolder, readText } from '../system/machine.ts'
+import { deviceFile, type Plan, type PlanOptions, select, unbindSteps } from './bind.ts'
 import type { NvmeDevice } from './inventory.ts'
-import { type Machine, readFolder, readText } from './machine.ts'
 import type { Step } from './steps.ts'
 
 const NVME_DRIVER = 'nvme'
@@ -20,7 +20,7 @@ export function planReset(
   machine: Machine,
   devices: readonly NvmeDevice[],
   names: readonly string[],
-  { force = false }: { force?: boolean } = {},
+  { force = false }: PlanOptions = {},
 ): Plan {
   const asked = names.length > 0 ? select(machine, devices, names) : devices
   const plan: Plan = { chosen: [], done: [], refused: [] }
@@ -42,8 +42,8 @@ const READY_TIMEOUT = 60_000
 /** A live controller that shows no block device after this time has no namespace to show. */
 const EMPTY_AFTER = 3_000
 
-/** The steps that give one device back to the kernel's driver. */
-export function resetSteps(machine: Machine, device: NvmeDevice): Step[] {
+/** The steps that give one device back to the kernel's driver. In use by then, it is refused, unless `force`. */
+export function resetSteps(machine: Machine, device: NvmeDevice, options: PlanOptions = {}): Step[] {
   const { name } = device
   const clear: Step[] =
     device.driverOverride === null
@@ -54,7 +54,7 @@ export function resetSteps(machine: Machine, device: NvmeDevice): Step[] {
   return [
     ...(loaded ? [] : [{ kind: 'load', module: NVME_DRIVER } as const]),
     ...clear,
-    ...unbindSteps(machine, device),
+    ...unbindSteps(machine, device, options),
     { kind: 'write', file: path.join(machine.sys, 'bus/pci/drivers_probe'), value: name },
     waitForDriver(machine, name),
     waitForBlockDevice(machine, name),

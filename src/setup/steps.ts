@@ -3,11 +3,12 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, SetupError } from '../../lib/errors.ts'
-import type { Account, Machine } from './machine.ts'
+import type { Account, Machine } from '../system/machine.ts'
 
 export type Step =
   | { kind: 'load'; module: string }
-  | { kind: 'write'; file: string; value: string }
+  /** `hold` is called right before; what it returns, right after. It throws where the write must not be done. */
+  | { kind: 'write'; file: string; value: string; hold?: () => () => void }
   | { kind: 'chown'; file: string; account: Account }
   /** Polls until `ready`; after `timeout` milliseconds throws SetupError with what `problem` says. */
   | { kind: 'wait'; what: string; timeout: number; ready(): boolean; problem(): string }
@@ -42,6 +43,7 @@ function act(machine: Machine, step: Exclude<Step, { kind: 'wait' }>): void {
     machine.loadModule(step.module)
     return
   }
+  const release = step.kind === 'write' ? step.hold?.() : undefined
   try {
     if (step.kind === 'write') machine.write(step.file, step.value)
     else machine.chown(step.file, step.account)
@@ -49,6 +51,8 @@ function act(machine: Machine, step: Exclude<Step, { kind: 'wait' }>): void {
     const { code = 'failed' } = error as NodeJS.ErrnoException
     const hint = code === 'EACCES' || code === 'EPERM' ? ' (this needs root)' : ''
     throw new SetupError(`${stepText(step)}: ${code}${hint}`, { cause: error })
+  } finally {
+    release?.()
   }
 }
 

@@ -1,5 +1,6 @@
 // Format, sanitize, self-test, firmware, namespaces, telemetry and saved features, through the driver's own calls.
 
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import anyTest, { type ExecutionContext } from 'ava'
 import {
@@ -385,3 +386,59 @@ for (const host of ['', '&thread=1']) {
     t.deepEqual(await handle.namespaces(), [1, 2])
   })
 }
+
+/** Changes what the controller of an image keeps. */
+async function keepSomething(address: string): Promise<void> {
+  await using handle = await openController(address)
+  await setFeature(handle.controller, FEATURE.VOLATILE_WRITE_CACHE, 0, { save: true })
+}
+
+async function kept(address: string): Promise<number> {
+  await using handle = await openController(address)
+  return (await getFeature(handle.controller, FEATURE.VOLATILE_WRITE_CACHE)).value
+}
+
+test("the state of an image's controller follows no link, and leaves what was planted in its way", async (t) => {
+  const image = file('planted.img')
+  const victim = file('victim')
+  const [state, next] = [`${image}.nvme.json`, `${image}.nvme.json.new`]
+  fs.writeFileSync(victim, 'precious', { mode: 0o600 })
+  fs.writeFileSync(image, Buffer.alloc(2 ** 20), { mode: 0o640 })
+  for (const target of [victim, file('not-there')]) {
+    fs.symlinkSync(target, next)
+    await keepSomething(`sim:${image}`)
+    t.false(fs.existsSync(next))
+    t.false(fs.existsSync(file('not-there')))
+    t.is(fs.readFileSync(victim, 'utf8'), 'precious')
+  }
+  // A file with a mode of its choice, as another user would leave it to read along.
+  fs.writeFileSync(next, 'planted')
+  fs.chmodSync(next, 0o666)
+  const inode = fs.statSync(next).ino
+  const reader = fs.openSync(next, 'r')
+  await keepSomething(`sim:${image}`)
+  t.is(fs.fstatSync(reader).ino, inode)
+  t.is(fs.readFileSync(reader, 'utf8'), 'planted')
+  fs.closeSync(reader)
+  t.is(fs.statSync(state).mode & 0o777, 0o640, 'the mode of the image')
+  fs.rmSync(state)
+  fs.symlinkSync(victim, state)
+  await t.throwsAsync(openController(`sim:${image}`), { code: 'ERR_UNVME_IMAGE', message: /ELOOP/ })
+  fs.rmSync(state)
+  t.is(spawnSync('mkfifo', [state]).status, 0)
+  await t.throwsAsync(openController(`sim:${image}`), { code: 'ERR_UNVME_IMAGE', message: /no regular file/ })
+})
+
+test("the state of an image's controller is one, by whatever name the image is opened", async (t) => {
+  fs.mkdirSync(file('elsewhere'))
+  const image = file('named.img')
+  const [soft, hard] = [file('elsewhere/soft.img'), file('hard.img')]
+  fs.writeFileSync(image, Buffer.alloc(2 ** 20))
+  fs.symlinkSync(image, soft)
+  fs.linkSync(image, hard)
+  await keepSomething(`sim:${soft}`)
+  t.false(fs.existsSync(`${soft}.nvme.json`))
+  t.true(fs.existsSync(`${image}.nvme.json`))
+  for (const name of [image, soft, hard]) t.is(await kept(`sim:${name}`), 0, name)
+  t.false(fs.existsSync(`${hard}.nvme.json`))
+})

@@ -67,6 +67,26 @@ test('maxTransferBytes bounds each command, down to one page, where the device a
   }
 })
 
+test('open: one image is one controller by whatever name, before and after it is there', async (t) => {
+  const image = file('one.img')
+  const [soft, hard] = [file('soft.img'), file('hard.img')]
+  fs.symlinkSync(image, soft)
+  await using first = await open(`sim:${soft}?size=1M&ns=2`)
+  fs.linkSync(image, hard)
+  await using second = await open(`sim:${image}`)
+  await using third = await open(`sim:${hard}`, { nsid: 2 })
+  t.is(second.controller, first.controller)
+  t.is(third.controller, first.controller)
+  const [a, b] = await Promise.all([open(`sim:${file('two.img')}?size=1M`), open(`sim:${file('two.img')}`)])
+  t.is(a.controller, b.controller)
+  await Promise.all([a.close(), b.close()])
+  // Another file under the old name is another controller.
+  fs.renameSync(image, file('moved.img'))
+  fs.writeFileSync(image, Buffer.alloc(2 ** 21))
+  await using other = await open(`sim:${image}`)
+  t.not(other.controller, first.controller)
+})
+
 test('an image that is open is the same controller: an address with other options is refused', async (t) => {
   const image = file('shared.img')
   await using first = await open(`sim:${image}?size=1M&ns=2`)

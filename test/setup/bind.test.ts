@@ -130,6 +130,53 @@ test('binding one: its own files and drivers_probe are written, nothing else', a
   })
 })
 
+test('bindSteps look again right before the unbinding: what is in use by then stays with the kernel', async (t) => {
+  const cases: [string, (machine: FakeMachine) => void, RegExp][] = [
+    ['mounted', (machine) => machine.mount('259:10', '/dev/nvme0n1', '/mnt'), /nvme0n1 is mounted on \/mnt$/],
+    [
+      'open',
+      (machine) => machine.process(9, 'qemu', ['/dev/nvme0n1']),
+      /nvme0n1 is open in process 9 \(qemu\)$/,
+    ],
+    ['held', (machine) => machine.claimed.add('nvme0n1'), /nvme0n1 is held by the kernel or by a process/],
+  ]
+  for (const [what, use, message] of cases) {
+    const machine = threeDevices(t)
+    const [device] = planBind(machine, listDevices(machine), ['00:03.0']).chosen
+    const steps = bindSteps(machine, device!)
+    const forced = bindSteps(machine, device!, { force: true })
+    use(machine)
+    await t.throwsAsync(perform(machine, steps), { code: 'ERR_UNVME_IN_USE', message }, what)
+    t.is(machine.driver('0000:00:03.0'), 'nvme', what)
+    await perform(machine, forced)
+    t.is(machine.driver('0000:00:03.0'), 'vfio-pci', what)
+  }
+})
+
+test('bindSteps hold every block device of the device while it is unbound, and no longer', async (t) => {
+  const machine = machineOf(t)
+  const namespaces = [{ nsid: 1 }, { nsid: 2, partitions: 1 }]
+  machine.add('0000:00:03.0', { driver: 'nvme', group: 3, controller: 0, namespaces })
+  const held: Record<string, string[]> = {}
+  const { write } = machine
+  machine.write = (file, value) => {
+    held[file.split('/').at(-1)!] = [...machine.claimed].sort()
+    write.call(machine, file, value)
+  }
+  await perform(machine, bindSteps(machine, listDevices(machine)[0]!))
+  t.deepEqual(held, { driver_override: [], unbind: ['nvme0n1', 'nvme0n2'], drivers_probe: [] })
+  t.is(machine.claimed.size, 0)
+})
+
+test('resetSteps look again: a device that a process has begun to drive is left to it', async (t) => {
+  const machine = machineOf(t)
+  machine.add('0000:00:03.0', { driver: 'vfio-pci', group: 3 })
+  const steps = resetSteps(machine, listDevices(machine)[0]!)
+  machine.process(55, 'node', ['/dev/vfio/3'])
+  await t.throwsAsync(perform(machine, steps), { code: 'ERR_UNVME_IN_USE', message: /open in process 55/ })
+  t.is(machine.driver('0000:00:03.0'), 'vfio-pci')
+})
+
 test('a device without a driver needs no unbinding', async (t) => {
   const machine = machineOf(t)
   machine.add('0000:00:03.0', { group: 3 })

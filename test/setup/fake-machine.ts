@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { type Machine, thisMachine } from '../../src/setup/machine.ts'
+import { type Machine, thisMachine } from '../../src/system/machine.ts'
 
 export interface FakeFunction {
   vendor?: number
@@ -115,8 +115,11 @@ export class FakeMachine implements Machine {
     if (name === 'vfio-pci') this.#loadVfio()
   }
 
-  isClaimed(file: string): boolean {
-    return this.claimed.has(path.basename(file))
+  claim(file: string): (() => void) | null {
+    const block = path.basename(file)
+    if (this.claimed.has(block)) return null
+    this.claimed.add(block)
+    return () => this.claimed.delete(block)
   }
 
   chown(file: string, { uid, gid }: { uid: number; gid: number }): void {

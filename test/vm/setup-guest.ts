@@ -181,7 +181,9 @@ async function main(): Promise<void> {
   unvme('user', 'setup', '00:04.0', '--user', String(NOBODY))
   report.groupOpens.after = opensFor(NOBODY, groupFile(free))
 
-  unvme('all', 'setup')
+  unvme('all, not asked', 'setup')
+  state('all, not asked')
+  unvme('all', 'setup', '--yes')
   state('all')
   unvme('show', 'setup', 'show', '-o', 'json')
   unvme('list', 'list')

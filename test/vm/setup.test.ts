@@ -91,6 +91,13 @@ test('--user: a user without rights can open the group, and could not before', (
   t.deepEqual(report.groupOpens, { before: false, after: true })
 })
 
+test('without a name and without a terminal: refused, unless --yes', (t) => {
+  const { code, stderr } = report.steps['all, not asked']!
+  t.is(code, 2)
+  t.regex(stderr, /Take 0000:00:07\.0 \(.*to VFIO\? Not asked without a terminal: give --yes/)
+  t.deepEqual(driversAfter('all, not asked'), driversAfter('one'))
+})
+
 test('without a name: all that the system does not use, the two of one group together', (t) => {
   const { code, stdout, stderr } = report.steps.all!
   t.is(code, 0)

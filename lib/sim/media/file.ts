@@ -5,8 +5,9 @@
 import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/status.ts'
-import { FALLOC_FL, fallocate, flock, LOCK, systemCallError } from '../../pci/libc.ts'
-import { forgetState, loadState, type SavedState } from '../nonvolatile.ts'
+import { lockFile } from '../../pci/file-lock.ts'
+import { FALLOC_FL, fallocate } from '../../pci/libc.ts'
+import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from '../nonvolatile.ts'
 import type { Pieces } from '../prp.ts'
 import type { Medium } from './medium.ts'
 
@@ -17,8 +18,11 @@ export interface Image {
   /** Bytes of each of its namespaces. */
   readonly namespaceBytes: number
   readonly bytes: number
-  /** What was kept beside the image. */
+  /** Where what the controller keeps is kept, and what was. */
+  readonly stateFile: StateFile
   readonly state: SavedState | undefined
+  /** What tells it from every other file, by whatever path: device and inode. */
+  readonly identity: string
 }
 
 export interface ImageShape {
@@ -39,20 +43,29 @@ export function openImage(shape: ImageShape): Image {
   const { path } = shape
   const fd = openFile(shape)
   try {
-    if (!fs.fstatSync(fd).isFile()) throw new ImageError(`${path} is no regular file`)
-    if (flock(fd, LOCK.EX | LOCK.NB) !== 0) throw lockError(path)
-    return { path, fd, ...measure(shape, fd) }
+    const stats = fs.fstatSync(fd, { bigint: true })
+    if (!stats.isFile()) throw new ImageError(`${path} is no regular file`)
+    lock(fd, path)
+    const stateFile = stateFileOf(path, fd)
+    return { path, fd, stateFile, identity: imageIdentity(stats), ...measure(shape, fd, stateFile) }
   } catch (error) {
     fs.closeSync(fd)
     throw error
   }
 }
 
-function lockError(path: string): Error {
-  const cause = systemCallError('flock', path)
-  return cause.code === 'EAGAIN'
-    ? new InUseError(`${path} is in use by another controller, in this process or another`, { cause })
-    : new ImageError(`${path} can't be locked: ${cause.message}`, { cause })
+/** What tells a file from every other, whatever its path. As bigints: some inodes are no safe integers. */
+export function imageIdentity({ dev, ino }: Pick<fs.Stats | fs.BigIntStats, 'dev' | 'ino'>): string {
+  return `${dev}:${ino}`
+}
+
+function lock(fd: number, path: string): void {
+  try {
+    lockFile(fd, path)
+  } catch (cause) {
+    if (cause instanceof InUseError) throw cause
+    throw new ImageError(`${path} can't be locked: ${(cause as Error).message}`, { cause })
+  }
 }
 
 /** Gives the image back, and its lock. */
@@ -75,10 +88,11 @@ function openFile({ path, size }: ImageShape): number {
 function measure(
   { path, size, spare, lba, namespaces }: ImageShape,
   fd: number,
+  stateFile: StateFile,
 ): Pick<Image, 'namespaceBytes' | 'bytes' | 'state'> {
   const existing = fs.fstatSync(fd).size
-  if (existing === 0) forgetState(path)
-  const state = loadState(path, existing)
+  if (existing === 0) forgetState(stateFile)
+  const state = loadState(stateFile, path, existing)
   // From now on it says what the namespaces are, and not the address.
   if (state !== undefined) return { namespaceBytes: 0, bytes: state.bytes, state }
   if (size !== undefined) {

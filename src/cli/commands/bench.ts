@@ -5,7 +5,17 @@
 import { writeFileSync } from 'node:fs'
 import { UsageError } from '../../../lib/errors.ts'
 import { type BenchOptions, planJobs, RW, VERIFY, writes } from '../../bench/plan.ts'
-import { argument, choice, defineCommand, flag, outputOption, value, valueOr, yesOption } from '../define.ts'
+import {
+  argument,
+  choice,
+  defineCommand,
+  flag,
+  forceOption,
+  outputOption,
+  value,
+  valueOr,
+  yesOption,
+} from '../define.ts'
 import { bytesText, confirm, note, print, printJson } from '../output.ts'
 import { duration, integer, size, text } from '../parse.ts'
 import { version } from '../program.ts'
@@ -43,6 +53,7 @@ What is written is random and destroys what was there: anything but a software c
     output: outputOption(),
     namespace: namespaceOption(),
     yes: yesOption(),
+    force: forceOption(),
   },
   examples: [
     ['bench sim: --rw randread --iodepth 32 --runtime 5', 'random reads on a software controller'],
@@ -57,13 +68,13 @@ What is written is random and destroys what was there: anything but a software c
     ['bench 0a:00.0 --runtime 10 --html report.html', 'a report to look at'],
   ],
   async run({ args, options, signal }) {
-    const { runtime, html, namespace: nsid, yes, output, ...rest } = options
+    const { runtime, html, namespace: nsid, yes, force, output, ...rest } = options
     const plan: BenchOptions = { ...rest, runtime, size: options.size }
     const { isAddress } = await import('../../copy/place.ts')
     if (!isAddress(args.target) && (await runWithThreads(plan))) return process.exitCode as number
     const { openBenchTarget } = await import('../../bench/target.ts')
     const { runBench } = await import('../../bench/run.ts')
-    const target = await openBenchTarget(args.target, { ...plan, nsid })
+    const target = await openBenchTarget(args.target, { ...plan, nsid, force })
     try {
       planJobs(plan, target)
       if (writes(plan.rw) && target.precious) {

@@ -1,7 +1,6 @@
 // `unvme telemetry-log` and `persistent-event-log`: logs that the controller puts together before they are read.
 // Trade-off: both are read whole in one session, since a reset may change what the next one would read.
 
-import { writeFile } from 'node:fs/promises'
 import { LOG_PAGE } from '../../../lib/nvme/logs/ids.ts'
 import {
   decodePersistentEventHeader,
@@ -50,7 +49,8 @@ const telemetryLog = adminCommand({
     const header = await getLogPage(controller, lid, TELEMETRY_BLOCK_BYTES, { lsp: create, rae: true })
     const bytes = telemetryBytes(decodeTelemetryHeader(header), dataArea as 1 | 2 | 3 | 4)
     // The header again, this time without making the data anew.
-    await writeFile(outputFile, await getLogPage(controller, lid, bytes))
+    const { writeOutputFile } = await import('../../system/writable.ts')
+    await writeOutputFile(outputFile, await getLogPage(controller, lid, bytes))
     print(`telemetry-log: ${bytes} bytes written to ${outputFile}`)
   },
 })

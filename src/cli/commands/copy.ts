@@ -5,7 +5,16 @@
 import { UsageError } from '../../../lib/errors.ts'
 import type { CopyResult } from '../../copy/copy.ts'
 import type { Side } from '../../copy/side.ts'
-import { argument, defineCommand, flag, outputOption, unflag, value, yesOption } from '../define.ts'
+import {
+  argument,
+  defineCommand,
+  flag,
+  forceOption,
+  outputOption,
+  unflag,
+  value,
+  yesOption,
+} from '../define.ts'
 import { print, printJson } from '../output.ts'
 import { integer, text } from '../parse.ts'
 import {
@@ -29,7 +38,8 @@ export const copy = defineCommand({
   details: `${PLACES} A file that is written is made, or emptied first; \`-\` is standard input or output.
 
 A length that is no multiple of the block size arrives exactly: the rest of the last block keeps what it had. \
-The copy is on the medium when the command ends. Writing to a real device asks first.`,
+The copy is on the medium when the command ends. Writing to a real device asks first. A block \
+device that the system uses, and a file that another program has locked, are refused.`,
   arguments: {
     source: argument('SRC', text, 'file or device to read'),
     target: argument('DST', text, 'file or device to write'),
@@ -46,6 +56,7 @@ The copy is on the medium when the command ends. Writing to a real device asks f
     namespace: namespaceOption(),
     output: outputOption(),
     yes: yesOption(),
+    force: forceOption(),
   },
   examples: [
     ['copy disk.img 0a:00.0 --verify', 'write an image to a device, and check it'],
@@ -56,10 +67,10 @@ The copy is on the medium when the command ends. Writing to a real device asks f
   async run({ args, options, signal }) {
     const { openSource, openTarget } = await import('../../copy/place.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
-    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth, jobs } = options
+    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth, jobs, force } = options
     const source = await openSource(args.source, { slba, nsid, signal, jobs })
     try {
-      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs })
+      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs, force })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
         if (options.verify) checkRereadable(source, target)

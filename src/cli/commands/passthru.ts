@@ -2,7 +2,7 @@
 // Trade-off: what the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
 // be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
 
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { buffer } from 'node:stream/consumers'
 import { UsageError } from '../../../lib/errors.ts'
 import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
@@ -144,8 +144,10 @@ async function pass(queue: Queue, options: Options, nsid: number, send: Send): P
   if (!raw) print(`${nameOf(queue, opcode)} (${queue} command): success, result ${dwordText(result)}`)
   if (latency && !raw) print(`latency: ${microseconds} us`)
   if (data === undefined || !receives) return
-  if (inputFile !== undefined) await writeFile(inputFile, data)
-  else if (raw) await writeBytes(data)
+  if (inputFile !== undefined) {
+    const { writeOutputFile } = await import('../../system/writable.ts')
+    await writeOutputFile(inputFile, data)
+  } else if (raw) await writeBytes(data)
   else print(dumpText(data))
 }
 

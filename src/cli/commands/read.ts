@@ -2,11 +2,20 @@
 // Trade-off: bytes that are no text never go to a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { argument, defineCommand, flag, optionalArgument, valueOr } from '../define.ts'
+import {
+  argument,
+  defineCommand,
+  flag,
+  forceOption,
+  optionalArgument,
+  valueOr,
+  yesOption,
+} from '../define.ts'
 import { hexDump } from '../hex.ts'
 import { print } from '../output.ts'
 import { integer, text } from '../parse.ts'
 import {
+  confirmOverwrite,
   lengthOf,
   lengthOptions,
   namespaceOption,
@@ -19,6 +28,8 @@ export const read = defineCommand({
   name: 'read',
   group: 'Data',
   summary: 'Read blocks of a device to a file or to standard output',
+  details: `Writing to a block device asks first; one that the system uses, and a file that another program has locked, \
+are refused.`,
   arguments: {
     address: argument('ADDR', text, 'address of the device'),
     file: optionalArgument('FILE', text, 'file to write (default: standard output)'),
@@ -29,6 +40,8 @@ export const read = defineCommand({
     hex: flag('print a hex dump, rows that repeat as `*`', { short: 'x' }),
     ...queueOptions(),
     namespace: namespaceOption(),
+    yes: yesOption(),
+    force: forceOption(),
   },
   examples: [
     ['read 0a:00.0 --nlb 1 --hex', 'look at the first block'],
@@ -47,9 +60,10 @@ export const read = defineCommand({
     const { slba, namespace: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid, signal })
     try {
-      const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file)
+      const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file, options.force)
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
+        await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
         const started = performance.now()
         await withProgress('read', bytes, async (onProgress) => {
           const how = { chunk, depth, signal }

@@ -25,7 +25,7 @@ import {
   undoSteps,
 } from '../../setup/index.ts'
 import { defineCommand, flag, outputOption, sysrootOption, value, variadicArgument } from '../define.ts'
-import { note, print } from '../output.ts'
+import { confirm, note, print } from '../output.ts'
 import { suggestion, text } from '../parse.ts'
 import { showDevices } from './setup-show.ts'
 
@@ -38,6 +38,7 @@ interface Job {
   names: readonly string[]
   force: boolean
   dryRun: boolean
+  yes: boolean
   account: Account | undefined
   signal: AbortSignal
 }
@@ -46,8 +47,8 @@ export const setup = defineCommand({
   name: 'setup',
   group: 'System',
   summary: 'Bind NVMe devices to VFIO, give them back to the kernel, or show how they stand',
-  details: `Without a name, every NVMe device that the system does not use is bound; those left out are listed \
-with the reason. A device that is mounted, swap, part of RAID, LVM or device-mapper, or open is refused. Only \
+  details: `Without a name, every NVMe device that the system does not use is bound, after a question; those left \
+out are listed with the reason. A device that is mounted, swap, part of RAID, LVM or device-mapper, or open is refused. Only \
 devices that are named (or all, where none is) are ever touched, never others of the same id. A binding lasts \
 until reset or until the machine restarts.
 
@@ -59,12 +60,13 @@ back to the kernel and waits for their block devices. \`help\` prints this.`,
   options: {
     dryRun: flag('print what would be done, as shell commands, and do nothing', { short: 'n' }),
     force: flag('take devices that the system uses', { short: 'f' }),
+    yes: flag('bind without being asked, where no name is given', { short: 'y' }),
     user: value('NAME', text, 'give the bound devices to this user, who then needs no root', { short: 'u' }),
     output: outputOption(),
     sysroot: sysrootOption(),
   },
   examples: [
-    ['setup', 'bind every NVMe device that the system does not use'],
+    ['setup', 'bind every NVMe device that the system does not use, after a question'],
     ['setup 0a:00.0 0b:00.0', 'bind these two'],
     ['setup 0a:00.0 --user alice', 'bind one and let alice drive it'],
     ['setup show', 'every device with driver, IOMMU group and users, and what the system lacks'],
@@ -80,8 +82,8 @@ back to the kernel and waits for their block devices. \`help\` prints this.`,
     const devices = listDevices(machine)
     if (action === 'show') return showDevices(machine, devices, options.output)
     if (options.output !== 'normal') throw new UsageError(`-o ${options.output} is for show`)
-    const { force, dryRun, user } = options
-    const job: Job = { machine, devices, names, force, dryRun, account: findUser(machine, user), signal }
+    const { force, dryRun, yes, user } = options
+    const job: Job = { machine, devices, names, force, dryRun, yes, account: findUser(machine, user), signal }
     if (devices.length === 0 && names.length === 0) throw new SetupError('this machine has no NVMe device')
     if (action === 'reset') return reset(job)
     const bound = await bind(job)
@@ -119,24 +121,46 @@ async function bind(job: Job): Promise<number> {
   const { machine, devices, names, force, account } = job
   const plan = planBind(machine, devices, names, { force })
   reportRefused(plan, names)
+  if (names.length === 0) await consent(job, plan.chosen)
   if (plan.chosen.length > 0) await run(job, loadSteps(machine))
+  const chosen: NvmeDevice[] = []
   for (const device of plan.chosen) {
-    await bindOne(job, device)
+    if (!(await bindOne(job, device))) continue
+    chosen.push(device)
     report(job, device, `bound to vfio-pci${group(device)}`)
   }
   for (const device of plan.done) report(job, device, `already bound to ${device.driver}${group(device)}`)
-  const bound = [...plan.chosen, ...plan.done]
+  const bound = [...chosen, ...plan.done]
   for (const { name } of account ? bound : []) await run(job, handOverSteps(machine, name, account!))
   return bound.length
 }
 
-async function bindOne(job: Job, device: NvmeDevice): Promise<void> {
+/** Asks before every device that the system does not use is taken from it. */
+async function consent({ dryRun, yes }: Job, chosen: readonly NvmeDevice[]): Promise<void> {
+  if (dryRun || chosen.length === 0) return
+  const devices = chosen.map(deviceText).join(', ')
+  await confirm(`Take ${devices} from the kernel and bind ${chosen.length > 1 ? 'them' : 'it'} to VFIO?`, yes)
+}
+
+function deviceText({ name, model, serial, namespaces, uses }: NvmeDevice): string {
+  const blocks = namespaces.map(({ block }) => `/dev/${block}`)
+  const used = uses.map(({ text }) => `in use: ${text}`)
+  const facts = [[model, serial].filter(Boolean).join(' '), ...blocks, ...used].filter(Boolean)
+  return facts.length === 0 ? name : `${name} (${facts.join(', ')})`
+}
+
+/** False where nobody has named the device, and the system has begun to use it meanwhile. */
+async function bindOne(job: Job, device: NvmeDevice): Promise<boolean> {
+  const { machine, names, force } = job
   try {
-    await run(job, bindSteps(job.machine, device))
+    await run(job, bindSteps(machine, device, { force }))
+    return true
   } catch (error) {
     // What failed is what the user needs to know, whether or not the way back works.
-    await perform(job.machine, undoSteps(job.machine, device)).catch(() => {})
-    throw error
+    await perform(machine, undoSteps(machine, device)).catch(() => {})
+    if (names.length > 0 || !(error instanceof InUseError)) throw error
+    note(`left out: ${error.message}`)
+    return false
   }
 }
 
@@ -145,7 +169,7 @@ async function reset(job: Job): Promise<void> {
   const plan = planReset(machine, devices, names, { force })
   reportRefused(plan, names)
   for (const device of plan.chosen) {
-    await run(job, resetSteps(machine, device))
+    await run(job, resetSteps(machine, device, { force }))
     const blocks = blockDevices(machine, device.name)
     report(
       job,

@@ -7,7 +7,8 @@ import path from 'node:path'
 import { type Machine, readFolder, readText } from './machine.ts'
 
 export interface Use {
-  kind: 'mount' | 'swap' | 'holder' | 'export' | 'process' | 'claim'
+  /** `reader`: a process that has it open and can't write it, as udev has for a moment after each change. */
+  kind: 'mount' | 'swap' | 'holder' | 'export' | 'process' | 'reader' | 'claim'
   /** A sentence part: `nvme0n1p1 is mounted on /boot`. */
   text: string
 }
@@ -15,6 +16,8 @@ export interface Use {
 interface Process {
   pid: number
   command: string
+  /** It has the device open, all times for reading alone. */
+  reads: boolean
 }
 
 /** What is asked about every device, read once for all of them. */
@@ -42,17 +45,62 @@ export function readUseTables(machine: Machine): UseTables {
 
 /** Uses of a disk, of its partitions, and of what is built on them. */
 export function usesOfDisk(tables: UseTables, disk: string, partitions: readonly string[]): Use[] {
-  const uses = [disk, ...partitions].flatMap((name) => usesOfBlockDevice(tables, name, new Set()))
-  if (uses.length === 0 && tables.machine.isClaimed(path.join(tables.machine.dev, disk))) {
-    uses.push({ kind: 'claim', text: `${disk} is held by the kernel or by a process for itself alone` })
-  }
-  return uses
+  const uses = usesOfAll(tables, [disk, ...partitions])
+  if (uses.length > 0) return uses
+  const release = tables.machine.claim(path.join(tables.machine.dev, disk))
+  if (release === null) return [claimUse(disk)]
+  release()
+  return []
+}
+
+/**
+ * Uses of a block device by its number (`259:1`): of a disk and its partitions, or of a partition and its disk, but not
+ * of the disk's other partitions. Who holds it for itself alone is found by opening it: see `claimUse`.
+ */
+export function usesOfDevice(tables: UseTables, number: string): Use[] {
+  const { sys } = tables.machine
+  const blocks = readFolder(sys, 'class/block')
+  const name = blocks.find((block) => readText(sys, 'class/block', block, 'dev') === number)
+  if (name === undefined) return []
+  const disk = blocks.find((block) => isPartition(path.join(sys, 'class/block', block, name)))
+  return usesOfAll(tables, [name, ...(disk === undefined ? partitionsOf(tables.machine, name) : [disk])])
+}
+
+/** Names of the partitions of a disk. */
+export function partitionsOf({ sys }: Machine, disk: string): string[] {
+  const folder = path.join(sys, 'class/block', disk)
+  return readFolder(folder).filter((entry) => isPartition(path.join(folder, entry)))
+}
+
+function isPartition(folder: string): boolean {
+  return fs.existsSync(path.join(folder, 'partition'))
+}
+
+/** The use of a device that is held so that O_EXCL is refused, where none of the tables says by what. */
+export function claimUse(device: string): Use {
+  return { kind: 'claim', text: `${device} is held by the kernel or by a process for itself alone` }
+}
+
+/** Uses of a regular file as a block device: by a loop device. */
+export function usesOfFile({ sys }: Machine, { dev, ino }: Pick<fs.BigIntStats, 'dev' | 'ino'>): Use[] {
+  const loops = readFolder(sys, 'class/block').filter((block) => block.startsWith('loop'))
+  return loops.flatMap((loop): Use[] => {
+    const file = readText(sys, 'class/block', loop, 'loop/backing_file')
+    const stats = file === null ? undefined : fs.statSync(file, { bigint: true, throwIfNoEntry: false })
+    if (stats?.dev !== dev || stats.ino !== ino) return []
+    return [{ kind: 'export', text: `${file} is behind ${loop}` }]
+  })
+}
+
+function usesOfAll(tables: UseTables, names: readonly string[]): Use[] {
+  const seen = new Set<string>()
+  return names.flatMap((name) => usesOfBlockDevice(tables, name, seen))
 }
 
 /** Processes that have a device node open, by its path below /dev. */
 export function usesOfNode({ processes }: UseTables, node: string): Use[] {
-  return (processes.get(node) ?? []).map(({ pid, command }) => ({
-    kind: 'process',
+  return (processes.get(node) ?? []).map(({ pid, command, reads }) => ({
+    kind: reads ? 'reader' : 'process',
     text: `${node} is open in process ${pid} (${command})`,
   }))
 }
@@ -147,17 +195,25 @@ function readOpenDevices({ proc }: Machine): Map<string, Process[]> {
   for (const entry of readFolder(proc)) {
     const pid = Number(entry)
     if (!Number.isInteger(pid) || pid === process.pid) continue
-    const nodes = new Set<string>()
+    const nodes = new Map<string, boolean>()
     for (const fd of readFolder(proc, entry, 'fd')) {
       const target = linkText(path.join(proc, entry, 'fd', fd))
-      if (target?.startsWith('/dev/')) nodes.add(target.slice('/dev/'.length))
+      if (!target?.startsWith('/dev/')) continue
+      const node = target.slice('/dev/'.length)
+      nodes.set(node, (nodes.get(node) ?? true) && isReadOnly(readText(proc, entry, 'fdinfo', fd)))
     }
-    for (const node of nodes) {
+    for (const [node, reads] of nodes) {
       const command = readText(proc, entry, 'comm') ?? '?'
-      processes.set(node, [...(processes.get(node) ?? []), { pid, command }])
+      processes.set(node, [...(processes.get(node) ?? []), { pid, command, reads }])
     }
   }
   return processes
+}
+
+// The flags of open(2) in octal: the last two bits are 0 for reading alone.
+function isReadOnly(fdinfo: string | null): boolean {
+  const flags = /^flags:\s+([0-7]+)/m.exec(fdinfo ?? '')?.[1]
+  return flags !== undefined && (Number.parseInt(flags, 8) & 3) === 0
 }
 
 /** The kernel's name of a device node: `dm-0` for `/dev/mapper/vg-root`; null for another path. */

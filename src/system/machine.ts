@@ -1,4 +1,4 @@
-// The machine that setup looks at and changes: where its file systems are, and the few acts on it.
+// The machine whose devices are looked at and changed: where its file systems are, and the few acts on it.
 // Trade-off: one object for all of it, so that tests put a made-up tree and a made-up kernel in its place.
 
 import { spawnSync } from 'node:child_process'
@@ -20,8 +20,11 @@ export interface Machine {
   write(file: string, value: string): void
   /** Loads a kernel module. Throws SetupError with what modprobe said. */
   loadModule(name: string): void
-  /** True where the kernel or a process holds a block device for itself alone. */
-  isClaimed(file: string): boolean
+  /**
+   * Holds a block device for this process alone. Returns what lets go of it; null where the kernel or another process
+   * holds it so.
+   */
+  claim(file: string): (() => void) | null
   chown(file: string, account: Account): void
   /** A user by name or number; undefined where there is none. */
   findAccount(name: string): Account | undefined
@@ -39,7 +42,7 @@ export function thisMachine(sysroot = '/'): Machine {
     dev: folder('dev'),
     write,
     loadModule,
-    isClaimed,
+    claim,
     chown,
     findAccount,
   }
@@ -64,13 +67,14 @@ function loadModule(name: string): void {
 }
 
 // O_EXCL on a block device (without O_CREAT) asks for it alone: mounted file systems, swap, RAID, LVM and
-// careful programs hold theirs so, and a partition's holder counts for the whole device.
-function isClaimed(file: string): boolean {
+// careful programs hold theirs so, and a partition's holder counts for the whole device. One that can't be opened
+// for another reason (it has no node, or is just going) is held by nobody.
+function claim(file: string): (() => void) | null {
   try {
-    fs.closeSync(fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_EXCL))
-    return false
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_EXCL)
+    return () => fs.closeSync(fd)
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EBUSY'
+    return (error as NodeJS.ErrnoException).code === 'EBUSY' ? null : () => {}
   }
 }
 

@@ -1,0 +1,40 @@
+// Locks of files, as those who share disk images take them: flock(2), which this package's controllers take, and
+// record locks, which QEMU and others take. Trade-off: record locks are looked for and not taken; who takes them
+// looks for no flock.
+
+import { InUseError } from '../errors.ts'
+import { F, fcntlLock, flock, LOCK, systemCallError } from './libc.ts'
+
+// struct flock of x86-64.
+const FLOCK_BYTES = 32
+const TYPE = 0
+const PID = 24
+const F_WRLCK = 1
+const F_UNLCK = 2
+
+/**
+ * Locks an open file for this descriptor alone, until it is closed.
+ * Throws InUseError where somebody else has locked it, SystemCallError where its file system has no such locks.
+ */
+export function lockFile(fd: number, path: string): void {
+  if (flock(fd, LOCK.EX | LOCK.NB) !== 0) {
+    const cause = systemCallError('flock', path)
+    if (cause.code !== 'EAGAIN') throw cause
+    throw new InUseError(`${path} is in use by another controller or copy, in this process or another`, {
+      cause,
+    })
+  }
+  const owner = recordLockOwner(fd)
+  if (owner === null) return
+  throw new InUseError(`${path} is in use: ${owner > 0 ? `process ${owner}` : 'a process'} has locked it`)
+}
+
+/** Process that has a record lock in a file, or -1 for a lock that no process alone has; null where there is none. */
+function recordLockOwner(fd: number): number | null {
+  // From 0 to whatever end: as if all of it were to be written.
+  const lock = Buffer.alloc(FLOCK_BYTES)
+  lock.writeInt16LE(F_WRLCK, TYPE)
+  // A file system without record locks has nobody who holds one.
+  if (fcntlLock(fd, F.OFD_GETLK, lock) !== 0) return null
+  return lock.readInt16LE(TYPE) === F_UNLCK ? null : lock.readInt32LE(PID)
+}
