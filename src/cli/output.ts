@@ -105,6 +105,12 @@ function scaled(value: number, base: number, units: readonly string[]): string {
   return `${Number.isInteger(value) && unit === 0 ? value : value.toFixed(2)} ${units[unit]}`
 }
 
+/** Bytes that may be anything are for files and programs. */
+export function checkTerminal(): void {
+  if (!process.stdout.isTTY) return
+  throw new UsageError('bytes may be anything, and are not written to a terminal: redirect the output')
+}
+
 // styleText looks at NO_COLOR and at the stream, for a single format only: calls are nested, never arrays.
 export const strong = (text: string) => styleText('bold', text, { stream: process.stdout })
 export const good = (text: string) => styleText('green', text, { stream: process.stdout })

@@ -163,5 +163,5 @@ function fileOptions(ns: Namespace, options: TransferOptions) {
 /** The file behind a software controller, so that it is not overwritten as a file while it is a device. */
 function imageOf(address: string): string | undefined {
   const path = address.startsWith('sim:') ? parseSimAddress(address).path : undefined
-  return path && fileIdentity(statSync(path))
+  return path ? fileIdentity(statSync(path)) : undefined
 }
