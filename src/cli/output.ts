@@ -129,16 +129,17 @@ export async function confirm(question: string, yes: boolean): Promise<void> {
   if (terminal === undefined) throw new UsageError(`${asked} Not asked without a terminal: give --yes`)
   // Whole lines, as the terminal edits them: in raw mode Ctrl-C would be a key, and reach no other program of a pipe.
   const lines = createInterface({ input: terminal.input, terminal: false })
-  const interrupt = () => {
-    terminal.write('\n')
-    lines.close()
-  }
+  const interrupt = () => lines.close()
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
   terminal.write(`${asked} [y/N] `)
   const answer = await new Promise<string>((resolve) => {
-    // Ctrl-D ends the input with no answer.
-    lines.on('line', resolve).on('close', () => resolve(''))
+    lines.once('line', resolve).once('close', () => {
+      // Ctrl-D ends the input with no answer, as an interrupt does, and leaves the cursor in the line.
+      terminal.write('\n')
+      resolve('')
+    })
   })
+  lines.removeAllListeners('close')
   process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
   lines.close()
   terminal.close()
