@@ -181,6 +181,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
   let left = bytes
   if (left === 0) return
   const end = () => stream.destroy(new AbortError(signal?.reason))
+  if (signal?.aborted) end()
   signal?.addEventListener('abort', end, { once: true })
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
@@ -200,6 +201,7 @@ async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSigna
   stream.on('error', () => {})
   // A reader that takes nothing is not waited for.
   const end = () => stream.destroy(new AbortError(signal?.reason))
+  if (signal?.aborted) end()
   signal?.addEventListener('abort', end, { once: true })
   try {
     const bytes = await writeChunks(stream, chunks, signal)
