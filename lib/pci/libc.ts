@@ -68,6 +68,8 @@ export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as
   count: number,
   flags: number,
 ) => number
+/** _exit(2): at once, without the end of libuv's threads, which `process.exit` waits for. */
+export const _exit = lib.func('void _exit(int status)') as (status: number) => void
 /** read(2), where the exception of fs.readSync would be the normal case. */
 export const read = lib.func('int64_t read(int fd, _Out_ uint8_t *buf, size_t count)') as (
   fd: number,

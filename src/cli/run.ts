@@ -7,6 +7,7 @@ import { type Command, CommanderError } from 'commander'
 import { AbortError, UnvmeError } from '../../lib/errors.ts'
 import type { CommandDefinition } from './define.ts'
 import { watchForEnd } from './ending.ts'
+import { note, visible } from './output.ts'
 import { createProgram, createSingle, type ExitCode, type Runner, usageError } from './program.ts'
 
 /** Codes of errors that a better command line mends: exit code 2. */
@@ -47,7 +48,11 @@ async function execute(
   words: readonly string[],
   exitCodeOf: Readonly<Record<string, number>>,
 ): Promise<void> {
-  const ending = watchForEnd()
+  const fail = (error: unknown) => report(program.name(), error, exitCodeOf)
+  const ending = watchForEnd((error) => {
+    process.exitCode = fail(error)
+  })
+  let exitCode = 0
   const program = create(async (definition, args, options, help) => {
     const context = {
       args,
@@ -57,16 +62,19 @@ async function execute(
         return ending.signal()
       },
     }
-    const exitCode = (await definition.run(context)) ?? 0
-    process.exitCode = ending.code ?? exitCode
+    ending.start()
+    exitCode = (await definition.run(context)) ?? 0
   })
+  let thrown: { error: unknown } | undefined
   try {
     await program.parseAsync(words, { from: 'user' })
   } catch (error) {
-    process.exitCode = ending.code ?? report(program.name(), error, exitCodeOf)
-  } finally {
-    ending.stop()
+    thrown = { error }
   }
+  await ending.finish()
+  // What failed by a standard output that can't be written is one error, and not two.
+  const cause = ending.failure === undefined ? thrown : { error: ending.failure }
+  process.exitCode = ending.code ?? (cause === undefined ? exitCode : fail(cause.error))
 }
 
 /** Prints an error in one line, with its stack where DEBUG is set. Returns the exit code. */
@@ -76,19 +84,19 @@ function report(name: string, error: unknown, exitCodeOf: Readonly<Record<string
     return usage ? report(name, usage, exitCodeOf) : 0
   }
   if (error instanceof AbortError) {
-    process.stderr.write(`${name}: ${error.message}${error.cause ? `: ${reason(error.cause)}` : ''}\n`)
+    note(`${name}: ${reason(error)}${error.cause ? `: ${reason(error.cause)}` : ''}`)
     return 1
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const text = reason(error)
-  process.stderr.write(`${name}: ${text}${code && !text.includes(code) ? ` (${code})` : ''}\n`)
-  if (process.env.DEBUG) process.stderr.write(`${inspect(error)}\n`)
+  note(`${name}: ${text}${code && !text.includes(code) ? ` (${code})` : ''}`)
+  if (process.env.DEBUG) note(inspect(error))
   return exitCodeOf[code] ?? (USAGE_CODES.has(code) ? 2 : 1)
 }
 
 function reason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
+  if (!(error instanceof Error)) return visible(String(error))
   // An error of another make is a fault of this program, and its kind is half of what it says.
   const kind = error instanceof UnvmeError || 'code' in error ? '' : `${error.name}: `
-  return `${kind}${error.message.replaceAll('\n', ' ')}`
+  return `${kind}${visible(error.message.replaceAll('\n', ' '))}`
 }

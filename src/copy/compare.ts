@@ -4,7 +4,7 @@
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
-import { checkJobs, compareByJobs } from './jobs.ts'
+import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 import { openSource, type Place } from './place.ts'
 import type { Chunks, Side } from './side.ts'
 
@@ -50,8 +50,8 @@ export interface CompareResult {
 }
 
 /**
- * Compares two files or ranges of devices. A file against a device is compared in its own length; two files
- * must be of one length.
+ * Compares two files or ranges of devices. A file, a pipe or another stream against a device is compared in its own
+ * length; two files must be of one length.
  *
  * @param a path, address, `-` or an open namespace; `slba` is its first LBA
  * @param b likewise; `dstSlba` is its first LBA
@@ -92,16 +92,29 @@ function lengthOf(a: Side, b: Side): number | undefined {
   return a.ns === null ? a.size : b.size
 }
 
+/** Bytes that there are to compare, as far as that is known; `bytes` is what `planCompare` returned. */
+export function compareTotal(a: Side, b: Side, bytes: number | undefined): number | undefined {
+  return bytes ?? (streamOf(a, b, bytes) === undefined ? a.size : undefined)
+}
+
+/** Which side ends the comparison where only its end tells the length: what is compared with a device. */
+function streamOf(a: Side, b: Side, bytes: number | undefined): 'a' | 'b' | undefined {
+  if (bytes !== undefined || (a.ns === null) === (b.ns === null)) return undefined
+  return a.ns === null ? 'a' : 'b'
+}
+
+/** Compares what `planCompare` has planned. */
 export async function compareSides(
   a: Side,
   b: Side,
   bytes: number | undefined,
   options: CompareOptions,
 ): Promise<CompareResult> {
-  if ((options.jobs ?? 1) > 1) return compareByJobs(a, b, bytes, options)
+  if (needsJobs(a, b, bytes, options.jobs)) return compareByJobs(a, b, bytes, options)
   const started = performance.now()
-  const total = bytes ?? a.size
-  const found = await firstDifference(a.read(bytes, options), b.read(bytes, options), (done) =>
+  const total = compareTotal(a, b, bytes)
+  const reads = { a: a.read(bytes, options), b: b.read(bytes, options) }
+  const found = await firstDifference(reads, streamOf(a, b, bytes), (done) =>
     options.onProgress?.(done, total),
   )
   const seconds = (performance.now() - started) / 1000
@@ -118,16 +131,26 @@ interface Context {
 
 type Found = { offset: number; a: Context; b: Context } | { offset: number; a?: never }
 
-/** Reads both until they differ or end. Chunks need not be of one length. */
-async function firstDifference(a: Chunks, b: Chunks, onBytes: (bytes: number) => void): Promise<Found> {
-  const left = new Reader(a)
-  const right = new Reader(b)
+/**
+ * Reads both until they differ or end, or until the one ends that says where the end is. Chunks need not be of one
+ * length.
+ */
+async function firstDifference(
+  reads: { a: Chunks; b: Chunks },
+  stream: 'a' | 'b' | undefined,
+  onBytes: (bytes: number) => void,
+): Promise<Found> {
+  const left = new Reader(reads.a)
+  const right = new Reader(reads.b)
   let offset = 0
   try {
     for (;;) {
       const more = await left.fill()
+      if (!more && stream === 'a') return { offset }
+      const moreRight = await right.fill()
+      if (!moreRight && stream === 'b') return { offset }
       // An end on one side only is a difference, at once: the other may have no end.
-      if ((await right.fill()) !== more) return { offset, a: left.context(0), b: right.context(0) }
+      if (moreRight !== more) return { offset, a: left.context(0), b: right.context(0) }
       if (!more) return { offset }
       const length = Math.min(left.length, right.length)
       if (!left.equals(right, length)) {

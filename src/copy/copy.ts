@@ -6,7 +6,7 @@
 import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { checkInteger } from '../validate.ts'
 import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
-import { checkJobs, transferByJobs } from './jobs.ts'
+import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
 import { openSource, openTarget, type Place } from './place.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -111,7 +111,7 @@ export async function transfer(
   bytes: number | undefined,
   options: CopyOptions,
 ): Promise<CopyResult> {
-  if ((options.jobs ?? 1) > 1) {
+  if (needsJobs(source, target, bytes, options.jobs)) {
     const result = await transferByJobs(source, target, bytes, options)
     checkWhole(source, result.bytes, bytes)
     return result

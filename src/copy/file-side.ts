@@ -2,7 +2,7 @@
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that nobody mounts it meanwhile.
 
-import {
+import fs, {
   type BigIntStats,
   createReadStream,
   createWriteStream,
@@ -10,9 +10,11 @@ import {
   type Stats,
   statSync,
 } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import { type FileHandle, open, stat, statfs } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
 import { imageIdentity } from '../../lib/sim/index.ts'
 import { deviceBytes, deviceNumber } from '../system/block-device.ts'
@@ -20,14 +22,22 @@ import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
+const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
+// How often a FIFO that nobody reads yet is looked at.
+const FIFO_LOOK_MS = 20
+/** Types of file systems (statfs) whose files have a page's size, whatever can be read: sysfs, configfs. */
+const PAGE_SIZED = new Set([0x62656572, 0x62656570])
+
 /** Opens a file to read, and finds its size. Throws the system's error, ArgumentTypeError for a directory. */
 export async function openSourceFile(path: string): Promise<Side> {
+  if ((await stat(path).catch(() => undefined))?.isFIFO()) return fifoSource(path)
   const handle = await open(path, 'r')
   try {
     const stats = await handle.stat()
     if (stats.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
-    const size = sizeOf(stats)
-    return fileSide(path, stats, size, handle)
+    // 0 is what /proc says of files that have content: their end is found by reading.
+    const size = (await isPageSized(path, stats)) ? undefined : sizeOf(stats)
+    return fileSide(path, stats, size || undefined, handle)
   } catch (error) {
     await handle.close()
     throw error
@@ -35,15 +45,17 @@ export async function openSourceFile(path: string): Promise<Side> {
 }
 
 /**
- * A file to write, new or emptied first; a block device or pipe is written as it is.
+ * A file to write, new or emptied first; a block device or pipe is written as it is, and what standard output is
+ * open on is written through it.
  * Throws InUseError for a block device that the system uses, unless `force`; SystemCallError (`ENOENT`) for a path below
  * /dev where nothing is; ArgumentTypeError for a directory.
  */
 export async function openTargetFile(path: string, force = false): Promise<Side> {
+  if (isStandardOutput(path)) return createStandardSide('stdout')
   const stats = await stat(path).catch(nothingThere)
   if (stats?.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
   if (stats === undefined) refuseBelowDev(path)
-  const seekable = stats === undefined || stats.isFile() || stats.isBlockDevice()
+  const seekable = isSeekable(stats)
   const device = stats?.isBlockDevice() ? await openToWrite(path, { force }) : undefined
   const now = device?.stats ?? stats
   const side = fileSide(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
@@ -76,8 +88,17 @@ export async function openTargetFile(path: string, force = false): Promise<Side>
   }
 }
 
+/** True for `-`, and for a path of what standard output is open on: /dev/stdout, or the file that it goes to. */
+export function isStandardOutput(path: string): boolean {
+  if (path === '-') return true
+  const there = fs.statSync(path, { throwIfNoEntry: false })
+  const output = standardStats('stdout')
+  return there?.ino === output?.ino && there?.dev === output?.dev && there !== undefined
+}
+
 /** Standard input, to be read, and standard output, to be written. */
 export function createStandardSide(name: 'stdin' | 'stdout'): Side {
+  const stats = standardStats(name)
   return {
     name,
     ns: null,
@@ -86,10 +107,52 @@ export function createStandardSide(name: 'stdin' | 'stdout'): Side {
     size: undefined,
     rereadable: false,
     hardware: false,
-    file: undefined,
+    file: stats && fileIdentity(stats),
     read: (bytes, { signal }) => readStream(process.stdin, bytes, signal),
     write: (chunks, _bytes, { signal }) => writeStream(process.stdout, chunks, signal),
     close: async () => {},
+  }
+}
+
+function standardStats(name: 'stdin' | 'stdout'): Stats | undefined {
+  try {
+    return fs.fstatSync(name === 'stdin' ? 0 : 1)
+  } catch {
+    // It is closed: reading or writing it will say so.
+    return undefined
+  }
+}
+
+// A FIFO is opened without waiting for its other end: an open that waits in the kernel can't be ended.
+function fifoSource(path: string): Side {
+  const fd = fs.openSync(path, O_RDONLY | O_NONBLOCK)
+  const stats = fs.fstatSync(fd)
+  let stream: Socket | undefined
+  return {
+    ...fileSide(path, stats, undefined, null),
+    read: (bytes, { signal }) => {
+      stream = new Socket({ fd, readable: true, writable: false })
+      return readStream(stream, bytes, signal)
+    },
+    close: async () => {
+      if (stream === undefined) fs.closeSync(fd)
+      else stream.destroy()
+    },
+  }
+}
+
+/** Opens a FIFO to write when somebody has opened it to read. */
+async function openFifo(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+  for (;;) {
+    try {
+      const fd = fs.openSync(path, O_WRONLY | O_NONBLOCK)
+      return new Socket({ fd, readable: false, writable: true })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error
+    }
+    await sleep(FIFO_LOOK_MS, undefined, { signal }).catch(() => {
+      throw new AbortError(signal?.reason)
+    })
   }
 }
 
@@ -99,7 +162,7 @@ function fileSide(
   size: number | undefined,
   handle: FileHandle | null,
 ): Side {
-  const seekable = stats === undefined || stats.isFile() || stats.isBlockDevice()
+  const seekable = isSeekable(stats)
   return {
     name: path,
     ns: null,
@@ -114,19 +177,26 @@ function fileSide(
         handle === null ? statSync(path, { bigint: true }) : fstatSync(handle.fd, { bigint: true }),
       ),
     read: (bytes, { signal }) => {
-      if (seekable) return readFile(handle!, Math.min(bytes ?? Infinity, size ?? 0), signal)
-      return readStream(createReadStream(path, { fd: handle!, autoClose: false }), bytes, signal)
+      if (size !== undefined) return readFile(handle!, Math.min(bytes ?? Infinity, size), signal)
+      const from = { fd: handle!, autoClose: false, ...(seekable && { start: 0 }) }
+      return readStream(createReadStream(path, from), bytes, signal)
     },
-    write: (chunks, _bytes, { signal }) => writeStream(createWriteStream(path), chunks, signal),
+    write: async (chunks, _bytes, { signal }) =>
+      writeStream(stats?.isFIFO() ? await openFifo(path, signal) : createWriteStream(path), chunks, signal),
     ...(seekable && handle !== null && { readAt: (buffer, at) => readFully(handle, buffer, at) }),
     close: async () => handle?.close(),
   }
+}
+
+function isSeekable(stats: Stats | undefined): boolean {
+  return stats === undefined || stats.isFile() || stats.isBlockDevice()
 }
 
 async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSignal): Chunks {
   let left = bytes
   if (left === 0) return
   const end = () => stream.destroy(new AbortError(signal?.reason))
+  if (signal?.aborted) end()
   signal?.addEventListener('abort', end, { once: true })
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
@@ -141,9 +211,25 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
 
 // The next chunk is asked for when this one has been taken, since it is only lent.
 async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
-  let bytes = 0
+  if (stream === process.stdout) return writeChunks(stream, chunks, signal)
   // Reported by the write that failed; without a listener it would be the process's.
-  if (stream !== process.stdout) stream.on('error', () => {})
+  stream.on('error', () => {})
+  // A reader that takes nothing is not waited for.
+  const end = () => stream.destroy(new AbortError(signal?.reason))
+  if (signal?.aborted) end()
+  signal?.addEventListener('abort', end, { once: true })
+  try {
+    const bytes = await writeChunks(stream, chunks, signal)
+    await finished(stream.end())
+    return bytes
+  } finally {
+    signal?.removeEventListener('abort', end)
+    stream.destroy()
+  }
+}
+
+async function writeChunks(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
+  let bytes = 0
   for await (const chunk of chunks) {
     if (signal?.aborted) throw new AbortError(signal.reason)
     await new Promise<void>((resolve, reject) => {
@@ -151,8 +237,14 @@ async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSigna
     })
     bytes += chunk.length
   }
-  if (stream !== process.stdout) await finished(stream.end())
   return bytes
+}
+
+/** True for an attribute of sysfs or the like, which is shorter than its size says. */
+async function isPageSized(path: string, stats: Stats): Promise<boolean> {
+  // Nothing else that has content takes no blocks, but for files with holes only.
+  if (!stats.isFile() || stats.blocks > 0) return false
+  return PAGE_SIZED.has((await statfs(path)).type)
 }
 
 /** Bytes of a file or of a block device; undefined for what has no size. */
@@ -166,11 +258,15 @@ function sizeOf(stats: Stats): number | undefined {
   }
 }
 
-/** What tells a file from all others, whatever its path: a block device by its number, whatever its node. */
+/**
+ * What tells a file from all others, whatever its path: a block device by its number, whatever its node. Undefined for
+ * what may be read and written at once: terminals, /dev/null, sockets.
+ */
 export function fileIdentity(
-  stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice'>,
-): string {
-  return stats.isBlockDevice() ? `block ${deviceNumber(stats)}` : imageIdentity(stats)
+  stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice' | 'isFile' | 'isFIFO'>,
+): string | undefined {
+  if (stats.isBlockDevice()) return `block ${deviceNumber(stats)}`
+  return stats.isFile() || stats.isFIFO() ? imageIdentity(stats) : undefined
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

@@ -41,6 +41,13 @@ export function checkJobs(jobs: number | undefined): void {
   if (jobs !== undefined) checkInteger('jobs', jobs, 1, MAX_JOBS)
 }
 
+/** Whether threads do it. One alone moves a file whose length only its end tells: it has no parts. */
+export function needsJobs(a: Side, b: Side, bytes: number | undefined, jobs = 1): boolean {
+  if (jobs === 1) return false
+  const [device, file] = a.ns !== null ? [a, b] : [b, a]
+  return device.ns === null || bytes !== undefined || !file.rereadable
+}
+
 /** Copies by threads. See `transfer`. */
 export async function transferByJobs(
   source: Side,

@@ -200,7 +200,13 @@ test('compare: a file or standard input, whole blocks', async (t) => {
   writeFileSync(data, Buffer.alloc(900 * 512, 'unvme'))
   await ok(t, `write ${address} ${data} --slba 100`)
   t.is(await ok(t, `compare ${address} -s 100 -d ${data}`), 'NVMe Compare Success: LBA 100 to 999\n')
-  t.is(await ok(t, `compare ${address} -s 100 -c 1 -d ${data}`), 'NVMe Compare Success: LBA 100\n')
+  t.is(await ok(t, `compare ${address} -s 100 -c 900 -d ${data}`), 'NVMe Compare Success: LBA 100 to 999\n')
+  await fails(
+    t,
+    2,
+    `compare ${address} -s 100 -c 899 -d ${data}`,
+    /compare\.bin is too long: .* 460288 bytes/,
+  )
   t.is(await ok(t, `compare ${address} -s 100 -z 1k -d ${data}`), 'NVMe Compare Success: LBA 100 to 101\n')
   await ok(t, `write-zeroes ${address} -s 998`)
   await fails(
@@ -214,7 +220,12 @@ test('compare: a file or standard input, whole blocks', async (t) => {
     input: odd,
   })
   await fails(t, 2, `compare ${address} -c 2`, /the data has 513 bytes, of 1024/, { input: odd })
-  await fails(t, 2, `compare ${address} -c 2 -z 512 -d ${data}`, /512 bytes of data are no whole number/)
+  await fails(
+    t,
+    2,
+    `compare ${address} -c 2 -z 512 -d ${data}`,
+    /--block-count is 1024 bytes, --data-size 512/,
+  )
   await fails(t, 2, `compare ${address}`, /0 bytes of data are no whole number of blocks/)
   await fails(t, 1, `compare ${address} -d ${file('none')}`, /ENOENT/)
 })

@@ -1,6 +1,8 @@
 // Runs the real `unvme` command as a process, for tests of its output and exit code.
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 /** The compiled command. */
@@ -16,28 +18,54 @@ export interface Outcome {
 interface Options {
   env?: Record<string, string>
   input?: string | Buffer
+  /** Descriptors in place of pipes. */
+  stdin?: number
+  stdout?: number
 }
 
 /** Runs `unvme` with these words until it ends. Its input is empty unless given. */
-export async function unvme(
+export async function unvme(words: readonly string[], options: Options = {}): Promise<Outcome> {
+  return start(words, options).ended
+}
+
+export interface Started {
+  child: ChildProcess
+  ended: Promise<Outcome>
+}
+
+/** Starts `unvme`, without a terminal: the one of whoever runs the tests is not asked questions. */
+export function start(
   words: readonly string[],
-  { env = {}, input = '' }: Options = {},
-): Promise<Outcome> {
-  const child = spawn(process.execPath, [MAIN, ...words], { env: cleanEnvironment(env) })
+  { env = {}, input = '', stdin, stdout }: Options = {},
+): Started {
+  const child = spawn(process.execPath, [MAIN, ...words], {
+    env: cleanEnvironment(env),
+    stdio: [stdin ?? 'pipe', stdout ?? 'pipe', 'pipe'],
+    detached: true,
+  })
   const output = { stdout: '', stderr: '' }
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
     output.stdout += text
   })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     output.stderr += text
   })
   // A command that does not read its input may be gone before all of it is written.
-  child.stdin.on('error', () => {})
-  child.stdin.end(input)
-  const code = await new Promise<number | null>((resolve, reject) => {
+  child.stdin?.on('error', () => {})
+  child.stdin?.end(input)
+  const ended = new Promise<number | null>((resolve, reject) => {
     child.on('error', reject).on('close', resolve)
+  }).then((code) => ({ code, ...output }))
+  return { child, ended }
+}
+
+/** Waits until a command that was started does its work: the libraries of the driver are loaded then. */
+export async function working({ child, ended }: Started): Promise<void> {
+  let over = false
+  void ended.then(() => {
+    over = true
   })
-  return { code, ...output }
+  while (!over && !readFileSync(`/proc/${child.pid}/maps`, 'utf8').includes('koffi')) await sleep(10)
 }
 
 /** This process's environment without what changes the output of the command. */

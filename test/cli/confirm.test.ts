@@ -11,20 +11,6 @@ const ns = { id: 2, mn: 'MODEL', sn: 'SERIAL', blocksize: 512 } as Namespace
 const device = { name: '0a:00.0/2', hardware: true, ns, slba: 100, blocksize: 512, size: 1e9 } as Side
 const disk = { name: '/dev/sdx', hardware: true, ns: null, slba: 0, blocksize: 1, size: undefined } as Side
 
-test('without a terminal, real devices are refused: the message says what would be lost', async (t) => {
-  await t.throwsAsync(confirmOverwrite(device, 1_000_000, false), {
-    code: 'ERR_UNVME_USAGE',
-    message:
-      'Overwrite 1.00 MB of 0a:00.0/2, namespace 2 (MODEL, SERIAL): LBA 100 to 2053? Not asked without a terminal: give --yes',
-  })
-  await t.throwsAsync(confirmOverwrite(device, undefined, false), {
-    message: /1\.00 GB of .*LBA 100 to 1953224\?/,
-  })
-  await t.throwsAsync(confirmOverwrite(disk, undefined, false), {
-    message: /^Overwrite block device \/dev\/sdx\?/,
-  })
-})
-
 test('--yes and software controllers are not asked', async (t) => {
   await t.notThrowsAsync(confirmOverwrite(device, 1_000_000, true))
   await t.notThrowsAsync(confirmOverwrite({ ...device, hardware: false }, 1_000_000, false))
@@ -44,16 +30,38 @@ async function onTerminal(command: string, line: string): Promise<string> {
   return output
 }
 
-async function answer(line: string): Promise<string> {
+/** A program that asks before it overwrites `bytes` of a side. */
+function program(side: Side, bytes: number | undefined): string[] {
   const module = new URL('../../src/cli/transfer.js', import.meta.url)
   const code = `
     import { confirmOverwrite } from '${module}'
-    const side = ${JSON.stringify(device)}
-    await confirmOverwrite(side, 512, false).then(() => console.log('WRITES'), (error) => console.log(error.code))
+    const side = ${JSON.stringify(side)}
+    await confirmOverwrite(side, ${bytes}, false)
+      .then(() => console.log('WRITES'), ({ code, message }) => console.log(code, message))
   `
-  const words = [process.execPath, '--input-type=module', '-e', `'${code.replaceAll("'", `'\\''`)}'`]
-  return onTerminal(words.join(' '), line)
+  return ['--input-type=module', '-e', code]
 }
+
+function answer(line: string): Promise<string> {
+  const words = [process.execPath, ...program(device, 512)]
+  return onTerminal(words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' '), line)
+}
+
+test('without a terminal, real devices are refused: the message says what would be lost', async (t) => {
+  const refused = async (side: Side, bytes: number | undefined) => {
+    // A session of its own has no terminal.
+    const child = spawn(process.execPath, program(side, bytes), { detached: true, env: cleanEnvironment() })
+    let output = ''
+    for await (const text of child.stdout.setEncoding('utf8')) output += text
+    return output
+  }
+  t.is(
+    await refused(device, 1_000_000),
+    'ERR_UNVME_USAGE Overwrite 1.00 MB of 0a:00.0/2, namespace 2 (MODEL, SERIAL): LBA 100 to 2053? Not asked without a terminal: give --yes\n',
+  )
+  t.regex(await refused(device, undefined), /1\.00 GB of .*LBA 100 to 1953224\?/)
+  t.regex(await refused(disk, undefined), /^ERR_UNVME_USAGE Overwrite block device \/dev\/sdx\?/)
+})
 
 test('on a terminal only a yes will do', async (t) => {
   const yes = await answer('y\r')

@@ -1,9 +1,10 @@
 // Commands that end in every way there is, run as a process by ending.test.ts.
 
+import { open } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, OutOfRangeError, SystemCallError } from '../../lib/errors.ts'
-import { defineCommand, unflag, value, valueOr, yesOption } from '../../src/cli/define.ts'
-import { confirm, print } from '../../src/cli/output.ts'
+import { defineCommand, flag, unflag, value, valueOr, yesOption } from '../../src/cli/define.ts'
+import { confirm, note, print } from '../../src/cli/output.ts'
 import { text } from '../../src/cli/parse.ts'
 import { run } from '../../src/cli/run.ts'
 
@@ -58,10 +59,45 @@ const endless = defineCommand({
 const ask = defineCommand({
   ...common,
   name: 'ask',
-  options: { yes: yesOption() },
-  async run({ options }) {
-    await confirm('Overwrite everything?', options.yes)
-    print('overwritten')
+  options: { yes: yesOption(), watch: flag('promise to end by Ctrl-C') },
+  async run(context) {
+    const { options } = context
+    if (options.watch) void context.signal
+    try {
+      await confirm('Overwrite \u001b[31meverything\n?', options.yes)
+      print('overwritten')
+    } finally {
+      note('cleaned up')
+    }
+  },
+})
+
+const stuck = defineCommand({
+  ...common,
+  name: 'stuck',
+  options: { fifo: value('PATH', text, 'a FIFO that nobody opens'), watch: flag('promise to end by Ctrl-C') },
+  async run(context) {
+    if (context.options.watch) void context.signal
+    await import('../../lib/pci/libc.ts')
+    const opened = open(context.options.fifo!, 'r')
+    await sleep(0)
+    print('ready')
+    await opened
+  },
+})
+
+const lines = defineCommand({
+  ...common,
+  name: 'lines',
+  options: { watch: flag('promise to end by Ctrl-C') },
+  async run(context) {
+    const signal = context.options.watch ? context.signal : undefined
+    for (let line = 0; line < 10 && !signal?.aborted; line++) {
+      print('a line')
+      await sleep(0)
+    }
+    note('cleaned up')
+    if (signal?.aborted) throw new AbortError(signal.reason)
   },
 })
 
@@ -88,6 +124,8 @@ const fail = defineCommand({
         throw new TypeError('undefined is not\na function')
       case 'node':
         throw Object.assign(new Error('ENOENT: no such file'), { code: 'ENOENT' })
+      case 'device':
+        throw new OutOfRangeError('model \u001b[2J\u009bA\nB')
       case 'code':
         return 1
       default:
@@ -96,4 +134,4 @@ const fail = defineCommand({
   },
 })
 
-await run([watch, ignore, stubborn, endless, ask, fail], process.argv.slice(2))
+await run([watch, ignore, stubborn, endless, ask, stuck, lines, fail], process.argv.slice(2))

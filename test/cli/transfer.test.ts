@@ -192,7 +192,7 @@ test.serial('what is wrong is said in one line before anything is written', asyn
     refused(2, ['copy', 'sim:', 'sim:', '--nlb', '0'], /--nlb <N>.*0 is not in 1 to/),
     refused(2, ['copy', 'sim:', 'sim:', '--depth', '0'], /--depth <N>.*0 is not in 1 to 255/),
     refused(2, ['copy', 'sim:', 'sim:', '--chunk', '1000'], /1000 bytes are no multiple of .* 512/),
-    refused(2, ['copy', '-', 'sim:', '--verify'], /stdin can be read only once/),
+    refused(2, ['copy', 'sim:', '/dev/null', '--verify'], /\/dev\/null can be read only once/),
     refused(2, ['copy', 'sim:'], /missing required argument 'DST'/),
     refused(2, ['read', file('content')], /is no address of a device/),
     refused(2, ['read', 'sim:', '--slba', '9999999'], /slba 9999999 is after the last LBA 2097151/),

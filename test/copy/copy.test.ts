@@ -168,3 +168,17 @@ test('progress goes up to the whole', async (t) => {
   t.deepEqual(seen.at(-1), [4 * MIB, 4 * MIB])
   t.true(seen.every(([bytes], i) => i === 0 || bytes > seen[i - 1]![0]))
 })
+
+test('copy and compare: a file that says 0 bytes has those that can be read', async (t) => {
+  await using ns = await open('sim:?size=1M')
+  const content = readFileSync('/proc/version')
+  t.is((await copy('/proc/version', ns)).bytes, content.length)
+  t.true((await ns.promises.read(Buffer.alloc(512), 0)).subarray(0, content.length).equals(content))
+  t.is((await copy('/proc/version', file('version'))).bytes, content.length)
+  t.true(readFileSync(file('version')).equals(content))
+  t.like(await compare('/proc/version', ns), { bytes: content.length, difference: null })
+  t.like(await compare(ns, '/proc/version', { jobs: 1 }), { bytes: content.length, difference: null })
+  await t.throwsAsync(copy('/proc/version', ns, { bytes: content.length + 1 }), {
+    instanceOf: EndOfSourceError,
+  })
+})

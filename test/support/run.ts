@@ -1,7 +1,7 @@
 // Runs a program with this Node and collects what it prints.
 // Trade-off: text only, and no input: what tests of programs need.
 
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 
 export interface Outcome {
   code: number
@@ -9,7 +9,10 @@ export interface Outcome {
   stderr: string
 }
 
-/** Runs a compiled program until it ends, with more in its environment where that is given. */
+/**
+ * Runs a compiled program until it ends, with more in its environment where that is given. It has no terminal: the one
+ * of whoever runs the tests is not asked questions.
+ */
 export function run(
   path: string,
   words: readonly string[] = [],
@@ -18,11 +21,23 @@ export function run(
 ): Promise<Outcome> {
   const { DEBUG: _, NO_COLOR: _1, FORCE_COLOR: _2, UNVME_LOG: _3, ...inherited } = process.env
   const env = { ...inherited, ...environment }
+  const child = spawn(process.execPath, [path, ...words], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+    ...(cwd && { cwd }),
+  })
+  let [stdout, stderr] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [path, ...words], { env, ...(cwd && { cwd }) }, (error, stdout, stderr) => {
-      const code = error ? error.code : 0
-      if (typeof code === 'number') resolve({ code, stdout, stderr })
-      else reject(error)
+    child.on('error', reject).on('close', (code, signal) => {
+      if (code !== null) resolve({ code, stdout, stderr })
+      else reject(new Error(`${path} was ended by ${signal}`))
     })
   })
 }

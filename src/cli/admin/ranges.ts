@@ -1,9 +1,11 @@
 // I/O commands on a range of blocks, split into as many commands as it takes, with progress.
 // Trade-off: one command after the other: what each of them does takes the device far longer than it takes to send.
 
-import { NvmeError, OutOfRangeError, UnsupportedError } from '../../../lib/errors.ts'
+import { setImmediate as turn } from 'node:timers/promises'
+import { AbortError, NvmeError, OutOfRangeError, UnsupportedError, UsageError } from '../../../lib/errors.ts'
 import { NVM } from '../../../lib/nvme/opcodes.ts'
 import type { Namespace } from '../../index.ts'
+import { checkAtEnd, type DataFile } from '../data.ts'
 import { flag, valueOr } from '../define.ts'
 import { integer } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
@@ -58,28 +60,93 @@ export function checkFits(ns: Namespace, range: Range): void {
   )
 }
 
+/** How commands for a range are sent. */
+export interface SendOptions {
+  /** For the line of progress. */
+  what: string
+  /** Of dword 12. */
+  bits: number
+  /** Ends it between two commands, with AbortError. */
+  signal: AbortSignal
+}
+
 /**
- * Sends `opcode` for all blocks of a range, with the bits of dword 12 and, for those that have it, data.
- * Rejects with the NvmeError of the first command that failed, which tells its blocks.
+ * Sends `opcode`, which carries no data, for all blocks of a range. Rejects with the NvmeError of the first command
+ * that failed, which tells its blocks.
  */
 export async function sendRange(
   ns: Namespace,
-  opcode: typeof NVM.COMPARE | typeof NVM.WRITE_ZEROES | typeof NVM.VERIFY,
+  opcode: typeof NVM.WRITE_ZEROES | typeof NVM.VERIFY,
   { slba, nlb }: Range,
-  { what, bits, data }: { what: string; bits: number; data?: Buffer },
+  { what, bits, signal }: SendOptions,
 ): Promise<void> {
   checkFits(ns, { slba, nlb })
-  const most = data === undefined ? MOST_BLOCKS : ns.maxbpio
-  const buf = data && ns.alloc(Math.min(most, nlb) * ns.blocksize)
   await withProgress(what, nlb * ns.blocksize, async (onProgress) => {
-    for (let at = 0; at < nlb; at += most) {
-      const part = { slba: slba + at, nlb: Math.min(most, nlb - at) }
-      const piece = buf?.subarray(0, part.nlb * ns.blocksize)
-      if (piece) data?.copy(piece, 0, at * ns.blocksize)
-      await sendPart(ns, opcode, part, bits, piece)
+    for (let at = 0; at < nlb; at += MOST_BLOCKS) {
+      await checkSignal(signal)
+      const part = { slba: slba + at, nlb: Math.min(MOST_BLOCKS, nlb - at) }
+      await sendPart(ns, opcode, part, bits, undefined)
       onProgress((at + part.nlb) * ns.blocksize)
     }
   })
+}
+
+/**
+ * Compares blocks from `slba` on with data, which is read as it is needed.
+ * @param bytes of the data that there must be, or undefined: all that there are
+ * @param whole whether that must be all of the data
+ * @returns the range that is equal
+ * @throws NvmeError of the first command that failed, which tells its blocks; UsageError for a length that the data
+ * does not have, or that is no whole number of blocks
+ */
+export async function compareRange(
+  ns: Namespace,
+  slba: number,
+  data: DataFile,
+  { bytes = data.size, whole }: { bytes: number | undefined; whole: boolean },
+  { what, bits, signal }: SendOptions,
+): Promise<Range> {
+  if (bytes !== undefined) {
+    checkBlocks(ns, bytes)
+    checkFits(ns, { slba, nlb: bytes / ns.blocksize })
+    if (data.size !== undefined && data.size < bytes) throw tooShort(data.size, bytes)
+  }
+  const most = Math.min(ns.maxbpio * ns.blocksize, bytes ?? Infinity)
+  const buf = ns.alloc(most)
+  return withProgress(what, bytes, async (onProgress) => {
+    let done = 0
+    while (done !== bytes) {
+      await checkSignal(signal)
+      const wanted = Math.min(most, (bytes ?? Infinity) - done)
+      const filled = await data.fill(buf.subarray(0, wanted))
+      const end = done + filled
+      if (bytes !== undefined && filled < wanted) throw tooShort(end, bytes)
+      if (end === bytes && whole) await checkAtEnd(data, bytes)
+      if (filled < wanted) checkBlocks(ns, end)
+      if (filled === 0) break
+      const part = { slba: slba + done / ns.blocksize, nlb: filled / ns.blocksize }
+      checkFits(ns, part)
+      await sendPart(ns, NVM.COMPARE, part, bits, buf.subarray(0, filled))
+      done = end
+      onProgress(done)
+    }
+    return { slba, nlb: done / ns.blocksize }
+  })
+}
+
+function tooShort(bytes: number, wanted: number): UsageError {
+  return new UsageError(`the data has ${bytes} bytes, of ${wanted}`)
+}
+
+function checkBlocks({ blocksize }: Namespace, bytes: number): void {
+  if (bytes > 0 && bytes % blocksize === 0) return
+  throw new UsageError(`${bytes} bytes of data are no whole number of blocks of ${blocksize} bytes`)
+}
+
+/** Lets signals in, which a software controller of this process would keep out, and throws AbortError for one. */
+async function checkSignal(signal: AbortSignal): Promise<void> {
+  await turn()
+  if (signal.aborted) throw new AbortError(signal.reason)
 }
 
 /** A command whose dwords are given has no pointer to metadata, and a device would read or write it at address 0. */

@@ -1,9 +1,8 @@
 // What every command that shows a data structure shares: -o normal|json|binary, -b, -H.
 // Trade-off: a structure is read whole and decoded before anything is printed, so that output is never half.
 
-import { UsageError } from '../../../lib/errors.ts'
 import { type CommandDefinition, choice, flag, type Specs, type Values } from '../define.ts'
-import { print, printJson } from '../output.ts'
+import { checkTerminal, print, printJson } from '../output.ts'
 import { type AdminContext, type AdminDefinition, adminCommand } from './command.ts'
 
 /** A structure that was read. */
@@ -52,12 +51,6 @@ export function showCommand<const O extends Specs>(definition: ShowDefinition<O>
 function printText(text: string): void {
   // An empty list is nothing, and not an empty line.
   if (text !== '') print(text)
-}
-
-/** Bytes that may be anything are for files and programs. */
-export function checkTerminal(): void {
-  if (!process.stdout.isTTY) return
-  throw new UsageError('bytes may be anything, and are not written to a terminal: redirect the output')
 }
 
 /** Writes bytes to stdout, and waits until they are taken. */

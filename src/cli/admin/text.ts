@@ -3,7 +3,7 @@
 
 import { hexRow } from '../../../lib/log/index.ts'
 import { celsius, dataUnitsToBytes } from '../../../lib/nvme/logs/smart.ts'
-import { bytesText } from '../output.ts'
+import { bytesText, visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */
 export function hexText(value: number | bigint): string {
@@ -70,7 +70,7 @@ export function rowLines(rows: readonly Row[], human: boolean): string {
   const width = Math.max(...rows.map(({ name }) => name.length))
   return rows
     .flatMap(({ name, value, bits = [] }) => [
-      `${name.padEnd(width)} : ${value}`,
+      `${name.padEnd(width)} : ${visible(value)}`,
       ...(human && bits.length > 0 ? [...bits, ''] : []),
     ])
     .join('\n')

@@ -14,6 +14,7 @@ import {
 } from '../../../lib/nvme/logs/telemetry.ts'
 import { adminCommand } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
+import { isOutput, writeData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { integer, namedNumber, text } from '../parse.ts'
@@ -44,14 +45,14 @@ const telemetryLog = adminCommand({
   async run({ handle: { controller }, options }) {
     const { getLogPage } = await commands()
     const { outputFile, hostGenerate, controllerInit, dataArea } = options
+    const quiet = await isOutput(outputFile)
     const lid = controllerInit ? LOG_PAGE.TELEMETRY_CONTROLLER : LOG_PAGE.TELEMETRY_HOST
     const create = controllerInit ? 0 : hostGenerate
     const header = await getLogPage(controller, lid, TELEMETRY_BLOCK_BYTES, { lsp: create, rae: true })
     const bytes = telemetryBytes(decodeTelemetryHeader(header), dataArea as 1 | 2 | 3 | 4)
     // The header again, this time without making the data anew.
-    const { writeOutputFile } = await import('../../system/writable.ts')
-    await writeOutputFile(outputFile, await getLogPage(controller, lid, bytes))
-    print(`telemetry-log: ${bytes} bytes written to ${outputFile}`)
+    await writeData(outputFile, await getLogPage(controller, lid, bytes))
+    if (!quiet) print(`telemetry-log: ${bytes} bytes written to ${outputFile}`)
   },
 })
 

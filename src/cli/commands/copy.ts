@@ -5,6 +5,7 @@
 import { UsageError } from '../../../lib/errors.ts'
 import type { CopyResult } from '../../copy/copy.ts'
 import type { Side } from '../../copy/side.ts'
+import { isOutput } from '../data.ts'
 import {
   argument,
   defineCommand,
@@ -48,7 +49,7 @@ device that the system uses, and a file that another program has locked, are ref
     slba: value('LBA', integer(), 'first block to read, where SRC is a device (default: 0)'),
     dstSlba: value('LBA', integer(), 'first block to write, where DST is a device (default: 0)'),
     ...lengthOptions(),
-    verify: flag('read both again afterwards, and compare'),
+    verify: flag('read both again afterwards, and compare: of a pipe a checksum is taken on the way'),
     ...queueOptions(),
     jobs: jobsOption(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
@@ -67,24 +68,30 @@ device that the system uses, and a file that another program has locked, are ref
   async run({ args, options, signal }) {
     const { openSource, openTarget } = await import('../../copy/place.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
+    const { withChecksum } = await import('../../copy/checksum.ts')
+    const toOutput = await isOutput(args.target)
     const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth, jobs, force } = options
     const source = await openSource(args.source, { slba, nsid, signal, jobs })
     try {
       const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs, force })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
-        if (options.verify) checkRereadable(source, target)
+        if (options.verify) checkRereadable(target)
         await confirmOverwrite(target, bytes, options.yes)
         const moving = { chunk, depth, jobs, flush, pad, signal }
+        const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
         const result = await withProgress('copy', bytes, (onProgress) =>
-          transfer(source, target, bytes, { ...moving, onProgress }),
+          transfer(summed?.side ?? source, target, bytes, { ...moving, onProgress }),
         )
-        const quiet = args.target === '-' || options.output === 'json'
+        const quiet = toOutput || options.output === 'json'
         if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
-        const verified = options.verify
-          ? await verify(source, target, result.bytes, moving, quiet)
-          : undefined
-        if (options.output === 'json' && args.target !== '-') {
+        const check = { bytes: result.bytes, moving, quiet }
+        const verified = !options.verify
+          ? undefined
+          : summed === undefined
+            ? await verify(source, target, check)
+            : await verifyChecksum(source, summed.sum(), target, check)
+        if (options.output === 'json' && !toOutput) {
           printJson({ source: args.source, target: args.target, ...figures(result), ...verified })
         }
         return verified?.equal === false ? 1 : 0
@@ -97,33 +104,58 @@ device that the system uses, and a file that another program has locked, are ref
   },
 })
 
-function checkRereadable(source: Side, target: Side): void {
-  for (const { name, rereadable } of [source, target]) {
-    if (!rereadable)
-      throw new UsageError(`--verify reads both sides again, and ${name} can be read only once`)
-  }
+function checkRereadable({ name, rereadable }: Side): void {
+  if (rereadable) return
+  throw new UsageError(`--verify reads what was written again, and ${name} can be read only once`)
+}
+
+/** What a verification needs to know of the copy. */
+interface Check {
+  bytes: number
+  moving: { chunk: number | undefined; depth: number | undefined; jobs: number; signal: AbortSignal }
+  quiet: boolean
 }
 
 /** Reads both sides again, the target from the medium on. */
-async function verify(
-  source: Side,
-  target: Side,
-  bytes: number,
-  moving: { chunk: number | undefined; depth: number | undefined; jobs: number; signal: AbortSignal },
-  quiet: boolean,
-) {
-  const { openSource } = await import('../../copy/place.ts')
+async function verify(source: Side, target: Side, { bytes, moving, quiet }: Check) {
   const { compareSides } = await import('../../copy/compare.ts')
-  const written = target.ns === null ? await openSource(target.name) : target
-  try {
+  return withWritten(target, async (written) => {
     const result = await withProgress('verify', bytes, (onProgress) =>
       compareSides(source, written, bytes, { ...moving, onProgress }),
     )
     const { difference } = result
     if (!quiet) print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
     return { equal: difference === null, ...(difference && { difference: differenceJson(difference) }) }
+  })
+}
+
+/** Reads the target again, where the source has passed by with checksum `sum`. */
+async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, moving, quiet }: Check) {
+  const { CHECKSUM, checksumOf } = await import('../../copy/checksum.ts')
+  return withWritten(target, async (written) => {
+    const started = performance.now()
+    const found = await withProgress('verify', bytes, (onProgress) =>
+      checksumOf(written, bytes, moving, onProgress),
+    )
+    const result = { bytes: found.bytes, seconds: (performance.now() - started) / 1000 }
+    const equal = found.bytes === bytes && found.sum === sum
+    if (!quiet && equal) print(`verified: ${resultText(result)}, equal by ${CHECKSUM} ${sum}`)
+    if (!quiet && !equal) {
+      print(`${source.name} and ${target.name} differ: ${CHECKSUM} ${sum} and ${found.sum}`)
+    }
+    return { equal, [CHECKSUM]: { source: sum, target: found.sum } }
+  })
+}
+
+/** Opens what was written for reading. */
+async function withWritten<T>(target: Side, work: (written: Side) => Promise<T>): Promise<T> {
+  if (target.ns !== null) return work(target)
+  const { openSource } = await import('../../copy/place.ts')
+  const written = await openSource(target.name)
+  try {
+    return await work(written)
   } finally {
-    if (written !== target) await written.close()
+    await written.close()
   }
 }
 

@@ -1,7 +1,6 @@
 // `unvme get-feature` and `set-feature`.
 // Trade-off: values are the specification's dwords, as nvme-cli takes them; -H tells what is in one.
 
-import { readFile } from 'node:fs/promises'
 import { NvmeError } from '../../../lib/errors.ts'
 import { FEATURE, featureInfo, featureName } from '../../../lib/nvme/features/ids.ts'
 import { STATUS } from '../../../lib/nvme/status.ts'
@@ -9,9 +8,12 @@ import { adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { dwordText } from '../admin/text.ts'
 import type { FeatureShown } from '../admin/views/feature.ts'
+import { readData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { choiceParser, integer, text } from '../parse.ts'
+
+const MAX_DATA_BYTES = 2 ** 20
 
 const dword = integer({ max: 0xffff_ffff })
 const SELECTIONS = ['current', 'default', 'saved', 'supported'] as const
@@ -85,7 +87,7 @@ is saved (--save), where the device can.`,
     cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', { short: 'c' }),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
     data: value('FILE', text, "file with the feature's data", { short: 'd' }),
-    dataLen: value('BYTES', integer({ min: 1, max: 2 ** 20 }), 'bytes of it to send (default: all)', {
+    dataLen: value('BYTES', integer({ min: 1, max: MAX_DATA_BYTES }), 'bytes of it to send (default: all)', {
       short: 'l',
     }),
     uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', { short: 'U' }),
@@ -98,8 +100,9 @@ is saved (--save), where the device can.`,
   async run({ handle, nsid = 0, options }) {
     const commands = await import('../../../lib/nvme/admin-commands.ts')
     const { featureId, value, cdw12, uuidIndex: uuid, save, dataLen } = options
-    const file = options.data === undefined ? undefined : await readFile(options.data)
-    const data = file && { data: Buffer.from(file.subarray(0, dataLen)) }
+    const file =
+      options.data === undefined ? undefined : await readData(options.data, MAX_DATA_BYTES, dataLen)
+    const data = file && { data: file }
     await commands.setFeature(handle.controller, featureId, value, { nsid, save, cdw12, uuid, ...data })
     const id = `0x${featureId.toString(16).padStart(2, '0')}`
     print(

@@ -2,12 +2,12 @@
 // Trade-off: a controller forgets an image that is not committed when it is reset, which every command does at its
 // end: so fw-download commits too, and fw-commit by itself is for slots that have an image already.
 
-import { readFile } from 'node:fs/promises'
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
 import { COMMIT_ACTION } from '../../../lib/nvme/commands/firmware.ts'
 import { STATUS } from '../../../lib/nvme/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'
+import { readData } from '../data.ts'
 import { required, value, valueOr } from '../define.ts'
 import { bytesText, print } from '../output.ts'
 import { integer, namedNumber, size, text } from '../parse.ts'
@@ -25,6 +25,9 @@ const ACTIONS = namedNumber({
 })
 const ACTION_WORDS =
   'replace (or 0), replace-and-activate (1), activate (2), activate-now (3), replace-boot (6), activate-boot (7)'
+
+// Far more than any image has: an input without an end is found before memory is.
+const MAX_IMAGE_BYTES = 2 ** 28
 
 const slotOption = () =>
   valueOr('N', integer({ max: 7 }), 0, 'firmware slot, 1 to 7; 0: the controller chooses', { short: 's' })
@@ -60,7 +63,7 @@ command ends. What the slots hold is said by unvme fw-log.`,
   async run({ handle, options }) {
     const { downloadFirmware } = await commands()
     const { fw, offset, action, slot, bpid } = options
-    const image = await readFile(fw)
+    const image = await readData(fw, MAX_IMAGE_BYTES)
     const part = options.xfer ?? partBytes(handle)
     if (image.length === 0) throw new UsageError(`${fw} is empty`)
     if (part % 4 !== 0) throw new UsageError(`--xfer ${part}: a multiple of 4 is needed`)

@@ -1,8 +1,6 @@
 // `unvme flush`, `write-zeroes`, `dsm`, `compare` and `verify-blocks`: I/O commands by nvme-cli's names.
 // Trade-off: counts of blocks are one-based, as in all of unvme, where nvme-cli has them zero-based; help says so.
 
-import { readFile } from 'node:fs/promises'
-import { buffer } from 'node:stream/consumers'
 import { UsageError } from '../../../lib/errors.ts'
 import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/commands/dsm.ts'
 import { NVM } from '../../../lib/nvme/opcodes.ts'
@@ -17,11 +15,13 @@ import {
   accessBits,
   accessOptions,
   checkFits,
+  compareRange,
   type Range,
   rangeOptions,
   rangeText,
   sendRange,
 } from '../admin/ranges.ts'
+import { openData } from '../data.ts'
 import { flag, type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { integer, listOf, size, text } from '../parse.ts'
@@ -56,9 +56,9 @@ const writeZeroes = adminCommand({
   },
   async run(context) {
     const range = rangeOf(context.options)
-    await withNamespace(context, (ns) =>
-      sendRange(ns, NVM.WRITE_ZEROES, range, { what: 'write-zeroes', bits: accessBits(context.options) }),
-    )
+    const { options, signal } = context
+    const how = { what: 'write-zeroes', bits: accessBits(options), signal }
+    await withNamespace(context, (ns) => sendRange(ns, NVM.WRITE_ZEROES, range, how))
     print(`NVMe Write Zeroes Success: ${rangeText(range)}`)
   },
 })
@@ -73,9 +73,9 @@ Error for blocks that it can't read.`,
   examples: [['verify-blocks 0a:00.0 -c 1000000', 'the first million blocks']],
   async run(context) {
     const range = rangeOf(context.options)
-    await withNamespace(context, (ns) =>
-      sendRange(ns, NVM.VERIFY, range, { what: 'verify-blocks', bits: accessBits(context.options) }),
-    )
+    const { options, signal } = context
+    const how = { what: 'verify-blocks', bits: accessBits(options), signal }
+    await withNamespace(context, (ns) => sendRange(ns, NVM.VERIFY, range, how))
     print(`NVMe Verify Success: ${rangeText(range)}`)
   },
 })
@@ -104,22 +104,23 @@ Exit code 1: they differ.`,
   },
   examples: [['compare 0a:00.0 -s 2048 -d boot.bin', 'is the file at block 2048?']],
   async run(context) {
-    const { options } = context
-    const all = options.data === '-' ? await buffer(process.stdin) : await readFile(options.data)
-    await withNamespace(context, async (ns) => {
-      const wanted =
-        options.dataSize ??
-        (options.blockCount === undefined ? all.length : options.blockCount * ns.blocksize)
-      const nlb = options.blockCount ?? wanted / ns.blocksize
-      if (wanted > all.length) throw new UsageError(`the data has ${all.length} bytes, of ${wanted}`)
-      if (wanted === 0 || !Number.isInteger(nlb) || nlb * ns.blocksize !== wanted) {
-        throw new UsageError(`${wanted} bytes of data are no whole number of blocks of ${ns.blocksize} bytes`)
-      }
-      const range = { slba: options.startBlock, nlb }
-      const bits = accessBits(options)
-      await sendRange(ns, NVM.COMPARE, range, { what: 'compare', bits, data: all.subarray(0, wanted) })
-      print(`NVMe Compare Success: ${rangeText(range)}`)
-    })
+    const { options, signal } = context
+    const { startBlock, blockCount, dataSize } = options
+    const data = await openData(options.data, signal)
+    try {
+      await withNamespace(context, async (ns) => {
+        const counted = blockCount === undefined ? undefined : blockCount * ns.blocksize
+        if (counted !== undefined && dataSize !== undefined && counted !== dataSize) {
+          throw new UsageError(`--block-count is ${counted} bytes, --data-size ${dataSize}`)
+        }
+        const length = { bytes: dataSize ?? counted, whole: dataSize === undefined }
+        const how = { what: 'compare', bits: accessBits(options), signal }
+        const range = await compareRange(ns, startBlock, data, length, how)
+        print(`NVMe Compare Success: ${rangeText(range)}`)
+      })
+    } finally {
+      await data.close()
+    }
   },
 })
 

@@ -2,16 +2,15 @@
 // Trade-off: what the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
 // be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
 
-import { readFile } from 'node:fs/promises'
-import { buffer } from 'node:stream/consumers'
 import { UsageError } from '../../../lib/errors.ts'
 import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
 import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
 import { refuseMetadata } from '../admin/ranges.ts'
-import { checkTerminal, writeBytes } from '../admin/show.ts'
+import { writeBytes } from '../admin/show.ts'
 import { dumpText, dwordText, hexText } from '../admin/text.ts'
+import { checkAtEnd, isOutput, openData, writeData } from '../data.ts'
 import { flag, required, type Values, value, valueOr } from '../define.ts'
-import { fields, print } from '../output.ts'
+import { checkTerminal, fields, print } from '../output.ts'
 import { integer, size, text } from '../parse.ts'
 
 const dword = (number: number, short: string) =>
@@ -133,7 +132,7 @@ function dwordsOf({ cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 }: Options) {
 async function pass(queue: Queue, options: Options, nsid: number, send: Send): Promise<void> {
   const { opcode, rawBinary, showCommand, dryRun, latency, inputFile } = options
   const receives = isReceived(options)
-  const raw = rawBinary && receives && inputFile === undefined
+  const raw = receives && (inputFile === undefined ? rawBinary : await isOutput(inputFile))
   if (raw) checkTerminal()
   if (showCommand || dryRun) print(commandText(queue, options, nsid))
   if (dryRun) return
@@ -144,10 +143,8 @@ async function pass(queue: Queue, options: Options, nsid: number, send: Send): P
   if (!raw) print(`${nameOf(queue, opcode)} (${queue} command): success, result ${dwordText(result)}`)
   if (latency && !raw) print(`latency: ${microseconds} us`)
   if (data === undefined || !receives) return
-  if (inputFile !== undefined) {
-    const { writeOutputFile } = await import('../../system/writable.ts')
-    await writeOutputFile(inputFile, data)
-  } else if (raw) await writeBytes(data)
+  if (inputFile !== undefined) await writeData(inputFile, data)
+  else if (raw) await writeBytes(data)
   else print(dumpText(data))
 }
 
@@ -171,9 +168,14 @@ async function dataOf(options: Options, receives: boolean): Promise<Buffer | und
   if (dataLen === 0) return undefined
   const data = Buffer.alloc(dataLen, prefill)
   if (receives) return data
-  const given = inputFile === undefined ? await buffer(process.stdin) : await readFile(inputFile)
-  given.copy(data)
-  return data
+  const file = await openData(inputFile ?? '-')
+  try {
+    await file.fill(data)
+    await checkAtEnd(file, dataLen)
+    return data
+  } finally {
+    await file.close()
+  }
 }
 
 function commandText(queue: Queue, options: Options, nsid: number): string {

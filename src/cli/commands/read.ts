@@ -50,17 +50,18 @@ are refused.`,
   ],
   async run({ args, options, signal }) {
     const { file = '-' } = args
-    if (file === '-' && !options.hex && process.stdout.isTTY) {
+    const { isAddress, openSource } = await import('../../copy/place.ts')
+    const { isStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
+    const toOutput = isStandardOutput(file)
+    if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
     }
-    const { isAddress, openSource } = await import('../../copy/place.ts')
-    const { createStandardSide, openTargetFile } = await import('../../copy/file-side.ts')
     const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespace: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid, signal })
     try {
-      const target = file === '-' ? createStandardSide('stdout') : await openTargetFile(file, options.force)
+      const target = await openTargetFile(file, options.force)
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
         await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
@@ -72,7 +73,7 @@ are refused.`,
           return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
         })
         const seconds = (performance.now() - started) / 1000
-        if (file !== '-') print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
+        if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
       } finally {
         await target.close()
       }

@@ -23,7 +23,8 @@ export const verify = defineCommand({
   summary: 'Compare two files or devices, and show the first byte that differs',
   details: `${PLACES}
 
-A file and a device are compared in the file's length, two devices in the first one's. Exit code 1: they differ.`,
+A file, or a pipe, and a device are compared in the file's length, two devices in the first one's. Exit code 1: they \
+differ.`,
   arguments: {
     a: argument('A', text, 'file or device'),
     b: argument('B', text, 'file or device to compare it with'),
@@ -43,21 +44,24 @@ A file and a device are compared in the file's length, two devices in the first 
   ],
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/place.ts')
-    const { compareSides, planCompare } = await import('../../copy/compare.ts')
+    const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespace: nsid, chunk, depth, jobs } = options
     const a = await openSource(args.a, { slba, nsid, signal, jobs })
     try {
       const b = await openSource(args.b, { slba: dstSlba, nsid, signal, jobs })
       try {
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
-        const { difference, ...result } = await withProgress('verify', bytes ?? a.size, (onProgress) =>
-          compareSides(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
+        const { difference, ...result } = await withProgress(
+          'verify',
+          compareTotal(a, b, bytes),
+          (onProgress) => compareSides(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
         )
         if (options.output === 'json') {
           const found = difference && { difference: differenceJson(difference) }
           printJson({ equal: difference === null, ...result, ...found })
         } else {
-          const equal = `${args.a} and ${args.b} are equal: ${resultText(result)}`
+          const nothing = result.bytes === 0 ? ': nothing was compared' : ''
+          const equal = `${args.a} and ${args.b} are equal: ${resultText(result)}${nothing}`
           print(difference ? differenceText(difference) : equal)
         }
         return difference ? 1 : 0

@@ -1,0 +1,103 @@
+// The data that a command sends or receives: a file, a FIFO, or standard input and output.
+// Trade-off: it is read as it is needed, so that an input without an end costs no memory.
+
+import { ArgumentTypeError, UsageError } from '../../lib/errors.ts'
+import { checkTerminal } from './output.ts'
+
+const files = () => import('../copy/file-side.ts')
+const PIECE_BYTES = 64 * 1024
+
+/** What is left to read of a file. It must be closed. */
+export interface DataFile {
+  /** `standard input`, or the path. */
+  readonly name: string
+  /** Bytes, where they are known. */
+  readonly size: number | undefined
+  /** Fills `buf` from where the last call ended. Returns the bytes: fewer only where the data ends. */
+  fill(buf: Uint8Array): Promise<number>
+  close(): Promise<void>
+}
+
+/** Opens a file, or `-` for standard input. */
+export async function openData(path: string, signal?: AbortSignal): Promise<DataFile> {
+  const { createStandardSide, openSourceFile } = await files()
+  const side = path === '-' ? createStandardSide('stdin') : await openSourceFile(path)
+  const chunks = side.read(undefined, { signal })[Symbol.asyncIterator]()
+  let chunk: Uint8Array = new Uint8Array(0)
+  return {
+    name: path === '-' ? 'standard input' : path,
+    size: side.size,
+    async fill(buf) {
+      let filled = 0
+      while (filled < buf.length) {
+        if (chunk.length === 0) {
+          const { done, value } = await chunks.next()
+          if (done) break
+          chunk = value
+        }
+        const part = chunk.subarray(0, buf.length - filled)
+        buf.set(part, filled)
+        filled += part.length
+        chunk = chunk.subarray(part.length)
+      }
+      return filled
+    },
+    async close() {
+      await chunks.return?.()
+      await side.close()
+    },
+  }
+}
+
+/** Throws UsageError where there is more to read: the `bytes` that were read are all that can be used. */
+export async function checkAtEnd(data: DataFile, bytes: number): Promise<void> {
+  if ((await data.fill(new Uint8Array(1))) === 0) return
+  throw new UsageError(`${data.name} is too long: it has more than ${bytes} bytes`)
+}
+
+/**
+ * Reads all of a file, or of standard input, or its first `length` bytes.
+ * @throws UsageError where all of it is wanted and it has more than `most` bytes
+ */
+export async function readData(path: string, most: number, length?: number): Promise<Buffer> {
+  const data = await openData(path)
+  try {
+    const pieces: Buffer[] = []
+    for (let left = length ?? most; left > 0; ) {
+      const piece = Buffer.allocUnsafe(Math.min(left, PIECE_BYTES))
+      const bytes = await data.fill(piece)
+      pieces.push(piece.subarray(0, bytes))
+      left -= bytes
+      if (bytes < piece.length) return Buffer.concat(pieces)
+    }
+    if (length === undefined) await checkAtEnd(data, most)
+    return Buffer.concat(pieces)
+  } finally {
+    await data.close()
+  }
+}
+
+/** True for a path, or `-`, that is standard output: then nothing but the data may be printed. */
+export async function isOutput(path: string): Promise<boolean> {
+  const { isStandardOutput } = await files()
+  if (!isStandardOutput(path)) return false
+  checkTerminal()
+  return true
+}
+
+/** Writes what a device sent to a file. */
+export async function writeData(path: string, bytes: Uint8Array): Promise<void> {
+  const { openTargetFile } = await files()
+  const side = await openTargetFile(path)
+  try {
+    // It is one of the things that commands overwrite only when they are asked to, after a question.
+    if (side.hardware) throw new ArgumentTypeError(`${path} is a block device, not a file`)
+    await side.write(once(bytes), bytes.length, { flush: false })
+  } finally {
+    await side.close()
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes
+}
