@@ -61,7 +61,10 @@ export interface GetFeatureOptions {
   select?: number
   /** What dword 11 asks for: which temperature sensor, which vector. */
   cdw11?: number
-  /** Bytes of data; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED. */
+  /**
+   * Bytes of data that are wanted; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED.
+   * A controller sends all that the feature has, whatever is wanted.
+   */
   bytes?: number
   uuid?: number
 }
@@ -80,11 +83,12 @@ export async function getFeature(
   options: GetFeatureOptions = {},
 ): Promise<FeatureReply> {
   const { nsid = 0, select: sel = FEATURE_SELECT.CURRENT, cdw11 = 0, uuid = 0 } = options
-  const { bytes = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes } = options
-  const data = Buffer.alloc(bytes)
+  const known = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes
+  const { bytes = known } = options
+  const data = Buffer.alloc(Math.max(bytes, known))
   const cdw10 = encodeGetFeatures({ fid, sel })
   const command = { opcode: ADMIN.GET_FEATURES, nsid, data, cdw10, cdw11, cdw14: uuid }
-  return { value: (await sender.admin(command)).result, data }
+  return { value: (await sender.admin(command)).result, data: data.subarray(0, bytes) }
 }
 
 export interface SetFeatureOptions {

@@ -109,7 +109,8 @@ test('fw-download and fw-commit: an image in a slot, and the slot that runs', as
   const address = `sim:${file('firmware.img')}?size=1M`
   const image = file('firmware.bin')
   writeFileSync(image, `unvme firmware 2.1\n${'.'.repeat(9000)}`)
-  const sent = 'Firmware download success: 9.02 kB\n'
+  // 9019 bytes.
+  const sent = 'Firmware download success: 9.02 kB, and 1 byte of zeroes behind it\n'
   t.is(
     await ok(t, `fw-download ${address} -f ${image}`),
     `${sent}Not committed: the device forgets it now (see --action)\n`,

@@ -1,19 +1,26 @@
 // What every command that shows a data structure shares: -o normal|json|binary, -b, -H.
-// Trade-off: a structure is read whole and decoded before anything is printed, so that output is never half.
+// Trade-off: a structure is read whole and decoded before anything of it is printed as text, so that output is never
+// half; its bytes are printed undecoded, so that a structure which can't be read as text can be looked at all the same.
 
 import { UsageError } from '../../../lib/errors.ts'
 import { type CommandDefinition, choice, flag, type Specs, type Values } from '../define.ts'
 import { print, printJson } from '../output.ts'
 import { type AdminContext, type AdminDefinition, adminCommand } from './command.ts'
 
-/** A structure that was read. */
+/** How a structure is shown. */
 export interface Shown {
-  /** As the device sent it. */
-  readonly bytes: Uint8Array
   /** Lines for a person; `human`: words of flags taken apart. */
   text(human: boolean): string
   /** By nvme-cli's keys. */
   json(): unknown
+}
+
+/** A structure that was read. */
+export interface Read {
+  /** As the device sent it. */
+  readonly bytes: Uint8Array
+  /** Decodes it: called only where it is shown as text or JSON. */
+  show(): Shown | Promise<Shown>
 }
 
 const showOptions = {
@@ -27,7 +34,7 @@ type ShowOptions<O extends Specs> = O & typeof showOptions
 export interface ShowDefinition<O extends Specs>
   extends Omit<AdminDefinition<O>, 'run' | 'destroys' | 'group'> {
   readonly group?: AdminDefinition<O>['group']
-  read(context: AdminContext<ShowOptions<O>>): Promise<Shown>
+  read(context: AdminContext<ShowOptions<O>>): Promise<Read>
 }
 
 /** A command that reads a structure and prints it. */
@@ -41,9 +48,10 @@ export function showCommand<const O extends Specs>(definition: ShowDefinition<O>
       const { outputFormat, rawBinary, humanReadable } = context.options as Values<typeof showOptions>
       const binary = rawBinary || outputFormat === 'binary'
       if (binary) checkTerminal()
-      const shown = await definition.read(context)
-      if (binary) await writeBytes(shown.bytes)
-      else if (outputFormat === 'json') printJson(shown.json())
+      const { bytes, show } = await definition.read(context)
+      if (binary) return writeBytes(bytes)
+      const shown = await show()
+      if (outputFormat === 'json') printJson(shown.json())
       else printText(shown.text(humanReadable))
     },
   })

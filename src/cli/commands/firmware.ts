@@ -34,7 +34,9 @@ const download = adminCommand({
   name: 'fw-download',
   summary: 'Send a firmware image to the device, and commit it to a slot',
   details: `Without --action the image is only sent, to see whether the device takes it: it is forgotten when the \
-command ends. What the slots hold is said by unvme fw-log.`,
+command ends. What the slots hold is said by unvme fw-log.
+
+Images are sent in dwords: one whose length is no multiple of 4 is filled up with zeroes, and the output says so.`,
   options: {
     fw: required('FILE', text, 'firmware image', { short: 'f' }),
     xfer: value(
@@ -67,7 +69,9 @@ command ends. What the slots hold is said by unvme fw-log.`,
     await withProgress('download', image.length, (onProgress) =>
       downloadFirmware(handle.controller, image, { part, offset: offset * 4, onProgress }),
     )
-    print(`Firmware download success: ${bytesText(image.length)}`)
+    const added = (4 - (image.length % 4)) % 4
+    const filled = added === 0 ? '' : `, and ${added} ${added === 1 ? 'byte' : 'bytes'} of zeroes behind it`
+    print(`Firmware download success: ${bytesText(image.length)}${filled}`)
     if (action === undefined) print('Not committed: the device forgets it now (see --action)')
     else await commitAndTell(handle, { slot, action, bpid })
   },

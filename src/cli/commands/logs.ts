@@ -26,8 +26,8 @@ const smartLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const { namespaceId: nsid = ALL_NAMESPACES } = options
-    const { viewSmart } = await import('../admin/views/smart.ts')
-    return viewSmart(await getLogPage(handle.controller, LOG_PAGE.SMART, 512, { nsid }))
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.SMART, 512, { nsid })
+    return { bytes, show: async () => (await import('../admin/views/smart.ts')).viewSmart(bytes) }
   },
 })
 
@@ -50,7 +50,7 @@ const errorLog = showCommand({
     const { getLogPage } = await commands()
     const count = Math.min(options.logEntries, handle.identity.elpe + 1)
     const bytes = await getLogPage(handle.controller, LOG_PAGE.ERROR_INFORMATION, count * 64)
-    return (await views()).viewErrors(bytes)
+    return { bytes, show: async () => (await views()).viewErrors(bytes) }
   },
 })
 
@@ -62,7 +62,8 @@ const fwLog = showCommand({
   async read({ handle }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.FIRMWARE_SLOT, 512)
-    return (await views()).viewFirmware(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await views()).viewFirmware(bytes, address) }
   },
 })
 
@@ -75,7 +76,7 @@ const effectsLog = showCommand({
     const { getLogPage } = await commands()
     const { csi } = options
     const bytes = await getLogPage(handle.controller, LOG_PAGE.COMMAND_EFFECTS, 4096, { csi })
-    return (await views()).viewEffects(bytes, csi)
+    return { bytes, show: async () => (await views()).viewEffects(bytes, csi) }
   },
 })
 
@@ -87,7 +88,7 @@ const selfTestLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.DEVICE_SELF_TEST, 564)
-    return (await operations()).viewSelfTest(bytes, options.dstEntries)
+    return { bytes, show: async () => (await operations()).viewSelfTest(bytes, options.dstEntries) }
   },
 })
 
@@ -99,7 +100,8 @@ const sanitizeLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, options)
-    return (await operations()).viewSanitize(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await operations()).viewSanitize(bytes, address) }
   },
 })
 
@@ -110,9 +112,9 @@ const changedNamespaces = showCommand({
   examples: [['changed-ns-list-log 0a:00.0', 'those whose size, format or attachment changed']],
   async read({ handle, options }) {
     const { getLogPage } = await commands()
-    const { viewChanged } = await import('../admin/views/lists.ts')
     const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
-    return viewChanged(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await import('../admin/views/lists.ts')).viewChanged(bytes, address) }
   },
 })
 
@@ -156,11 +158,11 @@ const getLog = showCommand({
       ot,
     })
     const head = `log-id:0x${lid.toString(16).padStart(2, '0')} (${logPageName(lid)}) namespace-id:0x${nsid.toString(16)}`
-    return {
-      bytes,
+    const shown = {
       text: () => `${head}\n${dumpText(bytes)}`,
       json: () => ({ log_id: lid, name: logPageName(lid), nsid, lpo, data: bytes.toString('hex') }),
     }
+    return { bytes, show: () => shown }
   },
 })
 
