@@ -1,6 +1,7 @@
 // Admin commands by name: Get Log Page, Get and Set Features, Format NVM, Sanitize, self-test, firmware, namespaces.
 // Trade-off: functions on whatever sends admin commands, so that a controller, a handle and a test's stand-in do.
 
+import { NvmeError } from '../errors.ts'
 import {
   COMMIT_ACTION,
   encodeFirmwareCommit,
@@ -18,6 +19,7 @@ import { encodeGetFeatures, encodeSetFeatures, FEATURE_SELECT, featureInfo } fro
 import { encodeControllerList, encodeIdentifyNamespace } from './identify/index.ts'
 import type { SendsAdmin } from './identify-commands.ts'
 import { ADMIN, ALL_NAMESPACES } from './opcodes.ts'
+import { STATUS } from './status.ts'
 
 /** A Controller, for instance. */
 export interface AdminSender extends SendsAdmin {
@@ -153,11 +155,12 @@ export async function deviceSelfTest(
  * it is closed: commit it before.
  * @param part bytes of each command, a multiple of the controller's granularity (`fwug` × 4 KiB)
  * @param offset where the image begins in the controller's, a multiple of 4
+ * @param ignoreOverlap goes on after Overlapping Range, which says that parts were sent before
  */
 export async function downloadFirmware(
   sender: AdminSender,
   image: Buffer,
-  { part = 4096, offset = 0, onProgress = (_: number): void => {} } = {},
+  { part = 4096, offset = 0, ignoreOverlap = false, onProgress = (_: number): void => {} } = {},
 ): Promise<void> {
   // The specification counts in dwords.
   const whole = Buffer.alloc(Math.ceil(image.length / 4) * 4)
@@ -165,9 +168,15 @@ export async function downloadFirmware(
   for (let at = 0; at < whole.length; at += part) {
     const data = whole.subarray(at, at + part)
     const dwords = encodeFirmwareDownload({ bytes: data.length, offset: offset + at })
-    await sender.admin({ opcode: ADMIN.FIRMWARE_DOWNLOAD, data, ...dwords })
+    await sender.admin({ opcode: ADMIN.FIRMWARE_DOWNLOAD, data, ...dwords }).catch((error: unknown) => {
+      if (!ignoreOverlap || !isOverlap(error)) throw error
+    })
     onProgress(Math.min(image.length, at + part))
   }
+}
+
+function isOverlap(error: unknown): boolean {
+  return error instanceof NvmeError && ((error.sct << 8) | error.sc) === STATUS.OVERLAPPING_RANGE
 }
 
 /** Firmware Commit (section 5.11). Resolves with dword 0: bit 0 and 1 say that updates were mixed up (2.0). */

@@ -40,10 +40,14 @@ export interface ShowDefinition<O extends Specs>
 /** A command that reads a structure and prints it. */
 export function showCommand<const O extends Specs>(definition: ShowDefinition<O>): CommandDefinition {
   const { group = 'Identify and logs' } = definition
+  // nvme-cli's newer name of it; some commands have -v for something else.
+  const hasV = Object.values(definition.options).some(({ short }) => short === 'v')
+  const verbose = hasV ? ['--verbose'] : ['-v', '--verbose']
+  const humanReadable = { ...showOptions.humanReadable, also: verbose }
   return adminCommand<ShowOptions<O>>({
     ...definition,
     group,
-    options: { ...definition.options, ...showOptions },
+    options: { ...definition.options, ...showOptions, humanReadable },
     async run(context) {
       const { outputFormat, rawBinary, humanReadable } = context.options as Values<typeof showOptions>
       const binary = rawBinary || outputFormat === 'binary'

@@ -40,7 +40,7 @@ const telemetryLog = adminCommand({
 Data area 4 needs a controller that has it (bit 6 of LPA in unvme id-ctrl) and the feature Host Behavior Support, in \
 which the command says that it takes that area (ETDAS), while it reads.`,
   options: {
-    outputFile: required('FILE', text, 'where to write it', { short: 'o' }),
+    outputFile: required('FILE', text, 'where to write it', { short: 'o', also: ['-O'] }),
     hostGenerate: valueOr('N', integer({ max: 1 }), 1, '1: let the controller make new data; 0: as it is', {
       short: 'g',
     }),
@@ -117,24 +117,27 @@ async function enterArea4(controller: Controller): Promise<() => Promise<void>> 
 
 const { READ, ESTABLISH_AND_READ, RELEASE } = PERSISTENT_EVENT_ACTION
 
+const shownLog = (bytes: Buffer) => ({
+  bytes,
+  show: async () => (await import('../admin/views/persistent-event.ts')).viewPersistentEvents(bytes),
+})
+
 const persistentEventLog = showCommand({
   name: 'persistent-event-log',
   summary: 'Show the persistent event log: what happened to the device in its life',
   options: {
     action: valueOr(
       'ACTION',
-      namedNumber({ read: READ, establish: ESTABLISH_AND_READ }),
+      namedNumber({ read: READ, establish: ESTABLISH_AND_READ, release: RELEASE }),
       ESTABLISH_AND_READ,
-      'establish (or 1): let the controller put the log together, read it, and release it; read (0): only read',
+      'establish (or 1): let the controller put the log together, read it, and release it; read (0): only read; release (2): only release, which shows the header',
       { short: 'a', fallbackText: 'establish' },
     ),
     logLen: value(
       'BYTES',
       integer({ min: PERSISTENT_EVENT_HEADER_BYTES, max: MAX_BYTES }),
       'bytes to read (default: all)',
-      {
-        short: 'l',
-      },
+      { short: 'l', also: ['--log_len'] },
     ),
   },
   examples: [['persistent-event-log 0a:00.0', 'every event with its time']],
@@ -144,14 +147,14 @@ const persistentEventLog = showCommand({
     const read = (lsp: number, bytes: number) =>
       getLogPage(controller, LOG_PAGE.PERSISTENT_EVENT, bytes, { lsp })
     const header = await read(options.action, PERSISTENT_EVENT_HEADER_BYTES)
+    if (options.action === RELEASE) return shownLog(header)
     const { tll } = decodePersistentEventHeader(header)
     // In units of 64 KiB: what the controller says beforehand is a bound for what the log says of itself.
     const most = pels === 0 ? MAX_BYTES : Math.min(MAX_BYTES, pels * 65_536)
     const whole = Math.max(PERSISTENT_EVENT_HEADER_BYTES, Number(tll))
     const log = await read(READ, Math.min(options.logLen ?? most, whole))
     if (options.action === ESTABLISH_AND_READ) await read(RELEASE, PERSISTENT_EVENT_HEADER_BYTES)
-    const show = async () => (await import('../admin/views/persistent-event.ts')).viewPersistentEvents(log)
-    return { bytes: log, show }
+    return shownLog(log)
   },
 })
 

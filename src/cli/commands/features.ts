@@ -96,7 +96,10 @@ Data that is shorter than the feature's is filled up with zeroes, of longer data
 says so.`,
   options: {
     featureId: required('ID', integer({ max: 255 }), 'feature identifier', { short: 'f' }),
-    value: required('DWORD', integer(), 'new value: dword 11; of Timestamp the milliseconds', { short: 'v' }),
+    value: required('DWORD', integer(), 'new value: dword 11; of Timestamp the milliseconds', {
+      short: 'v',
+      also: ['-V'],
+    }),
     cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', { short: 'c' }),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
     data: value('FILE', text, "file with the feature's data, or `-` for standard input", { short: 'd' }),

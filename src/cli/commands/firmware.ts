@@ -8,7 +8,7 @@ import { COMMIT_ACTION } from '../../../lib/nvme/commands/firmware.ts'
 import { STATUS } from '../../../lib/nvme/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'
-import { required, value, valueOr } from '../define.ts'
+import { flag, required, value, valueOr } from '../define.ts'
 import { bytesText, print } from '../output.ts'
 import { integer, namedNumber, size, text } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
@@ -50,10 +50,12 @@ Images are sent in dwords: one whose length is no multiple of 4 is filled up wit
     offset: valueOr('DWORDS', integer({ max: 2 ** 30 }), 0, 'where it begins in the whole image, in dwords', {
       short: 'o',
     }),
+    ignoreOvr: flag('go on where the device says that parts overlap', { short: 'i' }),
     action: value('ACTION', ACTIONS, `commit it: ${ACTION_WORDS}`, { short: 'a' }),
     slot: slotOption(),
     bpid: bpidOption(),
   },
+  ignored: ['-p, --progress'],
   examples: [
     ['fw-download 0a:00.0 -f new.bin -s 2 -a replace-and-activate', 'into slot 2, which runs after a reset'],
     ['fw-download 0a:00.0 -f new.bin', 'only see whether it is taken'],
@@ -61,13 +63,18 @@ Images are sent in dwords: one whose length is no multiple of 4 is filled up wit
   destroys: ({ options: { action, slot } }) => question(action, slot),
   async run({ handle, options }) {
     const { downloadFirmware } = await commands()
-    const { fw, offset, action, slot, bpid } = options
+    const { fw, offset, action, slot, bpid, ignoreOvr } = options
     const image = await readFile(fw)
     const part = options.xfer ?? partBytes(handle)
     if (image.length === 0) throw new UsageError(`${fw} is empty`)
     if (part % 4 !== 0) throw new UsageError(`--xfer ${part}: a multiple of 4 is needed`)
     await withProgress('download', image.length, (onProgress) =>
-      downloadFirmware(handle.controller, image, { part, offset: offset * 4, onProgress }),
+      downloadFirmware(handle.controller, image, {
+        part,
+        offset: offset * 4,
+        ignoreOverlap: ignoreOvr,
+        onProgress,
+      }),
     )
     const added = (4 - (image.length % 4)) % 4
     const filled = added === 0 ? '' : `, and ${added} ${added === 1 ? 'byte' : 'bytes'} of zeroes behind it`

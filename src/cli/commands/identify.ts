@@ -4,15 +4,15 @@
 import { NvmeError } from '../../../lib/errors.ts'
 import { CNS } from '../../../lib/nvme/identify/cns.ts'
 import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/identify/lists.ts'
-import { chosenNamespace, namespaceIdOption } from '../admin/command.ts'
+import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'
-import { note } from '../output.ts'
+import { note, print } from '../output.ts'
 import { integer } from '../parse.ts'
 
 const lists = () => import('../admin/views/lists.ts')
 
-const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v' })
+const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v', also: ['-V'] })
 
 const idCtrl = showCommand({
   name: 'id-ctrl',
@@ -145,4 +145,15 @@ const showRegs = showCommand({
   },
 })
 
-export const identifyCommands = [idCtrl, idNs, listNs, nsDescs, listCtrl, independent, showRegs]
+const getNsId = adminCommand({
+  name: 'get-ns-id',
+  group: 'Identify and logs',
+  summary: 'Print the namespace id of an address: the one it names, or the only one',
+  options: { namespaceId: namespaceIdOption() },
+  examples: [['get-ns-id 0a:00.0', 'of the only namespace']],
+  async run(context) {
+    print(`${context.address}: namespace-id:${await chosenNamespace(context)}`)
+  },
+})
+
+export const identifyCommands = [getNsId, idCtrl, idNs, listNs, nsDescs, listCtrl, independent, showRegs]

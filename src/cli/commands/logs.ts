@@ -7,7 +7,7 @@ import { namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { dumpText } from '../admin/text.ts'
 import { flag, required, value, valueOr } from '../define.ts'
-import { integer } from '../parse.ts'
+import { integer, size } from '../parse.ts'
 
 const views = () => import('../admin/views/logs.ts')
 const operations = () => import('../admin/views/operations.ts')
@@ -134,6 +134,7 @@ const getLog = showCommand({
     uuidIndex: valueOr('N', field(127), 0, 'UUID index', { short: 'U' }),
     csi: valueOr('N', field(255), 0, 'command set', { short: 'y' }),
     ot: flag('--lpo is an index, not a number of bytes', { short: 'O' }),
+    xferLen: value('SIZE', size({ min: 4096, max: 2 ** 20 }), 'most bytes of one command', { short: 'x' }),
     aen: value('DWORD', field(0xffff_ffff), 'the result of an asynchronous event, whose page is read', {
       short: 'a',
     }),
@@ -147,7 +148,10 @@ const getLog = showCommand({
     const { logLen, lpo, lsp, lsi, rae, uuidIndex: uuid, csi, ot, aen } = options
     const { namespaceId: nsid = ALL_NAMESPACES } = options
     const lid = aen === undefined ? options.logId : (aen >>> 16) & 0xff
-    const bytes = await getLogPage(handle.controller, lid, logLen, {
+    const { controller } = handle
+    const maxTransferBytes = Math.min(controller.maxTransferBytes, options.xferLen ?? 2 ** 20)
+    const sender = { maxTransferBytes, admin: controller.admin.bind(controller) }
+    const bytes = await getLogPage(sender, lid, logLen, {
       nsid,
       lpo,
       lsp,
