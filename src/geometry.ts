@@ -1,7 +1,7 @@
 // The numbers of a namespace that commands are made with, from Identify Namespace (NVMe 1.4 base, 5.15.2.1).
 // Trade-off: computed once at open; a namespace that is formatted or resized meanwhile needs a new open.
 
-import { UnsupportedError } from '../lib/errors.ts'
+import { DecodeError, UnsupportedError } from '../lib/errors.ts'
 import { formattedLba, type IdentifyNamespace } from '../lib/nvme/index.ts'
 
 export const PAGE_SIZE = 4096
@@ -29,9 +29,14 @@ export interface Geometry {
 
 /**
  * @param maxTransferBytes the controller's limit for one command
- * Throws UnsupportedError for formats that would mix metadata into the data.
+ * Throws UnsupportedError for formats that would mix metadata into the data, DecodeError for what can be no namespace.
  */
 export function geometryOf(nsid: number, id: IdentifyNamespace, maxTransferBytes: number): Geometry {
+  if (!Number.isSafeInteger(id.nsze)) {
+    throw new DecodeError(
+      `namespace ${nsid}: a size of ${id.nsze} logical blocks (NSZE), which no device has`,
+    )
+  }
   const format = formattedLba(id)
   const { index, lbads: blockshift, ms, extended } = format
   if (blockshift > 16) {

@@ -1,6 +1,7 @@
 // Admin commands by name: Get Log Page, Get and Set Features, Format NVM, Sanitize, self-test, firmware, namespaces.
 // Trade-off: functions on whatever sends admin commands, so that a controller, a handle and a test's stand-in do.
 
+import { NvmeError } from '../errors.ts'
 import {
   COMMIT_ACTION,
   encodeFirmwareCommit,
@@ -18,6 +19,7 @@ import { encodeGetFeatures, encodeSetFeatures, FEATURE_SELECT, featureInfo } fro
 import { encodeControllerList, encodeIdentifyNamespace } from './identify/index.ts'
 import type { SendsAdmin } from './identify-commands.ts'
 import { ADMIN, ALL_NAMESPACES } from './opcodes.ts'
+import { STATUS } from './status.ts'
 
 /** A Controller, for instance. */
 export interface AdminSender extends SendsAdmin {
@@ -61,7 +63,10 @@ export interface GetFeatureOptions {
   select?: number
   /** What dword 11 asks for: which temperature sensor, which vector. */
   cdw11?: number
-  /** Bytes of data; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED. */
+  /**
+   * Bytes of data that are wanted; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED.
+   * A controller sends all that the feature has, whatever is wanted.
+   */
   bytes?: number
   uuid?: number
 }
@@ -80,11 +85,12 @@ export async function getFeature(
   options: GetFeatureOptions = {},
 ): Promise<FeatureReply> {
   const { nsid = 0, select: sel = FEATURE_SELECT.CURRENT, cdw11 = 0, uuid = 0 } = options
-  const { bytes = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes } = options
-  const data = Buffer.alloc(bytes)
+  const known = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes
+  const { bytes = known } = options
+  const data = Buffer.alloc(Math.max(bytes, known))
   const cdw10 = encodeGetFeatures({ fid, sel })
   const command = { opcode: ADMIN.GET_FEATURES, nsid, data, cdw10, cdw11, cdw14: uuid }
-  return { value: (await sender.admin(command)).result, data }
+  return { value: (await sender.admin(command)).result, data: data.subarray(0, bytes) }
 }
 
 export interface SetFeatureOptions {
@@ -149,11 +155,12 @@ export async function deviceSelfTest(
  * it is closed: commit it before.
  * @param part bytes of each command, a multiple of the controller's granularity (`fwug` × 4 KiB)
  * @param offset where the image begins in the controller's, a multiple of 4
+ * @param ignoreOverlap goes on after Overlapping Range, which says that parts were sent before
  */
 export async function downloadFirmware(
   sender: AdminSender,
   image: Buffer,
-  { part = 4096, offset = 0, onProgress = (_: number): void => {} } = {},
+  { part = 4096, offset = 0, ignoreOverlap = false, onProgress = (_: number): void => {} } = {},
 ): Promise<void> {
   // The specification counts in dwords.
   const whole = Buffer.alloc(Math.ceil(image.length / 4) * 4)
@@ -161,9 +168,15 @@ export async function downloadFirmware(
   for (let at = 0; at < whole.length; at += part) {
     const data = whole.subarray(at, at + part)
     const dwords = encodeFirmwareDownload({ bytes: data.length, offset: offset + at })
-    await sender.admin({ opcode: ADMIN.FIRMWARE_DOWNLOAD, data, ...dwords })
+    await sender.admin({ opcode: ADMIN.FIRMWARE_DOWNLOAD, data, ...dwords }).catch((error: unknown) => {
+      if (!ignoreOverlap || !isOverlap(error)) throw error
+    })
     onProgress(Math.min(image.length, at + part))
   }
+}
+
+function isOverlap(error: unknown): boolean {
+  return error instanceof NvmeError && ((error.sct << 8) | error.sc) === STATUS.OVERLAPPING_RANGE
 }
 
 /** Firmware Commit (section 5.11). Resolves with dword 0: bit 0 and 1 say that updates were mixed up (2.0). */

@@ -2,7 +2,7 @@
 // Trade-off: made for cold paths; values are checked and copied, so that what is read outlives its DMA memory.
 //
 // Rule of numbers, everywhere in this module: a field of up to 48 bits is a number, a wider one a bigint, whatever
-// its value. The one exception is lbaCount: sizes of a namespace in blocks are numbers, as in the whole driver.
+// its value. The exceptions are blockCount and lbaCount: sizes of a namespace in blocks are numbers, as in the whole driver.
 
 import { DecodeError, OutOfRangeError } from '../errors.ts'
 
@@ -85,18 +85,27 @@ function wide(bytes: number): Field<bigint> {
 export const u64 = wide(8)
 export const u128 = wide(16)
 
-/** 64 bits that count a namespace's logical blocks. More than a safe integer is a DecodeError: no such device. */
-export const lbaCount: Field<number> = {
+/**
+ * 64 bits that count a namespace's logical blocks. More than a safe integer comes rounded: no device has as many, and
+ * who computes with the number looks at it with Number.isSafeInteger, so that an odd one hides none of the others.
+ */
+export const blockCount: Field<number> = {
   bytes: 8,
-  read(view, at) {
-    const value = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32
-    if (!Number.isSafeInteger(value)) throw new DecodeError(`a size of ${u64.read(view, at)} logical blocks`)
-    return value
-  },
+  read: (view, at) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32,
   write(view, at, value, name) {
     if (!(Number.isSafeInteger(value) && value >= 0)) throw unfit(name, value, '53 bits')
     view.setUint32(at, value >>> 0, true)
     view.setUint32(at + 4, Math.floor(value / 2 ** 32), true)
+  },
+}
+
+/** The same of an address in such blocks, where more than a safe integer is a DecodeError. */
+export const lbaCount: Field<number> = {
+  ...blockCount,
+  read(view, at) {
+    const value = blockCount.read(view, at)
+    if (!Number.isSafeInteger(value)) throw new DecodeError(`logical block ${u64.read(view, at)}`)
+    return value
   },
 }
 

@@ -85,14 +85,14 @@ export async function isOutput(path: string): Promise<boolean> {
   return true
 }
 
-/** Writes what a device sent to a file. */
-export async function writeData(path: string, bytes: Uint8Array): Promise<void> {
+/** Writes what a device sends to a file. */
+export async function writeData(path: string, data: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
   const { openTargetFile } = await files()
   const side = await openTargetFile(path)
   try {
     // It is one of the things that commands overwrite only when they are asked to, after a question.
     if (side.hardware) throw new ArgumentTypeError(`${path} is a block device, not a file`)
-    await side.write(once(bytes), bytes.length, { flush: false })
+    await side.write(data instanceof Uint8Array ? once(data) : data, undefined, { flush: false })
   } finally {
     await side.close()
   }

@@ -10,6 +10,8 @@ export interface Spec<T> {
   readonly description: string
   /** One letter: `n` for `-n`. */
   readonly short?: string
+  /** Other spellings that are taken, `-V` or `--slba`: those of nvme-cli, or of older versions. */
+  readonly also?: readonly string[]
   /** What stands for the value in help: `SIZE` in `--size <SIZE>`; for an argument its name there. */
   readonly placeholder?: string
   readonly choices?: readonly string[]
@@ -50,6 +52,12 @@ export interface CommandDefinition<A extends Specs = Specs, O extends Specs = Sp
   readonly details?: string
   readonly arguments: A
   readonly options: O
+  /** Options of nvme-cli's command that are refused, as `-M, --metadata <FILE>`, each with why. */
+  readonly refused?: Readonly<Record<string, string>>
+  /** Those that are taken and change nothing, since they ask for what is done anyway. */
+  readonly ignored?: readonly string[]
+  /** What is added to an error in the words: where nvme-cli's command of the same name is another one. */
+  readonly hint?: string
   /** Command lines (after `unvme`), each with what it does. */
   readonly examples: readonly (readonly [line: string, what: string])[]
   /** Does the work. Returns the exit code where it is not 0; 1 means that the device or the system said no. */
@@ -65,6 +73,7 @@ export function defineCommand<const A extends Specs, const O extends Specs>(
 
 interface Extra {
   short?: string
+  also?: readonly string[]
 }
 
 /** `--name`: false unless given. */
@@ -142,8 +151,9 @@ export const variadicArgument = <T>(
   description: string,
 ): Spec<readonly T[]> => ({ kind: 'variadic', placeholder, parse, description })
 
-/** `-o normal|json`, of every command that shows something. */
-export const outputOption = () => choice(['normal', 'json'], 'how to print', { short: 'o' })
+/** `-o normal|json`, `--output`, of every command that shows something. */
+export const outputOption = () =>
+  choice(['normal', 'json'], 'how to print', { short: 'o', also: ['--output-format'] })
 
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })

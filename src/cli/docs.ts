@@ -29,6 +29,9 @@ export function commandPage(definitions: readonly CommandDefinition[]): string {
       'Colours are used on a terminal only, and not where `NO_COLOR` is set.',
     'Sizes are written `512`, `4k`, `128KiB`, `1.5G` (1024s; with `B` alone, as `1GB`, 1000s), durations `100us`, `2ms`, ' +
       '`15s`, `1m` (seconds without a unit), numbers in decimal or `0x…`.',
+    "Commands of nvme-cli's names take its options by their long names and letters, of 2.3 and of later versions; those " +
+      'without a meaning here are refused, and say why. Counts of blocks (`-c`) are one-based, where nvme-cli has 0 for one ' +
+      'block. `verify` compares files and devices (its `verify` is `verify-blocks`), and `copy` is not its copy within a device.',
     ...sections.flatMap(section),
   ].join('\n\n')}\n`
 }

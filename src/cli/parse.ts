@@ -21,6 +21,14 @@ export function integer({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) 
   }
 }
 
+/** Parses a number of blocks: one-based, where nvme-cli's `-c 0` is one block. */
+export function blockCount(word: string): number {
+  if (Number(word) === 0) {
+    throw new OutOfRangeError(`${word} blocks: counts are one-based here, and 1 is what nvme-cli calls 0`)
+  }
+  return integer({ min: 1 })(word)
+}
+
 /** A parser for numbers with a decimal point. */
 export function decimal({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
   return (word: string): number => {

@@ -1,6 +1,7 @@
 // Builds the commander program from the definitions, and turns what it finds wrong into UsageError.
 // Trade-off: commander parses and prints help; the wording of values' errors and the exit codes are ours.
 
+import type { EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Argument, Command, type CommanderError, InvalidArgumentError, Option } from 'commander'
 import { UsageError } from '../../lib/errors.ts'
@@ -38,6 +39,9 @@ export function version(): string {
 /** The program with every command. */
 export function createProgram(definitions: readonly CommandDefinition[], runner: Runner): Command {
   const program = settle(new Command('unvme'))
+    .version(version(), '-V, --version', 'print the version')
+    // Options of the program stand before the command: behind it -V is the command's own.
+    .enablePositionalOptions()
     .description(DESCRIPTION)
     .usage('<command> [options]')
     .commandsGroup('Help:')
@@ -54,7 +58,11 @@ export function createSingle(
   runner: Runner,
   exitCodes: readonly ExitCode[],
 ): Command {
-  const command = settle(new Command(definition.name))
+  const command = settle(new Command(definition.name)).version(
+    version(),
+    '-V, --version',
+    'print the version',
+  )
   return describe(command, definition, runner, `${definition.name} `).addHelpText(
     'after',
     exitCodesText(exitCodes),
@@ -64,7 +72,6 @@ export function createSingle(
 function settle(command: Command): Command {
   return (
     command
-      .version(version(), '-V, --version', 'print the version')
       .helpOption('-h, --help', 'print this help')
       .exitOverride()
       // Errors are printed by the caller, all in one form.
@@ -91,7 +98,17 @@ function describe(command: Command, definition: CommandDefinition, runner: Runne
     .description([`${definition.summary}.`, definition.details].filter(Boolean).join('\n\n'))
   const names = Object.keys(definition.arguments)
   for (const name of names) command.addArgument(createArgument(definition.arguments[name]!))
-  for (const option of Object.entries(definition.options)) command.addOption(createOption(...option))
+  for (const [name, spec] of Object.entries(definition.options)) {
+    const option = createOption(name, spec)
+    command.addOption(option)
+    for (const spelling of spec.also ?? []) addSpelling(command, option, spelling)
+  }
+  for (const [flags, why] of Object.entries(definition.refused ?? {})) {
+    onHidden(command, flags, () => command.error(`error: option '${flags}': ${why}`))
+  }
+  for (const flags of definition.ignored ?? []) onHidden(command, flags, () => {})
+  const { hint } = definition
+  if (hint !== undefined) command.exitOverride((error) => throwWithHint(error, hint))
   if (definition.examples.length > 0) {
     const lines = definition.examples.map(([line, what]) => `  ${prefix}${line}\n      ${what}`)
     command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`)
@@ -100,10 +117,35 @@ function describe(command: Command, definition: CommandDefinition, runner: Runne
     runner(
       definition,
       Object.fromEntries(names.map((name, at) => [name, command.processedArgs[at]])),
-      { ...flagsOff(definition), ...command.opts() },
+      { ...flagsOff(definition), ...ownOptions(definition, command) },
       () => command.outputHelp(),
     ),
   )
+}
+
+/** Another spelling of an option: what it is given is the option's. */
+function addSpelling(command: Command, option: Option, spelling: string): void {
+  const value = /<.*>$/.exec(option.flags)?.[0]
+  const flags = value === undefined ? spelling : `${spelling} ${value}`
+  // A command is an emitter, which its types do not say.
+  const emitter = command as unknown as EventEmitter
+  onHidden(command, flags, (given) => emitter.emit(`option:${option.name()}`, given))
+}
+
+/** An option that help does not show. */
+function onHidden(command: Command, flags: string, then: (given: string | undefined) => void): void {
+  const option = new Option(flags).hideHelp()
+  command.addOption(option).on(`option:${option.name()}`, then)
+}
+
+function throwWithHint(error: CommanderError, hint: string): never {
+  if (error.exitCode !== 0) error.message += `; ${hint}`
+  throw error
+}
+
+/** The definition's options, without other spellings and those that are ignored. */
+function ownOptions({ options }: CommandDefinition, command: Command): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(command.opts()).filter(([name]) => Object.hasOwn(options, name)))
 }
 
 /** Flags that were not given: commander leaves them out, since help would show a default. */
@@ -125,8 +167,11 @@ function createArgument(spec: Spec<unknown>): Argument {
 function createOption(name: string, spec: Spec<unknown>): Option {
   const short = spec.short ? `-${spec.short}, ` : ''
   const long = optionName(name, spec)
-  if (spec.kind === 'flag' || spec.kind === 'unflag') return new Option(`${short}${long}`, spec.description)
-  const description = spec.mandatory ? `${spec.description} (required)` : spec.description
+  const others = spec.also === undefined ? '' : ` (also ${spec.also.join(', ')})`
+  if (spec.kind === 'flag' || spec.kind === 'unflag') {
+    return new Option(`${short}${long}`, `${spec.description}${others}`)
+  }
+  const description = `${spec.description}${others}${spec.mandatory ? ' (required)' : ''}`
   const option = new Option(`${short}${long} <${spec.placeholder}>`, description).argParser(checked(spec))
   if (spec.mandatory) option.makeOptionMandatory()
   return spec.fallback === undefined ? option : option.default(spec.fallback, spec.fallbackText)

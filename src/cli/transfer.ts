@@ -8,7 +8,7 @@ import type { Difference, DifferingSide } from '../copy/compare.ts'
 import type { Side } from '../copy/side.ts'
 import { value, valueOr } from './define.ts'
 import { bad, bytesText, confirm } from './output.ts'
-import { integer, size } from './parse.ts'
+import { blockCount, integer, size } from './parse.ts'
 import { startProgress } from './progress.ts'
 
 const MAX_NSID = 0xffff_fffe
@@ -20,12 +20,23 @@ export const PLACES = `A device is an address (0a:00.0, 0a:00.0/2, sim:disk.img)
 with a colon before any slash is an address, so a file of such a name is written ./a:b.`
 
 export const namespaceOption = () =>
-  value('NSID', integer({ min: 1, max: MAX_NSID }), 'namespace, where the address names none', { short: 'n' })
+  value('NSID', integer({ min: 1, max: MAX_NSID }), 'namespace, where the address names none', {
+    short: 'n',
+    also: ['--namespace'],
+  })
 
 /** `--nlb` and `--bytes`: how much. */
 export const lengthOptions = () => ({
-  nlb: value('N', integer({ min: 1 }), 'number of blocks (one-based), in blocks of the first device'),
-  bytes: value('SIZE', size({ min: 1 }), 'number of bytes, in place of --nlb: 1000, 64k, 1.5G'),
+  nlb: value(
+    'N',
+    blockCount,
+    'number of blocks (one-based, where nvme-cli has 0 for one block), in blocks of the first device',
+    { short: 'c', also: ['--block-count'] },
+  ),
+  bytes: value('SIZE', size({ min: 1 }), 'number of bytes, in place of --nlb: 1000, 64k, 1.5G', {
+    short: 'z',
+    also: ['--data-size'],
+  }),
 })
 
 /** `--chunk` and `--depth`: how it is moved. */
@@ -51,19 +62,33 @@ export const jobsOption = () =>
     'threads, each with a queue of its own, where one side is a file',
   )
 
+/** The file of `read` and `write`: as an argument, or by nvme-cli's --data. */
+export function dataFile(argument: string | undefined, option: string | undefined): string | undefined {
+  if (argument !== undefined && option !== undefined) {
+    throw new UsageError('FILE and --data both say which file: give one')
+  }
+  return argument ?? option
+}
+
 /** Bytes of `--nlb` or `--bytes`; undefined where neither is given. */
 export function lengthOf(
   { nlb, bytes }: { nlb: number | undefined; bytes: number | undefined },
   sides: readonly Side[],
 ): number | undefined {
   if (nlb === undefined) return bytes
-  if (bytes !== undefined) throw new UsageError('--nlb and --bytes both say how much: give one')
   const device = sides.find((side) => side.ns !== null)
   if (device === undefined) throw new UsageError('--nlb counts blocks of a device: give --bytes for files')
   if (!Number.isSafeInteger(nlb * device.blocksize)) {
     throw new OutOfRangeError(`--nlb ${nlb} is more than any device has`)
   }
-  return nlb * device.blocksize
+  const length = nlb * device.blocksize
+  // nvme-cli takes both, and there the count is one less.
+  if (bytes !== undefined && bytes !== length) {
+    throw new UsageError(
+      `--nlb ${nlb} is ${length} bytes (counts are one-based), --bytes is ${bytes}: give one of them`,
+    )
+  }
+  return length
 }
 
 /** Asks before something on real hardware is overwritten. `bytes` undefined: up to its end. */

@@ -1,8 +1,9 @@
 // The commands that show what a controller says, each as a process on the software controller.
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
+import { startServer } from '../support/server.ts'
 import { type Outcome, unvme } from './command.ts'
 
 const file = testFolder()
@@ -152,6 +153,66 @@ test('get-feature: one, all, defaults, capabilities; set-feature', async (t) => 
   )
 })
 
+test('set-feature: says what has become of a value that is not saved', async (t) => {
+  const last = async (line: string) => lines(await ok(t, line)).at(-1)
+  t.is(
+    await last('set-feature sim:?size=1M -f 6 -v 0'),
+    'Not saved: the reset of the controller that ends this command undoes it, it is 0x00000001 again; --save keeps it',
+  )
+  t.regex(
+    (await last('set-feature sim:?size=1M -f 4 -v 0x100140')) ?? '',
+    /undoes it, it is 0x00000000 again;/,
+  )
+  t.regex(
+    (await last('set-feature sim:?size=1M -f 3 -v 0 -n 1 -d package.json')) ?? '',
+    /its data is another again; the controller can not save this feature$/,
+  )
+  t.regex(
+    (await last('set-feature sim:?size=1M -f 0xe -v 1700000000000')) ?? '',
+    /^Not saved: the value lasts over a reset/,
+  )
+  t.is(lines(await ok(t, 'set-feature sim:?size=1M -f 6 -v 0 --save')).length, 1)
+  // Of another controller, which goes on when the command ends.
+  const { address, stop } = await startServer()
+  t.regex(
+    (await last(`set-feature ${address} -f 0xe -v 1700000000000`)) ?? '',
+    /^Not saved: the value lasts over the reset of the controller that ends this command/,
+  )
+  t.regex(await ok(t, `get-feature ${address} -f 0xe -H`), /Timestamp: 17\d+ ms \(.*\), set by the host/)
+  t.regex((await last(`set-feature ${address} -f 6 -v 0`)) ?? '', /undoes it/)
+  t.regex(await ok(t, `get-feature ${address} -f 6`), /value:0x00000001\n$/)
+  await stop()
+})
+
+test('set-feature: data of another length than the feature has is said', async (t) => {
+  const short = file('short.bin')
+  writeFileSync(short, 'abc')
+  const long = file('long.bin')
+  writeFileSync(long, Buffer.alloc(20, 1))
+  const second = async (line: string) => lines(await ok(t, line))[1]
+  t.is(
+    await second(`set-feature sim:?size=1M -f 0x81 -v 0 -d ${short}`),
+    'data: 3 bytes of 8, the others were sent as zeroes',
+  )
+  t.is(
+    await second(`set-feature sim:?size=1M -f 0x81 -v 0 -d ${long}`),
+    'data: the first 8 bytes count, of 20',
+  )
+  t.regex((await second(`set-feature sim:?size=1M -f 0x81 -v 0 -d ${long} -l 8`)) ?? '', /^Not saved/)
+  t.is(
+    await second(`set-feature sim:?size=1M -f 6 -v 0 -d ${short}`),
+    'data: Volatile Write Cache has none, so it does not count',
+  )
+  const none = await unvme(['set-feature', 'sim:?size=1M', '-f', '0x81', '-v', '0'])
+  t.is(none.code, 2)
+  t.regex(none.stderr, /Host Identifier has 8 bytes of data: --data says which/)
+})
+
+test('get-feature: fewer bytes than the feature has are its beginning', async (t) => {
+  t.is((await ok(t, 'get-feature sim:?size=1M -f 0x81 -l 3 -b')).length, 3)
+  t.regex(await ok(t, 'get-feature sim:?size=1M -f 0x81 -l 3 -H'), /00 00 00/)
+})
+
 test('show-regs: registers and their fields', async (t) => {
   const text = await ok(t, 'show-regs sim:?size=1M&qsize=64 -H')
   t.is(fieldOf(text, 'vs'), '0x10400')
@@ -207,7 +268,7 @@ test('bad arguments: exit code 2, and what is wrong', async (t) => {
     ],
     ['get-feature sim: -f 1 -s curent', /'curent' is none of .*; did you mean 'current'\?/],
     ['set-feature sim: -f 1', /required option '-v, --value <DWORD>' not specified/],
-    ['set-feature sim: -f 1 -v 0x100000000', /0x100000000 is not in 0 to 4294967295/],
+    ['set-feature sim: -f 1 -v 0x100000000', /--value 4294967296 does not fit in a dword/],
     ['ns-descs sim: -n -1', /'-1' is not a whole number|-1 is not in 0 to/],
     ['list-ctrl sim: -c 65536', /65536 is not in 0 to 65535/],
     ['cmdset-ind-id-ns', /missing required argument 'ADDR'/],

@@ -247,6 +247,9 @@ test('telemetry header', (t) => {
   })
   t.is(telemetryBytes(header, 1), 3 * 512)
   t.is(telemetryBytes(header, 4), 65537 * 512)
+  // An area that is empty does not hide those before it.
+  t.is(telemetryBytes({ ...header, dalb4: 0 }, 4), 257 * 512)
+  t.is(telemetryBytes({ ...header, dalb2: 0 }, 2), 3 * 512)
   t.deepEqual(encodeTelemetryHeader(header), bytes)
 })
 

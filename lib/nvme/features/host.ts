@@ -1,7 +1,7 @@
 // Features that only keep what the host gave: host identifier (81h), and host metadata (7Dh to 7Fh, NVMe 2.0).
 // Trade-off: metadata elements stay bytes; most hold text, which is the caller's to know.
 
-import { DecodeError, OutOfRangeError } from '../../errors.ts'
+import { OutOfRangeError } from '../../errors.ts'
 import { hex, viewOf } from '../codec.ts'
 
 /** A host identifier as hexadecimal digits: 16 bytes where `exhid` is set, else 8. Throws DecodeError on fewer. */
@@ -28,15 +28,17 @@ export interface HostMetadataElement {
   value: Uint8Array
 }
 
-/** The elements of a host metadata feature, 4096 bytes. Throws DecodeError on fewer, or on an element that passes them. */
+/**
+ * The elements of a host metadata feature, up to one that passes the 4096 bytes, of which there is what is in them.
+ * Throws DecodeError on fewer bytes.
+ */
 export function decodeHostMetadata(bytes: Uint8Array): HostMetadataElement[] {
   const view = viewOf(NAME, bytes, METADATA_BYTES)
   const elements: HostMetadataElement[] = []
   let at = 2
-  for (let left = view.getUint8(0); left > 0; left--) {
+  for (let left = view.getUint8(0); left > 0 && at + 4 <= METADATA_BYTES; left--) {
     const start = at + 4
-    const end = start > METADATA_BYTES ? start : start + view.getUint16(at + 2, true)
-    if (end > METADATA_BYTES) throw new DecodeError(`${NAME}: element at byte ${at} ends at ${end}`)
+    const end = Math.min(METADATA_BYTES, start + view.getUint16(at + 2, true))
     elements.push({
       type: view.getUint8(at) & 0x3f,
       revision: view.getUint8(at + 1) & 0x0f,

@@ -1,7 +1,7 @@
 // Namespace Identification Descriptor list (NVMe 1.4 base, section 5.15.2.4, figure 249): CNS 03h.
 // Trade-off: identifiers of every kind are hexadecimal digits in their order in memory; text forms are made of them.
 
-import { DecodeError, OutOfRangeError } from '../../errors.ts'
+import { OutOfRangeError } from '../../errors.ts'
 import { viewOf } from '../codec.ts'
 import { IDENTIFY_BYTES } from './cns.ts'
 
@@ -16,11 +16,13 @@ export interface NamespaceDescriptor {
   nidt: number
   /** The identifier as hexadecimal digits; two for the command set indicator. */
   nid: string
+  /** What is wrong with its length, where something is: `nid` has the bytes that are there. */
+  fault?: string
 }
 
 /**
- * The descriptors up to one of length 0, or the end. Throws DecodeError on fewer than 4096 bytes, and where a
- * descriptor passes them or a known type has another length than the specification's.
+ * The descriptors up to one of length 0, or the end. One whose length is wrong has a `fault`, and keeps none of the
+ * others from being read. Throws DecodeError on fewer than 4096 bytes.
  */
 export function decodeNamespaceDescriptors(bytes: Uint8Array): NamespaceDescriptor[] {
   const name = 'Namespace Identification Descriptors'
@@ -32,13 +34,19 @@ export function decodeNamespaceDescriptors(bytes: Uint8Array): NamespaceDescript
     if (nidl === 0) break
     const start = at + HEADER_BYTES
     const end = start + nidl
-    if (end > IDENTIFY_BYTES || nidl !== (LENGTHS[nidt] ?? nidl)) {
-      throw new DecodeError(`${name}: type ${nidt} at byte ${at} has a length of ${nidl} bytes`)
-    }
-    descriptors.push({ nidt, nid: Buffer.from(bytes.subarray(start, end)).toString('hex') })
+    const fault = faultOf(nidt, nidl, end)
+    const nid = Buffer.from(bytes.subarray(start, Math.min(end, IDENTIFY_BYTES))).toString('hex')
+    descriptors.push({ nidt, nid, ...(fault !== undefined && { fault }) })
     at = end
   }
   return descriptors
+}
+
+function faultOf(nidt: number, nidl: number, end: number): string | undefined {
+  const expected = LENGTHS[nidt] ?? nidl
+  if (nidl !== expected) return `a length of ${nidl} bytes, where type ${nidt} has ${expected}`
+  if (end > IDENTIFY_BYTES) return `a length of ${nidl} bytes, which passes the end of the list`
+  return undefined
 }
 
 /** Encodes 4096 bytes. Throws OutOfRangeError on what is no identifier of its type, and on too many. */

@@ -56,6 +56,8 @@ export const LPA = {
   EXTENDED_DATA: 0x04,
   TELEMETRY: 0x08,
   PERSISTENT_EVENT: 0x10,
+  /** Data area 4 of the telemetry logs (2.0). */
+  TELEMETRY_AREA_4: 0x40,
 } as const
 
 /** Sanitize capabilities (`sanicap`). */

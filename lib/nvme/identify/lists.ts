@@ -1,7 +1,6 @@
 // Lists that Identify answers with: namespaces (NVMe 1.4 base, section 4.11) and controllers (section 4.10).
 // Trade-off: plain arrays of numbers; a list says nothing about which CNS it answers to.
 
-import { DecodeError } from '../../errors.ts'
 import { list, structure, u16, u32, viewOf } from '../codec.ts'
 import { IDENTIFY_BYTES } from './cns.ts'
 
@@ -30,14 +29,14 @@ export function encodeNamespaceList(nsids: readonly number[], target?: Uint8Arra
   return namespaces.encode({ nsids }, target)
 }
 
-/** Controller identifiers. Throws DecodeError on fewer bytes than the list's own count needs. */
+/**
+ * Controller identifiers: as many as the list's own count says, and at most the 2047 for which it has room.
+ * Throws DecodeError on fewer bytes than they need.
+ */
 export function decodeControllerList(bytes: Uint8Array): number[] {
   // Namespace Attachment sends lists no longer than they need to be.
   const view = viewOf('Controller List', bytes, 2)
-  const count = view.getUint16(0, true)
-  if (count > CONTROLLER_LIST_ENTRIES) {
-    throw new DecodeError(`Controller List: ${count} entries, where ${CONTROLLER_LIST_ENTRIES} are the most`)
-  }
+  const count = Math.min(view.getUint16(0, true), CONTROLLER_LIST_ENTRIES)
   viewOf('Controller List', bytes, 2 + 2 * count)
   return Array.from({ length: count }, (_, i) => view.getUint16(2 + 2 * i, true))
 }

@@ -4,10 +4,10 @@
 import { DecodeError } from '../../errors.ts'
 import {
   bits,
+  blockCount,
   type Decoded,
   type Encodable,
   hex,
-  lbaCount,
   list,
   raw,
   structure,
@@ -29,10 +29,10 @@ const lbaFormatLayout = {
 } as const
 
 const namespaceLayout = {
-  /** Namespace size, capacity and utilization in logical blocks. */
-  nsze: [0, lbaCount],
-  ncap: [8, lbaCount],
-  nuse: [16, lbaCount],
+  /** Namespace size, capacity and utilization in logical blocks; rounded where that is no safe integer. */
+  nsze: [0, blockCount],
+  ncap: [8, blockCount],
+  nuse: [16, blockCount],
   /** Namespace features. */
   nsfeat: [24, u8],
   /** Number of LBA formats: zero-based. */
@@ -122,11 +122,16 @@ export interface FormattedLba extends LbaFormat {
   extended: boolean
 }
 
-/** The LBA format in use. Throws DecodeError where FLBAS names none, or one of less than 512 bytes. */
-export function formattedLba(ns: Pick<IdentifyNamespace, 'flbas' | 'lbafs'>): FormattedLba {
+/** Index of the LBA format that FLBAS names, whether there is one or not. */
+export function formatIndex(ns: Pick<IdentifyNamespace, 'flbas' | 'lbafs'>): number {
   // Bits 6:5 count where there are more than 16 formats; with fewer the specification has them ignored.
   const high = ns.lbafs.length > 16 ? (ns.flbas >>> 5) & 3 : 0
-  const index = (ns.flbas & 0xf) | (high << 4)
+  return (ns.flbas & 0xf) | (high << 4)
+}
+
+/** The LBA format in use. Throws DecodeError where FLBAS names none, or one of less than 512 bytes. */
+export function formattedLba(ns: Pick<IdentifyNamespace, 'flbas' | 'lbafs'>): FormattedLba {
+  const index = formatIndex(ns)
   const format = ns.lbafs[index]
   if (format === undefined) {
     throw new DecodeError(`Identify Namespace: flbas names LBA format ${index} of ${ns.lbafs.length}`)

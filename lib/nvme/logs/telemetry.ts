@@ -11,7 +11,7 @@ const layout = {
   lid: [0, u8],
   /** IEEE OUI of who made the data. */
   ieee: [5, u24],
-  /** Last block of data areas 1 to 3: each area starts with block 1 and holds the one before. */
+  /** Last block of data areas 1 to 3: each area starts behind the one before; 0 where all up to it are empty. */
   dalb1: [8, u16],
   dalb2: [10, u16],
   dalb3: [12, u16],
@@ -40,7 +40,11 @@ export function encodeTelemetryHeader(value: Encodable<typeof layout>, target?: 
   return header.encode(value, target)
 }
 
-/** Bytes of the whole log, header included, up to the end of a data area. */
+/**
+ * Bytes of the log, header included, up to the end of a data area: an area that is empty has no last block (0), and
+ * those before it still count.
+ */
 export function telemetryBytes(log: TelemetryHeader, area: 1 | 2 | 3 | 4): number {
-  return (log[`dalb${area}`] + 1) * TELEMETRY_BLOCK_BYTES
+  const { dalb1, dalb2, dalb3, dalb4 } = log
+  return (Math.max(...[dalb1, dalb2, dalb3, dalb4].slice(0, area)) + 1) * TELEMETRY_BLOCK_BYTES
 }

@@ -7,12 +7,7 @@ import {
   NAMESPACE_ATTACHMENT,
   NAMESPACE_MANAGEMENT,
 } from '../../nvme/commands/index.ts'
-import {
-  decodeControllerList,
-  decodeIdentifyNamespace,
-  IDENTIFY_BYTES,
-  type IdentifyNamespace,
-} from '../../nvme/identify/index.ts'
+import { decodeControllerList, decodeIdentifyNamespace, IDENTIFY_BYTES } from '../../nvme/identify/index.ts'
 import { SELF_TEST_RESULT } from '../../nvme/logs/index.ts'
 import { ALL_NAMESPACES } from '../../nvme/opcodes.ts'
 import { STATUS } from '../../nvme/status.ts'
@@ -41,14 +36,9 @@ function create(c: Controller, sqe: Uint32Array, e: number): number {
   const data = new Uint8Array(IDENTIFY_BYTES)
   const status = fetchData(c, sqe, e, data)
   if (status !== 0) return status
-  let wanted: IdentifyNamespace
-  try {
-    wanted = decodeIdentifyNamespace(data)
-  } catch {
-    // A size that is no number of blocks.
-    return STATUS.NAMESPACE_INSUFFICIENT_CAPACITY
-  }
-  const { nsze, ncap, flbas, dps } = wanted
+  const { nsze, ncap, flbas, dps } = decodeIdentifyNamespace(data)
+  // Nothing can be computed with a size that is no safe integer.
+  if (!Number.isSafeInteger(nsze)) return STATUS.NAMESPACE_INSUFFICIENT_CAPACITY
   const format = LBA_FORMATS[flbas & 0xf]
   if (format === undefined || (flbas & 0xf0) !== 0 || dps !== 0) return STATUS.INVALID_FORMAT
   if (nsze === 0 || ncap > nsze) return STATUS.INVALID_FIELD
@@ -121,12 +111,8 @@ export function attachNamespaces(c: Controller, sqe: Uint32Array, e: number): nu
 
 // There is one controller.
 function isOwnList(data: Uint8Array): boolean {
-  try {
-    const ids = decodeControllerList(data)
-    return ids.length === 1 && ids[0] === CONTROLLER_ID
-  } catch {
-    return false
-  }
+  const ids = decodeControllerList(data)
+  return ids.length === 1 && ids[0] === CONTROLLER_ID
 }
 
 function detach(c: Controller, nsid: number): void {

@@ -39,6 +39,9 @@ export interface AdminDefinition<O extends Specs> {
   readonly summary: string
   readonly details?: string
   readonly options: O
+  readonly refused?: CommandDefinition['refused']
+  readonly ignored?: CommandDefinition['ignored']
+  readonly hint?: CommandDefinition['hint']
   readonly examples: CommandDefinition['examples']
   /**
    * What is lost, as the beginning of a question: `Format namespace 1`. Undefined where nothing is. The device is
@@ -51,19 +54,26 @@ export interface AdminDefinition<O extends Specs> {
 /** Gives a definition for a controller its argument, the options of consent, and what opens and closes it. */
 export function adminCommand<const O extends Specs>(definition: AdminDefinition<O>): CommandDefinition {
   const { name, group = 'Admin', summary, details, examples, destroys } = definition
+  const { refused, ignored, hint } = definition
   return defineCommand({
     name,
     group,
     summary,
     ...(details !== undefined && { details }),
+    ...(refused && { refused }),
+    ...(ignored && { ignored }),
+    ...(hint !== undefined && { hint }),
     arguments: { address: argument('ADDR', text, 'address of the device') },
-    options: { ...definition.options, ...(destroys && { yes: yesOption() }) } as Specs,
+    options: {
+      ...definition.options,
+      ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }),
+    } as Specs,
     examples,
     async run(outer) {
       const { openController } = await import('../../index.ts')
       const address = String(outer.args.address)
       if (destroys) await refuseUsed(address)
-      const handle = await openController(address, nsidOption(outer.options))
+      const handle = await openController(address, openOptions(outer.options))
       try {
         const context = contextOf<O>(outer, address, handle)
         const lost = await destroys?.(context)
@@ -94,9 +104,13 @@ function contextOf<O extends Specs>(
 }
 
 // An address with a namespace id and another in the option are a contradiction, which the open finds.
-function nsidOption({ namespaceId }: Readonly<Record<string, unknown>>): { nsid?: number } {
+function openOptions({ namespaceId, timeout }: Readonly<Record<string, unknown>>) {
   const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= LAST_NSID
-  return single ? { nsid: namespaceId } : {}
+  return {
+    ...(single && { nsid: namespaceId }),
+    // Of I/O commands; admin commands are given theirs one by one.
+    ...(typeof timeout === 'number' && { timeout }),
+  }
 }
 
 const LAST_NSID = 0xffff_fffe
@@ -105,7 +119,7 @@ const LAST_NSID = 0xffff_fffe
 export const namespaceIdOption = (
   description = 'namespace, where the address names none',
 ): Spec<number | undefined> =>
-  value('NSID', integer({ min: 0, max: 0xffff_ffff }), description, { short: 'n' })
+  value('NSID', integer({ min: 0, max: 0xffff_ffff }), description, { short: 'n', also: ['--namespace'] })
 
 /** The namespace that is meant: the one named, or the only one that is active. */
 export async function chosenNamespace({ nsid, handle, address }: AdminContext<Specs>): Promise<number> {

@@ -7,7 +7,7 @@ import { NVM } from '../../../lib/nvme/opcodes.ts'
 import type { Namespace } from '../../index.ts'
 import { checkAtEnd, type DataFile } from '../data.ts'
 import { flag, valueOr } from '../define.ts'
-import { integer } from '../parse.ts'
+import { blockCount, integer } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
 
 // NLB has 16 bits, and is zero-based.
@@ -24,11 +24,49 @@ export interface Range {
 
 /** `-s`, `-c`: which blocks. */
 export const rangeOptions = () => ({
-  startBlock: valueOr('LBA', integer(), 0, 'first block', { short: 's' }),
-  blockCount: valueOr('N', integer({ min: 1 }), 1, 'number of blocks (one-based, unlike nvme-cli)', {
-    short: 'c',
-  }),
+  startBlock: valueOr('LBA', integer(), 0, 'first block', { short: 's', also: ['--slba'] }),
+  blockCount: valueOr(
+    'N',
+    blockCount,
+    1,
+    'number of blocks (one-based, where nvme-cli has 0 for one block)',
+    {
+      short: 'c',
+      also: ['--nlb'],
+    },
+  ),
 })
+
+const NO_PROTECTION = 'unvme sends no tags and checks of protection information with this command'
+
+/** Options of nvme-cli's I/O commands on a range that unvme can't send. */
+export const REFUSED_PROTECTION = {
+  '-p, --prinfo <N>': NO_PROTECTION,
+  '-r, --ref-tag <N>': NO_PROTECTION,
+  '-a, --app-tag <N>': NO_PROTECTION,
+  '-m, --app-tag-mask <N>': NO_PROTECTION,
+  '-C, --storage-tag-check': NO_PROTECTION,
+} as const
+
+/** Those of commands without data. */
+export const REFUSED_WITHOUT_DATA = { ...REFUSED_PROTECTION, '-S, --storage-tag <N>': NO_PROTECTION } as const
+
+export const NO_METADATA = 'unvme has no metadata of its own for a command'
+const NO_DIRECTIVE = 'unvme sends no directives and hints with this command: see unvme io-passthru'
+
+/** Those of commands with data. */
+export const REFUSED_WITH_DATA = {
+  ...REFUSED_PROTECTION,
+  '-g, --storage-tag <N>': NO_PROTECTION,
+  '--metadata-size <SIZE>': NO_METADATA,
+  '-M, --metadata <FILE>': NO_METADATA,
+  '-T, --dir-type <N>': NO_DIRECTIVE,
+  '-S, --dir-spec <N>': NO_DIRECTIVE,
+  '-D, --dsm <N>': NO_DIRECTIVE,
+  '-w, --dry-run': 'what is moved may be many commands: see unvme io-passthru',
+  '-v, --show-command': 'what is moved may be many commands: see unvme io-passthru',
+  '-V': 'what is moved may be many commands (--show-command): see unvme io-passthru',
+} as const
 
 /** `-l`, `-f`: how hard to try, and whether the cache counts. */
 export const accessOptions = () => ({

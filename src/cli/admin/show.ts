@@ -1,18 +1,25 @@
 // What every command that shows a data structure shares: -o normal|json|binary, -b, -H.
-// Trade-off: a structure is read whole and decoded before anything is printed, so that output is never half.
+// Trade-off: a structure is read whole and decoded before anything of it is printed as text, so that output is never
+// half; its bytes are printed undecoded, so that a structure which can't be read as text can be looked at all the same.
 
 import { type CommandDefinition, choice, flag, type Specs, type Values } from '../define.ts'
 import { checkTerminal, print, printJson } from '../output.ts'
 import { type AdminContext, type AdminDefinition, adminCommand } from './command.ts'
 
-/** A structure that was read. */
+/** How a structure is shown. */
 export interface Shown {
-  /** As the device sent it. */
-  readonly bytes: Uint8Array
   /** Lines for a person; `human`: words of flags taken apart. */
   text(human: boolean): string
   /** By nvme-cli's keys. */
   json(): unknown
+}
+
+/** A structure that was read. */
+export interface Read {
+  /** As the device sent it. */
+  readonly bytes: Uint8Array
+  /** Decodes it: called only where it is shown as text or JSON. */
+  show(): Shown | Promise<Shown>
 }
 
 const showOptions = {
@@ -26,23 +33,28 @@ type ShowOptions<O extends Specs> = O & typeof showOptions
 export interface ShowDefinition<O extends Specs>
   extends Omit<AdminDefinition<O>, 'run' | 'destroys' | 'group'> {
   readonly group?: AdminDefinition<O>['group']
-  read(context: AdminContext<ShowOptions<O>>): Promise<Shown>
+  read(context: AdminContext<ShowOptions<O>>): Promise<Read>
 }
 
 /** A command that reads a structure and prints it. */
 export function showCommand<const O extends Specs>(definition: ShowDefinition<O>): CommandDefinition {
   const { group = 'Identify and logs' } = definition
+  // nvme-cli's newer name of it; some commands have -v for something else.
+  const hasV = Object.values(definition.options).some(({ short }) => short === 'v')
+  const verbose = hasV ? ['--verbose'] : ['-v', '--verbose']
+  const humanReadable = { ...showOptions.humanReadable, also: verbose }
   return adminCommand<ShowOptions<O>>({
     ...definition,
     group,
-    options: { ...definition.options, ...showOptions },
+    options: { ...definition.options, ...showOptions, humanReadable },
     async run(context) {
       const { outputFormat, rawBinary, humanReadable } = context.options as Values<typeof showOptions>
       const binary = rawBinary || outputFormat === 'binary'
       if (binary) checkTerminal()
-      const shown = await definition.read(context)
-      if (binary) await writeBytes(shown.bytes)
-      else if (outputFormat === 'json') printJson(shown.json())
+      const { bytes, show } = await definition.read(context)
+      if (binary) return writeBytes(bytes)
+      const shown = await show()
+      if (outputFormat === 'json') printJson(shown.json())
       else printText(shown.text(humanReadable))
     },
   })

@@ -51,7 +51,7 @@ What is written is random and destroys what was there: anything but a software c
     gtodReduce: flag('measure no latencies, for the highest rate'),
     html: value('FILE', text, 'write a report with charts to one HTML file'),
     output: outputOption(),
-    namespace: namespaceOption(),
+    namespaceId: namespaceOption(),
     yes: yesOption(),
     force: forceOption(),
   },
@@ -68,7 +68,7 @@ What is written is random and destroys what was there: anything but a software c
     ['bench 0a:00.0 --runtime 10 --html report.html', 'a report to look at'],
   ],
   async run({ args, options, signal }) {
-    const { runtime, html, namespace: nsid, yes, force, output, ...rest } = options
+    const { runtime, html, namespaceId: nsid, yes, force, output, ...rest } = options
     const plan: BenchOptions = { ...rest, runtime, size: options.size }
     const { isAddress } = await import('../../copy/place.ts')
     if (!isAddress(args.target) && (await runWithThreads(plan))) return process.exitCode as number

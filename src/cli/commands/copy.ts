@@ -46,7 +46,10 @@ device that the system uses, and a file that another program has locked, are ref
     target: argument('DST', text, 'file or device to write'),
   },
   options: {
-    slba: value('LBA', integer(), 'first block to read, where SRC is a device (default: 0)'),
+    slba: value('LBA', integer(), 'first block to read, where SRC is a device (default: 0)', {
+      short: 's',
+      also: ['--start-block'],
+    }),
     dstSlba: value('LBA', integer(), 'first block to write, where DST is a device (default: 0)'),
     ...lengthOptions(),
     verify: flag('read both again afterwards, and compare: of a pipe a checksum is taken on the way'),
@@ -54,11 +57,12 @@ device that the system uses, and a file that another program has locked, are ref
     jobs: jobsOption(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
-    namespace: namespaceOption(),
+    namespaceId: namespaceOption(),
     output: outputOption(),
     yes: yesOption(),
     force: forceOption(),
   },
+  hint: "unvme copy copies between files and devices; nvme-cli's copy within a device is not here: see unvme io-passthru",
   examples: [
     ['copy disk.img 0a:00.0 --verify', 'write an image to a device, and check it'],
     ['copy 0a:00.0 disk.img --nlb 2048', 'read the first 2048 blocks into a file'],
@@ -70,7 +74,7 @@ device that the system uses, and a file that another program has locked, are ref
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     const { withChecksum } = await import('../../copy/checksum.ts')
     const toOutput = await isOutput(args.target)
-    const { slba, dstSlba, namespace: nsid, flush, pad, chunk, depth, jobs, force } = options
+    const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
     const source = await openSource(args.source, { slba, nsid, signal, jobs })
     try {
       const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs, force })

@@ -8,7 +8,7 @@ import { STATUS } from '../../../lib/nvme/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'
 import { readData } from '../data.ts'
-import { required, value, valueOr } from '../define.ts'
+import { flag, required, value, valueOr } from '../define.ts'
 import { bytesText, print } from '../output.ts'
 import { integer, namedNumber, size, text } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
@@ -37,7 +37,9 @@ const download = adminCommand({
   name: 'fw-download',
   summary: 'Send a firmware image to the device, and commit it to a slot',
   details: `Without --action the image is only sent, to see whether the device takes it: it is forgotten when the \
-command ends. What the slots hold is said by unvme fw-log.`,
+command ends. What the slots hold is said by unvme fw-log.
+
+Images are sent in dwords: one whose length is no multiple of 4 is filled up with zeroes, and the output says so.`,
   options: {
     fw: required('FILE', text, 'firmware image', { short: 'f' }),
     xfer: value(
@@ -51,10 +53,12 @@ command ends. What the slots hold is said by unvme fw-log.`,
     offset: valueOr('DWORDS', integer({ max: 2 ** 30 }), 0, 'where it begins in the whole image, in dwords', {
       short: 'o',
     }),
+    ignoreOvr: flag('go on where the device says that parts overlap', { short: 'i' }),
     action: value('ACTION', ACTIONS, `commit it: ${ACTION_WORDS}`, { short: 'a' }),
     slot: slotOption(),
     bpid: bpidOption(),
   },
+  ignored: ['-p, --progress'],
   examples: [
     ['fw-download 0a:00.0 -f new.bin -s 2 -a replace-and-activate', 'into slot 2, which runs after a reset'],
     ['fw-download 0a:00.0 -f new.bin', 'only see whether it is taken'],
@@ -62,15 +66,22 @@ command ends. What the slots hold is said by unvme fw-log.`,
   destroys: ({ options: { action, slot } }) => question(action, slot),
   async run({ handle, options }) {
     const { downloadFirmware } = await commands()
-    const { fw, offset, action, slot, bpid } = options
+    const { fw, offset, action, slot, bpid, ignoreOvr } = options
     const image = await readData(fw, MAX_IMAGE_BYTES)
     const part = options.xfer ?? partBytes(handle)
     if (image.length === 0) throw new UsageError(`${fw} is empty`)
     if (part % 4 !== 0) throw new UsageError(`--xfer ${part}: a multiple of 4 is needed`)
     await withProgress('download', image.length, (onProgress) =>
-      downloadFirmware(handle.controller, image, { part, offset: offset * 4, onProgress }),
+      downloadFirmware(handle.controller, image, {
+        part,
+        offset: offset * 4,
+        ignoreOverlap: ignoreOvr,
+        onProgress,
+      }),
     )
-    print(`Firmware download success: ${bytesText(image.length)}`)
+    const added = (4 - (image.length % 4)) % 4
+    const filled = added === 0 ? '' : `, and ${added} ${added === 1 ? 'byte' : 'bytes'} of zeroes behind it`
+    print(`Firmware download success: ${bytesText(image.length)}${filled}`)
     if (action === undefined) print('Not committed: the device forgets it now (see --action)')
     else await commitAndTell(handle, { slot, action, bpid })
   },

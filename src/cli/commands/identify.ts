@@ -1,15 +1,18 @@
 // `unvme id-ctrl`, `id-ns`, `list-ns` and `show-regs`: what a controller and its namespaces say of themselves.
 // Trade-off: views are loaded when a command runs, so that help needs none of them.
 
+import { NvmeError } from '../../../lib/errors.ts'
 import { CNS } from '../../../lib/nvme/identify/cns.ts'
-import { decodeNamespaceList } from '../../../lib/nvme/identify/lists.ts'
-import { chosenNamespace, namespaceIdOption } from '../admin/command.ts'
+import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/identify/lists.ts'
+import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
-import { flag, valueOr } from '../define.ts'
-import { note } from '../output.ts'
+import { flag, value, valueOr } from '../define.ts'
+import { note, print } from '../output.ts'
 import { integer } from '../parse.ts'
 
-const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v' })
+const lists = () => import('../admin/views/lists.ts')
+
+const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v', also: ['-V'] })
 
 const idCtrl = showCommand({
   name: 'id-ctrl',
@@ -21,9 +24,12 @@ const idCtrl = showCommand({
     ['id-ctrl 0a:00.0 -o json', "for programs, by nvme-cli's keys"],
   ],
   async read({ handle, options }) {
-    const { viewController } = await import('../admin/views/controller.ts')
     const bytes = await handle.controller.identify(CNS.CONTROLLER)
-    return viewController(bytes, { vendor: options.vendorSpecific })
+    const show = async () => {
+      const { viewController } = await import('../admin/views/controller.ts')
+      return viewController(bytes, { vendor: options.vendorSpecific })
+    }
+    return { bytes, show }
   },
 })
 
@@ -40,13 +46,16 @@ const idNs = showCommand({
     ["id-ns 'sim:?ns=3' -n 3 -H", 'with the words of flags taken apart'],
   ],
   async read(context) {
-    const { viewNamespace } = await import('../admin/views/namespace.ts')
     const { handle, options } = context
     const nsid = await chosenNamespace(context)
     const cns = options.force ? CNS.ALLOCATED_NAMESPACE : CNS.NAMESPACE
     const bytes = await handle.controller.identify(cns, { nsid })
     if (bytes.every((byte) => byte === 0)) note(`namespace ${nsid} is not active`)
-    return viewNamespace(bytes, { vendor: options.vendorSpecific })
+    const show = async () => {
+      const { viewNamespace } = await import('../admin/views/namespace.ts')
+      return viewNamespace(bytes, { vendor: options.vendorSpecific })
+    }
+    return { bytes, show }
   },
 })
 
@@ -57,6 +66,7 @@ const listNs = showCommand({
     namespaceId: valueOr('NSID', integer({ min: 1, max: 0xffff_fffe }), 1, 'the first id to list', {
       short: 'n',
     }),
+    csi: value('N', integer({ max: 255 }), 'those of one I/O command set (NVMe 2.0)', { short: 'y' }),
     all: flag('also those that exist and are not attached', { short: 'a' }),
   },
   examples: [
@@ -64,16 +74,21 @@ const listNs = showCommand({
     ['list-ns 0a:00.0 --all -o json', 'all that exist, for programs'],
   ],
   async read({ handle, options }) {
-    const cns = options.all ? CNS.ALLOCATED_NAMESPACES : CNS.ACTIVE_NAMESPACES
+    const { namespaceId: first, csi, all } = options
+    const [active, allocated] =
+      csi === undefined
+        ? [CNS.ACTIVE_NAMESPACES, CNS.ALLOCATED_NAMESPACES]
+        : [CNS.COMMAND_SET_ACTIVE_NAMESPACES, CNS.COMMAND_SET_ALLOCATED_NAMESPACES]
     // The list begins after the id that the command names.
-    const bytes = await handle.controller.identify(cns, { nsid: options.namespaceId - 1 })
-    const nsids = decodeNamespaceList(bytes)
-    const { numberedList } = await import('../admin/views/lists.ts')
-    return {
-      bytes,
-      text: () => numberedList(nsids),
-      json: () => ({ nsid_list: nsids.map((nsid) => ({ nsid })) }),
-    }
+    const from = { nsid: first - 1, cdw11: ((csi ?? 0) << 24) >>> 0 }
+    const asked = handle.controller.identify(all ? allocated : active, from)
+    const bytes = await asked.catch(async (error: unknown) => {
+      if (!(error instanceof NvmeError) || all || csi !== undefined) throw error
+      // A controller without lists: the driver knows another way.
+      const nsids = (await handle.namespaces()).filter((nsid) => nsid >= first)
+      return Buffer.from(encodeNamespaceList(nsids.slice(0, NAMESPACE_LIST_ENTRIES)))
+    })
+    return { bytes, show: async () => (await lists()).viewNamespaceList(bytes) }
   },
 })
 
@@ -83,9 +98,9 @@ const nsDescs = showCommand({
   options: { namespaceId: namespaceIdOption() },
   examples: [['ns-descs 0a:00.0', 'of the only namespace']],
   async read(context) {
-    const { viewDescriptors } = await import('../admin/views/lists.ts')
     const nsid = await chosenNamespace(context)
-    return viewDescriptors(await context.handle.controller.identify(CNS.NAMESPACE_DESCRIPTORS, { nsid }))
+    const bytes = await context.handle.controller.identify(CNS.NAMESPACE_DESCRIPTORS, { nsid })
+    return { bytes, show: async () => (await lists()).viewDescriptors(bytes) }
   },
 })
 
@@ -98,10 +113,10 @@ const listCtrl = showCommand({
   },
   examples: [['list-ctrl 0a:00.0 -n 1', 'those that can use namespace 1']],
   async read({ handle, nsid, options }) {
-    const { viewControllers } = await import('../admin/views/lists.ts')
     const cns = nsid === undefined ? CNS.CONTROLLERS : CNS.ATTACHED_CONTROLLERS
     const cdw10 = options.cntid * 0x1_0000
-    return viewControllers(await handle.controller.identify(cns, { nsid: nsid ?? 0, cdw10 }))
+    const bytes = await handle.controller.identify(cns, { nsid: nsid ?? 0, cdw10 })
+    return { bytes, show: async () => (await lists()).viewControllers(bytes) }
   },
 })
 
@@ -111,9 +126,9 @@ const independent = showCommand({
   options: { namespaceId: namespaceIdOption() },
   examples: [['cmdset-ind-id-ns 0a:00.0 -H', 'with the words of flags taken apart']],
   async read(context) {
-    const { viewIndependent } = await import('../admin/views/lists.ts')
     const nsid = await chosenNamespace(context)
-    return viewIndependent(await context.handle.controller.identify(CNS.INDEPENDENT_NAMESPACE, { nsid }))
+    const bytes = await context.handle.controller.identify(CNS.INDEPENDENT_NAMESPACE, { nsid })
+    return { bytes, show: async () => (await lists()).viewIndependent(bytes) }
   },
 })
 
@@ -124,9 +139,21 @@ const showRegs = showCommand({
   options: {},
   examples: [['show-regs 0a:00.0 -H', 'with their fields']],
   async read({ handle }) {
-    const { viewRegisters } = await import('../admin/views/registers.ts')
-    return viewRegisters((offset) => handle.controller.pci.readRegister(offset))
+    const { readRegisters, viewRegisters } = await import('../admin/views/registers.ts')
+    const bytes = readRegisters((offset) => handle.controller.pci.readRegister(offset))
+    return { bytes, show: () => viewRegisters(bytes) }
   },
 })
 
-export const identifyCommands = [idCtrl, idNs, listNs, nsDescs, listCtrl, independent, showRegs]
+const getNsId = adminCommand({
+  name: 'get-ns-id',
+  group: 'Identify and logs',
+  summary: 'Print the namespace id of an address: the one it names, or the only one',
+  options: { namespaceId: namespaceIdOption() },
+  examples: [['get-ns-id 0a:00.0', 'of the only namespace']],
+  async run(context) {
+    print(`${context.address}: namespace-id:${await chosenNamespace(context)}`)
+  },
+})
+
+export const identifyCommands = [getNsId, idCtrl, idNs, listNs, nsDescs, listCtrl, independent, showRegs]

@@ -13,6 +13,7 @@ import { identifyCommands } from './identify.ts'
 import { info } from './info.ts'
 import { ioCommands } from './io.ts'
 import { list } from './list.ts'
+import { listSubsys } from './list-subsys.ts'
 import { logCommands } from './logs.ts'
 import { maintenanceCommands } from './maintenance.ts'
 import { namespaceCommands } from './namespaces.ts'
@@ -22,10 +23,11 @@ import { resetCommands } from './resets.ts'
 import { serve } from './serve.ts'
 import { setup } from './setup.ts'
 import { verify } from './verify.ts'
+import { version } from './version.ts'
 import { write } from './write.ts'
 
 export const commands: readonly CommandDefinition[] = [
-  ...[list, setup, info, serve],
+  ...[list, listSubsys, setup, info, serve, version],
   ...[read, write, copy, verify],
   ...ioCommands,
   ...identifyCommands,

@@ -12,14 +12,14 @@ export const info = defineCommand({
   group: 'System',
   summary: 'Show the attributes of a namespace: model, sizes, limits of a transfer, queues',
   arguments: { address: argument('ADDR', text, 'address of the device') },
-  options: { namespace: namespaceOption(), output: outputOption() },
+  options: { namespaceId: namespaceOption(), output: outputOption() },
   examples: [
     ['info 0a:00.0', 'the first namespace of a device'],
     ['info sim: -o json', 'the software controller, for programs, by the names of the API'],
   ],
   async run({ args, options }) {
     const { open } = await import('../../index.ts')
-    const { namespace: nsid } = options
+    const { namespaceId: nsid } = options
     const ns = await open(args.address, nsid === undefined ? {} : { nsid })
     try {
       if (options.output === 'json') printJson(attributes(ns))

@@ -16,7 +16,10 @@ import {
   accessOptions,
   checkFits,
   compareRange,
+  NO_METADATA,
   type Range,
+  REFUSED_WITH_DATA,
+  REFUSED_WITHOUT_DATA,
   rangeOptions,
   rangeText,
   sendRange,
@@ -24,7 +27,7 @@ import {
 import { openData } from '../data.ts'
 import { flag, type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { integer, listOf, size, text } from '../parse.ts'
+import { blockCount, integer, listOf, size, text } from '../parse.ts'
 
 const group = 'Data'
 
@@ -50,6 +53,7 @@ const writeZeroes = adminCommand({
     deac: flag('deallocate the blocks, where they read zeroes then', { short: 'd' }),
     ...accessOptions(),
   },
+  refused: REFUSED_WITHOUT_DATA,
   examples: [['write-zeroes 0a:00.0 -s 2048 -c 100', '100 blocks from block 2048 on']],
   async destroys(context) {
     return `Overwrite with zeroes ${rangeText(rangeOf(context.options))}: namespace ${await chosenNamespace(context)}`
@@ -70,6 +74,7 @@ const verifyBlocks = adminCommand({
   details: `nvme-cli calls it verify; unvme verify compares files and devices. The device answers Unrecovered Read \
 Error for blocks that it can't read.`,
   options: { namespaceId: namespaceIdOption(), ...rangeOptions(), ...accessOptions() },
+  refused: REFUSED_WITHOUT_DATA,
   examples: [['verify-blocks 0a:00.0 -c 1000000', 'the first million blocks']],
   async run(context) {
     const range = rangeOf(context.options)
@@ -91,17 +96,22 @@ Exit code 1: they differ.`,
     startBlock: rangeOptions().startBlock,
     blockCount: value(
       'N',
-      integer({ min: 1 }),
-      'number of blocks (one-based, unlike nvme-cli; default: as many as the data has)',
-      { short: 'c' },
+      blockCount,
+      'number of blocks (one-based, where nvme-cli has 0 for one block; default: as many as the data has)',
+      { short: 'c', also: ['--nlb'] },
     ),
-    dataSize: value('SIZE', size({ min: 1 }), 'bytes of data to compare (default: all)', { short: 'z' }),
+    dataSize: value('SIZE', size({ min: 1 }), 'bytes of data to compare (default: all)', {
+      short: 'z',
+      also: ['--bytes'],
+    }),
     data: valueOr('FILE', text, '-', 'file with the data, or `-` for standard input', {
       short: 'd',
       fallbackText: 'standard input',
     }),
     ...accessOptions(),
   },
+  refused: { ...REFUSED_WITH_DATA, '-y <SIZE>': NO_METADATA },
+  ignored: ['-t, --latency', '--force'],
   examples: [['compare 0a:00.0 -s 2048 -d boot.bin', 'is the file at block 2048?']],
   async run(context) {
     const { options, signal } = context

@@ -20,6 +20,7 @@ export const list = defineCommand({
 '-', null in JSON.`,
   arguments: {},
   options: { output: outputOption(), sysroot: sysrootOption() },
+  ignored: ['-v, --verbose'],
   examples: [
     ['list', 'a table of all devices'],
     ['list -o json', 'the same for programs, with the key names of nvme-cli'],

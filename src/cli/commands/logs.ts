@@ -7,7 +7,7 @@ import { namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { dumpText } from '../admin/text.ts'
 import { flag, required, value, valueOr } from '../define.ts'
-import { integer } from '../parse.ts'
+import { integer, size } from '../parse.ts'
 
 const views = () => import('../admin/views/logs.ts')
 const operations = () => import('../admin/views/operations.ts')
@@ -26,8 +26,8 @@ const smartLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const { namespaceId: nsid = ALL_NAMESPACES } = options
-    const { viewSmart } = await import('../admin/views/smart.ts')
-    return viewSmart(await getLogPage(handle.controller, LOG_PAGE.SMART, 512, { nsid }))
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.SMART, 512, { nsid })
+    return { bytes, show: async () => (await import('../admin/views/smart.ts')).viewSmart(bytes) }
   },
 })
 
@@ -50,7 +50,7 @@ const errorLog = showCommand({
     const { getLogPage } = await commands()
     const count = Math.min(options.logEntries, handle.identity.elpe + 1)
     const bytes = await getLogPage(handle.controller, LOG_PAGE.ERROR_INFORMATION, count * 64)
-    return (await views()).viewErrors(bytes)
+    return { bytes, show: async () => (await views()).viewErrors(bytes) }
   },
 })
 
@@ -62,7 +62,8 @@ const fwLog = showCommand({
   async read({ handle }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.FIRMWARE_SLOT, 512)
-    return (await views()).viewFirmware(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await views()).viewFirmware(bytes, address) }
   },
 })
 
@@ -75,7 +76,7 @@ const effectsLog = showCommand({
     const { getLogPage } = await commands()
     const { csi } = options
     const bytes = await getLogPage(handle.controller, LOG_PAGE.COMMAND_EFFECTS, 4096, { csi })
-    return (await views()).viewEffects(bytes, csi)
+    return { bytes, show: async () => (await views()).viewEffects(bytes, csi) }
   },
 })
 
@@ -87,7 +88,7 @@ const selfTestLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.DEVICE_SELF_TEST, 564)
-    return (await operations()).viewSelfTest(bytes, options.dstEntries)
+    return { bytes, show: async () => (await operations()).viewSelfTest(bytes, options.dstEntries) }
   },
 })
 
@@ -99,7 +100,8 @@ const sanitizeLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, options)
-    return (await operations()).viewSanitize(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await operations()).viewSanitize(bytes, address) }
   },
 })
 
@@ -110,9 +112,9 @@ const changedNamespaces = showCommand({
   examples: [['changed-ns-list-log 0a:00.0', 'those whose size, format or attachment changed']],
   async read({ handle, options }) {
     const { getLogPage } = await commands()
-    const { viewChanged } = await import('../admin/views/lists.ts')
     const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
-    return viewChanged(bytes, handle.controller.pci.address)
+    const { address } = handle.controller.pci
+    return { bytes, show: async () => (await import('../admin/views/lists.ts')).viewChanged(bytes, address) }
   },
 })
 
@@ -132,6 +134,7 @@ const getLog = showCommand({
     uuidIndex: valueOr('N', field(127), 0, 'UUID index', { short: 'U' }),
     csi: valueOr('N', field(255), 0, 'command set', { short: 'y' }),
     ot: flag('--lpo is an index, not a number of bytes', { short: 'O' }),
+    xferLen: value('SIZE', size({ min: 4096, max: 2 ** 20 }), 'most bytes of one command', { short: 'x' }),
     aen: value('DWORD', field(0xffff_ffff), 'the result of an asynchronous event, whose page is read', {
       short: 'a',
     }),
@@ -145,7 +148,10 @@ const getLog = showCommand({
     const { logLen, lpo, lsp, lsi, rae, uuidIndex: uuid, csi, ot, aen } = options
     const { namespaceId: nsid = ALL_NAMESPACES } = options
     const lid = aen === undefined ? options.logId : (aen >>> 16) & 0xff
-    const bytes = await getLogPage(handle.controller, lid, logLen, {
+    const { controller } = handle
+    const maxTransferBytes = Math.min(controller.maxTransferBytes, options.xferLen ?? 2 ** 20)
+    const sender = { maxTransferBytes, admin: controller.admin.bind(controller) }
+    const bytes = await getLogPage(sender, lid, logLen, {
       nsid,
       lpo,
       lsp,
@@ -156,11 +162,11 @@ const getLog = showCommand({
       ot,
     })
     const head = `log-id:0x${lid.toString(16).padStart(2, '0')} (${logPageName(lid)}) namespace-id:0x${nsid.toString(16)}`
-    return {
-      bytes,
+    const shown = {
       text: () => `${head}\n${dumpText(bytes)}`,
       json: () => ({ log_id: lid, name: logPageName(lid), nsid, lpo, data: bytes.toString('hex') }),
     }
+    return { bytes, show: () => shown }
   },
 })
 

@@ -38,6 +38,7 @@ const create = adminCommand({
     csi: valueOr('N', integer({ max: 255 }), 0, 'command set; 0: NVM', { short: 'y' }),
     timeout: timeoutOption(),
   },
+  refused: { '-l, --lbstm <N>': 'unvme creates no namespaces with storage tags' },
   examples: [
     ['create-ns 0a:00.0 -S 100GB -b 4096', '100 GB in blocks of 4096 bytes'],
     ["create-ns 'sim:disk.img?size=1G&spare=1G' -s 2048", '2048 blocks of the software controller'],

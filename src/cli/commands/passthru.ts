@@ -2,7 +2,7 @@
 // Trade-off: what the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
 // be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
 
-import { UsageError } from '../../../lib/errors.ts'
+import { OutOfRangeError, UsageError } from '../../../lib/errors.ts'
 import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
 import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
 import { refuseMetadata } from '../admin/ranges.ts'
@@ -16,6 +16,14 @@ import { integer, size, text } from '../parse.ts'
 const dword = (number: number, short: string) =>
   valueOr('DWORD', integer({ max: 0xffff_ffff }), 0, `dword ${number}`, { short })
 
+/** Parses what the driver sends as 0 itself. */
+function onlyZero(word: string): number {
+  if (Number(word) !== 0) throw new OutOfRangeError(`${word}: the driver sends 0, and nothing else`)
+  return 0
+}
+const zero = (what: string, short: string) =>
+  value('N', onlyZero, `${what}: only 0, which the driver sends`, { short })
+
 const options = {
   opcode: required('N', integer({ max: 255 }), 'opcode', { short: 'o' }),
   namespaceId: namespaceIdOption(),
@@ -26,6 +34,11 @@ const options = {
   read: flag("data comes from the device (default: as the opcode's lowest bits say)", { short: 'r' }),
   write: flag('data goes to the device', { short: 'w' }),
   prefill: valueOr('BYTE', integer({ max: 255 }), 0, 'what the data is filled with before', { short: 'p' }),
+  flags: zero('command flags', 'f'),
+  rsvd: zero('reserved field', 'R'),
+  cdw2: zero('dword 2', '2'),
+  cdw3: zero('dword 3', '3'),
+  metadataLen: zero('bytes of metadata', 'm'),
   cdw10: dword(10, '4'),
   cdw11: dword(11, '5'),
   cdw12: dword(12, '6'),
@@ -48,6 +61,15 @@ const timeout = {
   ),
 }
 
+const ioTimeout = value(
+  'MS',
+  integer({ min: 1, max: 2 ** 31 - 1 }),
+  'milliseconds that it may take (default: 30 s)',
+  { short: 't' },
+)
+
+const refused = { '-M, --metadata <FILE>': 'unvme has no metadata of its own for a command' } as const
+
 type Options = Values<typeof options>
 
 const DETAILS = `Data that is sent comes from --input-file, or from standard input. Data that is received goes to \
@@ -69,6 +91,7 @@ const adminPassthru = adminCommand({
   summary: 'Send any admin command, and show its result and data',
   details: DETAILS,
   options: { ...options, ...timeout },
+  refused,
   examples: [
     ['admin-passthru 0a:00.0 -o 6 -l 4096 -4 1', 'Identify Controller'],
     [
@@ -92,7 +115,8 @@ const ioPassthru = adminCommand({
   name: 'io-passthru',
   summary: 'Send any I/O command, and show its result and data',
   details: DETAILS,
-  options,
+  options: { ...options, timeout: ioTimeout },
+  refused,
   examples: [
     ['io-passthru 0a:00.0 -o 2 -l 4096 -4 100 -6 7', 'read blocks 100 to 107 (dword 12 is zero-based)'],
     ['io-passthru 0a:00.0 -o 1 -l 512 -i block.bin', 'write block 0'],

@@ -2,12 +2,14 @@
 // Trade-off: bytes that are no text never go to a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
+import { NO_METADATA, REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import {
   argument,
   defineCommand,
   flag,
   forceOption,
   optionalArgument,
+  value,
   valueOr,
   yesOption,
 } from '../define.ts'
@@ -16,6 +18,7 @@ import { print } from '../output.ts'
 import { integer, text } from '../parse.ts'
 import {
   confirmOverwrite,
+  dataFile,
   lengthOf,
   lengthOptions,
   namespaceOption,
@@ -35,21 +38,29 @@ are refused.`,
     file: optionalArgument('FILE', text, 'file to write (default: standard output)'),
   },
   options: {
-    slba: valueOr('LBA', integer(), 0, 'first block'),
+    slba: valueOr('LBA', integer(), 0, 'first block', { short: 's', also: ['--start-block'] }),
     ...lengthOptions(),
+    data: value('FILE', text, 'file to write, in place of FILE', { short: 'd' }),
     hex: flag('print a hex dump, rows that repeat as `*`', { short: 'x' }),
     ...queueOptions(),
-    namespace: namespaceOption(),
+    namespaceId: namespaceOption(),
     yes: yesOption(),
     force: forceOption(),
   },
+  refused: {
+    ...REFUSED_WITH_DATA,
+    '-y <SIZE>': NO_METADATA,
+    '-l, --limited-retry': 'unvme reads with full effort: see unvme io-passthru',
+    '-f, --force-unit-access': 'unvme reads as the device sees fit: see unvme io-passthru',
+  },
+  ignored: ['-t, --latency'],
   examples: [
     ['read 0a:00.0 --nlb 1 --hex', 'look at the first block'],
     ['read 0a:00.0 --slba 2048 --nlb 256 part.bin', 'blocks 2048 to 2303 into a file'],
     ['read sim:disk.img | sha256sum', 'everything, to another program'],
   ],
   async run({ args, options, signal }) {
-    const { file = '-' } = args
+    const file = dataFile(args.file, options.data) ?? '-'
     const { isAddress, openSource } = await import('../../copy/place.ts')
     const { isStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
     const toOutput = isStandardOutput(file)
@@ -58,7 +69,7 @@ are refused.`,
     }
     const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
-    const { slba, namespace: nsid, chunk, depth } = options
+    const { slba, namespaceId: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid, signal })
     try {
       const target = await openTargetFile(file, options.force)

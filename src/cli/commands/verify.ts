@@ -30,14 +30,18 @@ differ.`,
     b: argument('B', text, 'file or device to compare it with'),
   },
   options: {
-    slba: value('LBA', integer(), 'first block of A, where it is a device (default: 0)'),
+    slba: value('LBA', integer(), 'first block of A, where it is a device (default: 0)', {
+      short: 's',
+      also: ['--start-block'],
+    }),
     dstSlba: value('LBA', integer(), 'first block of B, where it is a device (default: 0)'),
     ...lengthOptions(),
     ...queueOptions(),
     jobs: jobsOption(),
-    namespace: namespaceOption(),
+    namespaceId: namespaceOption(),
     output: outputOption(),
   },
+  hint: "unvme verify compares two places; nvme-cli's verify is unvme verify-blocks",
   examples: [
     ['verify disk.img 0a:00.0', 'is the image on the device?'],
     ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
@@ -45,7 +49,7 @@ differ.`,
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/place.ts')
     const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
-    const { slba, dstSlba, namespace: nsid, chunk, depth, jobs } = options
+    const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
     const a = await openSource(args.a, { slba, nsid, signal, jobs })
     try {
       const b = await openSource(args.b, { slba: dstSlba, nsid, signal, jobs })

@@ -3,11 +3,22 @@
 // places.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { argument, defineCommand, flag, unflag, valueOr, yesOption } from '../define.ts'
+import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
+import {
+  argument,
+  defineCommand,
+  flag,
+  optionalArgument,
+  unflag,
+  value,
+  valueOr,
+  yesOption,
+} from '../define.ts'
 import { print } from '../output.ts'
 import { integer, text } from '../parse.ts'
 import {
   confirmOverwrite,
+  dataFile,
   lengthOf,
   lengthOptions,
   namespaceOption,
@@ -24,17 +35,24 @@ export const write = defineCommand({
 what it had. The data is on the medium when the command ends. Writing to a real device asks first.`,
   arguments: {
     address: argument('ADDR', text, 'address of the device'),
-    file: argument('FILE', text, 'file to read, or `-` for standard input'),
+    file: optionalArgument('FILE', text, 'file to read, or `-` for standard input'),
   },
   options: {
-    slba: valueOr('LBA', integer(), 0, 'first block'),
+    slba: valueOr('LBA', integer(), 0, 'first block', { short: 's', also: ['--start-block'] }),
     ...lengthOptions(),
+    data: value('FILE', text, 'file to read, in place of FILE', { short: 'd' }),
     ...queueOptions(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
-    namespace: namespaceOption(),
+    namespaceId: namespaceOption(),
     yes: yesOption(),
   },
+  refused: {
+    ...REFUSED_WITH_DATA,
+    '-l, --limited-retry': 'unvme writes with full effort: see unvme io-passthru',
+  },
+  // The data is on the medium when the command ends.
+  ignored: ['-f, --force-unit-access', '-t, --latency'],
   examples: [
     ['write 0a:00.0 boot.bin --slba 2048', 'a file to block 2048 and those after it'],
     ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
@@ -44,8 +62,10 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     const { createStandardSide, openSourceFile } = await import('../../copy/file-side.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
-    const { slba, namespace: nsid, chunk, depth, flush, pad } = options
-    const source = args.file === '-' ? createStandardSide('stdin') : await openSourceFile(args.file)
+    const file = dataFile(args.file, options.data)
+    if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
+    const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
+    const source = file === '-' ? createStandardSide('stdin') : await openSourceFile(file)
     try {
       const target = await openTarget(args.address, { slba, nsid, signal })
       try {

@@ -30,7 +30,6 @@ const TEXT_WIDTHS: Readonly<Record<string, number>> = { sn: 20, mn: 40, fr: 8 }
 export function viewController(bytes: Uint8Array, { vendor = false } = {}): Shown {
   const id = decodeIdentifyController(bytes)
   return {
-    bytes,
     text: (human) =>
       [
         rowLines(

@@ -8,7 +8,7 @@ import {
 } from '../../../../lib/nvme/features/data.ts'
 import { decodeFeature, FEATURE_VALUE } from '../../../../lib/nvme/features/dwords.ts'
 import { decodeHostIdentifier } from '../../../../lib/nvme/features/host.ts'
-import { FEATURE, featureName } from '../../../../lib/nvme/features/ids.ts'
+import { FEATURE, featureInfo, featureName } from '../../../../lib/nvme/features/ids.ts'
 import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../../lib/nvme/features/select.ts'
 import { decodeTimestamp, TIMESTAMP_ORIGIN } from '../../../../lib/nvme/timestamp.ts'
 import type { Shown } from '../show.ts'
@@ -26,9 +26,13 @@ export interface FeatureShown {
   data: Buffer
 }
 
+/** The features' data, or their values as four bytes, one after the other. */
+export function featureBytes(features: readonly FeatureShown[]): Buffer {
+  return Buffer.concat(features.map(({ value, data }) => (data.length > 0 ? data : dwordBytes(value))))
+}
+
 export function viewFeatures(features: readonly FeatureShown[], single: boolean): Shown {
   return {
-    bytes: Buffer.concat(features.map(({ value, data }) => (data.length > 0 ? data : dwordBytes(value)))),
     text: (human) => features.map((feature) => featureText(feature, human)).join('\n'),
     json() {
       const all = features.map(featureJson)
@@ -188,8 +192,14 @@ const ORIGINS: Readonly<Record<number, string>> = {
   [TIMESTAMP_ORIGIN.HOST]: 'set by the host',
 }
 
+function leastBytes(fid: number, value: number): number {
+  return fid === FEATURE.HOST_IDENTIFIER ? ((value & 1) === 0 ? 8 : 16) : featureInfo(fid).getBytes
+}
+
 function dataLines(fid: number, value: number, data: Buffer): string[] {
   if (data.length === 0) return []
+  // Less than the feature has was asked for, or is there.
+  if (data.length < leastBytes(fid, value)) return dumpText(data).split('\n')
   switch (fid) {
     case FEATURE.TIMESTAMP: {
       const { timestamp, synch, origin } = decodeTimestamp(data)

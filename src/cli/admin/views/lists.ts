@@ -8,7 +8,7 @@ import {
   type NamespaceDescriptor,
 } from '../../../../lib/nvme/identify/descriptors.ts'
 import { decodeIndependentNamespace } from '../../../../lib/nvme/identify/independent.ts'
-import { decodeControllerList } from '../../../../lib/nvme/identify/lists.ts'
+import { decodeControllerList, decodeNamespaceList } from '../../../../lib/nvme/identify/lists.ts'
 import { decodeChangedNamespaces } from '../../../../lib/nvme/logs/changed-namespaces.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
@@ -18,6 +18,14 @@ import { NAMESPACE_BITS } from './namespace.ts'
 /** `[   0]:0x1`, a line for each. */
 export function numberedList(ids: readonly number[]): string {
   return ids.map((id, i) => `[${String(i).padStart(4)}]:0x${id.toString(16)}`).join('\n')
+}
+
+export function viewNamespaceList(bytes: Uint8Array): Shown {
+  const nsids = decodeNamespaceList(bytes)
+  return {
+    text: () => numberedList(nsids),
+    json: () => ({ nsid_list: nsids.map((nsid) => ({ nsid })) }),
+  }
 }
 
 const TYPES: Readonly<Record<number, string>> = {
@@ -33,18 +41,21 @@ export function viewDescriptors(bytes: Uint8Array): Shown {
   const descriptors = decodeNamespaceDescriptors(bytes).map((descriptor) => {
     const nidl = descriptor.nid.length / 2
     const type = TYPES[descriptor.nidt] ?? 'unknown'
-    const entry = { loc, nidt: descriptor.nidt, nidl, type, [type]: identifierText(descriptor) }
+    const { nidt, fault } = descriptor
+    const identifier = identifierText(descriptor)
+    const entry = { loc, nidt, nidl, type, [type]: identifier, ...(fault !== undefined && { fault }) }
     loc += HEADER_BYTES + nidl
-    return { type, text: identifierText(descriptor), entry }
+    return { type, text: fault === undefined ? identifier : `${identifier} (${fault})`, entry }
   })
   return {
-    bytes,
-    text: () => fields(descriptors.map(({ type, text }) => [type.padEnd(7), text])),
+    text: () =>
+      descriptors.length === 0 ? '' : fields(descriptors.map(({ type, text }) => [type.padEnd(7), text])),
     json: () => ({ 'ns-descs': descriptors.map(({ entry }) => entry) }),
   }
 }
 
-function identifierText({ nidt, nid }: NamespaceDescriptor): string {
+function identifierText({ nidt, nid, fault }: NamespaceDescriptor): string {
+  if (fault !== undefined) return nid
   if (nidt === NAMESPACE_ID_TYPE.UUID) return formatUuid(nid)
   return nidt === NAMESPACE_ID_TYPE.CSI ? hexText(Number.parseInt(nid, 16)) : nid
 }
@@ -52,7 +63,6 @@ function identifierText({ nidt, nid }: NamespaceDescriptor): string {
 export function viewControllers(bytes: Uint8Array): Shown {
   const ids = decodeControllerList(bytes)
   return {
-    bytes,
     text: () => [`num of ctrls present: ${ids.length}`, numberedList(ids)].filter(Boolean).join('\n'),
     json: () => ({ num_ctrl: ids.length, ctrl_list: ids.map((id) => ({ ctrl_id: id })) }),
   }
@@ -69,7 +79,6 @@ const INDEPENDENT_BITS: Readonly<Record<string, readonly BitRow[]>> = {
 export function viewIndependent(bytes: Uint8Array): Shown {
   const id = decodeIndependentNamespace(bytes)
   return {
-    bytes,
     text: (human) =>
       rowLines(
         Object.entries({ ...id }).map(([name, value]) => {
@@ -91,7 +100,6 @@ export function viewIndependent(bytes: Uint8Array): Shown {
 export function viewChanged(bytes: Uint8Array, device: string): Shown {
   const { nsids, overflow } = decodeChangedNamespaces(bytes)
   return {
-    bytes,
     text: () => (overflow ? 'more than 1024 namespaces changed: look at all of them' : numberedList(nsids)),
     json: () => ({
       'Changed Namespace List Log': device,

@@ -13,7 +13,6 @@ import { type BitRow, bitLines, dwordText, hexText, oneOf, yesNo } from '../text
 export function viewErrors(bytes: Uint8Array): Shown {
   const entries = decodeErrorLog(bytes)
   return {
-    bytes,
     text() {
       const used = entries.map((entry, n) => ({ entry, n })).filter(({ entry }) => entry.error_count !== 0n)
       if (used.length === 0) return `no errors in ${entries.length} entries`
@@ -52,7 +51,6 @@ export function viewFirmware(bytes: Uint8Array, device: string): Shown {
   const { afi, frs } = decodeFirmwareSlotLog(bytes)
   const slots = frs.map((text, i) => ({ slot: i + 1, text, at: 8 + i * 8 })).filter(({ text }) => text !== '')
   return {
-    bytes,
     text() {
       const next = afi.next === 0 ? '' : `, slot ${afi.next} after the next reset`
       return fields([
@@ -115,7 +113,6 @@ export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
   const json = (set: string, rows: typeof admin) =>
     Object.fromEntries(rows.map(({ word, opcode, name }) => [`${set}_${opcode} (${name})`, word]))
   return {
-    bytes,
     text: (human) =>
       [...lines('Admin commands', 'ACS', admin, human), ...lines('I/O commands', 'IOCS', io, human)].join(
         '\n',

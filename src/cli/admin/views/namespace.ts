@@ -4,7 +4,7 @@
 import { NSFEAT } from '../../../../lib/nvme/identify/flags.ts'
 import {
   decodeIdentifyNamespace,
-  formattedLba,
+  formatIndex,
   type IdentifyNamespace,
   type LbaFormat,
 } from '../../../../lib/nvme/identify/namespace.ts'
@@ -126,28 +126,38 @@ export function viewNamespace(bytes: Uint8Array, { vendor = false } = {}): Shown
   const id = decodeIdentifyNamespace(bytes)
   const optimal = (id.nsfeat & NSFEAT.OPTIMAL_IO) !== 0
   const names = optimal ? FIELDS : FIELDS.filter((name) => !OPTIMAL.includes(name))
-  const inUse = id.lbafs.every(({ lbads }) => lbads === 0) ? -1 : formattedLba(id).index
+  const inUse = id.lbafs.every(({ lbads }) => lbads === 0) ? -1 : formatIndex(id)
+  const sizes = exactSizes(bytes)
+  const exact = (name: Scalar) => sizes[name] ?? id[name]
   return {
-    bytes,
     text: (human) =>
       [
         rowLines(
-          names.map((name) => row(id, name)),
+          names.map((name) => row(name, exact(name))),
           human,
         ),
+        ...(inUse >= id.lbafs.length
+          ? [`flbas names LBA format ${inUse}, and there are ${id.lbafs.length}`]
+          : []),
         ...id.lbafs.map((format, n) => (human ? formatSentence : formatText)(format, n, n === inUse)),
         ...(vendor ? ['vs[]:', dumpText(id.vs)] : []),
       ].join('\n'),
     json: () => ({
-      ...Object.fromEntries(names.map((name) => [name, jsonValue(id[name])])),
+      ...Object.fromEntries(names.map((name) => [name, sizes[name] ?? jsonValue(id[name])])),
       lbafs: id.lbafs.map(({ ms, lbads, rp }) => ({ ms, ds: lbads, rp })),
     }),
   }
 }
 
-function row(id: IdentifyNamespace, name: Scalar): Row {
-  const value = id[name]
-  const text = HEX.includes(name) ? hexText(value as number) : String(value)
+/** Sizes in blocks that are no safe integers, which the decoded structure has rounded. */
+function exactSizes(bytes: Uint8Array): Partial<Record<Scalar, bigint>> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset)
+  const sizes = (['nsze', 'ncap', 'nuse'] as const).map((name, i) => [name, view.getBigUint64(i * 8, true)])
+  return Object.fromEntries(sizes.filter(([, size]) => !Number.isSafeInteger(Number(size))))
+}
+
+function row(name: Scalar, value: string | number | bigint): Row {
+  const text = HEX.includes(name) ? hexText(value as number | bigint) : String(value)
   const bits = NAMESPACE_BITS[name]
   return { name, value: text, ...(bits && { bits: bitLines(value as number, bits) }) }
 }

@@ -26,7 +26,6 @@ export function viewSelfTest(bytes: Uint8Array, count = 20): Shown {
   const log = decodeSelfTestLog(bytes)
   const results = log.results.slice(0, count)
   return {
-    bytes,
     text() {
       const head = fields([
         ['Current operation', operation(log.current_operation)],
@@ -96,7 +95,6 @@ const seconds = (value: number) => (value === NOT_REPORTED ? 'not reported' : `$
 export function viewSanitize(bytes: Uint8Array, device: string): Shown {
   const log = decodeSanitizeLog(bytes)
   return {
-    bytes,
     text: () => sanitizeText(log),
     json: () => ({
       [device]: {

@@ -34,7 +34,6 @@ const timeText = (ms: number) => `${ms} ms (${new Date(ms).toISOString()})`
 export function viewPersistentEvents(bytes: Uint8Array): Shown {
   const { events, seb, ...header } = decodePersistentEventLog(bytes)
   return {
-    bytes,
     text() {
       const head = Object.entries({ ...header, ts: timeText(header.ts.timestamp) })
       return [

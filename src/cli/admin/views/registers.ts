@@ -35,17 +35,22 @@ const REGISTERS: readonly (readonly [name: string, offset: number, wide?: true])
 /** Bytes from the first register to the last. */
 const BYTES = 0x6c
 
-/** @param read a 32-bit register of BAR 0 */
-export function viewRegisters(read: (offset: number) => number): Shown {
-  // Each is read once: they are not all without side effects, and one picture is what is asked for.
+/**
+ * All registers, each read once: they are not all without side effects, and one picture is what is asked for.
+ * @param read a 32-bit register of BAR 0
+ */
+export function readRegisters(read: (offset: number) => number): Buffer {
   const bytes = Buffer.alloc(BYTES)
   for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(read(at), at)
+  return bytes
+}
+
+export function viewRegisters(bytes: Buffer): Shown {
   const values = REGISTERS.map(([name, offset, wide]): [string, number | bigint] => [
     name,
     wide ? bytes.readBigUInt64LE(offset) : bytes.readUInt32LE(offset),
   ])
   return {
-    bytes,
     text: (human) =>
       rowLines(
         values.map(([name, value]): Row => ({ name, value: hexText(value), bits: meaning(name, bytes) })),

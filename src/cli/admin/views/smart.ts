@@ -18,7 +18,6 @@ export function viewSmart(bytes: Uint8Array): Shown {
   const log = decodeSmartLog(bytes)
   const sensors = sensorsOf(log)
   return {
-    bytes,
     text(human) {
       const rows = Object.entries(smartTexts(log)).map(([name, value]) => ({ name, value }))
       const [warning, ...rest] = rows
