@@ -1,8 +1,9 @@
 // A result as one HTML file that opens anywhere: nothing is loaded, no script runs, light and dark follow the
 // reader's setting. Trade-off: what a chart can't say exactly is in a table below it.
 
+import { sizeText } from '../../lib/sys/units.ts'
 import { distributionChart, percentileChart, percentilesOf, rateChart, waysOf } from './charts.ts'
-import { binary, decimal, short, sizeText, timeText } from './numbers.ts'
+import { binary, decimal, short, timeText } from './numbers.ts'
 import { STYLE } from './report-style.ts'
 import { depthShares } from './report-text.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'

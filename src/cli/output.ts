@@ -6,6 +6,8 @@ import { createInterface } from 'node:readline/promises'
 import { styleText } from 'node:util'
 import { AbortError, UsageError } from '../../lib/errors.ts'
 
+export { bytesText } from '../../lib/sys/units.ts'
+
 /** Writes one line, or several, to stdout. */
 export function print(line = ''): void {
   process.stdout.write(`${line}\n`)
@@ -53,25 +55,6 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
 export function fields(pairs: readonly (readonly [name: string, value: string | number | bigint])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length))
   return pairs.map(([name, value]) => `${name.padEnd(width)} : ${value}`).join('\n')
-}
-
-/** Bytes in powers of 1000 with two decimals, as device makers and nvme-cli count: `1.07 GB`. */
-export function bytesText(bytes: number | bigint): string {
-  return scaled(Number(bytes), 1000, ['B', 'kB', 'MB', 'GB', 'TB', 'PB'])
-}
-
-/** Bytes in powers of 1024: `128.00 KiB`. */
-export function binaryBytesText(bytes: number | bigint): string {
-  return scaled(Number(bytes), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
-}
-
-function scaled(value: number, base: number, units: readonly string[]): string {
-  let unit = 0
-  while (value >= base && unit < units.length - 1) {
-    value /= base
-    unit++
-  }
-  return `${Number.isInteger(value) && unit === 0 ? value : value.toFixed(2)} ${units[unit]}`
 }
 
 // styleText looks at NO_COLOR and at the stream, for a single format only: calls are nested, never arrays.

@@ -4,7 +4,8 @@
 
 import path from 'node:path'
 import { UsageError } from '../../../lib/errors.ts'
-import { short, sizeText, timeText } from '../../bench/numbers.ts'
+import { sizeText } from '../../../lib/sys/units.ts'
+import { short, timeText } from '../../bench/numbers.ts'
 import { type Measured, readResults, type Side, sideBySide } from '../../bench/results.ts'
 import { defineCommand, outputOption, variadicArgument } from '../define.ts'
 import { type Column, print, printJson, table } from '../output.ts'
