@@ -3,8 +3,9 @@
 // limit what is truly in flight, so UV_THREADPOOL_SIZE must be at least the depth of all jobs together.
 
 import fs from 'node:fs'
-import { InUseError, SystemCallError } from '../../lib/errors.ts'
+import { InUseError, SystemCallError, UnsupportedError } from '../../lib/errors.ts'
 import { type MemoryView, mapAnonymous, retireView } from '../../lib/pci/index.ts'
+import { readAttribute } from '../../lib/pci/sysfs.ts'
 import type { Engine, Source } from './engine.ts'
 import type { TargetFacts } from './plan.ts'
 
@@ -18,27 +19,34 @@ export interface OpenFile extends TargetFacts {
 // What O_DIRECT needs at most on devices in use.
 const DIRECT_BLOCK = 4096
 
-/** Opens it; a block device that is to be written, and that the system uses, is refused with InUseError. */
-export function openFile(path: string, write: boolean): OpenFile {
+/**
+ * Opens it; a block device that is to be written, and that the system uses, is refused with InUseError.
+ * @param direct true: past the page cache, or UnsupportedError; false: through it; undefined: past it where that can be
+ */
+export function openFile(path: string, write: boolean, direct?: boolean): OpenFile {
   const { O_RDWR, O_RDONLY, O_DIRECT, O_EXCL } = fs.constants
   const facts = fs.statSync(path)
   const blockDevice = facts.isBlockDevice()
   const flags = (write ? O_RDWR : O_RDONLY) | (blockDevice && write ? O_EXCL : 0)
-  const [fd, direct] = openDirect(path, flags, O_DIRECT)
+  const [fd, isDirect] = openDirect(path, flags, direct === false ? 0 : O_DIRECT)
+  if (direct && !isDirect) {
+    fs.closeSync(fd)
+    throw new UnsupportedError(`${path}: its file system has no O_DIRECT, which --direct=1 asks for`)
+  }
   const bytes = blockDevice ? sizeOf(path) : facts.size
   return {
     name: path,
     bytes,
-    blocksize: blockDevice ? blockSizeOf(path) : direct ? DIRECT_BLOCK : 1,
+    blocksize: blockDevice ? blockSizeOf(path) : isDirect ? DIRECT_BLOCK : 1,
     fd,
     blockDevice,
-    direct,
+    direct: isDirect,
   }
 }
 
 function openDirect(path: string, flags: number, direct: number): [fd: number, direct: boolean] {
   try {
-    return [fs.openSync(path, flags | direct), true]
+    return [fs.openSync(path, flags | direct), direct !== 0]
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EBUSY') {
@@ -51,22 +59,27 @@ function openDirect(path: string, flags: number, direct: number): [fd: number, d
   }
 }
 
-function sysfsNumber(path: string, file: string): number {
+function sysfsNumber(path: string, file: string): number | undefined {
   const { rdev } = fs.statSync(path)
   const major = (rdev >>> 8) & 0xfff
   const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)
-  return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/${file}`, 'utf8'))
+  const text = readAttribute(`/sys/dev/block/${major}:${minor}/${file}`)
+  return text === null ? undefined : Number(text)
 }
 
-const sizeOf = (path: string) => sysfsNumber(path, 'size') * 512
+function sizeOf(path: string): number {
+  const sectors = sysfsNumber(path, 'size')
+  if (sectors === undefined) throw new UnsupportedError(`${path}: /sys does not say how large it is`)
+  return sectors * 512
+}
 
 function blockSizeOf(path: string): number {
-  try {
-    return sysfsNumber(path, 'queue/logical_block_size')
-  } catch {
-    // A partition has its disk's.
-    return sysfsNumber(path, '../queue/logical_block_size')
-  }
+  // A partition has its disk's.
+  return (
+    sysfsNumber(path, 'queue/logical_block_size') ??
+    sysfsNumber(path, '../queue/logical_block_size') ??
+    DIRECT_BLOCK
+  )
 }
 
 /** An engine on an open file. */

@@ -50,6 +50,8 @@ export interface CommandDefinition<A extends Specs = Specs, O extends Specs = Sp
   readonly details?: string
   readonly arguments: A
   readonly options: O
+  /** Puts words in this program's spelling, before they are parsed. @throws UsageError */
+  respell?(words: readonly string[]): string[]
   /** Command lines (after `unvme`), each with what it does. */
   readonly examples: readonly (readonly [line: string, what: string])[]
   /** Does the work. Returns the exit code where it is not 0; 1 means that the device or the system said no. */
