@@ -282,8 +282,8 @@ function written(stream: NodeJS.WriteStream, text: string): Promise<void> {
   })
 }
 
-// Longer than a process that was signalled itself takes to say so.
-const RELAY_MS = 200
+// Longer than a process that was signalled itself takes to say so; a signal after that is a second request.
+const RELAY_MS = 1000
 
 /**
  * Node's fs has as many operations in flight as libuv has threads, which is settled when a process starts: so
@@ -306,20 +306,19 @@ async function runWithThreads({ iodepth, numjobs }: BenchOptions, signal: AbortS
     env,
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
   })
-  // A terminal and `timeout` signal the whole group: a child that has it already says so, and a second signal would
-  // end it without its results.
-  let ending = false
+  // A terminal and `timeout` signal the whole group: a child that has it already says so, and would end without its
+  // results by a second one. This process has nothing of its own to end: it waits for the child.
+  let endingSince = Number.POSITIVE_INFINITY
   child.on('message', () => {
-    ending = true
+    endingSince = performance.now()
   })
   const relay = (name: NodeJS.Signals) => {
-    setTimeout(() => ending || child.kill(name), RELAY_MS).unref()
+    if (performance.now() - endingSince > RELAY_MS) child.kill(name)
+    else setTimeout(() => endingSince < Number.POSITIVE_INFINITY || child.kill(name), RELAY_MS).unref()
   }
-  const kill = () => child.kill()
-  process.on('SIGTERM', relay).on('SIGINT', relay).once('exit', kill)
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.removeAllListeners(name).on(name, relay)
   process.exitCode = await new Promise<number>((resolve, reject) => {
     child.on('error', reject).on('exit', (code, name) => resolve(code ?? 128 + constants.signals[name!]))
   })
-  process.off('SIGTERM', relay).off('SIGINT', relay).off('exit', kill)
   return true
 }
