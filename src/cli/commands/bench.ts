@@ -266,9 +266,7 @@ async function deliver(result: BenchResult, format: Options['outputFormat'], { o
   const text = `${format === 'json' ? JSON.stringify(reportJson(result, version()), null, 2) : reportText(result)}\n`
   const inFile = output !== undefined && (await attempt(() => output.write(text)))
   // Where one place does not take it, the next one may: it was measured once, and perhaps for hours.
-  if (!inFile && !(await attempt(() => written(process.stdout, text)))) {
-    await attempt(() => written(process.stderr, text))
-  }
+  if (!inFile) await attempt(() => printOrSay(text))
   if (html !== undefined) {
     const { reportHtml } = await import('../../bench/report-html.ts')
     if (await attempt(() => html.write(reportHtml(result, version())))) note(`report: ${html.path}`)
@@ -276,9 +274,14 @@ async function deliver(result: BenchResult, format: Options['outputFormat'], { o
   if (failures.length > 0) throw failures[0]
 }
 
-function written(stream: NodeJS.WriteStream, text: string): Promise<void> {
+/** Writes to standard output, or to standard error where that fails; rejects then all the same. */
+function printOrSay(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(text, (error) => (error ? reject(error) : resolve()))
+    process.stdout.write(text, (error) => {
+      if (!error) return resolve()
+      // At once: the stream's own error, which comes next, may end the process.
+      process.stderr.write(text, () => reject(error))
+    })
   })
 }
 
