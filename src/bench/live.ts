@@ -38,7 +38,9 @@ export function liveLine(
   ]
   if (phase <= PHASE.RAMP) return `${rw}  ramp ${seconds(at)} of ${seconds(rampTime)}  ${rates.join('  ')}`
   const time = seconds(at - rampTime) + (runtime === undefined ? '' : ` of ${seconds(runtime)}`)
-  return `${rw}  ${time}  ${phase === PHASE.VERIFY ? 'reading back what was written' : rates.join('  ')}`
+  // Between passes as well: the rates are then lower by the time that it takes.
+  const readBack = phase === PHASE.VERIFY ? ['reading back'] : []
+  return `${rw}  ${time}  ${[...rates, ...readBack].join('  ')}`
 }
 
 function rateText(name: string, { iops, bandwidth }: Rate): string {

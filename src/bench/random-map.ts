@@ -8,17 +8,22 @@ const ROUNDS = 4
 
 export class RandomMap {
   readonly #size: number
-  // A place is x * rows + y, with x below `columns`: a few places beyond the region are walked over.
-  readonly #columns: number
-  readonly #rows: number
+  // A place is x * scale + y; both halves are whole numbers of bits, so that at most as many places again as the
+  // region has lie beyond it, and are walked over.
+  readonly #scale: number
+  readonly #xMask: number
+  readonly #yMask: number
   readonly #random: Random
   readonly #keys = new Int32Array(ROUNDS)
 
   /** @param size places: from 1 to 2^53 - 1 */
   constructor(size: number, random: Random) {
+    const bits = Math.max(1, Math.ceil(Math.log2(size)))
+    const yBits = bits >>> 1
     this.#size = size
-    this.#columns = Math.ceil(Math.sqrt(size))
-    this.#rows = Math.ceil(size / this.#columns)
+    this.#scale = 2 ** yBits
+    this.#yMask = this.#scale - 1
+    this.#xMask = 2 ** (bits - yBits) - 1
     this.#random = random
     this.shuffle()
   }
@@ -30,17 +35,17 @@ export class RandomMap {
 
   /** The place that comes after `count` others, below the size: no two counts have the same. */
   at(count: number): number {
-    const columns = this.#columns
-    const rows = this.#rows
+    const scale = this.#scale
+    const keys = this.#keys
     let place = count
     do {
-      let x = Math.floor(place / rows)
-      let y = place - x * rows
+      let x = Math.floor(place / scale)
+      let y = place - x * scale
       for (let i = 0; i < ROUNDS; i += 2) {
-        x = (x + (mix(y, this.#keys[i]!) % columns)) % columns
-        y = (y + (mix(x, this.#keys[i + 1]!) % rows)) % rows
+        x ^= mix(y, keys[i]!) & this.#xMask
+        y ^= mix(x, keys[i + 1]!) & this.#yMask
       }
-      place = x * rows + y
+      place = x * scale + y
     } while (place >= this.#size)
     return place
   }
@@ -50,5 +55,5 @@ export class RandomMap {
 function mix(value: number, key: number): number {
   let bits = Math.imul(value ^ key, 0x85ebca6b)
   bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35)
-  return (bits ^ (bits >>> 16)) >>> 0
+  return bits ^ (bits >>> 16)
 }
