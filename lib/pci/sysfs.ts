@@ -157,9 +157,13 @@ export function readPciCommand(pciName: string, { root = '/sys' }: SysfsOptions 
   }
 }
 
-function readText(file: string): string | null {
+/**
+ * An attribute's text without blanks around it, or null where it can't be read. It ends at the first NUL: sysfs says
+ * that every attribute has 4096 bytes, and a copy by tar is filled up to them.
+ */
+export function readAttribute(file: string): string | null {
   try {
-    return fs.readFileSync(file, 'utf8').trim()
+    return fs.readFileSync(file, 'utf8').split('\0', 1)[0]!.trim()
   } catch {
     return null
   }
@@ -167,7 +171,7 @@ function readText(file: string): string | null {
 
 // Files that an old kernel or another device does not have read as 0.
 function readNumber(file: string): number {
-  const value = Number(readText(file) ?? 0)
+  const value = Number(readAttribute(file) ?? 0)
   return Number.isSafeInteger(value) ? value : 0
 }
 
@@ -180,13 +184,13 @@ function linkName(link: string): string | null {
 }
 
 function readOverride(folder: string): string | null {
-  const text = readText(path.join(folder, 'driver_override'))
+  const text = readAttribute(path.join(folder, 'driver_override'))
   return text === null || text === '' || text === '(null)' ? null : text
 }
 
 // VFIO names the groups that it makes for functions without an IOMMU.
 function groupIsNoIommu(folder: string): boolean {
-  return readText(path.join(folder, 'iommu_group/name')) === 'vfio-noiommu'
+  return readAttribute(path.join(folder, 'iommu_group/name')) === 'vfio-noiommu'
 }
 
 function readVfioDevice(folder: string): string | null {
@@ -206,7 +210,7 @@ function readResources(folder: string): PciResource[] {
 
 // A line for each resource: first and last address, and flags. Kernel addresses need BigInt until subtracted.
 function readResourceLines(folder: string): { first: bigint; last: bigint; flags: number }[] {
-  const lines = (readText(path.join(folder, 'resource')) ?? '').split('\n')
+  const lines = (readAttribute(path.join(folder, 'resource')) ?? '').split('\n')
   return lines.map((line) => {
     const [start, end, flags] = line.split(' ')
     if (!start || !end || !flags) return { first: 0n, last: 0n, flags: 0 }

@@ -2,6 +2,7 @@
 // Trade-off: every option is a string with its own small parser in one table, from which help is printed too.
 
 import { AddressError } from '../errors.ts'
+import { parseSize } from '../sys/units.ts'
 import { type FaultRule, parseFaults } from './fault-syntax.ts'
 import { hash } from './identity.ts'
 import { parseTime } from './time.ts'
@@ -53,13 +54,13 @@ export interface SimOption {
 export const SIM_OPTIONS = [
   {
     name: 'size',
-    value: 'BYTES[K|M|G|T]',
+    value: 'SIZE',
     default: '1G in memory; what the image holds',
-    help: 'size of each namespace; creates a missing image',
+    help: 'bytes of each namespace: 512K, 256M, 1G (1024s), 1GB (1000s), up to 16T; creates a missing image',
   },
   {
     name: 'spare',
-    value: 'BYTES[K|M|G|T]',
+    value: 'SIZE',
     default: '0',
     help: 'room beside the namespaces, for those that commands create',
   },
@@ -129,8 +130,8 @@ export function parseSimAddress(address: string): SimConfig {
   const config = {
     address: withoutNsid(address),
     path: path === '' ? undefined : path,
-    size: option<number | undefined>('size', parseSize, undefined),
-    spare: option('spare', (word) => (word === '0' ? 0 : parseSize(word)), 0),
+    size: option<number | undefined>('size', sizeWithin(1, MAX_NAMESPACE), undefined),
+    spare: option('spare', sizeWithin(0, MAX_NAMESPACE), 0),
     populate: option('populate', integer(0, 1), 0) === 1,
     lba: option<512 | 4096>('lba', parseLba, 512),
     nsids: option('ns', parseNsids, [1]),
@@ -192,7 +193,6 @@ function integer(min: number, max: number) {
   }
 }
 
-const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 const MAX_NAMESPACE = 16 * 2 ** 40
 // All namespaces together: keeps a medium in memory within the 47 bits of a process's addresses.
 const MAX_MEDIUM = 64 * 2 ** 40
@@ -201,11 +201,15 @@ function parseLba(text: string): 512 | 4096 | undefined {
   return text === '512' ? 512 : text === '4096' ? 4096 : undefined
 }
 
-function parseSize(text: string): number | undefined {
-  const match = /^(\d{1,15})([KMGT]?)i?B?$/i.exec(text)
-  if (match === null) return undefined
-  const bytes = Number(match[1]) * UNITS[match[2]!.toUpperCase() as keyof typeof UNITS]
-  return bytes > 0 && bytes <= MAX_NAMESPACE ? bytes : undefined
+function sizeWithin(min: number, max: number) {
+  return (text: string): number | undefined => {
+    try {
+      const bytes = parseSize(text)
+      return bytes >= min && bytes <= max ? bytes : undefined
+    } catch {
+      return undefined
+    }
+  }
 }
 
 const MAX_NAMESPACES = 256

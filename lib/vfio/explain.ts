@@ -17,6 +17,7 @@ import {
   readGroupMembers,
   type SysfsOptions,
 } from '../pci/index.ts'
+import { roomText } from '../sys/units.ts'
 
 const errorCode = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code
 
@@ -113,8 +114,8 @@ export function explainMap(error: SystemCallError, name: string, bytes: number):
   if (error.code === 'ENOMEM') {
     const { limit, used } = readMemlock()
     return new OutOfMemoryError(
-      `${name}: ${size(bytes)} of DMA memory can't be locked: ${size(used)} are locked and RLIMIT_MEMLOCK is ${limit === null ? 'unlimited (so memory itself ran out)' : size(limit)}; ` +
-        `raise it to at least ${size(used + bytes)} (ulimit -l ${Math.ceil((used + bytes) / 1024)}, LimitMEMLOCK= of systemd, or /etc/security/limits.conf)`,
+      `${name}: ${roomText(bytes)} of DMA memory can't be locked: ${roomText(used)} are locked and RLIMIT_MEMLOCK is ${limit === null ? 'unlimited (so memory itself ran out)' : roomText(limit)}; ` +
+        `raise it to at least ${roomText(used + bytes)} (ulimit -l ${Math.ceil((used + bytes) / 1024)}, LimitMEMLOCK= of systemd, or /etc/security/limits.conf)`,
       cause,
     )
   }
@@ -125,7 +126,7 @@ export function explainMap(error: SystemCallError, name: string, bytes: number):
       cause,
     )
   }
-  return new UnsupportedError(`${name}: ${size(bytes)} of memory can't be mapped for the device`, cause)
+  return new UnsupportedError(`${name}: ${roomText(bytes)} of memory can't be mapped for the device`, cause)
 }
 
 /** RLIMIT_MEMLOCK of this process and what counts towards it, in bytes; null: no limit. */
@@ -168,10 +169,6 @@ function commandName(file: string): string {
   } catch {
     return 'ended by now'
   }
-}
-
-function size(bytes: number): string {
-  return bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${Math.ceil(bytes / 2 ** 20)} MiB`
 }
 
 function userName(): string {

@@ -3,10 +3,13 @@
 // command in the machine too; the message on stderr tells them apart.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { parseDuration, parseSize } from '../../lib/sys/units.ts'
 import { type Driver, type MachineOptions, type MachineResult, runInMachine } from './machine.ts'
 import { findParts } from './parts.ts'
 import { isShapeName, type ShapeName, shapeNames } from './shapes.ts'
 
+// Timers take no longer: 2^31 - 1 ms.
+const MAX_TIMER_SECONDS = 2147483
 const EXIT_USAGE = 2
 const EXIT_MISSING = 69
 const EXIT_FAILED = 70
@@ -17,11 +20,11 @@ export const machineUsage = `  --shape NAME        a controller of this shape; c
   --driver DRIVER     what the controllers are bound to: vfio (default), nvme or none
   --user NAME         run as this user instead of root
   --env NAME=VALUE    an environment variable more; can be repeated
-  --memory MIB        default 1024
+  --memory SIZE       default 1G; MiB without a unit, as for QEMU
   --cpus N            default 1
   --kernel IMAGE      another kernel: an image, or the name of one in the cache
   --modules FOLDER    its modules; by default "modules" beside the image
-  --time-limit S      seconds until the machine is ended with status 124; default 300
+  --time-limit TIME   until the machine is ended with status 124; seconds without a unit; default 300
   --qemu ARGUMENT     one more argument of QEMU; can be repeated
   --console           show what the machine's kernel printed, at the end, on stderr
   --times             show the times of boot and run, at the end, on stderr
@@ -73,11 +76,11 @@ export function machineOptions(values: Values): Omit<MachineOptions, 'command' |
     driver: driver(values.driver ?? 'vfio'),
     user: values.user,
     env: Object.fromEntries((values.env ?? []).map(assignment)),
-    memory: count('--memory', values.memory ?? '1024'),
+    memory: mebibytes(values.memory ?? '1024'),
     cpus: count('--cpus', values.cpus ?? '1'),
     kernel: values.kernel,
     modules: values.modules,
-    timeLimit: count('--time-limit', values['time-limit'] ?? '300'),
+    timeLimit: seconds(values['time-limit'] ?? '300'),
     qemu: values.qemu ?? [],
   }
 }
@@ -96,6 +99,26 @@ function count(option: string, text: string): number {
   const value = Number(text)
   if (!Number.isSafeInteger(value) || value < 1) throw new UsageError(`${option} ${text}: a number from 1 on`)
   return value
+}
+
+function mebibytes(text: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : read('--memory', text, parseSize) / 2 ** 20
+  if (Number.isSafeInteger(value) && value >= 1) return value
+  throw new UsageError(`--memory ${text}: a whole number of MiB is needed, such as 1024, 1024M or 2G`)
+}
+
+function seconds(text: string): number {
+  const value = read('--time-limit', text, parseDuration) / 1000
+  if (value > 0 && value <= MAX_TIMER_SECONDS) return value
+  throw new UsageError(`--time-limit ${text}: more than 0 and at most 24 days are needed`)
+}
+
+function read(option: string, text: string, parse: (text: string) => number): number {
+  try {
+    return parse(text)
+  } catch (error) {
+    throw new UsageError(`${option}: ${(error as Error).message}`)
+  }
 }
 
 function assignment(text: string): [string, string] {

@@ -20,7 +20,10 @@ export interface Engine {
   readonly buffers: readonly Buffer[]
   /** Sends an I/O at a byte of the target; false where there is no room for it yet. */
   start(slot: number, write: boolean, at: number): boolean
-  /** Runs a source until it is exhausted and everything has ended. Rejects with what an I/O failed with. */
+  /**
+   * Runs a source until it is exhausted and everything has ended. Rejects with what the first I/O failed with, when
+   * all others have ended.
+   */
   run(source: Source): Promise<void>
   close(): Promise<void>
 }
@@ -67,16 +70,35 @@ export function createDeviceEngine(ns: Namespace, qid: number, depth: number, bs
     return inFlight
   }
 
+  /** Waits for what is in flight when one has failed: its memory is the device's until then. */
+  const drain = async () => {
+    for (let slot = 0; slot < depth; slot++) {
+      const iod = descriptors[slot]!
+      descriptors[slot] = null
+      if (iod === null) continue
+      try {
+        while (!ns.apoll(iod)) await new Promise(setImmediate)
+      } catch {
+        // The first one that failed is what is reported.
+      }
+    }
+  }
+
   return {
     buffers,
     start,
     async run(source) {
-      for (;;) {
-        const until = performance.now() + SLICE_MS
-        do {
-          if (look(source) === 0 && source.exhausted) return
-        } while (performance.now() < until)
-        await new Promise(setImmediate)
+      try {
+        for (;;) {
+          const until = performance.now() + SLICE_MS
+          do {
+            if (look(source) === 0 && source.exhausted) return
+          } while (performance.now() < until)
+          await new Promise(setImmediate)
+        }
+      } catch (error) {
+        await drain()
+        throw error
       }
     },
     async close() {

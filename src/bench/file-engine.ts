@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { SystemCallError } from '../../lib/errors.ts'
+import { SystemCallError, UnsupportedError } from '../../lib/errors.ts'
 import { type MemoryView, mapAnonymous, retireView } from '../../lib/pci/index.ts'
 import { deviceBlockBytes, deviceBytes } from '../system/block-device.ts'
 import { openToWrite } from '../system/writable.ts'
@@ -21,22 +21,33 @@ export interface OpenFile extends TargetFacts {
 // What O_DIRECT needs at most on devices in use.
 const DIRECT_BLOCK = 4096
 
+export interface FileOptions {
+  readonly write: boolean
+  /** True: past the page cache, or UnsupportedError; false: through it; undefined: past it where that can be. */
+  readonly direct?: boolean | undefined
+  /** Write what the system uses all the same. */
+  readonly force?: boolean | undefined
+}
+
 /** Opens it; what is to be written and in use is refused with InUseError, unless `force`: see `openToWrite`. */
-export async function openFile(path: string, write: boolean, force: boolean): Promise<OpenFile> {
+export async function openFile(path: string, { write, direct, force }: FileOptions): Promise<OpenFile> {
   const { O_RDONLY, O_DIRECT } = fs.constants
   const openWith = async (flags: number) =>
     write ? (await openToWrite(path, { read: true, flags, force })).handle : open(path, O_RDONLY | flags)
-  const [handle, direct] = await openDirect(openWith, O_DIRECT)
+  const [handle, isDirect] = await openDirect(openWith, direct === false ? 0 : O_DIRECT)
   try {
+    if (direct && !isDirect) {
+      throw new UnsupportedError(`${path}: its file system has no O_DIRECT, which --direct=1 asks for`)
+    }
     const facts = await handle.stat()
     const blockDevice = facts.isBlockDevice()
     return {
       name: path,
       bytes: blockDevice ? deviceBytes(facts) : facts.size,
-      blocksize: blockDevice ? deviceBlockBytes(facts) : direct ? DIRECT_BLOCK : 1,
+      blocksize: blockDevice ? deviceBlockBytes(facts) : isDirect ? DIRECT_BLOCK : 1,
       handle,
       blockDevice,
-      direct,
+      direct: isDirect,
     }
   } catch (error) {
     await handle.close()
@@ -49,9 +60,9 @@ async function openDirect(
   direct: number,
 ): Promise<[handle: FileHandle, direct: boolean]> {
   try {
-    return [await openWith(direct), true]
+    return [await openWith(direct), direct !== 0]
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
+    if (direct === 0 || (error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
     return [await openWith(0), false]
   }
 }

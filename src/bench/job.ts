@@ -1,11 +1,14 @@
 // One job of a benchmark: which I/O comes next, and what became of each.
 // Trade-off: two looks at the clock for an I/O, 80 ns each: before it is sent, and when it is done or sent; what is
-// counted for all threads to see is in shared memory, in words that only this job writes.
+// counted for all threads to see is in shared memory, in words that only this job writes. What is written with
+// --verify is read back after each pass, as fio does it: a later pass would hide what became of an earlier one.
 
+import { type PackedError, packError } from '../threads/errors.ts'
 import type { Engine, Source } from './engine.ts'
 import { Histogram, type HistogramData } from './histogram.ts'
 import type { JobPlan } from './plan.ts'
 import { Random } from './random.ts'
+import { RandomMap } from './random-map.ts'
 import { check, stamp } from './verify.ts'
 
 /** Words that the jobs and the thread that started them share. */
@@ -16,7 +19,14 @@ export interface Board {
   readonly flags: Int32Array
 }
 
-export const COUNT = { READS: 0, READ_BYTES: 1, WRITES: 2, WRITTEN_BYTES: 3, PHASE: 4 } as const
+export const COUNT = {
+  READS: 0,
+  READ_BYTES: 1,
+  WRITES: 2,
+  WRITTEN_BYTES: 3,
+  PHASE: 4,
+  READ_BACKS: 5,
+} as const
 export const COUNT_WORDS = 8
 export const FLAG = { GO: 0, STOP: 1 } as const
 export const PHASE = { SETUP: 0, RAMP: 1, RUN: 2, VERIFY: 3, DONE: 4 } as const
@@ -45,10 +55,14 @@ export interface JobResult {
   readonly write: DirectionResult
   /** I/Os that were sent when so many were in flight with them. */
   readonly depths: number[]
-  /** Milliseconds that count. */
+  /** Milliseconds that count: those of reading back do not. */
   readonly runtime: number
   /** I/Os that were read and found to be what was written. */
   readonly verified: number
+  /** Places whose last write was not read back, since the job was stopped or failed. */
+  readonly unverified: number
+  /** What ended the job before its time; what it measured until then counts. */
+  readonly failure: PackedError | undefined
 }
 
 class Direction {
@@ -68,32 +82,68 @@ class Direction {
   }
 }
 
-/** Does what the plan says, then reads back what was written where that was asked for. */
+/**
+ * Does what the plan says, and reads back what each pass has written where that was asked for. What fails ends all
+ * jobs of the board, and is in the result with what was measured until then.
+ */
 export async function runJob(plan: JobPlan, engine: Engine, board: Board): Promise<JobResult> {
   const job = new Job(plan, engine, board)
-  await engine.run(job)
-  const { generations } = job
-  let verified = 0
-  if (generations !== null) {
-    board.counts[plan.index * COUNT_WORDS + COUNT.PHASE] = PHASE.VERIFY
-    const readBack = new ReadBack(plan, engine, board, generations)
-    await engine.run(readBack)
-    verified = readBack.verified
+  const { written } = job
+  const readBack = written === null ? null : new ReadBack(plan, engine, board, written)
+  let failure: PackedError | undefined
+  try {
+    do {
+      await engine.run(job)
+      if (readBack === null) break
+      job.pause()
+      readBack.rewind()
+      await engine.run(readBack)
+    } while (job.resume())
+  } catch (error) {
+    failure = packError(error)
+    board.flags[FLAG.STOP] = 1
   }
   board.counts[plan.index * COUNT_WORDS + COUNT.PHASE] = PHASE.DONE
-  const result = job.result()
-  return { ...result, verified: result.verified + verified }
+  return {
+    ...job.result(),
+    verified: job.verified + (readBack?.verified ?? 0),
+    unverified: written?.unread() ?? 0,
+    failure,
+  }
 }
+
+/** What is known of each place where writes are verified. */
+class Written {
+  /** The number of the last write; 0: none. */
+  readonly generations: Uint32Array
+  /** Bits: see STATE. */
+  readonly states: Uint8Array
+
+  constructor(slots: number) {
+    this.generations = new Uint32Array(slots)
+    this.states = new Uint8Array(slots)
+  }
+
+  unread(): number {
+    return this.states.reduce((count, state) => count + (state & STATE.UNREAD ? 1 : 0), 0)
+  }
+}
+
+// A write is in flight; it was written and not read back yet.
+const STATE = { WRITING: 1, UNREAD: 2 } as const
 
 class Job implements Source {
   exhausted = false
-  /** By place, where writes are verified: the number of its last write. */
-  readonly generations: Uint32Array | null
+  /** Where writes are verified. */
+  readonly written: Written | null
+  /** Reads that were checked. */
+  verified = 0
   readonly #plan: JobPlan
   readonly #engine: Engine
   readonly #board: Board
   readonly #base: number
   readonly #random: Random
+  readonly #map: RandomMap | null
   readonly #read = new Direction()
   readonly #write = new Direction()
   readonly #depths = new Float64Array(DEPTH_LEVELS.length)
@@ -103,48 +153,53 @@ class Job implements Source {
   readonly #isWrite: Uint8Array
   readonly #place: Float64Array
   readonly #expected: Uint32Array
-  // By place: whether a write is in flight.
-  readonly #writing: Uint8Array | null
   #generation = 0
-  #verified = 0
   #inFlight = 0
+  // Of this pass, and passes that are over.
   #issued = 0
+  #passes = 0
   #ramping: boolean
   #startedAt: number
   #endAt: number
-  #lastAt = 0
+  #lastAt: number
+  // Milliseconds of the passes before, and when this one began.
+  #busy = 0
+  #passAt: number
 
   constructor(plan: JobPlan, engine: Engine, board: Board) {
-    const { iodepth, index, slots, verify, reads, rampTime, runtime } = plan
+    const { iodepth, index, slots, verify, reads, rampTime, runtime, randomMap, seed } = plan
     this.#plan = plan
     this.#engine = engine
     this.#board = board
     this.#base = index * COUNT_WORDS
-    this.#random = new Random(index)
+    this.#random = new Random(seed + index)
+    this.#map = randomMap ? new RandomMap(slots, this.#random) : null
     this.#begun = new Float64Array(iodepth)
     this.#sent = new Float64Array(iodepth)
     this.#isWrite = new Uint8Array(iodepth)
     this.#place = new Float64Array(iodepth)
     this.#expected = new Uint32Array(iodepth)
-    const remembers = verify && reads < 100
-    this.generations = remembers ? new Uint32Array(slots) : null
-    this.#writing = remembers ? new Uint8Array(slots) : null
+    this.written = verify && reads < 100 ? new Written(slots) : null
     for (const buffer of engine.buffers) this.#random.fill(buffer)
     this.#ramping = rampTime > 0
-    this.#startedAt = performance.now()
+    this.#startedAt = this.#passAt = this.#lastAt = performance.now()
     this.#endAt = this.#startedAt + (runtime ?? Number.POSITIVE_INFINITY)
     this.#phase(this.#ramping ? PHASE.RAMP : PHASE.RUN)
   }
 
   next(slot: number): boolean {
     if (this.exhausted) return false
-    const { bs, offset, latencies, verify, random, slots } = this.#plan
+    const { bs, offset, latencies, verify, slots } = this.#plan
     const write = this.#chooseWrite()
-    const place = random ? this.#random.below(slots) : this.#issued % slots
-    // Of two writes of one place at once nobody knows which is the last.
-    if (write && this.#writing?.[place] === 1) return false
+    const place = this.#choosePlace()
+    // Of two writes of one place at once it is not known which is the last.
+    if (write && this.written !== null && this.written.states[place]! & STATE.WRITING) return false
     const at = offset + place * bs
-    if (write && verify) stamp(this.#engine.buffers[slot]!, at, ++this.#generation)
+    if (write && verify) {
+      // 0 is no write.
+      this.#generation = (this.#generation + 1) >>> 0 || 1
+      stamp(this.#engine.buffers[slot]!, at, this.#generation)
+    }
     const before = latencies ? performance.now() : 0
     if (!this.#engine.start(slot, write, at)) return false
     if (latencies) {
@@ -156,7 +211,7 @@ class Job implements Source {
     if (verify) this.#remember(slot, place, write)
     this.#inFlight++
     this.#depths[Math.min(DEPTH_LEVELS.length - 1, 31 - Math.clz32(this.#inFlight))]!++
-    if (++this.#issued === slots && this.#plan.runtime === undefined) this.exhausted = true
+    if (++this.#issued === slots) this.#endPass()
     return true
   }
 
@@ -183,15 +238,49 @@ class Job implements Source {
     if (flags[FLAG.STOP] !== 0) this.exhausted = true
   }
 
-  result(): JobResult {
+  /** After a pass: until `resume` the time does not count. */
+  pause(): void {
+    this.#busy += Math.max(0, this.#lastAt - this.#passAt)
+    this.#passAt = this.#lastAt
+    this.#phase(PHASE.VERIFY)
+    this.#board.counts[this.#base + COUNT.READ_BACKS]!++
+  }
+
+  /** Begins the next pass; false where there is none. */
+  resume(): boolean {
+    const now = performance.now()
+    const over = !this.#ramping && (this.#passes >= this.#plan.passes || now >= this.#endAt)
+    if (over || this.#board.flags[FLAG.STOP] !== 0) return false
+    this.exhausted = false
+    this.#passAt = this.#lastAt = now
+    this.#phase(this.#ramping ? PHASE.RAMP : PHASE.RUN)
+    return true
+  }
+
+  result(): Pick<JobResult, 'read' | 'write' | 'depths' | 'runtime'> {
+    // Stopped before anything counted.
+    if (this.#ramping) this.#startCounting(this.#lastAt)
     const { bs } = this.#plan
     return {
       read: this.#read.result(bs),
       write: this.#write.result(bs),
       depths: Array.from(this.#depths),
-      runtime: Math.max(0, this.#lastAt - this.#startedAt),
-      verified: this.#verified,
+      runtime: this.#busy + Math.max(0, this.#lastAt - this.#passAt),
     }
+  }
+
+  #choosePlace(): number {
+    const { random, slots } = this.#plan
+    if (!random) return this.#issued
+    return this.#map === null ? this.#random.below(slots) : this.#map.at(this.#issued)
+  }
+
+  // What the ramp does counts for no pass.
+  #endPass(): void {
+    this.#issued = 0
+    this.#map?.shuffle()
+    if (!this.#ramping) this.#passes++
+    if (this.written !== null || this.#passes >= this.#plan.passes) this.exhausted = true
   }
 
   #chooseWrite(): boolean {
@@ -203,13 +292,18 @@ class Job implements Source {
   #lookAtRamp(now: number): void {
     const { rampTime, runtime } = this.#plan
     if (now < this.#startedAt + rampTime) return
-    this.#ramping = false
-    this.#startedAt = now
+    this.#startCounting(now)
     this.#endAt = now + (runtime ?? Number.POSITIVE_INFINITY)
+    this.#phase(PHASE.RUN)
+  }
+
+  #startCounting(now: number): void {
+    this.#ramping = false
+    this.#busy = this.#issued = 0
+    this.#passAt = now
     this.#read.clear()
     this.#write.clear()
     this.#depths.fill(0)
-    this.#phase(PHASE.RUN)
   }
 
   #phase(phase: number): void {
@@ -218,53 +312,58 @@ class Job implements Source {
 
   // A read beside a write of the same place may see either: it is not checked.
   #remember(slot: number, place: number, write: boolean): void {
-    const { generations } = this
-    if (generations === null) return
+    if (this.written === null) return
+    const { generations, states } = this.written
     if (write) {
-      this.#writing![place] = 1
+      states[place] = STATE.WRITING | STATE.UNREAD
       generations[place] = this.#generation
     }
-    this.#expected[slot] = this.#writing![place] === 1 ? 0 : generations[place]!
+    this.#expected[slot] = states[place]! & STATE.WRITING ? 0 : generations[place]!
   }
 
   #verify(slot: number, write: boolean): void {
     const place = this.#place[slot]!
     if (write) {
-      if (this.#writing !== null) this.#writing[place] = 0
+      if (this.written !== null) this.written.states[place]! &= ~STATE.WRITING
       return
     }
-    const expected = this.generations === null ? undefined : this.#expected[slot]!
-    if (expected === 0 || expected !== this.generations?.[place]) return
+    const expected = this.written === null ? undefined : this.#expected[slot]!
+    if (expected === 0 || expected !== this.written?.generations[place]) return
     const { offset, bs } = this.#plan
     check(this.#engine.buffers[slot]!, offset + place * bs, expected)
-    this.#verified++
+    this.verified++
   }
 }
 
-/** Reads everything that a job has written, in order, and checks it. */
+/** Reads what a job has written since the last time, in order, and checks it. */
 class ReadBack implements Source {
   verified = 0
   readonly #plan: JobPlan
   readonly #engine: Engine
   readonly #board: Board
-  readonly #generations: Uint32Array
+  readonly #written: Written
   readonly #place: Float64Array
   #next = 0
 
-  constructor(plan: JobPlan, engine: Engine, board: Board, generations: Uint32Array) {
+  constructor(plan: JobPlan, engine: Engine, board: Board, written: Written) {
     this.#plan = plan
     this.#engine = engine
     this.#board = board
-    this.#generations = generations
+    this.#written = written
     this.#place = new Float64Array(plan.iodepth)
   }
 
+  rewind(): void {
+    this.#next = 0
+  }
+
   get exhausted(): boolean {
-    return this.#next >= this.#generations.length || this.#board.flags[FLAG.STOP] !== 0
+    return this.#next >= this.#plan.slots || this.#board.flags[FLAG.STOP] !== 0
   }
 
   next(slot: number): boolean {
-    while (!this.exhausted && this.#generations[this.#next] === 0) this.#next++
+    const { states } = this.#written
+    while (!this.exhausted && !(states[this.#next]! & STATE.UNREAD)) this.#next++
     if (this.exhausted) return false
     const { offset, bs } = this.#plan
     if (!this.#engine.start(slot, false, offset + this.#next * bs)) return false
@@ -275,7 +374,8 @@ class ReadBack implements Source {
   complete(slot: number): void {
     const place = this.#place[slot]!
     const { offset, bs } = this.#plan
-    check(this.#engine.buffers[slot]!, offset + place * bs, this.#generations[place])
+    check(this.#engine.buffers[slot]!, offset + place * bs, this.#written.generations[place])
+    this.#written.states[place] = 0
     this.verified++
   }
 }

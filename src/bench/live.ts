@@ -36,10 +36,11 @@ export function liveLine(
     ...(rw === 'write' || rw === 'randwrite' ? [] : [rateText('read', read)]),
     ...(writes(rw) ? [rateText('write', write)] : []),
   ]
-  if (phase === PHASE.VERIFY) return `${rw}  reading back what was written`
   if (phase <= PHASE.RAMP) return `${rw}  ramp ${seconds(at)} of ${seconds(rampTime)}  ${rates.join('  ')}`
   const time = seconds(at - rampTime) + (runtime === undefined ? '' : ` of ${seconds(runtime)}`)
-  return `${rw}  ${time}  ${rates.join('  ')}`
+  // Between passes as well: the rates are then lower by the time that it takes.
+  const readBack = phase === PHASE.VERIFY ? ['reading back'] : []
+  return `${rw}  ${time}  ${[...rates, ...readBack].join('  ')}`
 }
 
 function rateText(name: string, { iops, bandwidth }: Rate): string {

@@ -1,6 +1,8 @@
 // Numbers as fio writes them: at most four characters and a unit, in powers of 1000 or 1024.
 // Trade-off: only what reports need; the exact values are in the JSON.
 
+import { BINARY_UNITS, DECIMAL_UNITS } from '../../lib/sys/units.ts'
+
 /** `972`, `45.2k`, `1234k`: no more than four digits. */
 export function short(value: number): string {
   return `${scaled(value, 1000, ['', 'k', 'M', 'G', 'T'])}`
@@ -8,12 +10,12 @@ export function short(value: number): string {
 
 /** `703MiB`: powers of 1024. */
 export function binary(bytes: number): string {
-  return scaled(bytes, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
+  return scaled(bytes, 1024, BINARY_UNITS)
 }
 
 /** `737MB`: powers of 1000. */
 export function decimal(bytes: number): string {
-  return scaled(bytes, 1000, ['B', 'kB', 'MB', 'GB', 'TB', 'PB'])
+  return scaled(bytes, 1000, DECIMAL_UNITS)
 }
 
 function scaled(value: number, base: number, units: readonly string[]): string {
@@ -59,17 +61,6 @@ export function timeText(ns: number): string {
 /** The same for a round number, without zeroes that say nothing: `30 us`. */
 export function timeTick(ns: number): string {
   return timeText(ns).replace(/\.0+ /, ' ')
-}
-
-/** `4 KiB`, `1 MiB`, `512 bytes`: exactly. */
-export function sizeText(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB']
-  let unit = 0
-  while (bytes % 1024 === 0 && unit < units.length - 1) {
-    bytes /= 1024
-    unit++
-  }
-  return `${bytes} ${units[unit]}`
 }
 
 /** Mean, deviation and extremes of some numbers; zeroes where there are none. */

@@ -10,7 +10,17 @@ export type Rw = (typeof RW)[number]
 
 export const VERIFY = ['none', 'crc32'] as const
 
+/** What the results call a run that was given no name. */
+export const DEFAULT_NAME = 'bench'
+
+/** Percentiles that fio reports by default. */
+export const PERCENTILES: readonly number[] = [
+  1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.5, 99.9, 99.95, 99.99,
+]
+
 export interface BenchOptions {
+  /** What the results call it. */
+  readonly name: string
   readonly rw: Rw
   /** Bytes of one I/O: a multiple of the block size. */
   readonly bs: number
@@ -18,8 +28,10 @@ export interface BenchOptions {
   readonly iodepth: number
   /** Jobs, each on a thread and a queue of its own. */
   readonly numjobs: number
-  /** Milliseconds; without it every job ends when it has gone once over its part of the region. */
+  /** Milliseconds; without it every job ends when it has gone over its part of the region, `loops` times. */
   readonly runtime: number | undefined
+  /** Times that a job goes over its part, at most. Infinity where time alone ends it. */
+  readonly loops: number
   /** Milliseconds before that which do not count. */
   readonly rampTime: number
   /** The region in bytes; default: from `offset` to the end. */
@@ -28,6 +40,12 @@ export interface BenchOptions {
   /** Percentage of reads, where there are both. */
   readonly rwmixread: number
   readonly verify: (typeof VERIFY)[number]
+  /** Places at random are drawn each for itself, and not each once in a pass. */
+  readonly norandommap: boolean
+  /** Where the random numbers begin: the same seed makes the same run. */
+  readonly seed: number
+  /** Percentiles of latencies in the reports: above 0, up to 100, ascending. */
+  readonly percentiles: readonly number[]
   /** Leaves out all latencies, for the highest rate. */
   readonly gtodReduce: boolean
 }
@@ -36,6 +54,9 @@ export interface BenchOptions {
 export interface JobPlan {
   readonly index: number
   readonly random: boolean
+  /** With places at random: each once in a pass. */
+  readonly randomMap: boolean
+  readonly seed: number
   /** Percentage of reads: 0 to 100. */
   readonly reads: number
   readonly bs: number
@@ -44,6 +65,8 @@ export interface JobPlan {
   readonly offset: number
   readonly slots: number
   readonly runtime: number | undefined
+  /** Passes over its region, at most. */
+  readonly passes: number
   readonly rampTime: number
   readonly verify: boolean
   readonly latencies: boolean
@@ -91,12 +114,15 @@ export function planJobs(options: BenchOptions, { name, bytes, blocksize }: Targ
     return {
       index,
       random,
+      randomMap: random && !options.norandommap,
+      seed: options.seed,
       reads: readShare(options),
       bs,
       iodepth: options.iodepth,
       offset: offset + part.slba * bs,
       slots: part.nlb,
       runtime: options.runtime,
+      passes: options.loops,
       rampTime: options.rampTime,
       verify,
       latencies: !options.gtodReduce,

@@ -1,8 +1,10 @@
 // A result as one HTML file that opens anywhere: nothing is loaded, no script runs, light and dark follow the
 // reader's setting. Trade-off: what a chart can't say exactly is in a table below it.
 
+import { sizeText } from '../../lib/sys/units.ts'
 import { distributionChart, percentileChart, percentilesOf, rateChart, waysOf } from './charts.ts'
-import { binary, decimal, short, sizeText, timeText } from './numbers.ts'
+import { binary, decimal, short, timeText } from './numbers.ts'
+import { type BenchOptions, DEFAULT_NAME } from './plan.ts'
 import { STYLE } from './report-style.ts'
 import { depthShares } from './report-text.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
@@ -15,7 +17,8 @@ export function reportHtml(result: BenchResult, version: string): string {
   const { options, target } = result
   const { rw, bs, iodepth, numjobs } = options
   const jobs = numjobs === 1 ? '1 job' : `${numjobs} jobs`
-  const title = `${rw}, ${sizeText(bs)}, depth ${iodepth}, ${jobs}`
+  const named = options.name === DEFAULT_NAME ? '' : `${options.name}: `
+  const title = `${named}${rw}, ${sizeText(bs)}, depth ${iodepth}, ${jobs}`
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -115,22 +118,37 @@ const apart = (amount: string) => amount.replace(/(\d)([A-Za-z])/, '$1 $2')
 
 const PARTS = { slat: 'sending', clat: 'completion', lat: 'in all' } as const
 
+function lengthText({ runtime, loops }: BenchOptions): string {
+  const passes = loops === 1 ? 'once over the region' : `${loops} times over the region`
+  if (runtime === undefined) return passes
+  const time = `${runtime / 1000} s`
+  return loops === Number.POSITIVE_INFINITY ? time : `${passes}, at most ${time}`
+}
+
 function settings(result: BenchResult, version: string): string {
-  const { options, target, usage, verified, stopped } = result
+  const { options, target, usage, verified, unverified, stopped, failure } = result
   const depths = depthShares(result).filter(([, percent]) => percent >= 0.05)
   const pairs: [string, string][] = [
     ['rw', options.rw],
     ['bs', sizeText(options.bs)],
     ['iodepth', String(options.iodepth)],
     ['numjobs', String(options.numjobs)],
-    ['runtime', options.runtime === undefined ? 'once over the region' : `${options.runtime / 1000} s`],
+    ['runtime', lengthText(options)],
     ['ramp time', `${options.rampTime / 1000} s`],
     ['region', `${apart(binary(options.size ?? target.bytes - options.offset))} from byte ${options.offset}`],
     ['device', `${apart(binary(target.bytes))}, blocks of ${target.blocksize} bytes`],
     ['engine', target.engine],
     ['depth reached', depths.map(([level, percent]) => `${level}: ${percent.toFixed(1)} %`).join(', ')],
     ['processor', `${usage.user.toFixed(0)} % user, ${usage.system.toFixed(0)} % system`],
-    ...(options.verify === 'none' ? [] : [['verified', `${verified} I/Os`] as [string, string]]),
+    ...(options.verify === 'none'
+      ? []
+      : [
+          ['verified', `${verified} I/Os${unverified > 0 ? `, ${unverified} not read back` : ''}`] as [
+            string,
+            string,
+          ],
+        ]),
+    ...(failure ? [['ended', failure.message] as [string, string]] : []),
     ...(stopped ? [['ended', 'stopped before its time'] as [string, string]] : []),
     ['made by', `unvme ${version}`],
   ]

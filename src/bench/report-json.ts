@@ -4,7 +4,7 @@
 
 import type { Histogram } from './histogram.ts'
 import { describe } from './numbers.ts'
-import { depthShares, latencyShares, PERCENTILES } from './report-text.ts'
+import { depthShares, errorNumber, latencyShares } from './report-text.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
 
 /** The object that `-o json` prints. */
@@ -19,15 +19,15 @@ export function reportJson(result: BenchResult, version: string) {
     'global options': jobOptions(result),
     jobs: [
       {
-        jobname: 'bench',
+        jobname: options.name,
         groupid: 0,
-        error: 0,
+        error: errorNumber(result.failure),
         eta: 0,
         elapsed: Math.ceil(elapsed / 1000),
         'job options': jobOptions(result),
-        read: direction(read),
-        write: direction(write),
-        trim: direction(undefined),
+        read: direction(read, options.percentiles),
+        write: direction(write, options.percentiles),
+        trim: direction(undefined, options.percentiles),
         sync: { total_ios: 0, lat_ns: latency(undefined) },
         job_runtime: Math.round(Math.max(read.runtime, write.runtime)),
         usr_cpu: usage.user,
@@ -54,14 +54,23 @@ export function reportJson(result: BenchResult, version: string) {
       blocksize: target.blocksize,
     },
     verified: result.verified,
+    unverified: result.unverified,
     stopped: result.stopped,
+    ...(result.failure && { failure: describeFailure(result.failure) }),
     samples: result.samples,
   }
 }
 
+function describeFailure(failure: Error) {
+  const { message } = failure
+  return 'code' in failure ? { code: failure.code, message } : { message }
+}
+
 function jobOptions({ options, target }: BenchResult): Record<string, string> {
-  const { rw, bs, iodepth, numjobs, runtime, rampTime, size, offset, rwmixread, verify } = options
+  const { name, rw, bs, iodepth, numjobs, runtime, loops, rampTime, size, offset, rwmixread, verify } =
+    options
   return {
+    name,
     ioengine: target.engine,
     filename: target.name,
     rw,
@@ -69,15 +78,18 @@ function jobOptions({ options, target }: BenchResult): Record<string, string> {
     iodepth: String(iodepth),
     numjobs: String(numjobs),
     ...(runtime !== undefined && { runtime: String(runtime / 1000) }),
+    ...(runtime !== undefined && loops === Number.POSITIVE_INFINITY && { time_based: '1' }),
+    ...(loops > 1 && loops < Number.POSITIVE_INFINITY && { loops: String(loops) }),
     ...(rampTime > 0 && { ramp_time: String(rampTime / 1000) }),
     ...(size !== undefined && { size: String(size) }),
     ...(offset > 0 && { offset: String(offset) }),
     ...(rw.endsWith('rw') && { rwmixread: String(rwmixread) }),
+    ...(options.norandommap && { norandommap: '1' }),
     ...(verify !== 'none' && { verify }),
   }
 }
 
-function direction(summary: DirectionSummary | undefined) {
+function direction(summary: DirectionSummary | undefined, percents: readonly number[]) {
   const { ios = 0, bytes = 0, runtime = 0, iops = 0, bandwidth = 0, samples = [] } = summary ?? {}
   const bw = describe(samples.map((sample) => sample.bandwidth / 1024))
   const rate = describe(samples.map((sample) => sample.iops))
@@ -92,7 +104,7 @@ function direction(summary: DirectionSummary | undefined) {
     short_ios: 0,
     drop_ios: 0,
     slat_ns: latency(summary?.slat),
-    clat_ns: { ...latency(summary?.clat), ...percentiles(summary?.clat) },
+    clat_ns: { ...latency(summary?.clat), ...percentiles(summary?.clat, percents) },
     lat_ns: latency(summary?.lat),
     bw_min: Math.round(bw.min),
     bw_max: Math.round(bw.max),
@@ -113,11 +125,11 @@ function latency(histogram: Histogram | undefined) {
   return { min: Math.round(min), max: Math.round(max), mean, stddev, N: n }
 }
 
-function percentiles(histogram: Histogram | undefined) {
+function percentiles(histogram: Histogram | undefined, percents: readonly number[]) {
   if (histogram === undefined || histogram.n === 0) return {}
   return {
     percentile: Object.fromEntries(
-      PERCENTILES.map((percent) => [percent.toFixed(6), Math.round(histogram.percentile(percent))]),
+      percents.map((percent) => [percent.toFixed(6), Math.round(histogram.percentile(percent))]),
     ),
   }
 }

@@ -7,25 +7,28 @@ import { DEPTH_LEVELS } from './job.ts'
 import { binary, decimal, describe, short, timeUnit } from './numbers.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
 
-/** Those that fio prints unless told otherwise. */
-export const PERCENTILES = [
-  1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.5, 99.9, 99.95, 99.99,
-] as const
-
 /** Bounds of fio's latency buckets, in their units. */
 export const LATENCY_STEPS = [2, 4, 10, 20, 50, 100, 250, 500, 750, 1000] as const
 
+const EIO = 5
+
+/** As fio's `error`: 0, or the errno of what ended the run, EIO where that is no system call. */
+export function errorNumber(failure: Error | undefined): number {
+  if (failure === undefined) return 0
+  return 'errno' in failure && typeof failure.errno === 'number' ? Math.abs(failure.errno) : EIO
+}
+
 /** The whole report, several lines. */
 export function reportText(result: BenchResult): string {
-  const { options, target, read, write, stopped } = result
-  const { rw, bs, iodepth, numjobs } = options
+  const { options, target, read, write, stopped, failure } = result
+  const { name, rw, bs, iodepth, numjobs } = options
   const jobs = numjobs === 1 ? '1 job' : `${numjobs} jobs, each on a thread and a queue of its own`
   const lines = [
-    `bench: rw=${rw}, bs=${bs}B, ioengine=${target.engine}, iodepth=${iodepth}`,
+    `${name}: rw=${rw}, bs=${bs}B, ioengine=${target.engine}, iodepth=${iodepth}`,
     `${target.name}: ${target.description}`,
     `${jobs}${stopped ? '; stopped before the end' : ''}`,
     '',
-    `bench: (groupid=0, jobs=${numjobs}): err= 0: ${result.startedAt.toString()}`,
+    `${name}: (groupid=0, jobs=${numjobs}): err=${String(errorNumber(failure)).padStart(2)}${failure ? ` (${failure.message})` : ''}: ${result.startedAt.toString()}`,
     ...(read.ios > 0 ? directionLines('read', result, read) : []),
     ...(write.ios > 0 ? directionLines('write', result, write) : []),
     ...distributionLines(result),
@@ -47,7 +50,9 @@ function directionLines(name: string, { options }: BenchResult, direction: Direc
   const count = samples.length
   return [
     head,
-    ...(options.gtodReduce ? [] : [...latencyLines({ slat, clat, lat }), ...percentileLines(clat)]),
+    ...(options.gtodReduce
+      ? []
+      : [...latencyLines({ slat, clat, lat }), ...percentileLines(clat, options.percentiles)]),
     ...(count === 0
       ? []
       : [
@@ -72,13 +77,15 @@ function latencyLines(parts: Record<'slat' | 'clat' | 'lat', Histogram>): string
   })
 }
 
-function percentileLines(clat: Histogram): string[] {
-  const values = PERCENTILES.map((percent) => clat.percentile(percent))
+function percentileLines(clat: Histogram, percentiles: readonly number[]): string[] {
+  const values = percentiles.map((percent) => clat.percentile(percent))
+  // Two digits, as fio, or as many as tell them apart.
+  const digits = Math.max(2, ...percentiles.map((percent) => (String(percent).split('.')[1] ?? '').length))
   const unit = timeUnit(clat.min, clat.max)
   const texts = values.map((ns) => String(Math.round(ns / unit.ns)))
   const width = Math.max(4, ...texts.map((text) => text.length))
   const cells = texts.map(
-    (text, i) => `${PERCENTILES[i]!.toFixed(2).padStart(5)}th=[${text.padStart(width)}]`,
+    (text, i) => `${percentiles[i]!.toFixed(digits).padStart(digits + 3)}th=[${text.padStart(width)}]`,
   )
   const rows: string[] = []
   for (let i = 0; i < cells.length; i += 4) {
@@ -135,7 +142,7 @@ export function depthShares({ depths }: BenchResult): [string, number][] {
 }
 
 function usageLines(result: BenchResult): string[] {
-  const { usage, read, write, options, verified } = result
+  const { usage, read, write, options, verified, unverified } = result
   const depths = depthShares(result).map(([level, percent]) => `${level}=${percent.toFixed(1)}%`)
   return [
     `  cpu          : usr=${usage.user.toFixed(2)}%, sys=${usage.system.toFixed(2)}%, ctx=${usage.switches}, ` +
@@ -144,7 +151,9 @@ function usageLines(result: BenchResult): string[] {
     `     issued rwts: total=${read.ios},${write.ios},0,0 short=0,0,0,0 dropped=0,0,0,0`,
     ...(options.verify === 'none'
       ? []
-      : [`     verified  : ${verified} I/Os read back as they were written`]),
+      : [
+          `     verified  : ${verified} I/Os read back as they were written${unverified > 0 ? `; ${unverified} not read back` : ''}`,
+        ]),
   ]
 }
 

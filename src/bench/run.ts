@@ -2,6 +2,7 @@
 // Trade-off: what is shown while it runs comes from counters in shared memory, read four times a second; what is
 // reported comes from the jobs' own results.
 
+import { unpackError } from '../threads/errors.ts'
 import { Histogram } from './histogram.ts'
 import {
   type Board,
@@ -20,7 +21,7 @@ const SAMPLE_MS = 250
 
 /** Rates over the time since the sample before. */
 export interface Sample {
-  /** Milliseconds since the start, and which of PHASE the slowest job is in. */
+  /** Milliseconds since the start, and which of PHASE the slowest job is in: VERIFY where any was reading back. */
   readonly at: number
   readonly phase: number
   /** I/Os and bytes in a second. */
@@ -58,11 +59,15 @@ export interface BenchResult {
   readonly write: DirectionSummary
   readonly depths: number[]
   readonly verified: number
+  /** Places that were written and not read back, since it was stopped or failed. */
+  readonly unverified: number
   /** All samples, those of the ramp too. */
   readonly samples: Sample[]
   readonly usage: Usage
   /** True where it was stopped before its time. */
   readonly stopped: boolean
+  /** What ended it before its time. What was measured until then is in the result. */
+  readonly failure: Error | undefined
 }
 
 /** Of this process, its threads and a software controller in it. */
@@ -83,8 +88,8 @@ export interface RunOptions {
 }
 
 /**
- * Runs a benchmark on an open target.
- * @throws what the first I/O that failed ended with; VerifyError; OutOfRangeError before anything has begun
+ * Runs a benchmark on an open target. What an I/O failed with, or VerifyError, is the result's `failure`.
+ * @throws OutOfRangeError before anything has begun; what kept the jobs from beginning
  */
 export async function runBench(
   target: BenchTarget,
@@ -114,6 +119,7 @@ export async function runBench(
       }, SAMPLE_MS)
     })
     const elapsed = performance.now() - started
+    const failed = results.find(({ failure }) => failure !== undefined)?.failure
     return {
       options,
       target,
@@ -123,9 +129,11 @@ export async function runBench(
       write: summarize(results, samples, 'write'),
       depths: results[0]!.depths.map((_, i) => sum(results, ({ depths }) => depths[i]!)),
       verified: sum(results, ({ verified }) => verified),
+      unverified: sum(results, ({ unverified }) => unverified),
       samples,
       usage: usage(),
       stopped: signal?.aborted ?? false,
+      failure: failed && unpackError(failed),
     }
   } finally {
     clearInterval(timer)
@@ -140,6 +148,7 @@ const sum = <T>(items: readonly T[], of: (item: T) => number) =>
 function sampler({ counts }: Board, jobs: number, started: number): () => Sample {
   let before = started
   let last = [0, 0, 0, 0]
+  let readBacks = 0
   return () => {
     const now = performance.now()
     const seconds = (now - before) / 1000
@@ -149,10 +158,16 @@ function sampler({ counts }: Board, jobs: number, started: number): () => Sample
       return total
     })
     const rates = totals.map((total, i) => (total - last[i]!) / seconds)
-    let phase: number = PHASE.DONE
-    for (let job = 0; job < jobs; job++) phase = Math.min(phase, counts[job * COUNT_WORDS + COUNT.PHASE]!)
+    const ofJobs = (word: number) =>
+      Array.from({ length: jobs }, (_, job) => counts[job * COUNT_WORDS + word]!)
+    const phases = ofJobs(COUNT.PHASE)
+    const begun = ofJobs(COUNT.READ_BACKS).reduce((a, b) => a + b)
+    // Time in which some job read back what it wrote says nothing of the rate.
+    const readingBack = begun > readBacks || phases.includes(PHASE.VERIFY)
+    const phase = readingBack ? PHASE.VERIFY : Math.min(...phases)
     before = now
     last = totals
+    readBacks = begun
     return {
       at: now - started,
       phase,

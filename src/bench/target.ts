@@ -4,6 +4,7 @@
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { UsageError } from '../../lib/errors.ts'
 import { isAddress } from '../copy/place.ts'
 import type { Namespace } from '../namespace.ts'
 import { openController } from '../open.ts'
@@ -31,6 +32,10 @@ export interface BenchTarget extends TargetFacts {
 }
 
 export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth' | 'numjobs'> {
+  /**
+   * Files: true: past the page cache or not at all; false: through it; undefined: past it where the file system can.
+   */
+  readonly direct?: boolean | undefined
   readonly nsid?: number | undefined
   /** Write what the system uses all the same. */
   readonly force?: boolean | undefined
@@ -41,7 +46,11 @@ export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth
  * Throws InUseError for one that is to be written and in use, unless `force`.
  */
 export async function openBenchTarget(name: string, options: TargetOptions): Promise<BenchTarget> {
-  return isAddress(name) ? openDevice(name, options) : openPath(name, options)
+  if (!isAddress(name)) return openPath(name, options)
+  if (options.direct === false) {
+    throw new UsageError(`${name} has no page cache: --direct=0 is for files and block devices of the kernel`)
+  }
+  return openDevice(name, options)
 }
 
 const DEFAULT_QSIZE = 256
@@ -85,7 +94,8 @@ async function runHere(
   const engine = createDeviceEngine(ns, 0, plan.iodepth, plan.bs)
   onStart()
   const result = await runJob(plan, engine, board)
-  await engine.close()
+  // What a command without an answer has can't be given back before the controller is closed.
+  if (result.failure === undefined) await engine.close()
   return [result]
 }
 
@@ -115,8 +125,8 @@ function whenAllReady(jobs: number, board: Board, onStart: () => void): () => vo
   }
 }
 
-async function openPath(path: string, { rw, force = false }: TargetOptions): Promise<BenchTarget> {
-  const file = await openFile(path, writes(rw), force)
+async function openPath(path: string, { rw, direct, force }: TargetOptions): Promise<BenchTarget> {
+  const file = await openFile(path, { write: writes(rw), direct, force })
   const kind = file.blockDevice ? 'block device of the kernel' : 'file'
   return {
     name: path,

@@ -27,7 +27,7 @@ export function commandPage(definitions: readonly CommandDefinition[]): string {
     EXIT_CODES.map(([code, what]) => `- ${code}: ${what}`).join('\n'),
     'Errors are one line on stderr, `unvme: message (code)`; with the environment variable `DEBUG` set, the stack follows. ' +
       'Colours are used on a terminal only, and not where `NO_COLOR` is set.',
-    'Sizes are written `512`, `4k`, `128KiB`, `1.5G` (1024s; with `B` alone, as `1GB`, 1000s), durations `100us`, `2ms`, ' +
+    "Sizes are written `512`, `4k`, `128KiB`, `1.5G` (1024s; with `B`, as `1GB`, 1000s: dd's rule), durations `100us`, `2ms`, " +
       '`15s`, `1m` (seconds without a unit), numbers in decimal or `0x…`.',
     "Commands of nvme-cli's names take its options by their long names and letters, of 2.3 and of later versions; those " +
       'without a meaning here are refused, and say why. Counts of blocks (`-c`) are one-based, where nvme-cli has 0 for one ' +

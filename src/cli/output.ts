@@ -31,6 +31,8 @@ function escapeText(character: string): string {
   return code.length <= 2 ? `\\x${code.padStart(2, '0')}` : `\\u${code.padStart(4, '0')}`
 }
 
+export { bytesText } from '../../lib/sys/units.ts'
+
 /** Writes one line, or several, to stdout. */
 export function print(line = ''): void {
   process.stdout.write(`${visibleLines(line)}\n`)
@@ -84,25 +86,6 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
 export function fields(pairs: readonly (readonly [name: string, value: string | number | bigint])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length))
   return pairs.map(([name, value]) => `${name.padEnd(width)} : ${visible(String(value))}`).join('\n')
-}
-
-/** Bytes in powers of 1000 with two decimals, as device makers and nvme-cli count: `1.07 GB`. */
-export function bytesText(bytes: number | bigint): string {
-  return scaled(Number(bytes), 1000, ['B', 'kB', 'MB', 'GB', 'TB', 'PB'])
-}
-
-/** Bytes in powers of 1024: `128.00 KiB`. */
-export function binaryBytesText(bytes: number | bigint): string {
-  return scaled(Number(bytes), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
-}
-
-function scaled(value: number, base: number, units: readonly string[]): string {
-  let unit = 0
-  while (value >= base && unit < units.length - 1) {
-    value /= base
-    unit++
-  }
-  return `${Number.isInteger(value) && unit === 0 ? value : value.toFixed(2)} ${units[unit]}`
 }
 
 /** Bytes that may be anything are for files and programs. */

@@ -4,6 +4,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { parseDuration, parseSize } from '../../lib/sys/units.ts'
 
 interface Range {
   min?: number
@@ -39,33 +40,19 @@ export function decimal({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
   }
 }
 
-const POWERS = 'kmgtp'
-
-/**
- * A parser for sizes in bytes: `512`, `4k`, `128KiB`, `1.5G`. As with dd, a letter alone or with iB counts in
- * 1024s, with B in 1000s. The result is a whole number of bytes.
- */
+/** A parser for sizes in bytes: `512`, `4k`, `128KiB`, `1GB`, as `parseSize` reads them. */
 export function size({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) {
-  return (word: string): number => {
-    const parts = /^(\d+(?:\.\d+)?)(?:([kmgtp])(i?b)?|b)?$/i.exec(word)
-    if (!parts) throw new ArgumentTypeError(`'${word}' is not a size such as 512, 4k, 128KiB or 1G`)
-    const base = parts[3]?.toLowerCase() === 'b' ? 1000 : 1024
-    const bytes = Number(parts[1]) * base ** (POWERS.indexOf(parts[2]?.toLowerCase() ?? ' ') + 1)
-    if (!Number.isInteger(bytes)) throw new OutOfRangeError(`${word} is no whole number of bytes`)
-    return within(word, bytes, min, max)
-  }
+  return (word: string): number => within(word, parseSize(word), min, max)
 }
-
-const MILLISECONDS = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6, d: 8.64e7 }
 
 /** A parser for durations: `100us`, `2ms`, `15s`, `1.5m`, `2h`; seconds without a unit. Gives milliseconds. */
 export function duration({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
   return (word: string): number => {
-    const parts = /^(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)?$/.exec(word)
-    if (!parts) throw new ArgumentTypeError(`'${word}' is not a duration such as 100us, 2ms, 15s or 1m`)
-    const value = Number(parts[1]) * MILLISECONDS[(parts[2] ?? 's') as keyof typeof MILLISECONDS]
+    const value = parseDuration(word)
     if (value >= min && value <= max) return value
-    throw new OutOfRangeError(`${word} is not in ${min} to ${max} ms`)
+    throw new OutOfRangeError(
+      max === Number.MAX_VALUE ? `${word} is less than ${min} ms` : `${word} is not in ${min} to ${max} ms`,
+    )
   }
 }
 

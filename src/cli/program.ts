@@ -113,6 +113,10 @@ function describe(command: Command, definition: CommandDefinition, runner: Runne
     const lines = definition.examples.map(([line, what]) => `  ${prefix}${line}\n      ${what}`)
     command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`)
   }
+  if (definition.respell !== undefined) {
+    const parse = command.parseOptions.bind(command)
+    command.parseOptions = (words) => parse(definition.respell!(words))
+  }
   return command.action(() =>
     runner(
       definition,

@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { SetupError } from '../../lib/errors.ts'
+import { readAttribute } from '../../lib/pci/sysfs.ts'
 
 export interface Account {
   uid: number
@@ -92,13 +93,9 @@ function findAccount(name: string): Account | undefined {
   return uid === undefined || gid === undefined ? undefined : { uid, gid }
 }
 
-/** A file's text without blanks around it, or null where it can't be read. */
+/** An attribute's text, or another file's, as `readAttribute` reads it. */
 export function readText(...segments: string[]): string | null {
-  try {
-    return fs.readFileSync(path.join(...segments), 'utf8').trim()
-  } catch {
-    return null
-  }
+  return readAttribute(path.join(...segments))
 }
 
 /** A folder's entries, sorted; none where it can't be read. */

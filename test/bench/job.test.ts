@@ -4,7 +4,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import type { Engine, Source } from '../../src/bench/engine.ts'
 import { COUNT, createBoard, PHASE, runJob } from '../../src/bench/job.ts'
-import { type BenchOptions, type JobPlan, planJobs, RW } from '../../src/bench/plan.ts'
+import { type BenchOptions, type JobPlan, PERCENTILES, planJobs, RW } from '../../src/bench/plan.ts'
 import { Random } from '../../src/bench/random.ts'
 import { stop } from '../../src/bench/start.ts'
 import { check, stamp } from '../../src/bench/verify.ts'
@@ -72,6 +72,11 @@ const base: BenchOptions = {
   rwmixread: 50,
   verify: 'none',
   gtodReduce: false,
+  name: 'bench',
+  loops: 1,
+  norandommap: false,
+  seed: 0,
+  percentiles: PERCENTILES,
 }
 
 const target = (slots: number) => ({ name: 'memory', bytes: slots * BS, blocksize: BS })
@@ -137,20 +142,157 @@ test('verification finds everything right that comes back as written, in any ord
 })
 
 test('verification finds a write that was lost, one that went elsewhere, and a byte that changed', async (t) => {
-  const run = (spoil: (medium: Buffer, at: number) => void) => {
+  const run = async (spoil: (medium: Buffer, at: number) => void) => {
     const plan = planOf({ rw: 'write', verify: 'crc32' }, 20)
     let count = 0
     const memory = memoryEngine(20 * BS, 4, 1, (at) => {
       if (++count === 10) spoil(memory.medium, at)
     })
-    return t.throwsAsync(runJob(plan, memory.engine, createBoard(1)), { code: 'ERR_UNVME_VERIFY' })
+    const { failure, write, verified, unverified } = await runJob(plan, memory.engine, createBoard(1))
+    t.is(failure?.fields.code, 'ERR_UNVME_VERIFY')
+    // What was measured is there all the same.
+    t.is(write.ios, 20)
+    t.is(write.lat.n, 20)
+    t.is(verified + unverified, 20)
+    return failure!.message
   }
-  t.regex((await run((medium, at) => medium.fill(0, at, at + BS)))!.message, /no valid header/)
-  t.regex(
-    (await run((medium, at) => medium.copy(medium, at, at === 0 ? BS : 0)))!.message,
-    /belong at|no valid header/,
+  t.regex(await run((medium, at) => medium.fill(0, at, at + BS)), /no valid header/)
+  t.regex(await run((medium, at) => medium.copy(medium, at, at === 0 ? BS : 0)), /belong at|no valid header/)
+  t.regex(await run((medium, at) => medium.writeUInt8(medium[at + 40]! ^ 1, at + 40)), /checksum/)
+})
+
+test('verification finds a write of an earlier pass that was lost, though a later pass is right', async (t) => {
+  for (const [rw, runtime] of [
+    ['write', undefined],
+    ['randwrite', undefined],
+    ['randwrite', 200],
+  ] as const) {
+    const loops = runtime === undefined ? 3 : Number.POSITIVE_INFINITY
+    const plan = planOf({ rw, verify: 'crc32', loops, runtime }, 20)
+    let count = 0
+    const memory = memoryEngine(20 * BS, 4, 1, (at) => {
+      if (++count === 7) memory.medium.fill(0, at, at + BS)
+    })
+    const { failure, write } = await runJob(plan, memory.engine, createBoard(1))
+    t.is(failure?.fields.code, 'ERR_UNVME_VERIFY')
+    t.is(write.ios, 20)
+  }
+})
+
+test('verification reads back every write of every pass, at the end of the time as well', async (t) => {
+  for (const runtime of [undefined, 5]) {
+    const loops = runtime === undefined ? 5 : Number.POSITIVE_INFINITY
+    const plan = planOf({ rw: 'randwrite', verify: 'crc32', loops, runtime, rampTime: 2 }, 30)
+    const { engine, sent } = memoryEngine(30 * BS, 4, 1)
+    const board = createBoard(1)
+    const { failure, write, verified, unverified } = await runJob(plan, engine, board)
+    t.is(failure, undefined)
+    const all = sent.filter((io) => io.write).length
+    // Those of the ramp, too. What a ramp ended half-way began anew may have been written twice.
+    t.true(verified <= all && verified > all - 30)
+    t.true(verified >= write.ios)
+    t.is(unverified, 0)
+    t.is(sent.length - all, verified)
+    t.true(board.counts[COUNT.READ_BACKS]! >= 1)
+  }
+})
+
+test('the time of reading back does not count', async (t) => {
+  const plan = planOf({ rw: 'write', verify: 'crc32', loops: 2 }, 10)
+  const { engine } = memoryEngine(10 * BS, 4, 1)
+  const { run, start } = engine
+  let reading = 0
+  const slow: Engine = {
+    ...engine,
+    start: (slot, write, at) => start(slot, write, at),
+    async run(source) {
+      const from = performance.now()
+      // Every second run is a read-back.
+      if (++runs % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 50))
+      await run(source)
+      if (runs % 2 === 0) reading += performance.now() - from
+    },
+  }
+  let runs = 0
+  const from = performance.now()
+  const { runtime } = await runJob(plan, slow, createBoard(1))
+  t.is(runs, 4)
+  t.true(runtime <= performance.now() - from - reading)
+})
+
+test('a job at random goes to each place once in every pass, and not in order', async (t) => {
+  const cases = fc.record({
+    rw: fc.constantFrom('randread', 'randwrite', 'randrw'),
+    slots: fc.integer({ min: 1, max: 200 }),
+    loops: fc.integer({ min: 1, max: 3 }),
+    iodepth: fc.integer({ min: 1, max: 16 }),
+    seed: fc.nat(),
+  })
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ rw, slots, loops, iodepth, seed }) => {
+      const plan = planOf({ rw: rw as BenchOptions['rw'], loops, iodepth, seed }, slots)
+      const { engine, sent } = memoryEngine(slots * BS, iodepth, seed)
+      await runJob(plan, engine, createBoard(1))
+      t.is(sent.length, slots * loops)
+      for (let pass = 0; pass < loops; pass++) {
+        const places = sent.slice(pass * slots, (pass + 1) * slots).map(({ at }) => at / BS)
+        t.is(new Set(places).size, slots)
+        if (slots > 50)
+          t.notDeepEqual(
+            places,
+            [...places].sort((a, b) => a - b),
+          )
+      }
+    }),
+    { numRuns: 60 },
   )
-  t.regex((await run((medium, at) => medium.writeUInt8(medium[at + 40]! ^ 1, at + 40)))!.message, /checksum/)
+})
+
+test('a job draws each place by itself with norandommap', async (t) => {
+  const { engine, sent } = memoryEngine(200 * BS, 4, 1)
+  await runJob(planOf({ rw: 'randread', norandommap: true }, 200), engine, createBoard(1))
+  t.is(sent.length, 200)
+  const places = new Set(sent.map(({ at }) => at)).size
+  t.true(places > 80 && places < 180)
+})
+
+test('jobs with another seed go another way, and with the same seed the same', async (t) => {
+  const order = async (seed: number) => {
+    const { engine, sent } = memoryEngine(100 * BS, 1, 1)
+    await runJob(planOf({ rw: 'randread', iodepth: 1, seed }, 100), engine, createBoard(1))
+    return sent.map(({ at }) => at / BS)
+  }
+  t.deepEqual(await order(7), await order(7))
+  t.notDeepEqual(await order(7), await order(8))
+})
+
+test('a job whose I/O fails ends the others, and says what it has measured', async (t) => {
+  const board = createBoard(2)
+  const { engine, sent } = memoryEngine(100 * BS, 4, 3)
+  const failing: Engine = {
+    ...engine,
+    start(slot, write, at) {
+      if (sent.length === 50) throw new RangeError('no more')
+      return engine.start(slot, write, at)
+    },
+  }
+  const { failure, write, read } = await runJob(planOf({ rw: 'write' }, 100), failing, board)
+  t.like(failure, { name: 'RangeError', message: 'no more' })
+  t.true(write.ios > 40 && write.ios <= 50)
+  t.is(read.ios, 0)
+  const other = memoryEngine(100 * BS, 4, 3)
+  const { write: others } = await runJob({ ...planOf({ rw: 'write' }, 100), index: 1 }, other.engine, board)
+  t.true(others.ios < 10)
+})
+
+test('a job that is stopped while it ramps has measured nothing', async (t) => {
+  const board = createBoard(1)
+  const { engine, sent } = memoryEngine(100 * BS, 4, 3, () => {
+    if (sent.length > 50) stop(board)
+  })
+  const { write, depths } = await runJob(planOf({ rw: 'write', rampTime: 60_000 }, 100), engine, board)
+  t.is(write.ios, 0)
+  t.deepEqual(new Set(depths), new Set([0]))
 })
 
 test('a stale block does not pass for a new one', (t) => {
@@ -190,7 +332,11 @@ test('a job that is stopped ends what is in flight, and says what it has', async
   const { engine, sent } = memoryEngine(100 * BS, 4, 3, () => {
     if (sent.length > 50) stop(board)
   })
-  const { write } = await runJob(planOf({ rw: 'write', runtime: 60_000 }, 100), engine, board)
+  const { write } = await runJob(
+    planOf({ rw: 'write', runtime: 60_000, loops: Number.POSITIVE_INFINITY }, 100),
+    engine,
+    board,
+  )
   t.true(write.ios > 40 && write.ios < 70)
   t.is(write.ios, sent.length)
 })
@@ -199,7 +345,7 @@ test('what the ramp did does not count', async (t) => {
   const board = createBoard(1)
   const { engine, sent } = memoryEngine(100 * BS, 4, 3)
   const { read, depths, runtime } = await runJob(
-    planOf({ rw: 'randread', rampTime: 5, runtime: 5 }, 100),
+    planOf({ rw: 'randread', rampTime: 5, runtime: 5, loops: Number.POSITIVE_INFINITY }, 100),
     engine,
     board,
   )

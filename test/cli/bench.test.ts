@@ -1,7 +1,7 @@
 // `unvme bench` as a process: fio's layout and keys, jobs on threads, verification, refusals, the HTML report.
 
-import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
@@ -148,7 +148,21 @@ test.serial('what was never written does not verify; faults end the run with the
 
 test.serial('words that can not be', async (t) => {
   for (const [words, message] of [
-    [[], /missing required argument 'ADDR'/],
+    [[], /nothing to measure: ADDR is needed/],
+    [[SIM, '--filename', SIM], /two targets/],
+    [[SIM, '--runtime', '0'], /0 leaves no time to measure/],
+    [[SIM, '--runtime=0s'], /0s leaves no time/],
+    [[SIM, '--time_based'], /--time-based needs --runtime/],
+    [[SIM, '--group_reporting=0'], /all jobs are reported together/],
+    [[SIM, '--direct=0'], /has no page cache/],
+    [[SIM, '--ioengine=node-fs'], /is for files .*: here it is unvme/],
+    [[SIM, '--ioengine=null'], /'null' is no engine here/],
+    [[SIM, '--name=a', '--name=b'], /--name is given 2 times/],
+    [[SIM, '--output=json'], /'json' is a format/],
+    [[SIM, '--readonly', '--rw=write'], /--readonly is given/],
+    [[SIM, '--rwmixread=70', '--rwmixwrite=40'], /together they are not 100/],
+    [[SIM, '--bs=4KB'], /--bs 4000/],
+    [[SIM, '--percentile_list=50:101'], /101 is not in 0 to 100/],
     [[SIM, '--rw', 'randomread'], /did you mean 'randread'/],
     [[SIM, '--bs', '1000'], /--bs 1000.*blocks of 512 bytes/],
     [[SIM, '--size', '9M'], /has 8388608 bytes/],
@@ -162,6 +176,188 @@ test.serial('words that can not be', async (t) => {
     t.is(code, /ENOENT/.test(stderr) ? 1 : 2)
   }
 })
+
+test.serial("fio's words and spellings are taken", async (t) => {
+  const words =
+    '--name=job --rw=readwrite --rwmixwrite=30 --blocksize=4k --size=1m --iodepth=4 --ramp_time=10ms --runtime=5 ' +
+    '--time_based=0 --loops=2 --group_reporting --thread --direct=1 --randrepeat=0 --gtod_reduce=0 --norandommap=1 ' +
+    '--percentile_list=99.999:50 --output-format=json --ioengine=libaio'
+  const output = file('fio.json')
+  const { code, stdout, stderr } = await unvme([
+    'bench',
+    ...words.split(' '),
+    `--filename=${SIM}`,
+    `--output=${output}`,
+  ])
+  t.is(stderr, "--ioengine=libaio is fio's own: this is measured by unvme\n")
+  t.is(stdout, '')
+  t.is(code, 0)
+  const [job] = JSON.parse(readFileSync(output, 'utf8')).jobs
+  t.like(job, { jobname: 'job', error: 0 })
+  // Twice over the region, though there was more time; and what the ramp had in flight at its end.
+  const ios = job.read.total_ios + job.write.total_ios
+  t.true(ios >= 512 && ios < 516, String(ios))
+  t.deepEqual(Object.keys(job.write.clat_ns.percentile), ['50.000000', '99.999000'])
+  t.like(job['job options'], {
+    ...{
+      name: 'job',
+      rw: 'rw',
+      bs: '4096',
+      loops: '2',
+      rwmixread: '70',
+      ioengine: 'unvme',
+      norandommap: '1',
+    },
+  })
+  // The same with blanks and dashes, by the argument.
+  const dashed = await unvme([
+    'bench',
+    SIM,
+    '--ramp-time',
+    '10ms',
+    '--runtime',
+    '20ms',
+    '--time-based',
+    '-o',
+    'json',
+  ])
+  t.is(dashed.code, 0)
+  t.like(JSON.parse(dashed.stdout).jobs[0]['job options'], {
+    ramp_time: '0.01',
+    runtime: '0.02',
+    time_based: '1',
+  })
+})
+
+test.serial('each random block is read once in a pass, and not with --norandommap', async (t) => {
+  // A block that can be read only once: the second read of it would fail.
+  const once = ['bench', `${SIM}&fault=read@8#1:status=281h`, '--rw', 'randread', '--size', '32k']
+  t.is((await unvme(once)).code, 0)
+  t.is((await unvme([...once, '--loops', '2'])).code, 1)
+  t.is((await unvme([...once, '--loops', '20', '--norandommap'])).code, 1)
+})
+
+test.serial('every write of every pass is verified: by time, and by several jobs', async (t) => {
+  for (const words of [
+    ['--runtime', '300ms'],
+    ['--runtime', '300ms', '--numjobs', '2'],
+    ['--loops', '3', '--numjobs', '2'],
+  ]) {
+    for (const rw of ['write', 'randwrite']) {
+      const all = ['bench', SIM, '--size', '1M', '--rw', rw, '--verify', 'crc32c', '--iodepth', '4', ...words]
+      const { code, stdout } = await unvme([...all, '-o', 'json'])
+      t.is(code, 0)
+      const { jobs, verified, unverified } = JSON.parse(stdout)
+      t.is(verified, jobs[0].write.total_ios)
+      t.is(unverified, 0)
+    }
+  }
+  // The second write of block 0 is lost and said to be done, then it is written again.
+  const lost = await unvme([
+    'bench',
+    `${SIM}&fault=write@0#1*1:lose`,
+    '--size',
+    '64k',
+    '--rw',
+    'write',
+    '--loops',
+    '3',
+    '--verify',
+    'crc32',
+  ])
+  t.is(lost.code, 1)
+})
+
+test.serial(
+  'a report that can not be written is an error before the run, and what is there is kept',
+  async (t) => {
+    const fault = `${SIM}&fault=read:vanish`
+    for (const option of ['--html', '--output']) {
+      const nowhere = await unvme(['bench', fault, option, file('no-such-folder/report')])
+      t.is(nowhere.code, 1)
+      t.regex(nowhere.stderr, /^unvme: ENOENT.*no-such-folder/)
+      // The run fails before there is anything to report.
+      writeFileSync(file('kept'), 'kept')
+      t.is((await unvme(['bench', fault, option, file('kept')])).code, 1)
+      t.is(readFileSync(file('kept'), 'utf8'), 'kept')
+      t.is((await unvme(['bench', fault, option, file('new')])).code, 1)
+      t.false(existsSync(file('new')))
+    }
+    writeFileSync(file('target'), Buffer.alloc(8192, 5))
+    const self = await unvme(['bench', file('target'), '--html', file('target')])
+    t.regex(self.stderr, /a report would overwrite it/)
+    t.is(readFileSync(file('target')).length, 8192)
+    const same = await unvme(['bench', SIM, '--html', file('both'), '--output', file('both')])
+    t.regex(same.stderr, /a report would overwrite it/)
+  },
+)
+
+test.serial('what was measured is reported, whatever fails at the end', async (t) => {
+  const words = ['bench', `${SIM}&size=1M`.replace('size=8M&', '')]
+  for (const option of ['--html', '--output']) {
+    const { code, stdout, stderr } = await unvme([...words, option, '/dev/full'])
+    t.is(code, 1)
+    t.regex(stdout, /read: IOPS=/)
+    t.regex(stderr, /^unvme: ENOSPC/)
+  }
+  // Standard output is full: the other one has it.
+  const { stderr } = spawnSync('sh', ['-c', '"$0" "$@" > /dev/full', process.execPath, MAIN, ...words], {
+    encoding: 'utf8',
+    env: cleanEnvironment(),
+  })
+  t.regex(stderr, /read: IOPS=/)
+  // An I/O that fails, and blocks that do not verify.
+  const failed = await unvme(['bench', `${SIM}&fault=read@8000:status=281h`, '-o', 'json', '--numjobs', '2'])
+  t.is(failed.code, 1)
+  t.regex(failed.stderr, /^unvme: Read failed/)
+  const report = JSON.parse(failed.stdout)
+  t.is(report.jobs[0].error, 5)
+  t.is(report.failure.code, 'ERR_NVME_STATUS')
+  t.true(report.jobs[0].read.total_ios > 900)
+  const wrong = await unvme([
+    'bench',
+    `${SIM}&fault=write@64:lose`,
+    '--rw',
+    'write',
+    '--size',
+    '1M',
+    '--verify',
+    'crc32',
+  ])
+  t.is(wrong.code, 1)
+})
+
+test.serial('a file is measured through the page cache with --direct=0', async (t) => {
+  writeFileSync(file('cached'), Buffer.alloc(8192))
+  const { code, stdout } = await unvme(['bench', file('cached'), '--direct=0'])
+  t.is(code, 0)
+  t.regex(stdout, /ioengine=node-fs \(buffered\)/)
+})
+
+test.serial(
+  'a signal to the process alone, or to its whole group, ends a file early with its results',
+  async (t) => {
+    writeFileSync(file('long'), Buffer.alloc(1 << 20))
+    for (const [name, code] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      for (const group of [false, true]) {
+        // With more in flight than libuv's threads a child of it does the work.
+        const words = [MAIN, 'bench', file('long'), '--rw', 'randread', '--iodepth', '16', '--runtime', '1h']
+        const child = spawn(process.execPath, words, { env: cleanEnvironment(), detached: true })
+        let stdout = ''
+        child.stdout.setEncoding('utf8').on('data', (text: string) => {
+          stdout += text
+        })
+        setTimeout(() => process.kill(group ? -child.pid! : child.pid!, name), 3000)
+        t.is(await new Promise((resolve) => child.on('close', resolve)), code)
+        t.regex(stdout, /stopped before the end/)
+        t.regex(stdout, /read: IOPS=/)
+      }
+    }
+  },
+)
 
 test.serial('Ctrl-C ends early, and what was measured is reported', async (t) => {
   for (const jobs of ['1', '2']) {
@@ -193,6 +389,12 @@ test.serial('bench-compare: the results of two folders side by side; what is ref
   t.is(JSON.parse(json.stdout).rows.length, 1)
   const one = await unvme(['bench-compare', file('before')])
   t.deepEqual([one.code, one.stdout], [2, ''])
-  t.regex(one.stderr, /two folders are needed, 1 given/)
+  t.regex(one.stderr, /two folders or files are needed, 1 given/)
+  // One of two results of a kind is not dropped: both are named.
+  writeFileSync(file('after/again.json'), stdout)
+  const twice = await unvme(['bench-compare', file('before'), file('after/read.json'), file('after')])
+  t.is(twice.code, 0)
+  t.is(twice.stderr, 'after has 2 results of read, 4 KiB, 1 job, depth 1: again.json, read.json\n')
+  t.regex(twice.stdout, /^read .* again\.json .*\nread .* read\.json /m)
   t.is((await unvme(['bench-compare', file('before'), file('none')])).code, 1)
 })

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { binaryBytesText, bytesText, fields, table } from '../../src/cli/output.ts'
+import { fields, table } from '../../src/cli/output.ts'
 import { unvme } from './command.ts'
 
 test('tables align their columns and end no line in blanks', (t) => {
@@ -25,14 +25,6 @@ test('fields line up as in nvme-cli', (t) => {
     ]),
     'vid  : 0x1b36\nmdts : 7',
   )
-})
-
-test('sizes in powers of 1000 and of 1024', (t) => {
-  t.is(bytesText(0), '0 B')
-  t.is(bytesText(1073741824), '1.07 GB')
-  t.is(bytesText(2n ** 64n), '18446.74 PB')
-  t.is(binaryBytesText(131072), '128.00 KiB')
-  t.is(binaryBytesText(1023), '1023 B')
 })
 
 test('no colour where nobody looks', async (t) => {

@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { FakeMachine } from '../setup/fake-machine.ts'
@@ -40,6 +43,22 @@ test('list: a table with a line for each namespace', async (t) => {
       [''],
     ],
   )
+})
+
+test('list and setup show: a copy of /sys by tar, whose attributes are filled up with NULs', async (t) => {
+  const copy = fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-tar-'))
+  t.teardown(() => fs.rmSync(copy, { recursive: true }))
+  fs.cpSync(root, copy, { recursive: true, verbatimSymlinks: true })
+  for (const file of fs.readdirSync(path.join(copy, 'sys'), { recursive: true, withFileTypes: true })) {
+    if (!file.isFile()) continue
+    const name = path.join(file.parentPath, file.name)
+    fs.writeFileSync(name, fs.readFileSync(name, 'utf8').padEnd(4096, '\0'))
+  }
+  for (const words of [['list'], ['list', '-o', 'json'], ['setup', 'show']]) {
+    const padded = await unvme([...words, '--sysroot', copy])
+    t.deepEqual(padded, await unvme([...words, ...sysroot]))
+    t.is(padded.code, 0)
+  }
 })
 
 test('list -o json has the keys of nvme-cli', async (t) => {

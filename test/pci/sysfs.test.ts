@@ -52,6 +52,21 @@ const nvme = {
   resource,
 }
 
+test('an attribute ends at its first NUL: a copy by tar is filled up to 4096 bytes', (t) => {
+  const padded = Object.entries(nvme).map(([file, text]) => [file, text.padEnd(4096, '\0')])
+  add('0000:00:09.0', { ...Object.fromEntries(padded), driver_override: '(null)\n\0\0' })
+  add('0000:00:09.1', { ...nvme, driver_override: '(null)\n' })
+  const { name: _, ...facts } = readPciFacts('0000:00:09.0', { root })
+  const { name: _1, ...plain } = readPciFacts('0000:00:09.1', { root })
+  t.deepEqual(facts, plain)
+  t.is(facts.vendor, 0x1b36)
+  t.is(facts.resources[0]!.size, 0x4000)
+  for (const name of ['0000:00:09.0', '0000:00:09.1']) {
+    t.true(listNvmeFunctions({ root }).includes(name))
+    fs.rmSync(path.join(root, 'bus/pci/devices', name), { recursive: true })
+  }
+})
+
 add('0000:00:03.0', { ...nvme, driver_override: 'vfio-pci\n' }, { driver: 'vfio-pci', group: 3 })
 add(
   '0000:00:03.1',

@@ -85,7 +85,7 @@ const bad: [string, RegExp][] = [
   ['sim:?size=1G&size=2G', /option 'size' is given twice/],
   ['sim:?size=-1', /bad value size=-1/],
   ['sim:?size=0', /bad value size=0/],
-  ['sim:?size=1.5G', /bad value size=1.5G/],
+  ['sim:?size=512i', /bad value size=512i/],
   ['sim:?size=17T', /bad value size=17T/],
   ['sim:?size=16T&ns=5', /size=16T for each of 5 namespaces/],
   ['sim:?size=1000', /size=1000 is no multiple of lba=512/],
