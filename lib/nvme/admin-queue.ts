@@ -5,6 +5,7 @@
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
 import { type CommandFields, checkCommand } from './check-command.ts'
+import { isEventLoopDue, rejectPaced } from './event-loop.ts'
 import { nvmeError } from './failure.ts'
 import { ADMIN, dataDirection, opcodeName } from './opcodes.ts'
 import { high32, low32 } from './prp.ts'
@@ -84,7 +85,7 @@ export class AdminQueue {
    * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
    */
   submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
-    if (this.#failure) return Promise.reject(this.#failure)
+    if (this.#failure) return rejectPaced(this.#failure)
     return new Promise((resolve, reject) => {
       checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command
@@ -215,7 +216,9 @@ export class AdminQueue {
       else setTimeout(turn, 1)
     }
     this.#expire(started)
-    turn()
+    // A controller that answers at once would let a loop over admin commands starve the event loop.
+    if (isEventLoopDue(started)) setImmediate(turn)
+    else turn()
   }
 
   #expire(now: number): void {

@@ -78,9 +78,9 @@ class Blocks implements BlockIterator {
         this.lent = false
         window.release()
       }
+      if (window.done) return this.return()
       const slot = this.pace.due() ? null : window.peek()
       if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
-      if (window.done) return this.return()
       return this.wait(window)
     } catch (error) {
       return this.fail(error as Error)
