@@ -2,12 +2,13 @@
 // Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
 
 import { ClosedError } from '../lib/errors.ts'
-import type {
-  AdminCommand,
-  AdminOptions,
-  AdminResult,
-  Controller,
-  IdentifyController,
+import {
+  type AdminCommand,
+  type AdminOptions,
+  type AdminResult,
+  type Controller,
+  type IdentifyController,
+  rejectPaced,
 } from '../lib/nvme/index.ts'
 import type { Device, DeviceOptions, OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
@@ -43,10 +44,14 @@ export class ControllerHandle implements AsyncDisposable {
   }
 
   /** Any admin command: rejects with NvmeError, CommandTimeoutError, DeviceRemovedError, ClosedError, AbortError. */
-  async admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
-    this.#check('admin')
-    checkSignal('admin', options.signal)
-    return this.controller.admin(command, options)
+  admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    try {
+      this.#check('admin')
+      checkSignal('admin', options.signal)
+      return this.controller.admin(command, options)
+    } catch (error) {
+      return rejectPaced(error)
+    }
   }
 
   /** Ids of the active namespaces now, ascending. */

@@ -32,6 +32,13 @@ export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: 
   }
 }
 
+/** A Buffer or any other Uint8Array. */
+export function checkBytes(call: string, bytes: unknown): asserts bytes is Uint8Array {
+  if (!(bytes instanceof Uint8Array)) {
+    throw new ArgumentTypeError(`${call}: buf must be a Buffer or a Uint8Array, received ${show(bytes)}`)
+  }
+}
+
 export function checkBuffer(call: string, buffer: unknown): asserts buffer is Buffer {
   if (!(buffer instanceof Buffer)) {
     throw new ArgumentTypeError(`${call}: buf must be a Buffer, received ${show(buffer)}`)

@@ -4,6 +4,7 @@
 
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
+import { onAbort } from './abort-signal.ts'
 import { type CommandFields, checkCommand } from './check-command.ts'
 import { isEventLoopDue, rejectPaced } from './event-loop.ts'
 import { nvmeError } from './failure.ts'
@@ -140,7 +141,7 @@ export class AdminQueue {
   }
 
   #watch(pending: Pending, signal: AbortSignal): void {
-    const onAbort = () => {
+    pending.unwatch = onAbort(signal, () => {
       pending.aborted = true
       pending.reject(new AbortError(signal.reason))
       const at = this.#waiting.indexOf(pending)
@@ -148,9 +149,7 @@ export class AdminQueue {
       this.#waiting.splice(at, 1)
       this.#release(pending)
       if (!isEndless(pending.command.opcode)) this.#awaited--
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    pending.unwatch = () => signal.removeEventListener('abort', onAbort)
+    })
   }
 
   #post(pending: Pending): boolean {

@@ -20,6 +20,7 @@ import {
   removedError,
   shutdownController,
 } from './bring-up.ts'
+import { rejectPaced } from './event-loop.ts'
 import { EventWatch } from './event-watch.ts'
 import {
   CNS,
@@ -139,7 +140,7 @@ export class Controller {
 
   /** Sends any admin command: see AdminCommand. */
   admin(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
-    if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.pci.address} is closed`))
     return this.#admin.submit(command, 0, signal)
   }
 

@@ -16,6 +16,8 @@ import {
   type IdentifyOptions,
   identify,
   identifyNamespace,
+  onAbort,
+  rejectPaced,
 } from '../../lib/nvme/index.ts'
 import { attachFunction, type DmaArena, DmaPool, type PciFunction, viewsWithin } from '../../lib/pci/index.ts'
 import type { NamespaceController } from '../device.ts'
@@ -78,19 +80,18 @@ export class AttachedController implements NamespaceController {
 
   /** Any admin command, sent by the owner's thread. */
   admin({ data, ...rest }: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
-    if (signal?.aborted) return Promise.reject(new AbortError(signal.reason))
-    if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
-    if (this.failure) return Promise.reject(this.failure)
+    if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.pci.address} is closed`))
+    if (this.failure) return rejectPaced(this.failure)
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#pending.size === 0) this.#port.ref()
-      const onAbort = () => {
+      const abort = () => {
         pending.data = undefined
         reject(new AbortError(signal!.reason))
       }
-      const unwatch = () => signal?.removeEventListener('abort', onAbort)
+      const unwatch = signal === undefined ? () => {} : onAbort(signal, abort)
       const pending: PendingAdmin = { data, unwatch, resolve, reject }
-      signal?.addEventListener('abort', onAbort, { once: true })
       this.#pending.set(id, pending)
       this.#send({
         kind: 'admin',
