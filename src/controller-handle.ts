@@ -1,7 +1,9 @@
 // An open controller for admin commands, whether it has namespaces or not.
 // Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { ClosedError } from '../lib/errors.ts'
+import { summary } from '../lib/log/show.ts'
 import {
   type AdminCommand,
   type AdminOptions,
@@ -96,6 +98,13 @@ export class ControllerHandle implements AsyncDisposable {
   /** True from the call of `close` on. */
   get closed(): boolean {
     return this.#closed !== null
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { address, nsid, closed } = this
+    const { mn, sn, fr } = this.identity
+    return summary('ControllerHandle', { address, nsid, mn, sn, fr, closed }, depth, options)
   }
 
   #check(call: string): void {

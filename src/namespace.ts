@@ -2,6 +2,8 @@
 // Trade-off: one class for users to find everything on; what it does is done elsewhere, by what it is named after.
 
 import type { ReadableStream } from 'node:stream/web'
+import { type InspectOptions, inspect } from 'node:util'
+import { summary } from '../lib/log/show.ts'
 import { type AdminCommand, type AdminOptions, type AdminResult, rejectPaced } from '../lib/nvme/index.ts'
 import { NamespaceCalls } from './calls.ts'
 import type { Device, NamespaceController, OpeningOptions } from './device.ts'
@@ -180,6 +182,13 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed } = this
+    const shown = { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed }
+    return summary('Namespace', shown, depth, options)
   }
 
   /** @internal What has to be ended before the namespace is closed; returns the call that takes it back. */

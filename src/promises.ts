@@ -1,7 +1,9 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
 // Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, OutOfRangeError } from '../lib/errors.ts'
+import { summary } from '../lib/log/show.ts'
 import { NVM, onAbort, rejectPaced } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../lib/pci/index.ts'
 import { BOUNCE_BYTES, Bounces } from './bounces.ts'
@@ -211,6 +213,12 @@ export class NamespacePromises {
     } finally {
       bounces.give(whole)
     }
+  }
+
+  /** What a console shows of it: which namespace's calls they are. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { device, id } = this.ns
+    return summary('NamespacePromises', { device, id }, depth, options)
   }
 
   /** @internal Gives the bounce buffers back: other namespaces may go on with the pool. */

@@ -5,7 +5,8 @@
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
 import { onAbort } from './abort-signal.ts'
-import { type CommandFields, checkCommand } from './check-command.ts'
+import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
+import { adminDataBytes } from './data-length.ts'
 import { isEventLoopDue, rejectPaced } from './event-loop.ts'
 import { nvmeError } from './failure.ts'
 import { ADMIN, dataDirection, opcodeName } from './opcodes.ts'
@@ -15,9 +16,9 @@ import { QueuePair } from './queue-pair.ts'
 /** Any admin command. Dwords that are left out are 0. */
 export interface AdminCommand extends CommandFields {
   /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
-  data?: Buffer
+  data?: Uint8Array | undefined
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
-  timeout?: number
+  timeout?: number | undefined
 }
 
 export interface AdminOptions {
@@ -36,7 +37,7 @@ interface Pending {
   resolve: (value: AdminResult) => void
   reject: (error: Error) => void
   /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
-  dma: Buffer | undefined
+  dma: Uint8Array | undefined
   bounce: boolean
   /** PRP1 where it is no data buffer: the ring of a queue that is created. */
   prp1: number
@@ -96,10 +97,15 @@ export class AdminQueue {
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )
       }
+      // A ring's address stands in place of data.
+      if (prp1 === 0) {
+        const name = opcodeName(opcode, { admin: true })
+        checkDataBytes('admin', name, data, adminDataBytes(command))
+      }
       if (signal?.aborted) throw new AbortError(signal.reason)
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
-      if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)
+      if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
       if (dma) this.#pool.tagOf(dma).allocation.users++
       const patience = isEndless(opcode)
         ? Number.POSITIVE_INFINITY
@@ -172,7 +178,7 @@ export class AdminQueue {
     const { command, dma, bounce, aborted, resolve, reject } = pending
     const field = this.pair.status
     if (field === 0) {
-      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
+      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') command.data!.set(dma!)
       resolve({ result: this.pair.result })
     } else {
       reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
@@ -183,7 +189,7 @@ export class AdminQueue {
   #release({ dma, bounce }: Pending): void {
     if (dma === undefined) return
     this.#pool.tagOf(dma).allocation.users--
-    if (bounce) this.#pool.free(dma)
+    if (bounce) this.#pool.free(dma as Buffer)
   }
 
   // For commands that will have no answer: their memory stays in use, since the device may still write to it.

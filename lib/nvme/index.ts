@@ -8,9 +8,10 @@ export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } fr
 // The specification.
 export * from './async-event.ts'
 export { failureOf } from './bring-up.ts'
-export { type CommandFields, checkCommand } from './check-command.ts'
+export { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
 export * from './commands/index.ts'
 export { Controller, type ControllerOptions, createController, MAX_TRANSFER_BYTES } from './controller.ts'
+export { adminDataBytes, type CommandDwords, ioDataBytes } from './data-length.ts'
 export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from './event-loop.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'
 export * from './features/index.ts'

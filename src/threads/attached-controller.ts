@@ -2,8 +2,10 @@
 // Trade-off: admin commands and memory are asked of the thread that opened the device; only an `alloc` beyond
 // what came with the queues waits for that thread with this one's event loop standing still.
 
+import { type InspectOptions, inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
 import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
+import { summary } from '../../lib/log/show.ts'
 import {
   type AdminCommand,
   type AdminOptions,
@@ -30,7 +32,7 @@ const ANSWER_MS = 10_000
 
 interface PendingAdmin {
   /** Where the answer's data goes; nowhere once nobody waits for it. */
-  data: Buffer | undefined
+  data: Uint8Array | undefined
   readonly unwatch: () => void
   readonly resolve: (value: AdminResult) => void
   readonly reject: (error: Error) => void
@@ -156,6 +158,24 @@ export class AttachedController implements NamespaceController {
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { version, maxTransferBytes, failure } = this
+    const { mn, sn, fr } = this.identity
+    const { address, transport } = this.pci
+    const shown = {
+      address,
+      transport,
+      version,
+      mn,
+      sn,
+      fr,
+      maxTransferBytes,
+      failure: failure?.message ?? null,
+    }
+    return summary('AttachedController', shown, depth, options)
   }
 
   async #close(): Promise<void> {
