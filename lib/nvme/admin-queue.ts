@@ -97,12 +97,12 @@ export class AdminQueue {
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )
       }
+      if (signal?.aborted) throw new AbortError(signal.reason)
       // A ring's address stands in place of data.
       if (prp1 === 0) {
         const name = opcodeName(opcode, { admin: true })
         checkDataBytes('admin', name, data, adminDataBytes(command))
       }
-      if (signal?.aborted) throw new AbortError(signal.reason)
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
       if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)

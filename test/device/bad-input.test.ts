@@ -298,7 +298,7 @@ deviceTest('arguments that are of no use at all', async (t) => {
     ['ERR_INVALID_ARG_TYPE', /^admin: opcode .* undefined/, () => ns.admin(bad({}))],
     ['ERR_OUT_OF_RANGE', /^admin: opcode .* 300/, () => ns.admin({ opcode: 300 })],
     ['ERR_INVALID_ARG_TYPE', /^admin: data .* 'x'/, () => ns.admin({ opcode: 6, data: bad('x') })],
-    ['ERR_INVALID_ARG_TYPE', /^deallocate: ranges .* string/, () => ns.deallocate(0, bad('x'))],
+    ['ERR_INVALID_ARG_TYPE', /^deallocate: ranges .* 'x'/, () => ns.deallocate(0, bad('x'))],
     ['ERR_INVALID_ARG_TYPE', /^deallocate: slba .* undefined/, () => ns.deallocate(0, [bad(null)])],
     ['ERR_OUT_OF_RANGE', /^deallocate: number of ranges .* 0/, () => ns.promises.deallocate([])],
     [
