@@ -3,6 +3,7 @@
 // Trade-off: they take DMA memory only and never wait for room; promises, streams and iterators do.
 
 import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../lib/errors.ts'
+import { show } from '../lib/log/show.ts'
 import { NVM } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, type DmaTag, kDma } from '../lib/pci/index.ts'
 import { NamespaceAttributes } from './attributes.ts'
@@ -193,7 +194,7 @@ export class NamespaceCalls extends NamespaceAttributes {
         throw new QueueOwnerError(`${call}: queue ${qid} of ${this.device}: another thread has it`)
       }
       throw new NoSuchQueueError(
-        `${call}: queue ${String(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
+        `${call}: queue ${show(qid)}: ${this.device} is open with queues 0 to ${this.qcount - 1}`,
       )
     }
     return queue

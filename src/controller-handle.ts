@@ -1,13 +1,16 @@
 // An open controller for admin commands, whether it has namespaces or not.
 // Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { ClosedError } from '../lib/errors.ts'
-import type {
-  AdminCommand,
-  AdminOptions,
-  AdminResult,
-  Controller,
-  IdentifyController,
+import { summary } from '../lib/log/show.ts'
+import {
+  type AdminCommand,
+  type AdminOptions,
+  type AdminResult,
+  type Controller,
+  type IdentifyController,
+  rejectPaced,
 } from '../lib/nvme/index.ts'
 import type { Device, DeviceOptions, OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
@@ -43,10 +46,14 @@ export class ControllerHandle implements AsyncDisposable {
   }
 
   /** Any admin command: rejects with NvmeError, CommandTimeoutError, DeviceRemovedError, ClosedError, AbortError. */
-  async admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
-    this.#check('admin')
-    checkSignal('admin', options.signal)
-    return this.controller.admin(command, options)
+  admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    try {
+      this.#check('admin')
+      checkSignal('admin', options.signal)
+      return this.controller.admin(command, options)
+    } catch (error) {
+      return rejectPaced(error)
+    }
   }
 
   /** Ids of the active namespaces now, ascending. */
@@ -91,6 +98,13 @@ export class ControllerHandle implements AsyncDisposable {
   /** True from the call of `close` on. */
   get closed(): boolean {
     return this.#closed !== null
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { address, nsid, closed } = this
+    const { mn, sn, fr } = this.identity
+    return summary('ControllerHandle', { address, nsid, mn, sn, fr, closed }, depth, options)
   }
 
   #check(call: string): void {

@@ -8,7 +8,7 @@ export const PAGE_SIZE = 4096
 // Commands without data may name this many blocks: NLB is a zero-based 16-bit field.
 export const MAX_BLOCKS = 65536
 // Protection Information Action: the controller makes and checks it, so that no metadata is transferred.
-const PRACT = 1 << 29
+export const PRACT = 1 << 29
 
 export interface Geometry {
   readonly nsid: number
@@ -23,6 +23,8 @@ export interface Geometry {
   readonly metadataBytes: number
   /** The same of a command that does not leave the metadata to the controller, as raw ones may. */
   readonly separateBytes: number
+  /** Bytes of metadata that follow the data of each block, where the controller does not make them (PRACT). */
+  readonly interleavedBytes: number
   /** Bits that every read and write carries in CDW12. */
   readonly flags: number
 }
@@ -57,6 +59,7 @@ export function geometryOf(nsid: number, id: IdentifyNamespace, maxTransferBytes
     maxbpio: Math.max(1, Math.min(MAX_BLOCKS, Math.floor(maxTransferBytes / blocksize))),
     metadataBytes: protectedByController ? 0 : ms,
     separateBytes: extended ? 0 : ms,
+    interleavedBytes: extended ? ms : 0,
     flags: protectedByController ? PRACT : 0,
   }
 }

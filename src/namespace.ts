@@ -2,7 +2,9 @@
 // Trade-off: one class for users to find everything on; what it does is done elsewhere, by what it is named after.
 
 import type { ReadableStream } from 'node:stream/web'
-import type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/index.ts'
+import { type InspectOptions, inspect } from 'node:util'
+import { summary } from '../lib/log/show.ts'
+import { type AdminCommand, type AdminOptions, type AdminResult, rejectPaced } from '../lib/nvme/index.ts'
 import { NamespaceCalls } from './calls.ts'
 import type { Device, NamespaceController, OpeningOptions } from './device.ts'
 import type { Geometry } from './geometry.ts'
@@ -55,10 +57,14 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   }
 
   /** Any admin command. */
-  async admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
-    this.check('admin')
-    checkSignal('admin', options.signal)
-    return this.controller.admin(command, options)
+  admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    try {
+      this.check('admin')
+      checkSignal('admin', options.signal)
+      return this.controller.admin(command, options)
+    } catch (error) {
+      return rejectPaced(error)
+    }
   }
 
   // Streams and iterators: see src/streams
@@ -176,6 +182,13 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed } = this
+    const shown = { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed }
+    return summary('Namespace', shown, depth, options)
   }
 
   /** @internal What has to be ended before the namespace is closed; returns the call that takes it back. */

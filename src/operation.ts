@@ -2,7 +2,9 @@
 // Trade-off: operations are reused, first in first out, so that starting one allocates nothing; a descriptor
 // is its caller's until apoll has reported it, and another's soon after.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { DescriptorError } from '../lib/errors.ts'
+import { summary } from '../lib/log/show.ts'
 import { nvmeError } from '../lib/nvme/index.ts'
 import type { DmaAllocation } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
@@ -110,6 +112,12 @@ export class Operation implements IoDescriptor {
   release(): void {
     if (this.allocation !== null) releaseMemory(this.allocation)
     if (this.kind === SINGLE && this.metadata !== null) releaseMemory(this.metadata)
+  }
+
+  /** What a console shows of a descriptor: what is public of it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { qid, opc, slba, nlb, id, buf } = this
+    return summary('IoDescriptor', { qid, opc, slba, nlb, id, bytes: buf?.length ?? 0 }, depth, options)
   }
 
   /** The error that this operation ended with, or null. */

@@ -2,9 +2,17 @@
 // Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
 
 import { ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
-import { type CommandFields, checkCommand, NVM } from '../lib/nvme/index.ts'
+import { show } from '../lib/log/show.ts'
+import {
+  type CommandFields,
+  checkCommand,
+  checkDataBytes,
+  ioDataBytes,
+  NVM,
+  opcodeName,
+} from '../lib/nvme/index.ts'
 import type { DmaPool } from '../lib/pci/index.ts'
-import type { Geometry } from './geometry.ts'
+import { type Geometry, PRACT } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import { KIND, type Operation } from './operation.ts'
 import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
@@ -12,15 +20,15 @@ import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validat
 /** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
 export interface IoCommand extends CommandFields {
   /** Default: this namespace. */
-  nsid?: number
+  nsid?: number | undefined
   /** DMA memory that the command reads or writes, from its first to its last byte. */
-  buf?: Buffer
+  buf?: Uint8Array | undefined
   /**
    * DMA memory for the metadata of its blocks, where the namespace's format has a buffer of its own for it: its
    * bytes for each block, one block after the other. Reads, writes and compares need it then, unless the controller
    * makes protection information by itself (PRACT).
    */
-  metadata?: Buffer
+  metadata?: Uint8Array | undefined
 }
 
 /** A range for `deallocate`. */
@@ -34,6 +42,7 @@ export interface LbaRange {
 const DWORD = 4
 // Those that carry metadata where a namespace has it.
 const WITH_METADATA: ReadonlySet<number> = new Set([NVM.READ, NVM.WRITE, NVM.COMPARE])
+const LEAST_BLOCK_BYTES = 512
 const DSM_DEALLOCATE = 4
 const DSM_RANGE_BYTES = 16
 const DSM_MAX_RANGES = 256
@@ -76,6 +85,7 @@ export function prepareCommand(
       `${call}: buf has ${buf.length} bytes, one command's data at most ${queue.pair.maxBytes}`,
     )
   }
+  checkDataBytes(call, opcodeName(opcode), buf, ioDataBytes(command, blockBytes(command, geometry)))
   if (nsid === geometry.nsid) checkMetadata(call, command, geometry)
   const metadataTag = metadata && pool.tagOf(metadata, call)
   if (metadataTag !== undefined) checkAlignment(call, metadataTag, DWORD)
@@ -85,7 +95,7 @@ export function prepareCommand(
   op.opc = opcode
   op.kind = KIND.SINGLE
   op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
-  op.buf = buf ?? null
+  op.buf = (buf as Buffer | undefined) ?? null
   op.allocation = tag?.allocation ?? null
   op.lo = tag?.lo ?? 0
   op.hi = tag?.hi ?? 0
@@ -100,6 +110,12 @@ export function prepareCommand(
   op.mptrLo = metadataTag?.lo ?? 0
   op.mptrHi = metadataTag?.hi ?? 0
   return op
+}
+
+// What one block takes of the data: of another namespace the least that there is, since its format is not known here.
+function blockBytes({ nsid, cdw12 = 0 }: IoCommand, geometry: Geometry): number {
+  if (nsid !== undefined && nsid !== geometry.nsid) return LEAST_BLOCK_BYTES
+  return geometry.blocksize + ((cdw12 & PRACT) === 0 ? geometry.interleavedBytes : 0)
 }
 
 // Without a buffer for it the device would take metadata from address 0, or put it there.
@@ -120,7 +136,7 @@ function checkMetadata(call: string, { opcode, cdw12 = 0, metadata }: IoCommand,
  */
 export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geometry: Geometry): IoCommand {
   if (!Array.isArray(ranges)) {
-    throw new ArgumentTypeError(`deallocate: ranges must be an array, received ${typeof ranges}`)
+    throw new ArgumentTypeError(`deallocate: ranges must be an array, received ${show(ranges)}`)
   }
   checkInteger('deallocate: number of ranges', ranges.length, 1, DSM_MAX_RANGES)
   for (const range of ranges as readonly (LbaRange | null)[]) {

@@ -1,19 +1,22 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
 // Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, OutOfRangeError } from '../lib/errors.ts'
-import { NVM } from '../lib/nvme/index.ts'
+import { summary } from '../lib/log/show.ts'
+import { NVM, onAbort, rejectPaced } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../lib/pci/index.ts'
+import { BOUNCE_BYTES, Bounces } from './bounces.ts'
 import type { Geometry } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import type { Namespace } from './namespace.ts'
 import { KIND, type Operation } from './operation.ts'
 import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
-import { ALIGNMENT, checkBuffer, checkRange } from './validate.ts'
+import { ALIGNMENT, checkBytes, checkRange } from './validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
-  qid?: number
+  qid?: number | undefined
   /** Rejects with AbortError at once; what was sent goes on, and owns DMA memory until it is done. */
   signal?: AbortSignal | undefined
 }
@@ -21,36 +24,38 @@ export interface CallOptions {
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER } = KIND
 const DMA: typeof kDma = kDma
-// Buffers up to this go through one bounce buffer; longer ones are streamed.
-const BOUNCE_BYTES = 128 * 1024
-const KEPT_BOUNCES = 64
+// Of a buffer that is longer than a bounce buffer: at a time.
+const PIECES = 16
 
-/** `ns.promises`: calls with any Buffer. They wait for room in the queue, and never block the event loop. */
+/**
+ * `ns.promises`: calls with any Buffer or Uint8Array. They wait for room in the queue, and never block the event loop.
+ */
 export class NamespacePromises {
   private readonly ns: Namespace
-  private readonly bounces: Buffer[] = []
+  private readonly bounces: Bounces
 
   /** Made with its namespace. */
   constructor(ns: Namespace) {
     this.ns = ns
+    this.bounces = new Bounces(ns.pool, ns.device)
   }
 
   /**
    * Reads blocks from `slba` into `buf`.
-   * @param nlb default: as many whole blocks as `buf` holds
+   * @param nlb default: all of `buf`, whose length must be a whole number of blocks then
    * @returns `buf`
    */
-  read<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+  read<B extends Uint8Array>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
     return this.transfer(NVM.READ, 'read', buf, slba, nlb, options)
   }
 
   /** Writes blocks from `slba` with what `buf` holds. See `read`. */
-  write<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+  write<B extends Uint8Array>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
     return this.transfer(NVM.WRITE, 'write', buf, slba, nlb, options)
   }
 
   /** Compares blocks with `buf`; rejects with NvmeError, Compare Failure, where they differ. See `read`. */
-  compare<B extends Buffer>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
+  compare<B extends Uint8Array>(buf: B, slba: number, nlb?: number, options?: CallOptions): Promise<B> {
     return this.transfer(NVM.COMPARE, 'compare', buf, slba, nlb, options)
   }
 
@@ -81,14 +86,17 @@ export class NamespacePromises {
   }
 
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
-  async cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
+  cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
     const { qid = 0, signal } = options
-    const queue = this.ns.queue(qid, 'cmd')
-    const op = prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command)
-    return send(queue, op, signal)
+    try {
+      const queue = this.ns.queue(qid, 'cmd')
+      return send(queue, prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command), signal)
+    } catch (error) {
+      return rejectPaced(error)
+    }
   }
 
-  private transfer<B extends Buffer>(
+  private transfer<B extends Uint8Array>(
     opc: number,
     call: string,
     buf: B,
@@ -102,19 +110,19 @@ export class NamespacePromises {
       const queue = ns.queue(options?.qid ?? 0, call)
       const tag = (buf as DmaBuffer | undefined)?.[DMA]
       if (tag !== undefined) {
-        const count = nlb ?? buf.length >>> geometry.blockshift
+        const count = nlb ?? wholeBlocks(call, buf, geometry)
         if (ns.fits(buf, tag, slba, count)) {
           return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
         }
       }
       return this.transferAny(queue, opc, call, buf, slba, nlb, options)
     } catch (error) {
-      return Promise.reject(error)
+      return rejectPaced(error)
     }
   }
 
   // What is not in DMA memory, or not known to be, or can't be sent.
-  private transferAny<B extends Buffer>(
+  private transferAny<B extends Uint8Array>(
     queue: IoQueue,
     opc: number,
     call: string,
@@ -124,8 +132,8 @@ export class NamespacePromises {
     options: CallOptions | undefined,
   ): Promise<B> {
     const { geometry, pool, blocksize } = this.ns
-    checkBuffer(call, buf)
-    const count = nlb ?? Math.floor(buf.length / blocksize)
+    checkBytes(call, buf)
+    const count = nlb ?? wholeBlocks(call, buf, geometry)
     checkRange(call, slba, count, geometry)
     const bytes = count * blocksize
     if (bytes > buf.length) {
@@ -141,7 +149,7 @@ export class NamespacePromises {
     return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
   }
 
-  private async copied<B extends Buffer>(
+  private async copied<B extends Uint8Array>(
     queue: IoQueue,
     opc: number,
     buf: B,
@@ -149,53 +157,73 @@ export class NamespacePromises {
     nlb: number,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const ns = this.ns
-    const step = Math.max(1, Math.floor(BOUNCE_BYTES / ns.blocksize))
-    const bytes = nlb * ns.blocksize
-    if (nlb <= step) {
-      await this.bounced(queue, opc, buf.subarray(0, bytes), slba, nlb, options?.signal)
-    } else if (opc === NVM.READ) {
-      for await (const block of ns.blocks({ ...options, slba, nlb, chunk: step })) {
-        block.data.copy(buf, (block.slba - slba) * ns.blocksize)
-      }
-    } else if (opc === NVM.WRITE) {
-      await ns.writeBlocks([buf.subarray(0, bytes)], { ...options, slba, nlb, flush: false })
-    } else {
-      for (let at = 0; at < nlb; at += step) {
-        const count = Math.min(step, nlb - at)
-        const part = buf.subarray(at * ns.blocksize, (at + count) * ns.blocksize)
-        await this.bounced(queue, opc, part, slba + at, count, options?.signal)
+    const { blocksize } = this.ns
+    const signal = options?.signal
+    const bytes = nlb * blocksize
+    const data = bytes === buf.length ? buf : buf.subarray(0, bytes)
+    const step = Math.max(1, Math.floor(BOUNCE_BYTES / blocksize))
+    if (nlb <= step) await this.bounced(queue, opc, data, slba, signal)
+    else await this.inPieces(queue, opc, data, slba, step * blocksize, signal)
+    return buf
+  }
+
+  // Several pieces at a time; after a failure those that were sent are waited for, and the first of the range is told.
+  private async inPieces(
+    queue: IoQueue,
+    opc: number,
+    buf: Uint8Array,
+    slba: number,
+    pieceBytes: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { blocksize } = this.ns
+    let next = 0
+    const failures: { at: number; error: unknown }[] = []
+    const work = async () => {
+      while (next < buf.length && failures.length === 0) {
+        const at = next
+        next += pieceBytes
+        try {
+          await this.bounced(queue, opc, buf.subarray(at, next), slba + at / blocksize, signal)
+        } catch (error) {
+          failures.push({ at, error })
+        }
       }
     }
-    return buf
+    const pieces = Math.ceil(buf.length / pieceBytes)
+    await Promise.all(Array.from({ length: Math.min(PIECES, pieces) }, work))
+    failures.sort((a, b) => a.at - b.at)
+    if (failures.length > 0) throw failures[0]!.error
   }
 
   private async bounced(
     queue: IoQueue,
     opc: number,
-    buf: Buffer,
+    buf: Uint8Array,
     slba: number,
-    nlb: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const ns = this.ns
-    const whole = this.bounces.pop() ?? ns.alloc(Math.max(BOUNCE_BYTES, ns.blocksize))
-    const tag = ns.pool.tagOf(whole)
-    const bytes = nlb * ns.blocksize
-    if (opc !== NVM.READ) buf.copy(whole)
+    const { ns, bounces } = this
+    const nlb = buf.length / ns.blocksize
+    const whole = bounces.take(buf.length) ?? (await bounces.wait(buf.length, signal))
     try {
-      await sendTransfer(queue, ns.geometry, opc, whole, tag, slba, nlb, signal)
-      if (opc === NVM.READ) whole.copy(buf, 0, 0, bytes)
+      if (opc !== NVM.READ) whole.set(buf)
+      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, signal)
+      if (opc === NVM.READ) whole.copy(buf, 0, 0, buf.length)
     } finally {
-      const idle = !ns.closed && tag.allocation.users === 0
-      if (idle && this.bounces.length < KEPT_BOUNCES) this.bounces.push(whole)
-      else ns.pool.discard(whole)
+      bounces.give(whole)
     }
+  }
+
+  /** What a console shows of it: which namespace's calls they are. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { device, id } = this.ns
+    return summary('NamespacePromises', { device, id }, depth, options)
   }
 
   /** @internal Gives the bounce buffers back: other namespaces may go on with the pool. */
   close(): void {
-    for (const buffer of this.bounces.splice(0)) this.ns.pool.discard(buffer)
+    this.bounces.close()
   }
 
   private async range(
@@ -204,14 +232,27 @@ export class NamespacePromises {
     slba: number,
     nlb: number,
     { qid = 0, signal }: CallOptions,
-  ) {
-    const queue = this.ns.queue(qid, call)
-    checkRange(call, slba, nlb, this.ns.geometry)
-    await send(queue, prepareRange(queue, this.ns.geometry, opc, slba, nlb), signal)
+  ): Promise<void> {
+    const { ns } = this
+    try {
+      const queue = ns.queue(qid, call)
+      checkRange(call, slba, nlb, ns.geometry)
+      await send(queue, prepareRange(queue, ns.geometry, opc, slba, nlb), signal)
+    } catch (error) {
+      return rejectPaced(error)
+    }
   }
 }
 
-function sendTransfer<B extends Buffer>(
+/** Blocks of a buffer whose length says how many are meant: a rest that is left out unseen would be data lost. */
+function wholeBlocks(call: string, { length }: Uint8Array, { blocksize }: Geometry): number {
+  if (length > 0 && length % blocksize === 0) return length / blocksize
+  throw new OutOfRangeError(
+    `${call}: buf has ${length} bytes, which are no whole number of blocks of ${blocksize}; nlb says how many are meant`,
+  )
+}
+
+function sendTransfer<B extends Uint8Array>(
   queue: IoQueue,
   geometry: Geometry,
   opc: number,
@@ -221,17 +262,17 @@ function sendTransfer<B extends Buffer>(
   nlb: number,
   signal: AbortSignal | undefined,
 ): Promise<B> {
-  if (signal?.aborted) return Promise.reject(new AbortError(signal.reason))
+  if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
   const op = queue.operations.take()
   const promise = promiseOf<B>(op, signal)
-  queue.requestTransfer(op, geometry, opc, buf, tag, slba, nlb)
+  queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, tag, slba, nlb)
   return promise
 }
 
 function send(queue: IoQueue, op: Operation, signal: AbortSignal | undefined): Promise<number> {
   if (signal?.aborted) {
     queue.operations.give(op)
-    return Promise.reject(new AbortError(signal.reason))
+    return rejectPaced(new AbortError(signal.reason))
   }
   const promise = promiseOf<number>(op, signal)
   queue.request(op)
@@ -254,12 +295,10 @@ function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T
 }
 
 function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
-  const onAbort = () => {
+  op.context = onAbort(signal, () => {
     op.onDone = settleUnheard
     resolve(rejection(new AbortError(signal.reason)))
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  op.context = () => signal.removeEventListener('abort', onAbort)
+  })
 }
 
 function settle(op: Operation): void {
@@ -284,5 +323,5 @@ function settleUnheard(op: Operation): void {
 
 // Of the two functions of a promise one is kept: the way to an error may be longer.
 function rejection(error: Error): never {
-  return Promise.reject(error) as never
+  return rejectPaced(error) as never
 }

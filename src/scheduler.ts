@@ -3,6 +3,7 @@
 // that found nothing, so that a slow device does not cost a processor. The numbers, and what chose them: tuning.ts.
 
 import { logger } from '../lib/log/index.ts'
+import { eventLoopTurn, isEventLoopDue } from '../lib/nvme/index.ts'
 import type { IoQueue } from './io-queue.ts'
 import { tuning } from './tuning.ts'
 
@@ -32,9 +33,10 @@ export function attach(queue: IoQueue, wakeUp: WakeUp): void {
   queue.wake = () => {
     queue.awake = true
     active.set(queue, entry)
-    queue.occupancy.account(performance.now())
+    const now = performance.now()
+    queue.occupancy.account(now)
     if (wakeSleeper !== null) wakeSleeper()
-    if (!running) start()
+    if (!running) start(now)
   }
 }
 
@@ -45,23 +47,24 @@ export function detach(queue: IoQueue): void {
   queue.wake = () => {}
 }
 
-function start(): void {
+function start(now: number): void {
   running = true
-  run().catch((error) => {
+  run(isEventLoopDue(now)).catch((error) => {
     // Only a consumer's own callback throws here: its error is the process's, and the others' work goes on.
     running = false
-    if (active.size > 0) start()
+    if (active.size > 0) start(performance.now())
     queueMicrotask(() => {
       throw error
     })
   })
 }
 
-async function run(): Promise<void> {
+/** @param late a loop over awaited calls has gone on for long enough: the event loop has its turn first */
+async function run(late: boolean): Promise<void> {
   let emptyTurns = 0
   let nap: number = tuning.firstNapMs
   // What the same turn of its callers submits goes out with one doorbell.
-  await null
+  await (late ? eventLoopTurn() : null)
   while (active.size > 0) {
     if (await turn()) {
       emptyTurns = 0

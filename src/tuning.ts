@@ -3,6 +3,8 @@
 // Trade-off: changeable, so that it can be measured, but internal: a value that is right for one machine alone is
 // no interface. Each is read once in a turn, or when a stream begins; never for a command.
 
+import { pacing } from '../lib/nvme/index.ts'
+
 /** @internal */
 export const tuning = {
   /** Milliseconds of polling between two turns of the event loop. */
@@ -16,8 +18,13 @@ export const tuning = {
   /** Without interrupts it sleeps by timer: milliseconds, from the first to the longest. */
   firstNapMs: 1,
   lastNapMs: 4,
-  /** Milliseconds that a stream or an iterator that never has to wait goes on without a turn of the event loop. */
-  paceMs: 1,
+  /** Milliseconds that streams, iterators and awaited calls which never have to wait go on without a turn of the event loop. */
+  get paceMs(): number {
+    return pacing.ms
+  },
+  set paceMs(value: number) {
+    pacing.ms = value
+  },
   /**
    * Chunks that a stream posts before it rings; what is posted is rung at the scheduler's next turn at the latest.
    * Fewer where a chunk is large, since a doorbell then costs nothing beside its copy: at most so many bytes.

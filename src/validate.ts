@@ -1,8 +1,8 @@
 // Checks of what callers give, with errors as Node's fs throws them: the argument named, the value shown.
 // Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
 
-import { inspect } from 'node:util'
 import { AbortError, AlignmentError, ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
+import { show } from '../lib/log/show.ts'
 import type { DmaPool, DmaTag } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 
@@ -23,12 +23,25 @@ export function checkInteger(name: string, value: unknown, min: number, max = Nu
 /** A range of LBAs inside the namespace, at least one block. */
 export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: Geometry): void {
   checkInteger(`${call}: slba`, slba, 0)
+  // Before the count, which may have been derived from what is left of the namespace: nothing, or less.
+  if ((slba as number) >= geometry.blockcount) {
+    throw new OutOfRangeError(
+      `${call}: slba ${slba} is after the last LBA ${geometry.blockcount - 1} of namespace ${geometry.nsid}`,
+    )
+  }
   checkInteger(`${call}: nlb`, nlb, 1)
   const end = (slba as number) + (nlb as number)
   if (end > geometry.blockcount) {
     throw new OutOfRangeError(
       `${call}: slba ${slba}, nlb ${nlb} end after the last LBA ${geometry.blockcount - 1} of namespace ${geometry.nsid}`,
     )
+  }
+}
+
+/** A Buffer or any other Uint8Array. */
+export function checkBytes(call: string, bytes: unknown): asserts bytes is Uint8Array {
+  if (!(bytes instanceof Uint8Array)) {
+    throw new ArgumentTypeError(`${call}: buf must be a Buffer or a Uint8Array, received ${show(bytes)}`)
   }
 }
 
@@ -90,8 +103,4 @@ export function checkAlignment(call: string, { lo, iova, allocation }: DmaTag, a
   throw new AlignmentError(
     `${call}: the buffer starts at offset ${iova - allocation.iova}, not at a multiple of ${alignment}`,
   )
-}
-
-function show(value: unknown): string {
-  return inspect(value, { depth: 0, maxStringLength: 40, maxArrayLength: 4 }).slice(0, 80)
 }

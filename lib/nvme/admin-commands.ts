@@ -32,7 +32,7 @@ const LONG_MS = 4 * 3_600_000
 
 export interface GetLogPageOptions extends Omit<LogPageRequest, 'lid' | 'bytes'> {
   /** Default: all namespaces, which is the controller. */
-  nsid?: number
+  nsid?: number | undefined
 }
 
 /**
@@ -58,17 +58,17 @@ export async function getLogPage(
 }
 
 export interface GetFeatureOptions {
-  nsid?: number
+  nsid?: number | undefined
   /** One of FEATURE_SELECT, default CURRENT. */
-  select?: number
+  select?: number | undefined
   /** What dword 11 asks for: which temperature sensor, which vector. */
-  cdw11?: number
+  cdw11?: number | undefined
   /**
    * Bytes of data that are wanted; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED.
    * A controller sends all that the feature has, whatever is wanted.
    */
-  bytes?: number
-  uuid?: number
+  bytes?: number | undefined
+  uuid?: number | undefined
 }
 
 export interface FeatureReply {
@@ -94,14 +94,14 @@ export async function getFeature(
 }
 
 export interface SetFeatureOptions {
-  nsid?: number
+  nsid?: number | undefined
   /** Keep the value over resets and power cycles. */
-  save?: boolean
+  save?: boolean | undefined
   /** Dwords of features that have more than one. */
-  cdw12?: number
-  cdw13?: number
-  data?: Buffer
-  uuid?: number
+  cdw12?: number | undefined
+  cdw13?: number | undefined
+  data?: Uint8Array | undefined
+  uuid?: number | undefined
 }
 
 /** Set Features (section 5.21): `value` is dword 11. Resolves with dword 0 of the completion. */
@@ -127,7 +127,7 @@ export async function formatNvm(
   sender: AdminSender,
   nsid: number,
   { lbaf, ...rest }: { lbaf: number } & Omit<Parameters<typeof encodeFormat>[0], 'lbafl' | 'lbafu'>,
-  { timeout = LONG_MS } = {},
+  { timeout = LONG_MS }: { timeout?: number | undefined } = {},
 ): Promise<void> {
   const cdw10 = encodeFormat({ ...rest, lbafl: lbaf & 0xf, lbafu: lbaf >>> 4 })
   await sender.admin({ opcode: ADMIN.FORMAT_NVM, nsid, cdw10, timeout })
@@ -136,7 +136,7 @@ export async function formatNvm(
 /** Sanitize (section 5.24): starts it, and resolves before it is done; see the log page Sanitize Status. */
 export async function sanitize(
   sender: AdminSender,
-  { pattern = 0, ...value }: Parameters<typeof encodeSanitize>[0] & { pattern?: number },
+  { pattern = 0, ...value }: Parameters<typeof encodeSanitize>[0] & { pattern?: number | undefined },
 ): Promise<void> {
   await sender.admin({ opcode: ADMIN.SANITIZE, cdw10: encodeSanitize(value), cdw11: pattern })
 }
@@ -150,21 +150,29 @@ export async function deviceSelfTest(
   await sender.admin({ opcode: ADMIN.DEVICE_SELF_TEST, nsid, cdw10: encodeSelfTest({ stc }) })
 }
 
+export interface DownloadOptions {
+  /** Bytes of each command, a multiple of the controller's granularity (`fwug` × 4 KiB). Default: 4096. */
+  part?: number | undefined
+  /** Where the image begins in the controller's, a multiple of 4. Default: 0. */
+  offset?: number | undefined
+  /** Goes on after Overlapping Range, which says that parts were sent before. Default: false. */
+  ignoreOverlap?: boolean | undefined
+  /** Called after each part with the bytes of the image that have been sent. */
+  onProgress?: ((bytes: number) => void) | undefined
+}
+
 /**
  * Firmware Image Download (section 5.12) of an image, in parts. The controller forgets it at a reset, that is when
  * it is closed: commit it before.
- * @param part bytes of each command, a multiple of the controller's granularity (`fwug` × 4 KiB)
- * @param offset where the image begins in the controller's, a multiple of 4
- * @param ignoreOverlap goes on after Overlapping Range, which says that parts were sent before
  */
 export async function downloadFirmware(
   sender: AdminSender,
-  image: Buffer,
-  { part = 4096, offset = 0, ignoreOverlap = false, onProgress = (_: number): void => {} } = {},
+  image: Uint8Array,
+  { part = 4096, offset = 0, ignoreOverlap = false, onProgress = () => {} }: DownloadOptions = {},
 ): Promise<void> {
   // The specification counts in dwords.
   const whole = Buffer.alloc(Math.ceil(image.length / 4) * 4)
-  image.copy(whole)
+  whole.set(image)
   for (let at = 0; at < whole.length; at += part) {
     const data = whole.subarray(at, at + part)
     const dwords = encodeFirmwareDownload({ bytes: data.length, offset: offset + at })
@@ -182,7 +190,7 @@ function isOverlap(error: unknown): boolean {
 /** Firmware Commit (section 5.11). Resolves with dword 0: bit 0 and 1 say that updates were mixed up (2.0). */
 export async function commitFirmware(
   sender: AdminSender,
-  value: { slot: number; action?: number; bpid?: number },
+  value: { slot: number; action?: number | undefined; bpid?: number | undefined },
 ): Promise<number> {
   const { slot: fs, action: ca = COMMIT_ACTION.REPLACE, bpid = 0 } = value
   const cdw10 = encodeFirmwareCommit({ fs, ca, bpid })
@@ -196,7 +204,7 @@ export async function createNamespace(
     Parameters<typeof encodeIdentifyNamespace>[0],
     'nsze' | 'ncap' | 'flbas' | 'dps' | 'nmic' | 'anagrpid' | 'nvmsetid' | 'endgid'
   >,
-  { csi = 0, timeout = LONG_MS } = {},
+  { csi = 0, timeout = LONG_MS }: { csi?: number | undefined; timeout?: number | undefined } = {},
 ): Promise<number> {
   const data = Buffer.from(encodeIdentifyNamespace(value))
   const cdw10 = encodeNamespaceSelect({ sel: NAMESPACE_MANAGEMENT.CREATE })
@@ -208,7 +216,7 @@ export async function createNamespace(
 export async function deleteNamespace(
   sender: AdminSender,
   nsid: number,
-  { timeout = LONG_MS } = {},
+  { timeout = LONG_MS }: { timeout?: number | undefined } = {},
 ): Promise<void> {
   const cdw10 = encodeNamespaceSelect({ sel: NAMESPACE_MANAGEMENT.DELETE })
   await sender.admin({ opcode: ADMIN.NAMESPACE_MANAGEMENT, nsid, cdw10, timeout })
@@ -219,7 +227,7 @@ export async function attachNamespace(
   sender: AdminSender,
   nsid: number,
   cntlids: readonly number[],
-  { detach = false } = {},
+  { detach = false }: { detach?: boolean | undefined } = {},
 ): Promise<void> {
   const { ATTACH, DETACH } = NAMESPACE_ATTACHMENT
   const data = Buffer.from(encodeControllerList(cntlids))

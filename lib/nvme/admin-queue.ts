@@ -4,7 +4,10 @@
 
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
-import { type CommandFields, checkCommand } from './check-command.ts'
+import { onAbort } from './abort-signal.ts'
+import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
+import { adminDataBytes } from './data-length.ts'
+import { isEventLoopDue, rejectPaced } from './event-loop.ts'
 import { nvmeError } from './failure.ts'
 import { ADMIN, dataDirection, opcodeName } from './opcodes.ts'
 import { high32, low32 } from './prp.ts'
@@ -13,9 +16,9 @@ import { QueuePair } from './queue-pair.ts'
 /** Any admin command. Dwords that are left out are 0. */
 export interface AdminCommand extends CommandFields {
   /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
-  data?: Buffer
+  data?: Uint8Array | undefined
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
-  timeout?: number
+  timeout?: number | undefined
 }
 
 export interface AdminOptions {
@@ -34,7 +37,7 @@ interface Pending {
   resolve: (value: AdminResult) => void
   reject: (error: Error) => void
   /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
-  dma: Buffer | undefined
+  dma: Uint8Array | undefined
   bounce: boolean
   /** PRP1 where it is no data buffer: the ring of a queue that is created. */
   prp1: number
@@ -84,7 +87,7 @@ export class AdminQueue {
    * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
    */
   submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
-    if (this.#failure) return Promise.reject(this.#failure)
+    if (this.#failure) return rejectPaced(this.#failure)
     return new Promise((resolve, reject) => {
       checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command
@@ -95,9 +98,14 @@ export class AdminQueue {
         )
       }
       if (signal?.aborted) throw new AbortError(signal.reason)
+      // A ring's address stands in place of data.
+      if (prp1 === 0) {
+        const name = opcodeName(opcode, { admin: true })
+        checkDataBytes('admin', name, data, adminDataBytes(command))
+      }
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
-      if (bounce && dataDirection(opcode) !== 'read') data.copy(dma!)
+      if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
       if (dma) this.#pool.tagOf(dma).allocation.users++
       const patience = isEndless(opcode)
         ? Number.POSITIVE_INFINITY
@@ -139,7 +147,7 @@ export class AdminQueue {
   }
 
   #watch(pending: Pending, signal: AbortSignal): void {
-    const onAbort = () => {
+    pending.unwatch = onAbort(signal, () => {
       pending.aborted = true
       pending.reject(new AbortError(signal.reason))
       const at = this.#waiting.indexOf(pending)
@@ -147,9 +155,7 @@ export class AdminQueue {
       this.#waiting.splice(at, 1)
       this.#release(pending)
       if (!isEndless(pending.command.opcode)) this.#awaited--
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    pending.unwatch = () => signal.removeEventListener('abort', onAbort)
+    })
   }
 
   #post(pending: Pending): boolean {
@@ -172,7 +178,7 @@ export class AdminQueue {
     const { command, dma, bounce, aborted, resolve, reject } = pending
     const field = this.pair.status
     if (field === 0) {
-      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') dma!.copy(command.data!)
+      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') command.data!.set(dma!)
       resolve({ result: this.pair.result })
     } else {
       reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
@@ -183,7 +189,7 @@ export class AdminQueue {
   #release({ dma, bounce }: Pending): void {
     if (dma === undefined) return
     this.#pool.tagOf(dma).allocation.users--
-    if (bounce) this.#pool.free(dma)
+    if (bounce) this.#pool.free(dma as Buffer)
   }
 
   // For commands that will have no answer: their memory stays in use, since the device may still write to it.
@@ -215,7 +221,9 @@ export class AdminQueue {
       else setTimeout(turn, 1)
     }
     this.#expire(started)
-    turn()
+    // A controller that answers at once would let a loop over admin commands starve the event loop.
+    if (isEventLoopDue(started)) setImmediate(turn)
+    else turn()
   }
 
   #expire(now: number): void {

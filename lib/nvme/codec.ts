@@ -17,7 +17,7 @@ type Write<F> = F extends Field<infer _, infer W> ? W : never
 /** What decoding a structure of this table gives. */
 export type Decoded<L extends Layout> = { [K in keyof L]: Read<L[K][1]> }
 /** What encoding one takes. Fields that are left out are zero. */
-export type Encodable<L extends Layout> = { readonly [K in keyof L]?: Write<L[K][1]> }
+export type Encodable<L extends Layout> = { readonly [K in keyof L]?: Write<L[K][1]> | undefined }
 
 /** A whole data structure. `decode` throws DecodeError where there are too few bytes, and nothing else. */
 export interface Structure<R, W> extends Field<R, W> {

@@ -2,6 +2,8 @@
 // Trade-off: everything here is asynchronous and takes microseconds to seconds; what a read or write costs is
 // in the queue pairs that it makes.
 
+import { type InspectOptions, inspect } from 'node:util'
+
 import {
   ClosedError,
   ControllerResetError,
@@ -11,6 +13,7 @@ import {
   UnsupportedError,
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
+import { summary } from '../log/show.ts'
 import { DmaPool, type PciFunction } from '../pci/index.ts'
 import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import {
@@ -20,6 +23,7 @@ import {
   removedError,
   shutdownController,
 } from './bring-up.ts'
+import { rejectPaced } from './event-loop.ts'
 import { EventWatch } from './event-watch.ts'
 import {
   CNS,
@@ -57,16 +61,16 @@ const HEALTH_EVERY_MS = 50
 
 export interface ControllerOptions {
   /** Milliseconds that an I/O command may take, default 30 000. */
-  timeout?: number
+  timeout?: number | undefined
   /** Milliseconds that an admin command may take, default 60 000. */
-  adminTimeout?: number
+  adminTimeout?: number | undefined
   /** Uses shadow doorbells where the controller offers them (Doorbell Buffer Config). Default: true. */
-  shadowDoorbells?: boolean
+  shadowDoorbells?: boolean | undefined
   /**
    * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096: where the controller's own limit (MDTS)
    * is lower, that one counts. One page is only to be had this way: MDTS 0 means no limit, MDTS 1 two pages.
    */
-  maxTransferBytes?: number
+  maxTransferBytes?: number | undefined
   /** Ends the bringing up with AbortError, whatever it waits for; nothing once that is done. */
   signal?: AbortSignal | undefined
 }
@@ -139,7 +143,7 @@ export class Controller {
 
   /** Sends any admin command: see AdminCommand. */
   admin(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
-    if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.pci.address} is closed`))
     return this.#admin.submit(command, 0, signal)
   }
 
@@ -264,6 +268,25 @@ export class Controller {
   close(): Promise<void> {
     this.#closed ??= this.#shutdown()
     return this.#closed
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { version, maxTransferBytes, failure } = this
+    // One that was ended before it was identified has none.
+    const { mn, sn, fr } = this.identity ?? {}
+    const { address, transport } = this.pci
+    const shown = {
+      address,
+      transport,
+      version,
+      mn,
+      sn,
+      fr,
+      maxTransferBytes,
+      failure: failure?.message ?? null,
+    }
+    return summary('Controller', shown, depth, options)
   }
 
   async #shutdown(): Promise<void> {

@@ -22,9 +22,9 @@ export interface SendsAdmin {
 
 /** Fields of Identify beside CNS, default 0. */
 export interface IdentifyOptions {
-  nsid?: number
-  cdw10?: number
-  cdw11?: number
+  nsid?: number | undefined
+  cdw10?: number | undefined
+  cdw11?: number | undefined
 }
 
 /** The same ability, with a signal for every command. */

@@ -2,14 +2,17 @@
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
 // The driver.
+export { onAbort } from './abort-signal.ts'
 export * from './admin-commands.ts'
 export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 // The specification.
 export * from './async-event.ts'
 export { failureOf } from './bring-up.ts'
-export { type CommandFields, checkCommand } from './check-command.ts'
+export { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
 export * from './commands/index.ts'
 export { Controller, type ControllerOptions, createController, MAX_TRANSFER_BYTES } from './controller.ts'
+export { adminDataBytes, type CommandDwords, ioDataBytes } from './data-length.ts'
+export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from './event-loop.ts'
 export { type FailedCommand, nvmeError } from './failure.ts'
 export * from './features/index.ts'
 export * from './identify/index.ts'

@@ -29,7 +29,7 @@ export interface DmaTag {
 export const kDma = Symbol('unvme.dma')
 const kAllocation = Symbol('unvme.allocation')
 
-export type DmaBuffer = Buffer & { [kDma]?: DmaTag }
+export type DmaBuffer = Uint8Array & { [kDma]?: DmaTag }
 type OwnedArrayBuffer = ArrayBuffer & { [kAllocation]?: DmaAllocation }
 
 /** From now on `buffer` is the memory of `allocation`: parts of it can be tagged. */
@@ -43,7 +43,7 @@ export function tagFor(allocation: DmaAllocation, iova: number): DmaTag {
 }
 
 /** Tags a buffer that begins at `iova`. */
-export function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): DmaTag {
+export function tag(buffer: Uint8Array, allocation: DmaAllocation, iova: number): DmaTag {
   const value = tagFor(allocation, iova)
   // Not enumerable: it is nobody's business who prints a buffer.
   Object.defineProperty(buffer, kDma, { value })
@@ -57,7 +57,7 @@ export function tag(buffer: Buffer, allocation: DmaAllocation, iova: number): Dm
  *
  * The getters `buffer` and `byteOffset` cost 20 ns each on Node 20, an own property 1 ns: so parts are tagged too.
  */
-export function tagPart(buffer: Buffer): DmaTag | undefined {
+export function tagPart(buffer: Uint8Array): DmaTag | undefined {
   const allocation = (buffer?.buffer as OwnedArrayBuffer | undefined)?.[kAllocation]
   return allocation && tag(buffer, allocation, allocation.iova + buffer.byteOffset)
 }

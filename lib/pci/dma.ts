@@ -150,7 +150,7 @@ export class DmaPool {
    * As `free`, and where a lost command may still write to the memory, as soon as none can. Nothing where it went
    * with the device already.
    */
-  discard(buffer: Buffer): void {
+  discard(buffer: Uint8Array): void {
     if ((buffer as DmaBuffer)[DMA]?.allocation.owner === null) return
     const { allocation } = this.tagOf(buffer)
     if (allocation.users === 0) this.#release(allocation as Owned)
@@ -187,7 +187,7 @@ export class DmaPool {
    * The tag of a buffer from `alloc`, or of any part of one.
    * Throws where it is none, or freed; `call` is named then.
    */
-  tagOf(buffer: Buffer, call?: string): DmaTag {
+  tagOf(buffer: Uint8Array, call?: string): DmaTag {
     const known = (buffer as DmaBuffer | undefined)?.[DMA] ?? tagPart(buffer)
     const prefix = call === undefined ? '' : `${call}: `
     if (known === undefined) {
@@ -195,7 +195,7 @@ export class DmaPool {
         throw new ArgumentTypeError(`${prefix}a Buffer is needed, received ${typeof buffer}`)
       }
       throw new NotDmaMemoryError(
-        `${prefix}a buffer of ${(buffer as Buffer).length} bytes is not from alloc of ${this.#pci.address}`,
+        `${prefix}a buffer of ${(buffer as Uint8Array).length} bytes is not from alloc of ${this.#pci.address}`,
       )
     }
     if (known.allocation.owner === null) {
@@ -216,7 +216,7 @@ export class DmaPool {
   }
 
   /** True for a buffer that `tagOf` would take. */
-  owns(buffer: Buffer): boolean {
+  owns(buffer: Uint8Array): boolean {
     const known = (buffer as DmaBuffer | undefined)?.[DMA] ?? tagPart(buffer)
     return known?.allocation.owner === this
   }

@@ -1,8 +1,8 @@
 // Fault rules: which commands go wrong and how, as objects and as the text of `fault=` in an address.
 // Trade-off: the text covers the common cases; what needs more is given as objects through the API.
 
-import { inspect } from 'node:util'
 import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
+import { show } from '../log/show.ts'
 import { NVM } from '../nvme/opcodes.ts'
 import { parseTime } from './time.ts'
 
@@ -49,7 +49,7 @@ export type FaultAction =
 export function checkFault(rule: FaultRule): FaultRule {
   const action = rule?.action
   if (typeof action !== 'object' || action === null) {
-    throw new ArgumentTypeError(`fault: a rule is needed as { action, … }, received ${inspect(rule)}`)
+    throw new ArgumentTypeError(`fault: a rule is needed as { action, … }, received ${show(rule)}`)
   }
   const possible =
     action.kind === 'status'
@@ -59,7 +59,7 @@ export function checkFault(rule: FaultRule): FaultRule {
         : action.kind === 'behind'
           ? Number.isSafeInteger(action.commands) && action.commands > 0
           : ['lose', 'fatal', 'vanish'].includes(action.kind)
-  if (!possible) throw new OutOfRangeError(`fault: ${inspect(action)} is no action`)
+  if (!possible) throw new OutOfRangeError(`fault: ${show(action)} is no action`)
   return rule
 }
 

@@ -2,7 +2,9 @@
 // Trade-off: it lends. The data of a step is DMA memory that the next step takes back, which is the fastest way
 // there is; `copy: true` hands out buffers that stay.
 
+import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError } from '../../lib/errors.ts'
+import { summary } from '../../lib/log/show.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkBoolean } from '../validate.ts'
 import { ChunkMemory } from './chunk-memory.ts'
@@ -78,9 +80,9 @@ class Blocks implements BlockIterator {
         this.lent = false
         window.release()
       }
+      if (window.done) return this.return()
       const slot = this.pace.due() ? null : window.peek()
       if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
-      if (window.done) return this.return()
       return this.wait(window)
     } catch (error) {
       return this.fail(error as Error)
@@ -105,6 +107,12 @@ class Blocks implements BlockIterator {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.return()
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { device, id } = this.ns
+    return summary('BlockIterator', { device, id, ended: this.ended !== null }, depth, options)
   }
 
   private begin(): ReadWindow {

@@ -2,8 +2,10 @@
 // Trade-off: admin commands and memory are asked of the thread that opened the device; only an `alloc` beyond
 // what came with the queues waits for that thread with this one's event loop standing still.
 
+import { type InspectOptions, inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
 import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
+import { summary } from '../../lib/log/show.ts'
 import {
   type AdminCommand,
   type AdminOptions,
@@ -16,6 +18,8 @@ import {
   type IdentifyOptions,
   identify,
   identifyNamespace,
+  onAbort,
+  rejectPaced,
 } from '../../lib/nvme/index.ts'
 import { attachFunction, type DmaArena, DmaPool, type PciFunction, viewsWithin } from '../../lib/pci/index.ts'
 import type { NamespaceController } from '../device.ts'
@@ -28,7 +32,7 @@ const ANSWER_MS = 10_000
 
 interface PendingAdmin {
   /** Where the answer's data goes; nowhere once nobody waits for it. */
-  data: Buffer | undefined
+  data: Uint8Array | undefined
   readonly unwatch: () => void
   readonly resolve: (value: AdminResult) => void
   readonly reject: (error: Error) => void
@@ -78,19 +82,18 @@ export class AttachedController implements NamespaceController {
 
   /** Any admin command, sent by the owner's thread. */
   admin({ data, ...rest }: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
-    if (signal?.aborted) return Promise.reject(new AbortError(signal.reason))
-    if (this.#closed) return Promise.reject(new ClosedError(`${this.pci.address} is closed`))
-    if (this.failure) return Promise.reject(this.failure)
+    if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.pci.address} is closed`))
+    if (this.failure) return rejectPaced(this.failure)
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#pending.size === 0) this.#port.ref()
-      const onAbort = () => {
+      const abort = () => {
         pending.data = undefined
         reject(new AbortError(signal!.reason))
       }
-      const unwatch = () => signal?.removeEventListener('abort', onAbort)
+      const unwatch = signal === undefined ? () => {} : onAbort(signal, abort)
       const pending: PendingAdmin = { data, unwatch, resolve, reject }
-      signal?.addEventListener('abort', onAbort, { once: true })
       this.#pending.set(id, pending)
       this.#send({
         kind: 'admin',
@@ -155,6 +158,24 @@ export class AttachedController implements NamespaceController {
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    const { version, maxTransferBytes, failure } = this
+    const { mn, sn, fr } = this.identity
+    const { address, transport } = this.pci
+    const shown = {
+      address,
+      transport,
+      version,
+      mn,
+      sn,
+      fr,
+      maxTransferBytes,
+      failure: failure?.message ?? null,
+    }
+    return summary('AttachedController', shown, depth, options)
   }
 
   async #close(): Promise<void> {

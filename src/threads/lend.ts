@@ -3,6 +3,7 @@
 
 import { MessageChannel, threadId } from 'node:worker_threads'
 import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/errors.ts'
+import { show } from '../../lib/log/show.ts'
 import {
   type AddressRange,
   type DmaArena,
@@ -44,7 +45,7 @@ export function lend(
   const { pool, pci } = device.controller
   checkQueues(queues, address)
   if (!Number.isSafeInteger(memory) || memory < 0) {
-    throw new OutOfRangeError(`lend: memory must be a number of bytes from 0 on, received ${memory}`)
+    throw new OutOfRangeError(`lend: memory must be a number of bytes from 0 on, received ${show(memory)}`)
   }
   const fn = shareOf(pci, address)
   const shared = buffers.map((buffer) => pool.share(buffer))

@@ -86,12 +86,12 @@ export type OwnerMessage =
 /** An admin command with a copy of its data. */
 export interface PostedCommand {
   readonly opcode: number
-  readonly nsid?: number
-  readonly data?: Uint8Array
-  readonly cdw10?: number
-  readonly cdw11?: number
-  readonly cdw12?: number
-  readonly cdw13?: number
-  readonly cdw14?: number
-  readonly cdw15?: number
+  readonly nsid?: number | undefined
+  readonly data?: Uint8Array | undefined
+  readonly cdw10?: number | undefined
+  readonly cdw11?: number | undefined
+  readonly cdw12?: number | undefined
+  readonly cdw13?: number | undefined
+  readonly cdw14?: number | undefined
+  readonly cdw15?: number | undefined
 }

@@ -371,7 +371,8 @@ deviceTest('a source that fails, a chunk that is no Buffer, an abort half-way', 
   }
   while (ns.stats.inFlight > 0) await new Promise(setImmediate)
   await ns.promises.read(Buffer.alloc(ns.blocksize), 0)
-  t.true(ns.pool.bytes - bytes <= 2 ** 20, 'only bounce buffers are kept')
+  // As many as one call has at a time, and one of a page.
+  t.true(ns.pool.bytes - bytes <= 17 * 128 * 1024, 'only bounce buffers are kept')
 })
 
 deviceTest('closing the namespace ends its streams and iterators', async (t) => {
