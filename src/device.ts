@@ -194,7 +194,7 @@ export class Device {
     this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
     const count = qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount
     const vectors = interrupts ? Math.min(pci.vectors, count + 1) : 0
-    if (vectors > 1) pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
+    if (vectors > 1) await pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
     const pairs: [pair: QueuePair, vector: number | null][] = []
     try {
       for (let qid = 1; qid <= count; qid++) {

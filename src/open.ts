@@ -183,7 +183,7 @@ function resolve(address: string, options: OpenOptions): Target {
     return {
       key: `vfio-user:${realPath(path)}`,
       nsid,
-      connect: () => openVfioUser(path, { signal: options.signal }),
+      connect: () => openVfioUser(path, vfioUserOptions(options)),
     }
   }
   throw new AddressError(
@@ -219,6 +219,11 @@ const SHAPE = [
 
 function simOptions({ faults, threads }: OpenOptions) {
   return { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }
+}
+
+// A call that can't but block does so for no longer than a command may take.
+function vfioUserOptions({ signal, timeout }: OpenOptions) {
+  return { signal, ...(timeout !== undefined && { patience: timeout }) }
 }
 
 // One image is one controller, by whatever name it is reached.
