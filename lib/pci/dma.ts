@@ -78,6 +78,7 @@ export class DmaPool {
   #live = new Set<Owned>()
   #kept: Buffer[] = []
   #mapping: Promise<void> | null = null
+  #aheadRefused = false
   #closed = false
 
   constructor(pci: PciFunction, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
@@ -105,6 +106,7 @@ export class DmaPool {
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
+    if (this.#pci.mapDmaAsync !== undefined) this.#askAhead()
     const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
     if (arena.recycled) new Uint8Array(view.buffer).fill(0)
     const hugePages = arena.dma.hugePages ?? false
@@ -146,6 +148,21 @@ export class DmaPool {
       this.#mapping = null
     })
     return this.#mapping
+  }
+
+  // Where another process has to take memory first, what comes next is asked for before it is needed: `alloc`, which
+  // can't wait without blocking, then finds it there.
+  #askAhead(): void {
+    const enough = ARENA_BYTES / PAGE_BYTES
+    if (this.#mapping !== null || this.#aheadRefused) return
+    if (this.#arenas.some(({ runs }) => runs.largest >= enough)) return
+    this.#mapping = this.#mapAsync(ARENA_BYTES)
+      .catch(() => {
+        this.#aheadRefused = true
+      })
+      .finally(() => {
+        this.#mapping = null
+      })
   }
 
   async #mapAsync(atLeast: number): Promise<void> {

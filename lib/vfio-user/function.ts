@@ -401,6 +401,8 @@ export class VfioUserFunction implements PciFunction {
     })
     for (const arena of [...this.#arenas.keys()]) this.unmapDma(arena)
     await this.#channel.settled()
+    // What was being mapped is there by now.
+    for (const arena of [...this.#arenas.keys()]) this.unmapDma(arena)
     this.#state = 'closed'
     this.#bar.retire()
     this.#channel.close()
