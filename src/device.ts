@@ -1,7 +1,13 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import { AbortError, AddressError, OutOfRangeError, QueueOwnerError } from '../lib/errors.ts'
+import {
+  AbortError,
+  AddressError,
+  DeviceRemovedError,
+  OutOfRangeError,
+  QueueOwnerError,
+} from '../lib/errors.ts'
 import {
   activeNamespaces,
   type Controller,
@@ -100,6 +106,12 @@ export class Device {
     controller.onFailure((cause) => {
       for (const queue of this.queues) queue.fail(cause)
     })
+  }
+
+  /** The device was taken away, or its server has gone: it can only be closed. */
+  get removed(): boolean {
+    const { failure, pci } = this.controller
+    return failure instanceof DeviceRemovedError || pci.checkRemoved?.() === true
   }
 
   /** One more namespace is open on it. */

@@ -116,6 +116,11 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
   const opening = devices.get(key)
   if (opening === undefined) return connectFirst(key, target, options)
   const device = await openedByAnother(opening, signal)
+  if (device?.removed) {
+    // Whoever still has it keeps it: at its address there is nothing, or another device.
+    forget(key, opening)
+    return share(target, options)
+  }
   if (device !== null && device.closed === null) {
     target.check?.(device.controller.pci)
     return device.retain()
@@ -128,9 +133,14 @@ function connectFirst(key: string, target: Target, options: OpenOptions): Promis
   const opening = connect(target, options)
   // At once: who opens the same meanwhile waits for it.
   devices.set(key, opening)
-  const forget = () => devices.delete(key)
-  opening.then((device) => device.onClosed(forget), forget)
+  const end = () => forget(key, opening)
+  opening.then((device) => device.onClosed(end), end)
   return opening
+}
+
+// Another may have come in its place.
+function forget(key: string, opening: Promise<Device>): void {
+  if (devices.get(key) === opening) devices.delete(key)
 }
 
 /** What another call opens, or null where that was aborted, which is its own affair; `signal` ends the waiting. */

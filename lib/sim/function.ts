@@ -12,6 +12,7 @@ import { releaseSpace, reserveSpace, type Space } from './space.ts'
 export interface SimFunction extends PciFunction {
   readonly config: SimConfig
   readonly controls: SimControls
+  enableInterrupts(count: number, handler: (vector: number) => void): void
   /** Whether the controller runs by itself, for tests that it rests when it can. */
   activity(): SimActivity
 }
