@@ -3,6 +3,7 @@
 
 import { CNS } from '../../../lib/nvme/identify/cns.ts'
 import { decodeNamespaceList } from '../../../lib/nvme/identify/lists.ts'
+import { readRegister } from '../../../lib/pci/index.ts'
 import { chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, valueOr } from '../define.ts'
@@ -125,7 +126,7 @@ const showRegs = showCommand({
   examples: [['show-regs 0a:00.0 -H', 'with their fields']],
   async read({ handle }) {
     const { viewRegisters } = await import('../admin/views/registers.ts')
-    return viewRegisters((offset) => handle.controller.pci.readRegister(offset))
+    return viewRegisters((offset) => readRegister(handle.controller.pci, offset))
   },
 })
 

@@ -36,10 +36,10 @@ const REGISTERS: readonly (readonly [name: string, offset: number, wide?: true])
 const BYTES = 0x6c
 
 /** @param read a 32-bit register of BAR 0 */
-export function viewRegisters(read: (offset: number) => number): Shown {
+export async function viewRegisters(read: (offset: number) => Promise<number>): Promise<Shown> {
   // Each is read once: they are not all without side effects, and one picture is what is asked for.
   const bytes = Buffer.alloc(BYTES)
-  for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(read(at), at)
+  for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(await read(at), at)
   const values = REGISTERS.map(([name, offset, wide]): [string, number | bigint] => [
     name,
     wide ? bytes.readBigUInt64LE(offset) : bytes.readUInt32LE(offset),
