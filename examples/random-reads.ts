@@ -6,17 +6,20 @@
 // Trade-off: this loop never returns to the event loop: the lowest latency there is, on a core of its own.
 
 import { type IoDescriptor, open } from 'unvme'
+import './one-line.ts'
 
-const [address = 'sim:?size=256M', seconds = '1', depth = '32'] = process.argv.slice(2)
+const [address = 'sim:?size=256M', seconds = '1', wanted = '32'] = process.argv.slice(2)
 await using ns = await open(address)
+// The queue may be shorter.
+const depth = Math.min(Number(wanted), ns.maxiopq)
 
 const QID = 0
 const nlb = Math.max(1, 4096 / ns.blocksize)
 const positions = Math.floor(ns.blockcount / nlb)
 
 // One allocation, cut into buffers: any part at a multiple of 512 bytes will do.
-const memory = ns.alloc(Number(depth) * nlb * ns.blocksize)
-const buffers = Array.from({ length: Number(depth) }, (_, i) =>
+const memory = ns.alloc(depth * nlb * ns.blocksize)
+const buffers = Array.from({ length: depth }, (_, i) =>
   memory.subarray(i * nlb * ns.blocksize, (i + 1) * nlb * ns.blocksize),
 )
 const send = (buffer: Buffer): IoDescriptor =>

@@ -2,27 +2,38 @@
 //
 //   node dist/examples/two-namespaces.js [ADDRESS]
 //
-// The device needs two namespaces, and the second one's first 1024 blocks are overwritten. Trade-off: the first
-// open decides how many queues there are; the controller is shut down with the last namespace.
+// The device needs two namespaces with blocks of one size; of the second one, the first 1024 blocks are overwritten.
+// Trade-off: the first open decides how many queues there are, here all that the device has, so that each direction
+// has its own where there are two; the controller is shut down with the last namespace.
 
 import { pipeline } from 'node:stream/promises'
-import { open } from 'unvme'
+import { AddressError, open } from 'unvme'
+import './one-line.ts'
 
 const [address = 'sim:?size=64M&ns=2'] = process.argv.slice(2)
 
-await using first = await open(address, { nsid: 1, qcount: 2 })
-await using second = await first.openNamespace(2)
+await using first = await open(address, { qcount: 0 })
+const other = (await first.controller.activeNamespaces()).find((nsid) => nsid !== first.id)
+if (other === undefined) {
+  throw new AddressError(`${address}: two namespaces are needed, namespace ${first.id} is the only one`)
+}
+await using second = await first.openNamespace(other)
+if (second.blocksize !== first.blocksize) {
+  throw new AddressError(
+    `${address}: blocks of ${first.blocksize} and ${second.blocksize} bytes: one size is needed`,
+  )
+}
 for (const ns of [first, second]) {
   console.log(`namespace ${ns.id} of ${ns.nscount}: ${ns.blockcount} blocks of ${ns.blocksize} bytes`)
 }
 
-const bytes = 1024 * first.blocksize
+const nlb = Math.min(1024, first.blockcount, second.blockcount)
+const bytes = nlb * first.blocksize
 if (address.startsWith('sim:')) await first.promises.write(Buffer.alloc(bytes, 'namespace 1 '), 0)
 
-// Each direction has a queue of its own.
 await pipeline(
-  first.createReadStream({ slba: 0, nlb: 1024, qid: 0 }),
-  second.createWriteStream({ slba: 0, qid: 1 }),
+  first.createReadStream({ slba: 0, nlb, qid: 0 }),
+  second.createWriteStream({ slba: 0, qid: first.qcount > 1 ? 1 : 0 }),
 )
 
 const [a, b] = await Promise.all([

@@ -1,7 +1,13 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import { AbortError, AddressError, OutOfRangeError, QueueOwnerError } from '../lib/errors.ts'
+import {
+  AbortError,
+  AddressError,
+  DeviceRemovedError,
+  OutOfRangeError,
+  QueueOwnerError,
+} from '../lib/errors.ts'
 import {
   activeNamespaces,
   type Controller,
@@ -102,6 +108,12 @@ export class Device {
     })
   }
 
+  /** The device was taken away, or its server has gone: it can only be closed. */
+  get removed(): boolean {
+    const { failure, pci } = this.controller
+    return failure instanceof DeviceRemovedError || pci.checkRemoved?.() === true
+  }
+
   /** One more namespace is open on it. */
   retain(): this {
     this.#users++
@@ -194,7 +206,7 @@ export class Device {
     this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
     const count = qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount
     const vectors = interrupts ? Math.min(pci.vectors, count + 1) : 0
-    if (vectors > 1) pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
+    if (vectors > 1) await pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
     const pairs: [pair: QueuePair, vector: number | null][] = []
     try {
       for (let qid = 1; qid <= count; qid++) {

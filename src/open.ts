@@ -118,6 +118,11 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
   const opening = devices.get(key)
   if (opening === undefined) return connectFirst(target, options)
   const device = await openedByAnother(opening, signal)
+  if (device?.removed) {
+    // Whoever still has it keeps it: at its address there is nothing, or another device.
+    forget(key, opening)
+    return share(target, options)
+  }
   if (device !== null && device.closed === null) {
     target.check?.(device.controller.pci)
     return device.retain()
@@ -131,9 +136,14 @@ function connectFirst(target: Target, options: OpenOptions): Promise<Device> {
   // At once: who opens the same meanwhile waits for it. An image that was missing has been made by now.
   const key = target.key()!
   devices.set(key, opening)
-  const forget = () => devices.delete(key)
-  opening.then((device) => device.onClosed(forget), forget)
+  const end = () => forget(key, opening)
+  opening.then((device) => device.onClosed(end), end)
   return opening
+}
+
+// Another may have come in its place.
+function forget(key: string, opening: Promise<Device>): void {
+  if (devices.get(key) === opening) devices.delete(key)
 }
 
 /** What another call opens, or null where that was aborted, which is its own affair; `signal` ends the waiting. */
@@ -190,7 +200,7 @@ function resolve(address: string, options: OpenOptions): Target {
     return {
       key: () => `vfio-user:${realPath(path)}`,
       nsid,
-      connect: () => openVfioUser(path, { signal: options.signal }),
+      connect: () => openVfioUser(path, vfioUserOptions(options)),
     }
   }
   throw new AddressError(
@@ -237,6 +247,12 @@ function imageKey(path: string): string {
   }
 }
 
+// A call that can't but block does so for no longer than a command may take.
+function vfioUserOptions({ signal, timeout }: OpenOptions) {
+  return { signal, ...(timeout !== undefined && { patience: timeout }) }
+}
+
+// One image is one controller, by whatever name it is reached.
 function realPath(path: string): string {
   try {
     return fs.realpathSync(path)

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import { MAIN } from './cli/command.ts'
 import { pattern } from './support/devices.ts'
 import { testFolder } from './support/folder.ts'
 import { run } from './support/run.ts'
@@ -15,6 +16,8 @@ writeFileSync(file('content'), content)
 const folder = fileURLToPath(new URL('../examples/', import.meta.url))
 
 const example = (name: string, ...words: string[]) => run(`${folder}${name}.js`, words)
+
+const SHARED = ['admin/open.js', 'one-line.js']
 
 /** What each prints without arguments. */
 const OUTPUTS: Record<string, RegExp> = {
@@ -49,8 +52,8 @@ const OUTPUTS: Record<string, RegExp> = {
 
 test('every example is run', (t) => {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
-    // What the others in its folder open an address with; and UNVMe's programs, which have tests of their own.
-    (name) => name.endsWith('.js') && name !== 'admin/open.js' && !name.startsWith('unvme/'),
+    // What the others share; and UNVMe's programs, which have tests of their own.
+    (name) => name.endsWith('.js') && !SHARED.includes(name) && !name.startsWith('unvme/'),
   )
   t.deepEqual(names.map((name) => name.replace('.js', '')).sort(), Object.keys(OUTPUTS).sort())
 })
@@ -63,6 +66,37 @@ for (const [name, output] of Object.entries(OUTPUTS)) {
     t.is(code, 0)
   })
 }
+
+/** Controllers that the examples were not written for, by what is odd about them. */
+const ODD: Record<string, string> = {
+  'one queue': 'sim:?size=4M&qcount=1',
+  'queues of two entries': 'sim:?size=4M&qsize=2',
+  'blocks of 4096 bytes, small transfers': 'sim:?size=4M&lba=4096&mdts=1',
+  'namespaces 2 and 5': 'sim:?size=4M&ns=2,5&nsid=5',
+  'no namespace': `sim:${file('none.img')}`,
+  'a server without mapped doorbells': '',
+}
+
+/** Those that take no address first, or serve until they are ended. */
+const NO_ADDRESS = ['demo', 'faults', 'http-range', 'copy', 'verify']
+
+test.serial('every example ends with one clear line on a controller that it can not work on', async (t) => {
+  t.timeout(300_000)
+  const deleted = await run(MAIN, ['delete-ns', `sim:${file('none.img')}?size=4M`, '-n', '1', '--yes'])
+  t.is(deleted.code, 0, deleted.stderr)
+  const server = await startServer({ device: 'sim:?size=4M&ns=2', doorbells: 'shadow' })
+  const names = Object.keys(OUTPUTS).filter((name) => !NO_ADDRESS.includes(name))
+  for (const [what, address] of Object.entries(ODD)) {
+    const check = async (name: string) => {
+      const { code, stderr } = await example(name, address || server.address)
+      t.regex(stderr, code === 0 ? /^$/ : /^[^\n]+ \(ERR_\w+\)\n$/, `${name}: ${what}`)
+    }
+    // One client at a time to a server, one program to an image.
+    if (address === '' || address.includes('.img')) for (const name of names) await check(name)
+    else await Promise.all(names.map(check))
+  }
+  await server.stop()
+})
 
 test('every example has a header that says what it shows and how to run it', (t) => {
   for (const name of Object.keys(OUTPUTS)) {

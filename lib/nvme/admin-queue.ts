@@ -88,6 +88,9 @@ export class AdminQueue {
    */
   submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
     if (this.#failure) return rejectPaced(this.#failure)
+    const data = command?.data
+    const waiting = data instanceof Uint8Array && data.length > 0 ? this.#pool.ready([data.length]) : null
+    if (waiting !== null) return waiting.then(() => this.submit(command, prp1, signal))
     return new Promise((resolve, reject) => {
       checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command

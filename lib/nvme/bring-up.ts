@@ -3,7 +3,7 @@
 // ready in microseconds and a slow one blocks nobody.
 
 import { AbortError, ControllerFatalError, DeviceRemovedError } from '../errors.ts'
-import type { PciFunction } from '../pci/index.ts'
+import { type PciFunction, readRegister, writeRegister } from '../pci/index.ts'
 import { high32, low32, PRP_PAGE_BYTES } from './prp.ts'
 import type { QueuePair } from './queue-pair.ts'
 import {
@@ -29,9 +29,9 @@ export async function disableController(
   cap: Capabilities,
   signal?: AbortSignal,
 ): Promise<void> {
-  const cc = pci.readRegister(REGISTER.CC)
+  const cc = await readRegister(pci, REGISTER.CC)
   if (cc === ALL_ONES) throw removedError(pci, 'CC reads all-ones')
-  pci.writeRegister(REGISTER.CC, (cc & ~1) >>> 0)
+  await writeRegister(pci, REGISTER.CC, (cc & ~1) >>> 0)
   // A fatal status is what disabling clears.
   await waitForStatus(pci, 'become disabled', CSTS.RDY, 0, readyTime(cap), { endOnFatal: false, signal })
 }
@@ -44,13 +44,13 @@ export async function enableController(
   signal?: AbortSignal,
 ): Promise<void> {
   const size = admin.entries - 1
-  pci.writeRegister(REGISTER.AQA, ((size << 16) | size) >>> 0)
-  writeAddress(pci, REGISTER.ASQ_LO, admin.sqIova)
-  writeAddress(pci, REGISTER.ACQ_LO, admin.cqIova)
+  await writeRegister(pci, REGISTER.AQA, ((size << 16) | size) >>> 0)
+  await writeAddress(pci, REGISTER.ASQ_LO, admin.sqIova)
+  await writeAddress(pci, REGISTER.ACQ_LO, admin.cqIova)
   // Where several command sets are offered by profiles, 6 selects all of them.
   const css = (cap.css & CSS.NVM) !== 0 ? 0 : 6
   const cc = { en: true, css, mps: PRP_PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
-  pci.writeRegister(REGISTER.CC, encodeConfiguration(cc))
+  await writeRegister(pci, REGISTER.CC, encodeConfiguration(cc))
   await waitForStatus(pci, 'become ready', CSTS.RDY, CSTS.RDY, readyTime(cap), { signal })
 }
 
@@ -59,8 +59,8 @@ export async function enableController(
  * @param rtd3e RTD3 Entry Latency of Identify Controller: how long it may take, in microseconds
  */
 export async function shutdownController(pci: PciFunction, rtd3e: number): Promise<void> {
-  const cc = pci.readRegister(REGISTER.CC)
-  pci.writeRegister(REGISTER.CC, ((cc & ~CC_SHN_MASK) | (SHN.NORMAL << 14)) >>> 0)
+  const cc = await readRegister(pci, REGISTER.CC)
+  await writeRegister(pci, REGISTER.CC, ((cc & ~CC_SHN_MASK) | (SHN.NORMAL << 14)) >>> 0)
   await waitForStatus(pci, 'shut down', CSTS.SHST, SHST.COMPLETE, Math.max(SHUTDOWN_MS, rtd3e / 1000))
 }
 
@@ -70,7 +70,8 @@ export async function shutdownController(pci: PciFunction, rtd3e: number): Promi
  */
 export function failureOf(pci: PciFunction): Error | null {
   if (pci.checkRemoved?.()) return removedError(pci, 'the system took it away')
-  const csts = pci.readRegister(REGISTER.CSTS)
+  const csts = pci.remote === undefined ? pci.readRegister(REGISTER.CSTS) : pci.remote.peek(REGISTER.CSTS)
+  if (csts === undefined) return null
   if (csts === ALL_ONES) return removedError(pci, 'its registers read all-ones')
   if ((csts & CSTS.CFS) !== 0) return fatalError(pci, csts)
   if ((csts & CSTS.RDY) !== 0) return null
@@ -88,7 +89,7 @@ async function waitForStatus(
 ): Promise<void> {
   const started = performance.now()
   for (;;) {
-    const csts = pci.readRegister(REGISTER.CSTS)
+    const csts = await readRegister(pci, REGISTER.CSTS)
     if (csts === ALL_ONES) throw removedError(pci, 'CSTS reads all-ones')
     if ((csts & mask) === value) return
     if (endOnFatal && (csts & CSTS.CFS) !== 0) throw fatalError(pci, csts)
@@ -107,9 +108,9 @@ function readyTime({ to }: Capabilities): number {
   return Math.max(to, LEAST_READY_MS)
 }
 
-function writeAddress(pci: PciFunction, register: number, iova: number): void {
-  pci.writeRegister(register, low32(iova) >>> 0)
-  pci.writeRegister(register + 4, high32(iova) >>> 0)
+async function writeAddress(pci: PciFunction, register: number, iova: number): Promise<void> {
+  await writeRegister(pci, register, low32(iova) >>> 0)
+  await writeRegister(pci, register + 4, high32(iova) >>> 0)
 }
 
 export function removedError(pci: PciFunction, how: string): DeviceRemovedError {

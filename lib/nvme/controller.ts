@@ -14,7 +14,7 @@ import {
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
 import { summary } from '../log/show.ts'
-import { DmaPool, type PciFunction } from '../pci/index.ts'
+import { DmaPool, type PciFunction, readRegister, writeRegister } from '../pci/index.ts'
 import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import {
   disableController,
@@ -58,6 +58,7 @@ const log = logger('nvme')
 /** Transfers are split at this size even where the controller takes more: it bounds the PRP lists. */
 export const MAX_TRANSFER_BYTES = 2 ** 20
 const HEALTH_EVERY_MS = 50
+const ADMIN_ENTRIES = 64
 
 export interface ControllerOptions {
   /** Milliseconds that an I/O command may take, default 30 000. */
@@ -73,6 +74,19 @@ export interface ControllerOptions {
   maxTransferBytes?: number | undefined
   /** Ends the bringing up with AbortError, whatever it waits for; nothing once that is done. */
   signal?: AbortSignal | undefined
+}
+
+/** Registers that say what the controller is: both halves of CAP, and VS. */
+interface IdentityRegisters {
+  readonly lo: number
+  readonly hi: number
+  readonly vs: number
+}
+
+async function readIdentity(pci: PciFunction): Promise<IdentityRegisters> {
+  const lo = await readRegister(pci, REGISTER.CAP_LO)
+  const hi = await readRegister(pci, REGISTER.CAP_HI)
+  return { lo, hi, vs: await readRegister(pci, REGISTER.VS) }
 }
 
 /** A ready controller. Made by `createController`. */
@@ -106,7 +120,16 @@ export class Controller {
   #shadowed = false
   #healthAt = 0
 
-  constructor(pci: PciFunction, options: ControllerOptions = {}) {
+  /**
+   * @param pool has room for the admin queue
+   * @param registers what `readIdentity` gave
+   */
+  constructor(
+    pci: PciFunction,
+    pool: DmaPool,
+    { lo, hi, vs }: IdentityRegisters,
+    options: ControllerOptions = {},
+  ) {
     const { timeout = 30_000, adminTimeout = 60_000, shadowDoorbells = true } = options
     const { maxTransferBytes = MAX_TRANSFER_BYTES } = options
     if (!(maxTransferBytes >= PRP_PAGE_BYTES && maxTransferBytes <= MAX_TRANSFER_BYTES)) {
@@ -114,8 +137,6 @@ export class Controller {
         `maxTransferBytes ${maxTransferBytes}: 4096 to ${MAX_TRANSFER_BYTES} are possible`,
       )
     }
-    const lo = pci.readRegister(REGISTER.CAP_LO)
-    const hi = pci.readRegister(REGISTER.CAP_HI)
     if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
     this.timeout = timeout
@@ -123,7 +144,7 @@ export class Controller {
     this.#mostBytes = maxTransferBytes - (maxTransferBytes % PRP_PAGE_BYTES)
     this.maxTransferBytes = this.#mostBytes
     this.cap = decodeCapabilities(lo, hi)
-    this.version = formatVersion(pci.readRegister(REGISTER.VS))
+    this.version = formatVersion(vs)
     if (this.cap.mpsmin > PRP_PAGE_BYTES) {
       throw new UnsupportedError(
         `${pci.address}: its smallest page (${this.cap.mpsmin} bytes) is larger than 4096`,
@@ -132,8 +153,8 @@ export class Controller {
     if ((this.cap.css & (CSS.NVM | CSS.PROFILES)) === 0) {
       throw new UnsupportedError(`${pci.address}: no NVM command set (CAP.CSS ${this.cap.css.toString(16)}h)`)
     }
-    this.pool = new DmaPool(pci)
-    const entries = Math.min(64, this.cap.mqes, 4096)
+    this.pool = pool
+    const entries = Math.min(ADMIN_ENTRIES, this.cap.mqes)
     const admin = { dstrd: this.cap.dstrd, entries, timeout: adminTimeout }
     this.#admin = new AdminQueue(pci, this.pool, admin, () => this.checkHealth())
     this.#events = new EventWatch(this.#admin)
@@ -247,7 +268,7 @@ export class Controller {
     this.fail(new ControllerResetError(`${this.pci.address} was reset with the command in flight`))
     try {
       if (how === 'function') await this.pci.reset()
-      if (how === 'subsystem') this.pci.writeRegister(REGISTER.NSSR, NSSR_RESET)
+      if (how === 'subsystem') await writeRegister(this.pci, REGISTER.NSSR, NSSR_RESET)
       await disableController(this.pci, this.cap)
       this.#admin.reset()
       this.queues.reset()
@@ -323,7 +344,10 @@ export async function createController(
 ): Promise<Controller> {
   let controller: Controller | undefined
   try {
-    controller = new Controller(pci, options)
+    const pool = new DmaPool(pci)
+    // What bringing up allocates at once: the admin queue, and a few pages.
+    await pool.ready([ADMIN_ENTRIES * 2 * PRP_PAGE_BYTES])
+    controller = new Controller(pci, pool, await readIdentity(pci), options)
     await controller.enable(options.signal)
     return controller
   } catch (error) {

@@ -7,7 +7,7 @@ import { logger } from '../log/index.ts'
 import type { AdminQueue } from './admin-queue.ts'
 import type { Controller } from './controller.ts'
 import { ADMIN } from './opcodes.ts'
-import { QueuePair } from './queue-pair.ts'
+import { pairMemory, QueuePair } from './queue-pair.ts'
 import { cqHeadDoorbell } from './registers.ts'
 import type { Doorbells } from './shadow-doorbells.ts'
 
@@ -78,7 +78,10 @@ export class IoQueuePairs {
     if (cqHeadDoorbell(qid, dstrd) >= pci.doorbells.length) {
       throw new UnsupportedError(`queue ${qid}: its doorbells in BAR 0 of ${pci.address} can't be mapped`)
     }
-    const pair = new QueuePair(pci, pool, { qid, entries, dstrd, maxBytes, timeout })
+    const options = { qid, entries, dstrd, maxBytes, timeout }
+    const sizes = pairMemory(options)
+    for (let waiting = pool.ready(sizes); waiting !== null; waiting = pool.ready(sizes)) await waiting
+    const pair = new QueuePair(pci, pool, options)
     const made = { pair, vector }
     try {
       await this.#announce(made)

@@ -32,6 +32,15 @@ const SLICE_MASK = 0x7f
 const FREE = 0x80
 const LOST = 0x81
 
+/** Bytes of a pair's submission queue, completion queue and PRP lists: what it allocates, in this order. */
+export function pairMemory({
+  entries,
+  maxBytes,
+}: Pick<QueuePairOptions, 'entries' | 'maxBytes'>): [sq: number, cq: number, lists: number] {
+  const listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
+  return [entries * SQE_BYTES, entries * CQE_BYTES, (entries - 1) * listBytes]
+}
+
 /** Rings in DMA memory, with the identifiers of the commands in them. */
 export class QueuePair {
   readonly qid: number
@@ -96,10 +105,11 @@ export class QueuePair {
     const listPages = listPagesNeeded(maxBytes)
     this.listBytes = listPages * PAGE_BYTES
     this.maxBytes = bytesDescribed(listPages)
+    const [sqBytes, cqBytes, listsBytes] = pairMemory(options)
     const ring = (bytes: number, shared?: RingMemory) => (shared ? attachRing(shared) : this.allocate(bytes))
-    const sq = ring(entries * SQE_BYTES, share?.sq)
-    const cq = ring(entries * CQE_BYTES, share?.cq)
-    const lists = ring((entries - 1) * this.listBytes, share?.lists)
+    const sq = ring(sqBytes, share?.sq)
+    const cq = ring(cqBytes, share?.cq)
+    const lists = ring(listsBytes, share?.lists)
     this.sq = sq.words
     this.cq = cq.words
     this.lists = lists.words

@@ -77,6 +77,8 @@ export class DmaPool {
   #arenas: Arena[]
   #live = new Set<Owned>()
   #kept: Buffer[] = []
+  #mapping: Promise<void> | null = null
+  #aheadRefused = false
   #closed = false
 
   constructor(pci: PciFunction, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
@@ -104,10 +106,74 @@ export class DmaPool {
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
+    if (this.#pci.mapDmaAsync !== undefined) this.#askAhead()
     const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
     if (arena.recycled) new Uint8Array(view.buffer).fill(0)
     const hugePages = arena.dma.hugePages ?? false
     return this.#own({ iova: arena.dma.iova + page * PAGE_BYTES, bytes, arena, hugePages, page, pages, view })
+  }
+
+  /** As `alloc`, without blocking where another process has to take new memory first. */
+  async allocAsync(bytes: number): Promise<Buffer> {
+    for (;;) {
+      const waiting = this.ready([bytes])
+      if (waiting === null) return this.alloc(bytes)
+      await waiting
+    }
+  }
+
+  /**
+   * Whether `alloc` of these sizes finds memory without blocking: null where it does, in the same turn of the event
+   * loop. Otherwise a promise, after which it is to be asked again: others may have been quicker. Rejects as `alloc`
+   * throws where there is no more memory.
+   */
+  ready(sizes: readonly number[]): Promise<void> | null {
+    // What can't be had at all is for `alloc` to say.
+    if (this.#pci.mapDmaAsync === undefined || this.#closed) return null
+    const taken: [arena: Arena, page: number, pages: number][] = []
+    let missing = 0
+    for (const bytes of sizes) {
+      const pages = Math.ceil(bytes / PAGE_BYTES)
+      const found = this.#find(pages)
+      if (found === null) missing = Math.max(missing, pages)
+      else taken.push([...found, pages])
+    }
+    for (const [arena, page, pages] of taken) arena.runs.give(page, pages)
+    if (missing === 0 || missing * PAGE_BYTES > this.#pci.maxArenaBytes) return null
+    if (this.#kept.length > 0) {
+      for (const buffer of this.#kept.splice(0)) this.discard(buffer)
+      return this.ready(sizes)
+    }
+    this.#mapping ??= this.#mapAsync(missing * PAGE_BYTES).finally(() => {
+      this.#mapping = null
+    })
+    return this.#mapping
+  }
+
+  // Where another process has to take memory first, what comes next is asked for before it is needed: `alloc`, which
+  // can't wait without blocking, then finds it there.
+  #askAhead(): void {
+    const enough = ARENA_BYTES / PAGE_BYTES
+    if (this.#mapping !== null || this.#aheadRefused) return
+    if (this.#arenas.some(({ runs }) => runs.largest >= enough)) return
+    this.#mapping = this.#mapAsync(ARENA_BYTES)
+      .catch(() => {
+        this.#aheadRefused = true
+      })
+      .finally(() => {
+        this.#mapping = null
+      })
+  }
+
+  async #mapAsync(atLeast: number): Promise<void> {
+    const { wanted, least } = this.#arenaSizes(atLeast)
+    const map = (bytes: number) => this.#pci.mapDmaAsync!(bytes)
+    const dma = await map(wanted).catch((error) => {
+      if (!(error instanceof OutOfMemoryError) || wanted === least) throw error
+      return map(least)
+    })
+    if (this.#closed) this.#pci.unmapDma(dma)
+    else this.#arenas.push(createArena(dma))
   }
 
   /** A buffer over memory of another thread's pool for the same function: see `share`. */
@@ -232,16 +298,22 @@ export class DmaPool {
   }
 
   #take(pages: number): [Arena, page: number] {
-    for (const arena of this.#arenas) {
-      const page = arena.runs.take(pages)
-      if (page >= 0) return [arena, page]
-    }
+    const found = this.#find(pages)
+    if (found !== null) return found
     if (this.#kept.length > 0) {
       for (const buffer of this.#kept.splice(0)) this.discard(buffer)
       return this.#take(pages)
     }
     const arena = this.#addArena(pages * PAGE_BYTES)
     return [arena, arena.runs.take(pages)]
+  }
+
+  #find(pages: number): [Arena, page: number] | null {
+    for (const arena of this.#arenas) {
+      const page = arena.runs.take(pages)
+      if (page >= 0) return [arena, page]
+    }
+    return null
   }
 
   #addArena(atLeast: number): Arena {
@@ -251,16 +323,22 @@ export class DmaPool {
         `alloc of ${atLeast} bytes: ${address} maps at most ${maxArenaBytes} at once`,
       )
     }
-    // Larger ones as there are more: some transports take only so many mappings.
-    const unit = ARENA_BYTES * 2 ** Math.min(MAX_DOUBLINGS, Math.floor(this.#arenas.length / ARENAS_PER_SIZE))
-    const arena = createArena(this.#map(Math.min(maxArenaBytes, roundUp(atLeast, unit)), atLeast))
+    const { wanted, least } = this.#arenaSizes(atLeast)
+    const arena = createArena(this.#map(wanted, least))
     this.#arenas.push(arena)
     return arena
   }
 
+  // Larger ones as there are more: some transports take only so many mappings.
+  #arenaSizes(atLeast: number): { wanted: number; least: number } {
+    const { maxArenaBytes } = this.#pci
+    const unit = ARENA_BYTES * 2 ** Math.min(MAX_DOUBLINGS, Math.floor(this.#arenas.length / ARENAS_PER_SIZE))
+    const size = (rounded: number) => Math.min(maxArenaBytes, rounded)
+    return { wanted: size(roundUp(atLeast, unit)), least: size(roundUp(atLeast, ARENA_BYTES)) }
+  }
+
   // What is more than needed is a wish.
-  #map(wanted: number, atLeast: number): DmaArena {
-    const least = Math.min(this.#pci.maxArenaBytes, roundUp(atLeast, ARENA_BYTES))
+  #map(wanted: number, least: number): DmaArena {
     try {
       return this.#pci.mapDma(wanted)
     } catch (error) {

@@ -21,6 +21,11 @@ export interface PciFunction {
   readRegister(offset: number): number
   /** Writes the 32-bit register of BAR 0 at a byte offset. */
   writeRegister(offset: number, value: number): void
+  /**
+   * Where there is one: registers by messages to another process, which may be slow or stopped. The two calls above
+   * then may block (a read) or not have happened yet on return (a write); who can wait uses this.
+   */
+  readonly remote?: RemoteRegisters
   /** BAR 0 from offset 1000h on. Only `doorbells[i]` loads and stores. */
   readonly doorbells: Uint32Array
 
@@ -34,6 +39,8 @@ export interface PciFunction {
    * Throws OutOfMemoryError where a limit is hit, naming the limit.
    */
   mapDma(bytes: number): DmaArena
+  /** Where there is one: as `mapDma`, which blocks there until another process has answered. */
+  mapDmaAsync?(bytes: number): Promise<DmaArena>
   /** Takes the memory back from the device and from the process. Views of it become harmless. */
   unmapDma(arena: DmaArena): void
   /** Largest arena in bytes that this function can map at once. */
@@ -43,9 +50,9 @@ export interface PciFunction {
   readonly vectors: number
   /**
    * Asks for the first `count` vectors. `handler` runs on the event loop, for an armed vector that fired.
-   * Call once, before queues are created.
+   * Call once, before queues are created. Where it is a promise, they are on when that resolves.
    */
-  enableInterrupts(count: number, handler: (vector: number) => void): void
+  enableInterrupts(count: number, handler: (vector: number) => void): void | Promise<void>
   /** From now on an interrupt of this vector calls the handler and keeps the process alive until disarmed. */
   arm(vector: number): void
   disarm(vector: number): void
@@ -69,4 +76,28 @@ export interface PciFunction {
   quiesce(): void
   /** Gives everything back: interrupts off, bus master off, memory unmapped. Never throws twice. */
   close(): Promise<void>
+}
+
+/** 32-bit registers of BAR 0 that are reached by messages. */
+export interface RemoteRegisters {
+  /** All-ones where the device is gone. */
+  read(offset: number): Promise<number>
+  /** Resolves when the device has it, or is gone. */
+  write(offset: number, value: number): Promise<void>
+  /**
+   * What the register was when last looked at, since the last write; undefined where that is not known yet. Never
+   * waits: it asks for the value that a later call gives. All-ones where the device is gone.
+   */
+  peek(offset: number): number | undefined
+}
+
+/** Reads a register without blocking, however it is reached. */
+export async function readRegister(pci: PciFunction, offset: number): Promise<number> {
+  return pci.remote === undefined ? pci.readRegister(offset) : pci.remote.read(offset)
+}
+
+/** Writes a register without blocking, however it is reached. */
+export async function writeRegister(pci: PciFunction, offset: number, value: number): Promise<void> {
+  if (pci.remote === undefined) pci.writeRegister(offset, value)
+  else await pci.remote.write(offset, value)
 }

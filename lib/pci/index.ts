@@ -13,7 +13,7 @@ export {
 } from './bdf.ts'
 export { DmaPool, type DmaPoolOptions, PAGE_BYTES, type SharedBuffer } from './dma.ts'
 export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from './dma-tag.ts'
-export type { PciFunction } from './function.ts'
+export { type PciFunction, type RemoteRegisters, readRegister, writeRegister } from './function.ts'
 export { keepFreedMemory } from './heap.ts'
 export { type IovaRange, IovaSpace } from './iova.ts'
 export { systemCallError } from './libc.ts'

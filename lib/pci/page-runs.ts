@@ -43,6 +43,11 @@ export class PageRuns {
     return this.#free.reduce((sum, run) => sum + run.pages, 0)
   }
 
+  /** Pages of the longest run that is free. */
+  get largest(): number {
+    return this.#free.reduce((most, run) => Math.max(most, run.pages), 0)
+  }
+
   /** True where everything has been given back. */
   get whole(): boolean {
     return this.available === this.pages

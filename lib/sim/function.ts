@@ -14,6 +14,7 @@ export interface SimFunction extends PciFunction {
   readonly controls: SimControls
   /** What tells its image from every other file, as `imageIdentity`; undefined for a medium in memory. */
   readonly image: string | undefined
+  enableInterrupts(count: number, handler: (vector: number) => void): void
   /** Whether the controller runs by itself, for tests that it rests when it can. */
   activity(): SimActivity
 }

@@ -4,10 +4,8 @@
 
 import fs from 'node:fs'
 import { ProtocolError, SystemCallError } from '../errors.ts'
+import { pageRuns } from '../pci/bar.ts'
 import { type Bar, type BarAccess, mapBar, type Region } from '../pci/index.ts'
-import type { Channel } from './channel.ts'
-import { REGION } from './constants.ts'
-import { readRegion, writeRegion } from './device.ts'
 import { closeDescriptors } from './socket.ts'
 
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */
@@ -16,6 +14,17 @@ const ALL_ONES = 0xffff_ffff
 // No doorbell has this value: a queue has at most 65536 entries.
 const QUIET = ALL_ONES
 const MAX_DOORBELL_BYTES = 65536
+// Doorbells that a server has been sent and has not answered: for one that is stopped, later ones wait in their
+// words, where the last value of each is all that counts.
+const MAX_UNANSWERED = 64
+
+/** Registers of BAR 0 by message. */
+export interface RegisterMessages extends BarAccess {
+  /** Sends a write, and does not wait for its reply: `done` is called with that. */
+  write(offset: number, value: number, done?: () => void): void
+  /** Takes the replies that have come. Never waits. */
+  attend(): void
+}
 
 /** BAR 0, and how it is told of doorbells that were written. */
 export interface DoorbellBar extends Omit<Bar, 'share'> {
@@ -23,87 +32,96 @@ export interface DoorbellBar extends Omit<Bar, 'share'> {
   readonly notify: (() => void) | null
   /** Null where another thread can't ring them. */
   readonly share: Bar['share'] | null
-}
-
-/** Registers by message, 4 bytes at a time. */
-export function accessRegisters(channel: Channel): BarAccess {
-  return {
-    read: (offset) => readRegion(channel, REGION.BAR0, offset, 4).readUInt32LE(),
-    write(offset, value) {
-      const data = Buffer.alloc(4)
-      data.writeUInt32LE(value >>> 0)
-      writeRegion(channel, REGION.BAR0, offset, data)
-    },
-  }
+  /** True for a register that is memory of this process, too. */
+  isMapped(offset: number): boolean
 }
 
 /** Makes BAR 0 of what the server said of it. Takes the descriptors. */
 export function openBar(
-  channel: Channel,
+  name: string,
   region: Region,
   fds: readonly number[],
-  access: BarAccess,
+  messages: RegisterMessages,
 ): DoorbellBar {
   try {
     if (region.size < DOORBELLS + 8) {
-      throw new ProtocolError(`${channel.name}: BAR 0 of ${region.size} bytes is no NVMe controller's`)
+      throw new ProtocolError(`${name}: BAR 0 of ${region.size} bytes is no NVMe controller's`)
     }
     const mappable = region.areas.some(
       ({ offset, size }) => offset <= DOORBELLS && offset + size >= DOORBELLS + 4096,
     )
-    if (!mappable) return createMessageBar(region, access)
+    if (!mappable) return createMessageBar(region, messages)
     const fd = fds[0]
     if (fd === undefined) {
-      throw new ProtocolError(`${channel.name}: BAR 0 can be mapped, and no descriptor came with it`)
+      throw new ProtocolError(`${name}: BAR 0 can be mapped, and no descriptor came with it`)
     }
-    checkFile(channel, region, fd)
-    return { ...mapRegion(channel, region, fd, access), notify: null }
+    checkFile(name, region, fd)
+    const bar = mapRegion(name, region, fd, messages)
+    const runs = pageRuns(region, region.size)
+    const isMapped = (offset: number) => runs.some(({ start, end }) => start <= offset && offset < end)
+    return { ...bar, notify: null, isMapped }
   } finally {
     closeDescriptors(fds)
   }
 }
 
-function mapRegion(channel: Channel, region: Region, fd: number, access: BarAccess): Bar {
+function mapRegion(name: string, region: Region, fd: number, messages: RegisterMessages): Bar {
   try {
-    return mapBar(fd, region, access, channel.name)
+    return mapBar(fd, region, messages, name)
   } catch (cause) {
     if (!(cause instanceof SystemCallError)) throw cause
-    throw new ProtocolError(`${channel.name}: the descriptor of BAR 0 can't be mapped: ${cause.code}`, {
-      cause,
-    })
+    throw new ProtocolError(`${name}: the descriptor of BAR 0 can't be mapped: ${cause.code}`, { cause })
   }
 }
 
 // A mapping beyond the end of a file would end the process at first touch.
-function checkFile(channel: Channel, { offset: start, areas }: Region, fd: number): void {
+function checkFile(name: string, { offset: start, areas }: Region, fd: number): void {
   const stat = fs.fstatSync(fd)
   if (!stat.isFile()) return
   for (const { offset, size } of areas) {
     if (start + offset + size <= stat.size) continue
     throw new ProtocolError(
-      `${channel.name}: an area of BAR 0 ends at ${start + offset + size} in a file of ${stat.size} bytes`,
+      `${name}: an area of BAR 0 ends at ${start + offset + size} in a file of ${stat.size} bytes`,
     )
   }
 }
 
-function createMessageBar({ size }: Region, access: BarAccess): DoorbellBar {
+function createMessageBar({ size }: Region, messages: RegisterMessages): DoorbellBar {
   const words = Math.min(size - DOORBELLS, MAX_DOORBELL_BYTES) >> 2
   const doorbells = new Uint32Array(words).fill(QUIET)
   let present = true
+  let unanswered = 0
+  let waiting = false
+  const answered = () => {
+    unanswered--
+    if (waiting) sendAll()
+  }
+  const sendAll = () => {
+    waiting = false
+    for (let i = 0; i < words && present; i++) {
+      const value = doorbells[i]!
+      if (value === QUIET) continue
+      if (unanswered >= MAX_UNANSWERED) {
+        waiting = true
+        return
+      }
+      doorbells[i] = QUIET
+      unanswered++
+      messages.write(DOORBELLS + 4 * i, value, answered)
+    }
+  }
   return {
     doorbells,
     share: null,
-    read: (offset) => (present ? access.read(offset) : ALL_ONES),
+    isMapped: () => false,
+    read: (offset) => (present ? messages.read(offset) : ALL_ONES),
     write(offset, value) {
-      if (present) access.write(offset, value)
+      if (present) messages.write(offset, value)
     },
     notify() {
-      for (let i = 0; i < words && present; i++) {
-        const value = doorbells[i]!
-        if (value === QUIET) continue
-        doorbells[i] = QUIET
-        access.write(DOORBELLS + 4 * i, value)
-      }
+      // A caller that polls without letting the event loop run takes the replies here.
+      if (unanswered > 0) messages.attend()
+      sendAll()
     },
     cover() {
       present = false

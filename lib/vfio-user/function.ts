@@ -1,9 +1,12 @@
 // One open PCI function behind a vfio-user socket: ties channel, BAR 0, DMA memory and interrupts together.
+// Nothing here waits for the server and keeps the event loop from running meanwhile, but for the two calls that can't
+// return without an answer: `readRegister` and `mapDma`, which block for up to `patience`.
 // Trade-off: whatever goes wrong with the server after the opening counts as removal of the device, since nothing
 // it says can be relied on then; its cause is kept.
 
 import {
   ClosedError,
+  CommandTimeoutError,
   DeviceRemovedError,
   OutOfMemoryError,
   OutOfRangeError,
@@ -20,15 +23,25 @@ import {
   IovaSpace,
   MAX_VIEW_BYTES,
   type PciFunction,
+  type RemoteRegisters,
   type SharedMemory,
   type Vectors,
 } from '../pci/index.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
-import { COMMAND, DEVICE_FLAGS, IRQ, MAX_FDS, MAX_MAPPINGS, REGION } from './constants.ts'
-import { countIrqs, getDeviceInfo, getRegion, mapMemory, setIrqs, unmapMemory } from './device.ts'
-import { accessRegisters, type DoorbellBar, openBar } from './doorbells.ts'
-import { type Watch, watch } from './socket.ts'
+import { DEVICE_FLAGS, IRQ, MAX_FDS, MAX_MAPPINGS, REGION } from './constants.ts'
+import {
+  deviceInfo,
+  deviceReset,
+  dmaMap,
+  dmaUnmap,
+  irqCount,
+  irqSets,
+  regionInfo,
+  regionRead,
+  regionWrite,
+} from './device.ts'
+import { type DoorbellBar, openBar, type RegisterMessages } from './doorbells.ts'
 import type { Capabilities } from './version.ts'
 
 const log = logger('vfio-user')
@@ -37,6 +50,22 @@ const IOVA_LAST = 2 ** 39 - 1
 const HUGE_PAGE = 2 ** 21
 
 type State = 'open' | 'removed' | 'closed'
+
+interface Parts {
+  readonly channel: Channel
+  readonly maxFds: number
+  readonly canReset: boolean
+  readonly vectors: number
+  readonly config: ConfigSpace
+  /** Milliseconds that a call which can't but block waits for the server. */
+  readonly patience: number
+}
+
+/** A range of IOVAs, and the memory that is to be there. */
+interface Planned {
+  readonly iova: number
+  readonly memory: SharedMemory
+}
 
 /** A PCI function of a vfio-user server; see `openVfioUser`. */
 export class VfioUserFunction implements PciFunction {
@@ -47,43 +76,82 @@ export class VfioUserFunction implements PciFunction {
   readonly doorbells: Uint32Array
   readonly vectors: number
   readonly maxArenaBytes = MAX_VIEW_BYTES
+  readonly remote: RemoteRegisters
   onRemoved: ((cause: Error) => void) | null = null
   share?: () => FunctionShare
 
   readonly #channel: Channel
-  readonly #maxFds: number
+  readonly #parts: Parts
   readonly #bar: DoorbellBar
   readonly #config: ConfigSpace
-  readonly #canReset: boolean
-  readonly #watch: Watch
   readonly #iovas = new IovaSpace([{ first: 0, last: IOVA_LAST }])
   readonly #arenas = new Map<DmaArena, SharedMemory>()
+  // Mappings that were asked for, and not yet answered.
+  #planned = 0
   #interrupts: Vectors | null = null
+  #connecting: Promise<void> = Promise.resolve()
   #state: State = 'open'
   #removal: Error | null = null
+  #closed: Promise<void> | null = null
+  // What each register was when last looked at, and whether it is being asked for. Made new with each write.
+  #looks = new Map<number, Look>()
 
-  /** Takes over a channel whose version has been negotiated. Where this throws, the channel is still the caller's. */
-  constructor(channel: Channel, { maxMsgFds }: Capabilities) {
-    this.address = channel.name
-    this.#channel = channel
-    this.#maxFds = Math.min(maxMsgFds, MAX_FDS)
-    this.#canReset = (getDeviceInfo(channel).flags & DEVICE_FLAGS.RESET) !== 0
-    this.vectors = countIrqs(channel, IRQ.MSIX)
-    this.#config = openConfigSpace(channel)
-    this.#config.enable()
+  /**
+   * Takes over a channel whose version has been negotiated. Where this rejects, the channel is still the caller's.
+   * @param patience milliseconds that a call which can't but block waits for the server
+   */
+  static async open(
+    channel: Channel,
+    { maxMsgFds }: Capabilities,
+    patience: number,
+  ): Promise<VfioUserFunction> {
+    const { flags } = await channel.request(deviceInfo())
+    if ((flags & DEVICE_FLAGS.PCI) === 0) throw new UnsupportedError(`${channel.name} is no PCI device`)
+    const vectors = await channel.request(irqCount(IRQ.MSIX))
+    const config = await openConfigSpace(channel)
+    await config.enable()
     // Eventfds are given later, if at all: until then an interrupt would reach nobody.
-    this.#config.enableMsix(false)
-    const { region, fds } = getRegion(channel, REGION.BAR0)
-    this.#bar = openBar(channel, region, fds, accessRegisters(channel))
+    await config.enableMsix(false)
+    const { region, fds } = await channel.request(regionInfo(REGION.BAR0))
+    const maxFds = Math.min(maxMsgFds, MAX_FDS)
+    const canReset = (flags & DEVICE_FLAGS.RESET) !== 0
+    const parts = { channel, maxFds, canReset, vectors, config, patience }
+    return new VfioUserFunction(parts, (messages) => openBar(channel.name, region, fds, messages))
+  }
+
+  private constructor(parts: Parts, makeBar: (messages: RegisterMessages) => DoorbellBar) {
+    const { channel, config, vectors } = parts
+    this.address = channel.name
+    this.vectors = vectors
+    this.#parts = parts
+    this.#channel = channel
+    this.#config = config
+    this.#bar = makeBar(this.#messages())
     this.doorbells = this.#bar.doorbells
     const { notify, share } = this.#bar
-    this.notify = notify && (() => this.#guard(notify))
+    this.notify = notify
     const { address, transport, maxArenaBytes } = this
     if (share !== null) this.share = () => ({ address, transport, maxArenaBytes, ...share(), sleeper: null })
-    this.#watch = watch(channel.fd, () => this.#attend())
-    // A server that is idle does not keep the process alive.
-    this.#watch.unref()
+    this.remote = {
+      read: (offset) => this.#readRemote(offset),
+      write: (offset, value) => this.#writeRemote(offset, value),
+      peek: (offset) => this.#peek(offset),
+    }
+    channel.onEnd = (failure) => this.#remove(failure)
     log('%s: open, %d vectors, doorbells by %s', this.address, this.vectors, notify ? 'message' : 'memory')
+  }
+
+  #messages(): RegisterMessages {
+    const { channel, patience } = this.#parts
+    return {
+      read: (offset) => channel.requestNow(registerRead(offset), patience).readUInt32LE(),
+      write: (offset, value, done) =>
+        channel.post(registerWrite(offset, value), (error) => {
+          if (error !== null) this.#remove(error)
+          else done?.()
+        }),
+      attend: () => channel.attend(),
+    }
   }
 
   /** What ended the function, once something has. */
@@ -91,78 +159,200 @@ export class VfioUserFunction implements PciFunction {
     return this.#removal
   }
 
+  /** Where the register is no memory, blocks for up to `patience`; throws CommandTimeoutError after that. */
   readRegister(offset: number): number {
-    return this.#guard(() => this.#bar.read(offset)) ?? ALL_ONES
+    if (this.#state !== 'open') return ALL_ONES
+    try {
+      return this.#bar.read(offset)
+    } catch (error) {
+      if (error instanceof OutOfRangeError || error instanceof CommandTimeoutError) throw error
+      this.#remove(this.#channel.failure ?? error)
+      return ALL_ONES
+    }
   }
 
+  /** Sends the write, and does not wait until the server has done it: later requests are done after it. */
   writeRegister(offset: number, value: number): void {
-    this.#guard(() => this.#bar.write(offset, value))
+    if (this.#state !== 'open') return
+    this.#looks = new Map()
+    this.#bar.write(offset, value)
   }
 
+  async #readRemote(offset: number): Promise<number> {
+    if (this.#state !== 'open') return ALL_ONES
+    if (this.#bar.isMapped(offset)) return this.#bar.read(offset)
+    try {
+      return (await this.#channel.request(registerRead(offset))).readUInt32LE()
+    } catch (error) {
+      this.#remove(error)
+      return ALL_ONES
+    }
+  }
+
+  async #writeRemote(offset: number, value: number): Promise<void> {
+    if (this.#state !== 'open') return
+    this.#looks = new Map()
+    if (this.#bar.isMapped(offset)) {
+      this.#bar.write(offset, value)
+      return
+    }
+    await this.#channel.request(registerWrite(offset, value)).catch((error) => this.#remove(error))
+  }
+
+  #peek(offset: number): number | undefined {
+    if (this.#state === 'open' && this.#bar.isMapped(offset)) return this.#bar.read(offset)
+    this.#channel.attend()
+    if (this.#state !== 'open') return ALL_ONES
+    let look = this.#looks.get(offset)
+    if (look === undefined) {
+      look = { value: undefined, asked: false }
+      this.#looks.set(offset, look)
+    }
+    if (!look.asked) this.#look(offset, look)
+    return look.value
+  }
+
+  #look(offset: number, look: Look): void {
+    look.asked = true
+    this.#channel.post(registerRead(offset), (error, reply) => {
+      look.asked = false
+      if (error !== null) this.#remove(error)
+      else look.value = reply!.readUInt32LE()
+    })
+  }
+
+  /** Blocks for up to `patience`, and throws CommandTimeoutError after that: the answer is undone when it comes. */
   mapDma(bytes: number): DmaArena {
+    const planned = this.#plan(bytes)
+    const { iova, memory } = planned
+    let late = false
+    try {
+      this.#channel.requestNow(dmaMap(memory.fd, iova, bytes), this.#parts.patience, (error) => {
+        if (error === null) this.#channel.post(dmaUnmap(iova, bytes), this.#unmapped(iova))
+        this.#undo(planned)
+      })
+    } catch (error) {
+      late = error instanceof CommandTimeoutError
+      if (late) throw error
+      throw this.#notMapped(planned, bytes, error)
+    } finally {
+      if (!late) this.#planned--
+    }
+    return this.#mapped(planned, bytes)
+  }
+
+  async mapDmaAsync(bytes: number): Promise<DmaArena> {
+    const planned = this.#plan(bytes)
+    try {
+      await this.#channel.request(dmaMap(planned.memory.fd, planned.iova, bytes))
+    } catch (error) {
+      throw this.#notMapped(planned, bytes, error)
+    } finally {
+      this.#planned--
+    }
+    if (this.#state === 'open') return this.#mapped(planned, bytes)
+    destroySharedMemory(planned.memory)
+    throw this.#removal ?? new ClosedError(`mapDma on ${this.address}: it is closed`)
+  }
+
+  #plan(bytes: number): Planned {
     this.#checkOpen('mapDma')
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % 4096 !== 0 || bytes > MAX_VIEW_BYTES) {
       throw new OutOfRangeError(
         `mapDma of ${bytes} bytes: a multiple of 4096 up to ${MAX_VIEW_BYTES} is needed`,
       )
     }
-    if (this.#arenas.size >= MAX_MAPPINGS) {
+    if (this.#arenas.size + this.#planned >= MAX_MAPPINGS) {
       throw new OutOfMemoryError(
         `mapDma of ${bytes} bytes: ${MAX_MAPPINGS} mappings are the most that a vfio-user server takes; larger ones help`,
       )
     }
     const iova = this.#iovas.take(bytes, HUGE_PAGE)
     if (iova < 0) throw new OutOfMemoryError(`mapDma of ${bytes} bytes: no IOVA range of this size is left`)
-    let memory: SharedMemory | undefined
     try {
-      memory = createSharedMemory(bytes, { hugePages: true })
-      mapMemory(this.#channel, memory.fd, iova, bytes)
-      const { fd, address, hugePages } = memory
-      const arena: DmaArena = { iova, bytes, fd, address, hugePages }
-      this.#arenas.set(arena, memory)
-      return arena
+      const memory = createSharedMemory(bytes, { hugePages: true })
+      this.#planned++
+      return { iova, memory }
     } catch (cause) {
       this.#iovas.give(iova)
-      if (memory !== undefined) destroySharedMemory(memory)
-      if (this.#noticeFailure()) throw this.#removal
       if (!(cause instanceof SystemCallError)) throw cause
       throw new OutOfMemoryError(`mapDma of ${bytes} bytes on ${this.address}: ${cause.message}`, { cause })
     }
   }
 
+  #mapped({ iova, memory }: Planned, bytes: number): DmaArena {
+    const { fd, address, hugePages } = memory
+    const arena: DmaArena = { iova, bytes, fd, address, hugePages }
+    this.#arenas.set(arena, memory)
+    return arena
+  }
+
+  /** The error for a mapping that the server did not make; its memory is given back. */
+  #notMapped({ iova, memory }: Planned, bytes: number, cause: unknown): unknown {
+    this.#iovas.give(iova)
+    destroySharedMemory(memory)
+    if (this.#removal !== null) return this.#removal
+    if (!(cause instanceof SystemCallError)) return cause
+    return new OutOfMemoryError(`mapDma of ${bytes} bytes on ${this.address}: ${cause.message}`, { cause })
+  }
+
+  /** For a mapping that was given up before its answer came. */
+  #undo({ memory }: Planned): void {
+    this.#planned--
+    destroySharedMemory(memory)
+  }
+
+  // A server that refuses keeps what it has mapped there: the range is not used again.
+  #unmapped(iova: number) {
+    return (error: Error | null) => {
+      if (error === null) this.#iovas.give(iova)
+      else log('%s: memory at %s is not given back: %s', this.address, iova.toString(16), error)
+    }
+  }
+
+  /** Does not wait for the server: what it still has mapped is memory of its own by then. */
   unmapDma(arena: DmaArena): void {
     const memory = this.#arenas.get(arena)
     if (memory === undefined) return
     this.#arenas.delete(arena)
     if (this.#state === 'open') {
-      // A server that refuses keeps what it has mapped there: the memory is given back here, the range is not.
-      this.#tolerate(() => {
-        unmapMemory(this.#channel, arena.iova, arena.bytes)
-        this.#iovas.give(arena.iova)
-      })
+      this.#channel.post(dmaUnmap(arena.iova, arena.bytes), this.#unmapped(arena.iova))
     }
     destroySharedMemory(memory)
   }
 
-  enableInterrupts(count: number, handler: (vector: number) => void): void {
+  async enableInterrupts(count: number, handler: (vector: number) => void): Promise<void> {
     this.#checkOpen('enableInterrupts')
     if (!Number.isInteger(count) || count < 1 || count > this.vectors) {
       throw new OutOfRangeError(`${count} interrupt vectors: ${this.address} has ${this.vectors}`)
     }
+    await this.#endInterrupts(true)
+    const vectors = enableVectors(count, handler, (eventfds) => {
+      this.#connecting = this.#connectVectors(eventfds)
+    })
     try {
-      this.#interrupts?.close(true)
-      this.#interrupts = enableVectors(count, handler, (eventfds) => this.#connectVectors(eventfds))
+      await this.#connecting
     } catch (error) {
-      if (this.#noticeFailure()) throw this.#removal
-      throw error
+      vectors.close(false)
+      throw this.#removal ?? error
     }
+    this.#interrupts = vectors
   }
 
   // MSI-X is on only while there are eventfds.
-  #connectVectors(eventfds: readonly number[]): void {
-    if (eventfds.length === 0) this.#config.enableMsix(false)
-    setIrqs(this.#channel, IRQ.MSIX, eventfds, this.#maxFds)
-    if (eventfds.length > 0) this.#config.enableMsix(true)
+  async #connectVectors(eventfds: readonly number[]): Promise<void> {
+    if (eventfds.length === 0) await this.#config.enableMsix(false)
+    const sets = irqSets(IRQ.MSIX, eventfds, this.#parts.maxFds)
+    await Promise.all(sets.map((set) => this.#channel.request(set)))
+    if (eventfds.length > 0) await this.#config.enableMsix(true)
+  }
+
+  async #endInterrupts(device: boolean): Promise<void> {
+    const interrupts = this.#interrupts
+    if (interrupts === null) return
+    this.#interrupts = null
+    interrupts.close(device)
+    await this.#connecting
   }
 
   arm(vector: number): void {
@@ -174,78 +364,53 @@ export class VfioUserFunction implements PciFunction {
   }
 
   checkRemoved(): boolean {
-    if (this.#state === 'open' && this.#channel.checkEnd()) this.#noticeFailure()
+    if (this.#state === 'open') this.#channel.checkEnd()
     return this.#state !== 'open'
   }
 
   async reset(): Promise<void> {
     this.#checkOpen('reset')
-    if (!this.#canReset) throw new UnsupportedError(`${this.address} can't be reset by itself`)
+    if (!this.#parts.canReset) throw new UnsupportedError(`${this.address} can't be reset by itself`)
+    this.#looks = new Map()
     try {
-      this.#channel.request(COMMAND.DEVICE_RESET)
-      this.#config.enable()
-      this.#config.enableMsix(this.#interrupts !== null)
+      await this.#channel.request(deviceReset())
+      await this.#config.enable()
+      await this.#config.enableMsix(this.#interrupts !== null)
     } catch (error) {
-      if (this.#noticeFailure()) throw this.#removal
-      throw error
+      throw this.#removal ?? error
     }
   }
 
   quiesce(): void {
-    if (this.#state === 'open') this.#tolerate(() => this.#config.disable())
+    if (this.#state !== 'open') return
+    this.#channel.post(this.#config.disable, (error) => {
+      if (error !== null) log('%s: bus master stays on: %s', this.address, error)
+    })
   }
 
-  async close(): Promise<void> {
-    if (this.#state === 'closed') return
-    const open = this.#state === 'open'
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     this.quiesce()
-    this.#tolerate(() => this.#interrupts?.close(open))
-    this.#interrupts = null
+    // A server that was told everything, and has answered, leaves nothing to be done when the connection ends.
+    await this.#endInterrupts(this.#state === 'open').catch((error) => {
+      log('%s: while closing: %s', this.address, error)
+    })
+    for (const arena of [...this.#arenas.keys()]) this.unmapDma(arena)
+    await this.#channel.settled()
+    // What was being mapped is there by now.
     for (const arena of [...this.#arenas.keys()]) this.unmapDma(arena)
     this.#state = 'closed'
-    this.#watch.close()
     this.#bar.retire()
     this.#channel.close()
-  }
-
-  // The event loop has seen something on the socket.
-  #attend(): void {
-    this.#channel.attend()
-    this.#noticeFailure()
-  }
-
-  // A register access: what fails ends the device, and nobody is thrown at.
-  #guard<T>(access: () => T): T | undefined {
-    if (this.#state !== 'open') return undefined
-    try {
-      return access()
-    } catch (error) {
-      if (error instanceof OutOfRangeError) throw error
-      this.#remove(this.#channel.failure ?? error)
-      return undefined
-    }
-  }
-
-  #tolerate(step: () => void): void {
-    try {
-      step()
-    } catch (error) {
-      log('%s: while closing: %s', this.address, error)
-    }
-    this.#noticeFailure()
-  }
-
-  /** True where the channel has ended. */
-  #noticeFailure(): boolean {
-    const { failure } = this.#channel
-    if (failure !== null && this.#state === 'open') this.#remove(failure)
-    return failure !== null
   }
 
   #remove(cause: unknown): void {
     if (this.#state !== 'open') return
     this.#state = 'removed'
-    this.#watch.close()
     this.#bar.cover()
     const error =
       cause instanceof DeviceRemovedError
@@ -253,6 +418,7 @@ export class VfioUserFunction implements PciFunction {
         : new DeviceRemovedError(`device removed: ${this.address}: ${(cause as Error).message}`, { cause })
     this.#removal = error
     log('%s', error.message)
+    this.#channel.fail(error)
     setImmediate(() => this.onRemoved?.(error))
   }
 
@@ -260,4 +426,17 @@ export class VfioUserFunction implements PciFunction {
     if (this.#state === 'removed') throw this.#removal
     if (this.#state === 'closed') throw new ClosedError(`${call} on ${this.address}: it is closed`)
   }
+}
+
+interface Look {
+  value: number | undefined
+  asked: boolean
+}
+
+const registerRead = (offset: number) => regionRead(REGION.BAR0, offset, 4)
+
+function registerWrite(offset: number, value: number) {
+  const data = Buffer.alloc(4)
+  data.writeUInt32LE(value >>> 0)
+  return regionWrite(REGION.BAR0, offset, data)
 }

@@ -231,8 +231,13 @@ export function watch(fd: number, callback: () => void): Watch {
   })
   let open = true
   return {
-    ref: () => handle.ref(),
-    unref: () => handle.unref(),
+    // A handle that is closed is no longer there to be asked.
+    ref() {
+      if (open) handle.ref()
+    },
+    unref() {
+      if (open) handle.unref()
+    },
     close() {
       if (!open) return
       open = false

@@ -128,7 +128,7 @@ export class QueueLoan implements Loan {
         void this.#admin(message.id, message.command)
         break
       case 'map':
-        this.#map(message.bytes)
+        void this.#map(message.bytes)
         break
       case 'look':
         this.#controller.checkHealth()
@@ -149,10 +149,11 @@ export class QueueLoan implements Loan {
     }
   }
 
-  #map(bytes: number): void {
+  async #map(bytes: number): Promise<void> {
     const { words } = this.ticket
+    const { pci } = this.#controller
     try {
-      const arena = this.#controller.pci.mapDma(bytes)
+      const arena = pci.mapDmaAsync ? await pci.mapDmaAsync(bytes) : pci.mapDma(bytes)
       this.#parts.arenas.push(arena)
       this.#send({ kind: 'mapped', arena })
     } catch (error) {

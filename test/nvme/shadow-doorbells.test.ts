@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { Controller, passes, ShadowDoorbells } from '../../lib/nvme/index.ts'
+import { createController, passes, ShadowDoorbells } from '../../lib/nvme/index.ts'
 import type { PciFunction } from '../../lib/pci/index.ts'
 import { openSim, type SimOptions } from '../../lib/sim/index.ts'
 
@@ -34,8 +34,7 @@ test('no queue rings for an event that it can never reach', (t) => {
 
 async function bringUp(address: string, options = {}, sim: SimOptions = {}) {
   const pci = await openSim(address, sim)
-  const controller = new Controller(pci, options)
-  await controller.enable()
+  const controller = await createController(pci, options)
   return { pci, controller }
 }
 
@@ -176,8 +175,7 @@ test('no doorbell is ever rung with a wrong value', async (t) => {
 test('a queue whose doorbells the function does not reach is refused, instead of rung in vain', async (t) => {
   const sim = await openSim('sim:?size=8M')
   const pci: PciFunction = Object.create(sim, { doorbells: { value: sim.doorbells.subarray(0, 5) } })
-  const controller = new Controller(pci)
-  await controller.enable()
+  const controller = await createController(pci)
   await controller.queues.request(2)
   await t.notThrowsAsync(controller.queues.create(1, 8))
   await t.throwsAsync(controller.queues.create(2, 8), { code: 'ERR_UNVME_UNSUPPORTED', message: /queue 2/ })

@@ -1,4 +1,5 @@
 import test from 'ava'
+import { FEATURE, featureInfo } from '../../lib/nvme/features/index.ts'
 import {
   decodeControllerList,
   decodeIdentifyController,
@@ -197,6 +198,42 @@ for (const host of ['', '&thread=1']) {
     t.is((await set(5, 7, { nsid: ALL })).status, 0)
     t.like(await get(5, 0, 0, 1), { status: 0, result: 7 })
     t.is((await get(5)).status, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+    await rig.sim.close()
+  })
+
+  test(`features of a namespace are asked for of one, whatever is selected (${address})`, async (t) => {
+    const rig = await bringUp(address)
+    const buf = rig.alloc(1)
+    const run = async (opcode: number, fid: number, nsid: number, select = 0) =>
+      (await rig.admin({ opcode, nsid, prp1: buf, dw: [fid | (select << 8), 0] })).status
+    const ofNamespace = Array.from({ length: 256 }, (_, fid) => fid).filter(
+      (fid) => featureInfo(fid).namespaceSpecific,
+    )
+    const supported: number[] = []
+    for (const fid of ofNamespace) {
+      if ((await run(GET, fid, 1)) === STATUS.INVALID_FIELD) continue
+      supported.push(fid)
+      t.is(await run(SET, fid, 1), 0)
+      t.is(await run(SET, fid, ALL), 0, 'all of them at once')
+      for (const nsid of [0, 9, 0xffff_fffe]) {
+        t.is(await run(SET, fid, nsid), STATUS.INVALID_NAMESPACE_OR_FORMAT, `set ${fid} of ${nsid}`)
+      }
+      for (let select = 0; select <= 3; select++) {
+        t.is(await run(GET, fid, 1, select), 0)
+        for (const nsid of [0, 9, 0xffff_fffe, ALL]) {
+          const what = `get ${fid} of ${nsid}, select ${select}`
+          t.is(await run(GET, fid, nsid, select), STATUS.INVALID_NAMESPACE_OR_FORMAT, what)
+        }
+      }
+    }
+    t.deepEqual(supported, [FEATURE.LBA_RANGE_TYPE, FEATURE.ERROR_RECOVERY])
+    // What is set for all of them is each one's, data included.
+    const bytes = rig.at(buf, PAGE)
+    bytes.fill(0x44)
+    t.is(await run(SET, FEATURE.LBA_RANGE_TYPE, ALL), 0)
+    bytes.fill(0)
+    t.is(await run(GET, FEATURE.LBA_RANGE_TYPE, 1), 0)
+    t.true(bytes.every((byte) => byte === 0x44))
     await rig.sim.close()
   })
 

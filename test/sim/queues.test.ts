@@ -43,6 +43,21 @@ for (const host of ['', '&thread=1']) {
     ],
     ['completion queue not mapped', STATUS.DATA_TRANSFER_ERROR, (rig) => createCq(rig, 2, 4, 1, 0x1000)],
     ['submission queue 0', STATUS.INVALID_QUEUE_IDENTIFIER, (rig) => createSq(rig, 0, 4, 0x1_0001)],
+    [
+      'submission queue above the granted',
+      STATUS.INVALID_QUEUE_IDENTIFIER,
+      (rig) => createSq(rig, 5, 4, 0x1_0001),
+    ],
+    [
+      'submission queue on completions above the granted',
+      STATUS.INVALID_QUEUE_IDENTIFIER,
+      (rig) => createSq(rig, 2, 4, 0x5_0001),
+    ],
+    [
+      'submission queue off the page',
+      STATUS.PRP_OFFSET_INVALID,
+      (rig) => createSq(rig, 2, 4, 0x1_0001, rig.alloc(1) + 64),
+    ],
     ['submission queue that exists', STATUS.INVALID_QUEUE_IDENTIFIER, (rig) => createSq(rig, 1, 4)],
     [
       'submission queue on admin completions',
@@ -71,6 +86,16 @@ for (const host of ['', '&thread=1']) {
       'deletion of no submission queue',
       STATUS.INVALID_QUEUE_IDENTIFIER,
       () => ({ opcode: DELETE_SQ, dw: [3] }),
+    ],
+    [
+      'deletion of a submission queue above the granted',
+      STATUS.INVALID_QUEUE_IDENTIFIER,
+      () => ({ opcode: DELETE_SQ, dw: [5] }),
+    ],
+    [
+      'deletion of a completion queue above the granted',
+      STATUS.INVALID_QUEUE_IDENTIFIER,
+      () => ({ opcode: DELETE_CQ, dw: [5] }),
     ],
     [
       'deletion of completion queue 0',

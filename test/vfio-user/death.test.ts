@@ -4,7 +4,7 @@ import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { type Namespace, open } from '../../src/index.ts'
+import { type Namespace, open, openController } from '../../src/index.ts'
 import { hear, start } from '../support/borrower.ts'
 import { startServer } from '../support/server.ts'
 import { descriptorsOf, descriptorsOfServer } from './wire.ts'
@@ -139,6 +139,25 @@ test.serial('kill -9 of the server under a worker thread that has a queue', asyn
   await loan.returned
   await t.throwsAsync(ns.promises.flush({ qid: 1 }), REMOVED)
   await ns.close()
+})
+
+test.serial('a device that was removed and is not closed keeps nobody from its address', async (t) => {
+  const first = await startServer({ device: 'sim:?size=16M' })
+  const old = await open(first.address)
+  await first.stop('SIGKILL')
+  // At once: the event loop has not told anybody yet.
+  await t.throwsAsync(open(first.address), { code: 'ERR_UNVME_ADDRESS', message: /nobody listens/ })
+  const next = await startServer({ device: 'sim:?size=16M&lba=4096' }, first.socket)
+  const [ns, controller] = await Promise.all([open(first.address), openController(first.address)])
+  t.is(ns.blocksize, 4096)
+  t.is(controller.controller as unknown, ns.controller, 'both are the new one')
+  await t.throwsAsync(old.promises.flush(), REMOVED)
+  await old.close()
+  const another = await open(first.address)
+  t.is(another.controller, ns.controller, 'the end of the old one leaves the new one known')
+  await ns.promises.flush()
+  for (const each of [another, controller, ns]) await each.close()
+  await next.stop()
 })
 
 test.serial('a server that is stopped in good order: the same for its client', async (t) => {

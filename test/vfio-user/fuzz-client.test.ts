@@ -43,7 +43,7 @@ test(`${MUTATIONS} mutated replies`, async (t) => {
 async function session(path: string): Promise<string> {
   const fn = await openVfioUser(path, { timeout: TIMEOUT })
   try {
-    use(fn)
+    await use(fn)
     await fn.reset()
   } finally {
     await fn.close()
@@ -52,12 +52,12 @@ async function session(path: string): Promise<string> {
 }
 
 /** Whatever a driver does. */
-function use(fn: VfioUserFunction): void {
+async function use(fn: VfioUserFunction): Promise<void> {
   fn.writeRegister(0x14, 1)
   fn.readRegister(0x1c)
   const arena = fn.mapDma(8192)
   try {
-    if (fn.vectors > 0) fn.enableInterrupts(Math.min(10, fn.vectors), () => {})
+    if (fn.vectors > 0) await fn.enableInterrupts(Math.min(10, fn.vectors), () => {})
   } catch (error) {
     // What the server says of its vectors may be anything.
     if (error instanceof OutOfRangeError) throw new Error('vectors that are not there', { cause: error })

@@ -16,7 +16,7 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
     atEnd(() => fn.close())
     const fired: number[] = []
     let wake = () => {}
-    fn.enableInterrupts(4, (vector) => {
+    await fn.enableInterrupts(4, (vector) => {
       fired.push(vector)
       wake()
     })

@@ -70,6 +70,28 @@ test('every shape is there, bound to vfio-pci, in a group of its own; one can be
   t.is(stderr, 'vm-host: lba512 is no hot-pluggable controller\n')
 })
 
+const TOOLS = `for tool in modprobe insmod rmmod lsmod depmod modinfo; do
+  for place in $(command -v $tool) /sbin/$tool /bin/$tool; do
+    [ -e $place ] && echo $tool $(readlink -f $place)
+  done
+done | sort -u`
+
+test("a kernel module loads by the machine's own tools, with kmod on the host and without", async (t) => {
+  t.timeout(BOOT)
+  const settings = 'ls -A /etc/modprobe.d /etc/modprobe.conf 2>/dev/null | grep -v :'
+  const { status, stdout, stderr } = await runInMachine({
+    command: sh(
+      `${TOOLS}; ${settings}; /sbin/modprobe ext4 && lsmod | grep -o '^ext4' && grep -c '\text4' /proc/filesystems`,
+    ),
+  })
+  t.is(status, 0, stderr)
+  const busybox = '/run/unvme-vm/bin/busybox'
+  const tools = ['depmod', 'insmod', 'lsmod', 'modinfo', 'modprobe', 'rmmod'].map(
+    (tool) => `${tool} ${busybox}\n`,
+  )
+  t.is(stdout, `${tools.join('')}ext4\n1\n`)
+})
+
 const BLOCKS = `for d in /sys/class/nvme/*/nvme*n*; do
   [ -e $d/size ] || continue
   echo "$(basename "$(readlink -f $d/../device)") $(cat $d/nsid 2>/dev/null) $(cat $d/size $d/queue/logical_block_size $d/metadata_bytes 2>/dev/null | tr '\\n' ' ')"

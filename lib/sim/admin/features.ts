@@ -27,12 +27,13 @@ export function getFeatures(c: Controller, sqe: Uint32Array, e: number): number 
   const select = (dw10 >>> 8) & 7
   const kind = featureKind(fid)
   if (kind === undefined || select > SELECT.CAPABILITIES) return STATUS.INVALID_FIELD
+  const nsid = sqe[e + 1]!
+  // Whatever is selected: a namespace's feature is asked for of one namespace.
+  if (kind.perNamespace && !c.namespaces.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
   if (select === SELECT.CAPABILITIES) {
     c.result = (kind.saveable ? 1 : 0) | (kind.perNamespace ? 2 : 0) | (kind.changeable ? 4 : 0)
     return 0
   }
-  const nsid = sqe[e + 1]!
-  if (kind.perNamespace && !c.namespaces.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
   const instance = instanceOf(c, fid, kind, nsid, sqe[e + 11]!)
   if (instance < 0) return STATUS.INVALID_FIELD
   c.result = selectedValue(c, fid, instance, select)
@@ -90,12 +91,12 @@ export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number 
   if (instance < 0) return STATUS.INVALID_FIELD
   if (fid === FEATURE.NUMBER_OF_QUEUES) return setQueues(c, dw11)
   if (isInvalid(fid, dw11)) return STATUS.INVALID_FIELD
+  const instances = kind.perNamespace && nsid === ALL_NAMESPACES ? [...c.namespaces.keys()] : [instance]
   if (kind.dataBytes !== 0) {
-    const status = setData(c, sqe, e, fid, kind, instance)
+    const status = setData(c, sqe, e, fid, kind, instances)
     if (status !== 0) return status
   }
   const before = criticalWarnings(c)
-  const instances = kind.perNamespace && nsid === ALL_NAMESPACES ? [...c.namespaces.keys()] : [instance]
   for (const each of instances) {
     const key = featureKey(fid, each)
     const value = (dw11 & kind.mask) >>> 0
@@ -154,7 +155,7 @@ function setData(
   e: number,
   fid: number,
   kind: FeatureKind,
-  instance: number,
+  instances: readonly number[],
 ): number {
   const data = new Uint8Array(kind.dataBytes)
   const status = fetchData(c, sqe, e, data)
@@ -162,6 +163,6 @@ function setData(
   if (fid === FEATURE.TIMESTAMP) {
     const { timestamp } = decodeTimestamp(data)
     c.features.timestamp = { value: timestamp, setAt: c.clock(), byHost: true }
-  } else c.features.data.set(featureKey(fid, instance), data)
+  } else for (const instance of instances) c.features.data.set(featureKey(fid, instance), data)
   return 0
 }

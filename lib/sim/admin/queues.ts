@@ -56,7 +56,7 @@ export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   const cqid = dw11 >>> 16
   const status = check(c, request, c.sqs, (c.cc >>> IOSQES_SHIFT) & 0xf, 6)
   if (status !== 0) return status
-  if (cqid === 0) return STATUS.INVALID_QUEUE_IDENTIFIER
+  if (!isIoQueue(c, cqid)) return STATUS.INVALID_QUEUE_IDENTIFIER
   const cq = c.cqs[cqid]
   if (cq === undefined) return STATUS.COMPLETION_QUEUE_INVALID
   const range = c.dma.find(iova, size * 64)
@@ -70,6 +70,11 @@ export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   return 0
 }
 
+/** True for an identifier of an I/O queue that there may be: as many as were granted. */
+function isIoQueue(c: Controller, id: number): boolean {
+  return id !== 0 && id <= c.features.queues
+}
+
 function check(
   c: Controller,
   { id, size, iova, contiguous }: Request,
@@ -77,7 +82,7 @@ function check(
   entryShift: number,
   neededShift: number,
 ): number {
-  if (id === 0 || id > c.features.queues || queues[id] !== undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
+  if (!isIoQueue(c, id) || queues[id] !== undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
   if (size < 2 || size > c.config.qsize || entryShift !== neededShift) return STATUS.INVALID_QUEUE_SIZE
   if (!contiguous) return STATUS.INVALID_FIELD
   return iova % c.pageBytes === 0 ? 0 : STATUS.PRP_OFFSET_INVALID

@@ -4,6 +4,7 @@
 import { NvmeError } from '../../../lib/errors.ts'
 import { CNS } from '../../../lib/nvme/identify/cns.ts'
 import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/identify/lists.ts'
+import { readRegister } from '../../../lib/pci/index.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'
@@ -140,7 +141,7 @@ const showRegs = showCommand({
   examples: [['show-regs 0a:00.0 -H', 'with their fields']],
   async read({ handle }) {
     const { readRegisters, viewRegisters } = await import('../admin/views/registers.ts')
-    const bytes = readRegisters((offset) => handle.controller.pci.readRegister(offset))
+    const bytes = await readRegisters((offset) => readRegister(handle.controller.pci, offset))
     return { bytes, show: () => viewRegisters(bytes) }
   },
 })
