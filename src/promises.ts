@@ -1,21 +1,30 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
 // Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
 
+import { onAbort } from '../lib/abort.ts'
 import { AbortError, OutOfRangeError } from '../lib/errors.ts'
 import { NVM } from '../lib/nvme/index.ts'
+import type { OptionNames } from '../lib/options.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
 import type { Namespace } from './namespace.ts'
 import { KIND, type Operation } from './operation.ts'
 import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
-import { ALIGNMENT, checkBuffer, checkRange } from './validate.ts'
+import { ALIGNMENT, checkBuffer, checkOptions, checkRange, checkSignal } from './validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
-  qid?: number
+  qid?: number | undefined
   /** Rejects with AbortError at once; what was sent goes on, and owns DMA memory until it is done. */
   signal?: AbortSignal | undefined
+}
+
+const CALL_NAMES: OptionNames<CallOptions> = { qid: true, signal: true }
+
+/** Throws ArgumentTypeError or ArgumentValueError for options that are none. */
+function checkCallOptions(call: string, options: CallOptions | undefined): void {
+  if (options !== undefined) checkSignal(call, checkOptions(call, options, CALL_NAMES).signal)
 }
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
@@ -72,6 +81,7 @@ export class NamespacePromises {
   /** Tells the device that up to 256 ranges hold nothing that is needed. */
   async deallocate(ranges: readonly LbaRange[], options: CallOptions = {}): Promise<void> {
     const ns = this.ns
+    checkCallOptions('deallocate', options)
     const buf = ns.alloc(ns.pagesize)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
@@ -82,6 +92,7 @@ export class NamespacePromises {
 
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
   async cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
+    checkCallOptions('cmd', options)
     const { qid = 0, signal } = options
     const queue = this.ns.queue(qid, 'cmd')
     const op = prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command)
@@ -99,6 +110,7 @@ export class NamespacePromises {
     const { ns } = this
     const { geometry } = ns
     try {
+      checkCallOptions(call, options)
       const queue = ns.queue(options?.qid ?? 0, call)
       const tag = (buf as DmaBuffer | undefined)?.[DMA]
       if (tag !== undefined) {
@@ -198,13 +210,9 @@ export class NamespacePromises {
     for (const buffer of this.bounces.splice(0)) this.ns.pool.discard(buffer)
   }
 
-  private async range(
-    opc: number,
-    call: string,
-    slba: number,
-    nlb: number,
-    { qid = 0, signal }: CallOptions,
-  ) {
+  private async range(opc: number, call: string, slba: number, nlb: number, options: CallOptions) {
+    checkCallOptions(call, options)
+    const { qid = 0, signal } = options
     const queue = this.ns.queue(qid, call)
     checkRange(call, slba, nlb, this.ns.geometry)
     await send(queue, prepareRange(queue, this.ns.geometry, opc, slba, nlb), signal)
@@ -254,12 +262,10 @@ function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T
 }
 
 function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
-  const onAbort = () => {
+  op.context = onAbort(signal, () => {
     op.onDone = settleUnheard
     resolve(rejection(new AbortError(signal.reason)))
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  op.context = () => signal.removeEventListener('abort', onAbort)
+  })
 }
 
 function settle(op: Operation): void {

@@ -2,6 +2,7 @@
 // Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
 // take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
 
+import { onAbort } from '../abort.ts'
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
 import { type CommandFields, checkCommand } from './check-command.ts'
@@ -139,7 +140,7 @@ export class AdminQueue {
   }
 
   #watch(pending: Pending, signal: AbortSignal): void {
-    const onAbort = () => {
+    pending.unwatch = onAbort(signal, () => {
       pending.aborted = true
       pending.reject(new AbortError(signal.reason))
       const at = this.#waiting.indexOf(pending)
@@ -147,9 +148,7 @@ export class AdminQueue {
       this.#waiting.splice(at, 1)
       this.#release(pending)
       if (!isEndless(pending.command.opcode)) this.#awaited--
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    pending.unwatch = () => signal.removeEventListener('abort', onAbort)
+    })
   }
 
   #post(pending: Pending): boolean {

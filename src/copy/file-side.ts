@@ -6,6 +6,7 @@ import { createReadStream, createWriteStream, type Stats } from 'node:fs'
 import { type FileHandle, open, readFile as readText, stat } from 'node:fs/promises'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentTypeError } from '../../lib/errors.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
@@ -109,7 +110,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
   let left = bytes
   if (left === 0) return
   const end = () => stream.destroy(new AbortError(signal?.reason))
-  signal?.addEventListener('abort', end, { once: true })
+  const forget = onAbort(signal, end)
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk.length <= left ? chunk : chunk.subarray(0, left)
@@ -117,7 +118,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
       if (left <= 0) return
     }
   } finally {
-    signal?.removeEventListener('abort', end)
+    forget()
   }
 }
 

@@ -3,6 +3,7 @@
 // what came with the queues waits for that thread with this one's event loop standing still.
 
 import type { MessagePort } from 'node:worker_threads'
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
 import {
   type AdminCommand,
@@ -84,13 +85,11 @@ export class AttachedController implements NamespaceController {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#pending.size === 0) this.#port.ref()
-      const onAbort = () => {
+      const unwatch = onAbort(signal, () => {
         pending.data = undefined
         reject(new AbortError(signal!.reason))
-      }
-      const unwatch = () => signal?.removeEventListener('abort', onAbort)
+      })
       const pending: PendingAdmin = { data, unwatch, resolve, reject }
-      signal?.addEventListener('abort', onAbort, { once: true })
       this.#pending.set(id, pending)
       this.#send({
         kind: 'admin',
