@@ -22,6 +22,11 @@ export class ArgumentTypeError extends UnvmeError {
   readonly code = 'ERR_INVALID_ARG_TYPE'
 }
 
+/** An option that the call does not have, or a value that it can't have: the message names the nearest option. */
+export class ArgumentValueError extends UnvmeError {
+  readonly code = 'ERR_INVALID_ARG_VALUE'
+}
+
 /** An argument is of the right type and outside its range: LBAs, counts, depths, alignments of lengths. */
 export class OutOfRangeError extends UnvmeError {
   readonly code = 'ERR_OUT_OF_RANGE'
@@ -169,6 +174,11 @@ export class EndOfSourceError extends UnvmeError {
 /** An operation that its AbortSignal ended; `cause` is the signal's reason. Same code as Node's own. */
 export class AbortError extends UnvmeError {
   readonly code = 'ABORT_ERR'
+  /**
+   * Of `copy`, `writeBlocks`, `transferTo` and `transferFrom`: bytes from the start of the data that had been written
+   * without a gap.
+   */
+  bytesWritten?: number
 
   constructor(cause?: unknown) {
     super('The operation was aborted', { cause })
@@ -225,6 +235,8 @@ export class NvmeError extends UnvmeError implements NvmeFailure {
   readonly statusName: string
   readonly dnr: boolean
   readonly more: boolean
+  /** As of AbortError. */
+  bytesWritten?: number
 
   constructor(failure: NvmeFailure) {
     super(describe(failure))

@@ -2,8 +2,8 @@
 // Trade-off: a bounded amount, in sizes of powers of two, kept for as long as the namespace is open, since mapping
 // memory costs more than a command. Calls that find none left wait for it, in order.
 
+import { onAbort } from '../lib/abort.ts'
 import { AbortError, ClosedError, OutOfMemoryError } from '../lib/errors.ts'
-import { onAbort } from '../lib/nvme/index.ts'
 import { type DmaBuffer, type DmaPool, kDma } from '../lib/pci/index.ts'
 
 /** Bytes of the largest bounce buffer. */

@@ -12,9 +12,9 @@ import {
   type IdentifyController,
   rejectPaced,
 } from '../lib/nvme/index.ts'
-import type { Device, DeviceOptions, OpeningOptions } from './device.ts'
+import { type Device, type DeviceOptions, OPENING_NAMES, type OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
-import { checkInteger, checkSignal, throwIfAborted } from './validate.ts'
+import { checkInteger, checkOptions, checkSignal, SIGNAL_NAMES, throwIfAborted } from './validate.ts'
 
 /** An open controller: what `openController` gives. */
 export class ControllerHandle implements AsyncDisposable {
@@ -49,7 +49,7 @@ export class ControllerHandle implements AsyncDisposable {
   admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
     try {
       this.#check('admin')
-      checkSignal('admin', options.signal)
+      checkSignal('admin', checkOptions('admin', options, SIGNAL_NAMES).signal)
       return this.controller.admin(command, options)
     } catch (error) {
       return rejectPaced(error)
@@ -64,8 +64,10 @@ export class ControllerHandle implements AsyncDisposable {
   }
 
   /** Opens a namespace of this controller; the first one's options say how many queues there are. */
-  async openNamespace(nsid: number, options: OpeningOptions = this.#options): Promise<Namespace> {
+  async openNamespace(nsid: number, asked?: OpeningOptions): Promise<Namespace> {
     this.#check('openNamespace')
+    if (asked !== undefined) checkOptions('openNamespace', asked, OPENING_NAMES)
+    const options: OpeningOptions = asked ?? this.#options
     checkSignal('openNamespace', options.signal)
     checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
     const device = this.#device.retain()

@@ -16,6 +16,7 @@ import {
   type QueuePair,
   withSignal,
 } from '../lib/nvme/index.ts'
+import type { OptionNames } from '../lib/options.ts'
 import type { PciFunction } from '../lib/pci/index.ts'
 import { type Geometry, geometryOf } from './geometry.ts'
 import { IoQueue } from './io-queue.ts'
@@ -29,20 +30,20 @@ const MAX_QUEUES = 64
 
 export interface DeviceOptions {
   /** I/O queues: 0 for as many as the device has (up to 64). Default 1. */
-  qcount?: number
+  qcount?: number | undefined
   /** Entries of each queue, one more than commands in flight: 0 for 256, or the device's limit. */
-  qsize?: number
+  qsize?: number | undefined
   /** Milliseconds after which a command without an answer is rejected, default 30 000. */
-  timeout?: number
+  timeout?: number | undefined
   /** Use interrupts to sleep on slow commands. Default: where they cost little. */
-  interrupts?: boolean
+  interrupts?: boolean | undefined
   /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
-  shadowDoorbells?: boolean
+  shadowDoorbells?: boolean | undefined
   /**
    * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096, but never less than a block: where the
    * device's own limit (MDTS) is lower, that one counts. Default: 1 MiB. `ns.maxbpio` says what came of it.
    */
-  maxTransferBytes?: number
+  maxTransferBytes?: number | undefined
 }
 
 /** Options of a call that opens: those of the device, and a signal that ends the opening. */
@@ -52,6 +53,17 @@ export interface OpeningOptions extends DeviceOptions {
    * is without effect.
    */
   signal?: AbortSignal | undefined
+}
+
+/** Names of OpeningOptions. */
+export const OPENING_NAMES: OptionNames<OpeningOptions> = {
+  qcount: true,
+  qsize: true,
+  timeout: true,
+  interrupts: true,
+  shadowDoorbells: true,
+  maxTransferBytes: true,
+  signal: true,
 }
 
 /**

@@ -10,9 +10,11 @@ import type { Device, NamespaceController, OpeningOptions } from './device.ts'
 import type { Geometry } from './geometry.ts'
 import { NamespacePromises } from './promises.ts'
 import { collectStats, type Stats } from './stats.ts'
-import { type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
-import { ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
+import { BLOCKS_NAMES, type BlockIterator, type BlocksOptions, blocks } from './streams/blocks.ts'
+import { READ_STREAM_NAMES, ReadStream, type ReadStreamOptions } from './streams/read-stream.ts'
 import {
+  TRANSFER_FROM_NAMES,
+  TRANSFER_TO_NAMES,
   type TransferFromOptions,
   type TransferSink,
   type TransferSource,
@@ -20,12 +22,17 @@ import {
   transferFrom,
   transferTo,
 } from './streams/transfer.ts'
-import { type ReadableWebStreamOptions, readableWebStream } from './streams/web-stream.ts'
-import { type WriteBlocksOptions, type WriteSource, writeBlocks } from './streams/write-blocks.ts'
-import { WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
-import { type LendOptions, lend } from './threads/lend.ts'
+import { type ReadableWebStreamOptions, readableWebStream, WEB_STREAM_NAMES } from './streams/web-stream.ts'
+import {
+  WRITE_BLOCKS_NAMES,
+  type WriteBlocksOptions,
+  type WriteSource,
+  writeBlocks,
+} from './streams/write-blocks.ts'
+import { WRITE_STREAM_NAMES, WriteStream, type WriteStreamOptions } from './streams/write-stream.ts'
+import { LEND_NAMES, type LendOptions, lend } from './threads/lend.ts'
 import type { Loan } from './threads/loan.ts'
-import { checkInteger, checkOptions, checkSignal } from './validate.ts'
+import { checkInteger, checkOptions, checkSignal, SIGNAL_NAMES } from './validate.ts'
 
 /** An open namespace: what `open` gives. Closed by `close`, or at the end of an `await using`. */
 export class Namespace extends NamespaceCalls implements AsyncDisposable {
@@ -60,7 +67,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
     try {
       this.check('admin')
-      checkSignal('admin', options.signal)
+      checkSignal('admin', checkOptions('admin', options, SIGNAL_NAMES).signal)
       return this.controller.admin(command, options)
     } catch (error) {
       return rejectPaced(error)
@@ -72,7 +79,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   /** A Readable over a range of LBAs, as fs.createReadStream is over a file. */
   createReadStream(options: ReadStreamOptions = {}): ReadStream {
     this.check('createReadStream')
-    return new ReadStream(this, checkOptions('createReadStream', options))
+    return new ReadStream(this, checkOptions('createReadStream', options, READ_STREAM_NAMES))
   }
 
   /**
@@ -81,25 +88,25 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
    */
   readableWebStream(options: ReadableWebStreamOptions = {}): ReadableStream<Uint8Array> {
     this.check('readableWebStream')
-    return readableWebStream(this, checkOptions('readableWebStream', options))
+    return readableWebStream(this, checkOptions('readableWebStream', options, WEB_STREAM_NAMES))
   }
 
   /** A Writable over a range of LBAs; its 'finish' means that the data is on the medium. */
   createWriteStream(options: WriteStreamOptions = {}): WriteStream {
     this.check('createWriteStream')
-    return new WriteStream(this, checkOptions('createWriteStream', options))
+    return new WriteStream(this, checkOptions('createWriteStream', options, WRITE_STREAM_NAMES))
   }
 
   /** Iterates over a range of LBAs in chunks, reading ahead. Data is valid until the next step. */
   blocks(options: BlocksOptions = {}): BlockIterator {
     this.check('blocks')
-    return blocks(this, checkOptions('blocks', options))
+    return blocks(this, checkOptions('blocks', options, BLOCKS_NAMES))
   }
 
   /** Writes what an iterable produces, chunk after chunk: the counterpart of `blocks`. */
   writeBlocks(source: WriteSource, options: WriteBlocksOptions = {}): Promise<number> {
     this.check('writeBlocks')
-    return writeBlocks(this, source, checkOptions('writeBlocks', options))
+    return writeBlocks(this, source, checkOptions('writeBlocks', options, WRITE_BLOCKS_NAMES))
   }
 
   /**
@@ -112,7 +119,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
    */
   transferTo(sink: TransferSink, options: TransferToOptions = {}): Promise<number> {
     this.check('transferTo')
-    return transferTo(this, sink, checkOptions('transferTo', options))
+    return transferTo(this, sink, checkOptions('transferTo', options, TRANSFER_TO_NAMES))
   }
 
   /**
@@ -125,7 +132,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
    */
   transferFrom(source: TransferSource, options: TransferFromOptions = {}): Promise<number> {
     this.check('transferFrom')
-    return transferFrom(this, source, checkOptions('transferFrom', options))
+    return transferFrom(this, source, checkOptions('transferFrom', options, TRANSFER_FROM_NAMES))
   }
 
   /**
@@ -138,6 +145,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
    */
   lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
     this.check('lend')
+    checkOptions('lend', options, LEND_NAMES)
     const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'lend'))
     const loan = lend(this.#device, this.geometry, this.device, queues, options)
     loan.onReturned(this.onClose(() => loan.recall()))
@@ -147,8 +155,9 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   // Life
 
   /** Another namespace of the same controller: it shares the queues, and is closed by itself. */
-  async openNamespace(nsid: number, { signal }: Pick<OpeningOptions, 'signal'> = {}): Promise<Namespace> {
+  async openNamespace(nsid: number, options: Pick<OpeningOptions, 'signal'> = {}): Promise<Namespace> {
     this.check('openNamespace')
+    const { signal } = checkOptions('openNamespace', options, SIGNAL_NAMES)
     checkSignal('openNamespace', signal)
     checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
     this.#device.retain()

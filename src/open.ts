@@ -4,10 +4,12 @@
 import fs from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { onAbort } from '../lib/abort.ts'
 import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { show } from '../lib/log/show.ts'
 import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
+import type { OptionNames } from '../lib/options.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
 import {
   type FaultRule,
@@ -20,7 +22,7 @@ import {
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
 import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
 import { ControllerHandle } from './controller-handle.ts'
-import { createDevice, type Device, type OpeningOptions } from './device.ts'
+import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './device.ts'
 import { Namespace } from './namespace.ts'
 import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './validate.ts'
 
@@ -28,14 +30,23 @@ const log = logger('open')
 
 export interface OpenOptions extends OpeningOptions, Pick<VfioOptions, 'noIommu' | 'iommufd'> {
   /** Namespace id, where the address does not say; default: the first active one. */
-  nsid?: number
+  nsid?: number | undefined
   /** For `sim:` addresses: what shall go wrong, see [the software controller](sim.md#faults). */
-  faults?: readonly FaultRule[]
+  faults?: readonly FaultRule[] | undefined
   /**
    * Queues will be lent to worker threads: a `sim:` controller then runs on a thread of its own, as with
    * `thread=1` in its address. Other devices need nothing for it. Default: false.
    */
-  threads?: boolean
+  threads?: boolean | undefined
+}
+
+const OPEN_NAMES: OptionNames<OpenOptions> = {
+  ...OPENING_NAMES,
+  nsid: true,
+  noIommu: true,
+  iommufd: true,
+  faults: true,
+  threads: true,
 }
 
 /** What an address means: how to make its function, and what tells it from others. */
@@ -151,18 +162,17 @@ async function openedByAnother(
   opening: Promise<Device>,
   signal: AbortSignal | undefined,
 ): Promise<Device | null> {
-  let onAbort = () => {}
+  let forget = () => {}
   const aborted = new Promise<null>((resolve) => {
-    onAbort = () => resolve(null)
+    forget = onAbort(signal, () => resolve(null))
   })
-  signal?.addEventListener('abort', onAbort, { once: true })
   try {
     return await Promise.race([opening, aborted])
   } catch (error) {
     if (error instanceof AbortError) return null
     throw error
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    forget()
   }
 }
 
@@ -270,7 +280,7 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
       `${call}: Linux on x86-64 is needed, this is ${process.platform} on ${process.arch}`,
     )
   }
-  checkOptions(call, options)
+  checkOptions(call, options, OPEN_NAMES)
   checkSignal(call, options.signal)
   const { qcount = 0, qsize = 0, timeout = 1, nsid = 1, maxTransferBytes = 4096 } = options
   checkInteger(`${call}: qcount`, qcount, 0, 65535)

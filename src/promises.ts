@@ -2,9 +2,11 @@
 // Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
 
 import { type InspectOptions, inspect } from 'node:util'
+import { onAbort } from '../lib/abort.ts'
 import { AbortError, OutOfRangeError } from '../lib/errors.ts'
 import { summary } from '../lib/log/show.ts'
-import { NVM, onAbort, rejectPaced } from '../lib/nvme/index.ts'
+import { NVM, rejectPaced } from '../lib/nvme/index.ts'
+import type { OptionNames } from '../lib/options.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../lib/pci/index.ts'
 import { BOUNCE_BYTES, Bounces } from './bounces.ts'
 import type { Geometry } from './geometry.ts'
@@ -12,13 +14,20 @@ import type { IoQueue } from './io-queue.ts'
 import type { Namespace } from './namespace.ts'
 import { KIND, type Operation } from './operation.ts'
 import { deallocateCommand, type IoCommand, type LbaRange, prepareCommand, prepareRange } from './prepare.ts'
-import { ALIGNMENT, checkBytes, checkRange } from './validate.ts'
+import { ALIGNMENT, checkBytes, checkOptions, checkRange, checkSignal } from './validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
   qid?: number | undefined
   /** Rejects with AbortError at once; what was sent goes on, and owns DMA memory until it is done. */
   signal?: AbortSignal | undefined
+}
+
+const CALL_NAMES: OptionNames<CallOptions> = { qid: true, signal: true }
+
+/** Throws ArgumentTypeError or ArgumentValueError for options that are none. */
+function checkCallOptions(call: string, options: CallOptions | undefined): void {
+  if (options !== undefined) checkSignal(call, checkOptions(call, options, CALL_NAMES).signal)
 }
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
@@ -77,6 +86,7 @@ export class NamespacePromises {
   /** Tells the device that up to 256 ranges hold nothing that is needed. */
   async deallocate(ranges: readonly LbaRange[], options: CallOptions = {}): Promise<void> {
     const ns = this.ns
+    checkCallOptions('deallocate', options)
     const buf = ns.alloc(ns.pagesize)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
@@ -87,8 +97,9 @@ export class NamespacePromises {
 
   /** Any I/O command, with DMA memory: resolves with dword 0 of its completion. */
   cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
-    const { qid = 0, signal } = options
     try {
+      checkCallOptions('cmd', options)
+      const { qid = 0, signal } = options
       const queue = this.ns.queue(qid, 'cmd')
       return send(queue, prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command), signal)
     } catch (error) {
@@ -107,6 +118,7 @@ export class NamespacePromises {
     const { ns } = this
     const { geometry } = ns
     try {
+      checkCallOptions(call, options)
       const queue = ns.queue(options?.qid ?? 0, call)
       const tag = (buf as DmaBuffer | undefined)?.[DMA]
       if (tag !== undefined) {
@@ -231,10 +243,12 @@ export class NamespacePromises {
     call: string,
     slba: number,
     nlb: number,
-    { qid = 0, signal }: CallOptions,
+    options: CallOptions,
   ): Promise<void> {
     const { ns } = this
     try {
+      checkCallOptions(call, options)
+      const { qid = 0, signal } = options
       const queue = ns.queue(qid, call)
       checkRange(call, slba, nlb, ns.geometry)
       await send(queue, prepareRange(queue, ns.geometry, opc, slba, nlb), signal)

@@ -3,6 +3,7 @@
 
 import { AbortError, AlignmentError, ArgumentTypeError, OutOfRangeError } from '../lib/errors.ts'
 import { show } from '../lib/log/show.ts'
+import { checkOptionNames, type OptionNames } from '../lib/options.ts'
 import type { DmaPool, DmaTag } from '../lib/pci/index.ts'
 import type { Geometry } from './geometry.ts'
 
@@ -51,13 +52,17 @@ export function checkBuffer(call: string, buffer: unknown): asserts buffer is Bu
   }
 }
 
-/** Options, where there are any, are an object. */
-export function checkOptions<T>(call: string, options: T): T {
+/** Options, where there are any, are an object, and each has one of the names: see lib/options.ts. */
+export function checkOptions<T>(call: string, options: T, names: OptionNames<T>): T {
   if (typeof options !== 'object' || options === null) {
     throw new ArgumentTypeError(`${call}: options must be an object, received ${show(options)}`)
   }
+  checkOptionNames(call, options, names as Readonly<Record<string, true>>)
   return options
 }
+
+/** Names of the options of a call that has no other. */
+export const SIGNAL_NAMES: OptionNames<{ signal?: AbortSignal | undefined }> = { signal: true }
 
 /** An AbortSignal among them. */
 export function checkSignal(call: string, value: unknown): void {

@@ -1,4 +1,4 @@
-// Imports go one way: errors, log, sys <- pci <- {nvme, vfio, vfio-user, sim} <- src <- {cli, examples}.
+// Imports go one way: errors, abort, options, log, sys <- pci <- {nvme, vfio, vfio-user, sim} <- src <- {cli, examples}.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -49,12 +49,22 @@ const DRIVER_HALF = [
 // For each folder, the folders and files that it may import from.
 const ALLOWED: Record<string, string[]> = {
   'lib/errors.ts': [],
+  'lib/abort.ts': [],
+  'lib/options.ts': ['lib/errors.ts'],
   'lib/log': ['lib/log', 'lib/errors.ts'],
   'lib/sys': ['lib/sys', 'lib/errors.ts'],
   'lib/pci': ['lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts'],
-  'lib/nvme': ['lib/nvme', 'lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts'],
+  'lib/nvme': [
+    'lib/nvme',
+    'lib/pci',
+    'lib/sys',
+    'lib/log',
+    'lib/errors.ts',
+    'lib/abort.ts',
+    'lib/options.ts',
+  ],
   'lib/vfio': ['lib/vfio', 'lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts'],
-  'lib/vfio-user': ['lib/vfio-user', 'lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts'],
+  'lib/vfio-user': ['lib/vfio-user', 'lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts', 'lib/abort.ts'],
   'lib/sim': ['lib/sim', 'lib/nvme', 'lib/pci', 'lib/sys', 'lib/log', 'lib/errors.ts'],
   src: ['src', 'lib'],
   'examples/admin': ['examples/admin', 'lib'],

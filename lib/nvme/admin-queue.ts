@@ -2,9 +2,9 @@
 // Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
 // take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
 
+import { onAbort } from '../abort.ts'
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../errors.ts'
 import type { DmaPool, PciFunction } from '../pci/index.ts'
-import { onAbort } from './abort-signal.ts'
 import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
 import { adminDataBytes } from './data-length.ts'
 import { isEventLoopDue, rejectPaced } from './event-loop.ts'

@@ -2,7 +2,6 @@
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
 // The driver.
-export { onAbort } from './abort-signal.ts'
 export * from './admin-commands.ts'
 export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 // The specification.

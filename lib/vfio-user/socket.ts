@@ -4,6 +4,7 @@
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
 import koffi from 'koffi'
+import { onAbort } from '../abort.ts'
 import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous, systemCallError } from '../pci/index.ts'
 import {
@@ -252,13 +253,12 @@ export function readable(fd: number, ms: number, signal?: AbortSignal): Promise<
   return new Promise((resolve) => {
     const end = (result: boolean) => {
       clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
+      forget()
       watched.close()
       resolve(result)
     }
     const timer = setTimeout(() => end(false), ms)
-    const onAbort = () => end(false)
-    signal?.addEventListener('abort', onAbort, { once: true })
+    const forget = onAbort(signal, () => end(false))
     // Promises go on only after a turn that is Node's own.
     const watched = watch(fd, () => setImmediate(end, true))
   })

@@ -16,11 +16,11 @@ export interface VfioOptions {
    * Drives the function by physical addresses where there is no IOMMU: nothing then keeps the device from
    * overwriting any memory. Without effect where there is an IOMMU. Default: false.
    */
-  noIommu?: boolean
+  noIommu?: boolean | undefined
   /** Whether to use iommufd and the device's own file: where the kernel has them ('auto'), or not. */
-  iommufd?: 'auto' | 'always' | 'never'
+  iommufd?: 'auto' | 'always' | 'never' | undefined
   /** Where sysfs is; for tests. */
-  sysfs?: string
+  sysfs?: string | undefined
 }
 
 /**

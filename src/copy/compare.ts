@@ -3,6 +3,8 @@
 // first difference is looked for.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
+import { checkOptions, checkSignal } from '../validate.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 import { openSource, type Place } from './place.ts'
@@ -40,6 +42,19 @@ export type CompareOptions = Pick<
   'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'signal' | 'onProgress'
 >
 
+/** Names of CompareOptions. */
+const COMPARE_NAMES: OptionNames<CompareOptions> = {
+  slba: true,
+  dstSlba: true,
+  bytes: true,
+  nsid: true,
+  chunk: true,
+  depth: true,
+  jobs: true,
+  signal: true,
+  onProgress: true,
+}
+
 export interface CompareResult {
   /** Bytes that were compared and are equal. */
   bytes: number
@@ -59,7 +74,8 @@ export interface CompareResult {
  * system's errors
  */
 export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
-  const { slba, dstSlba, nsid, signal, jobs } = options
+  const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
+  checkSignal('compare', signal)
   checkJobs(jobs)
   const first = await openSource(a, { slba, nsid, signal, jobs })
   try {

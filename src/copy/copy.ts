@@ -3,12 +3,14 @@
 // was written, since undoing it would need what was overwritten. Data is copied in JavaScript only where the two ends
 // share no memory.
 
-import { AbortError, EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
-import { checkInteger } from '../validate.ts'
+import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
+import { withBytesWritten } from '../streams/index.ts'
+import { checkInteger, checkOptions, checkSignal, throwIfAborted } from '../validate.ts'
 import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
 import { openSource, openTarget, type Place } from './place.ts'
-import type { Chunks, Side, TransferOptions } from './side.ts'
+import { type Chunks, type Side, TRANSFER_NAMES, type TransferOptions } from './side.ts'
 
 const MAX_DEPTH = 65536
 const MAX_CHUNK_BYTES = 2 ** 30
@@ -36,6 +38,18 @@ export interface CopyOptions extends TransferOptions {
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
 }
 
+/** Names of CopyOptions. */
+const COPY_NAMES: OptionNames<CopyOptions> = {
+  ...TRANSFER_NAMES,
+  slba: true,
+  dstSlba: true,
+  bytes: true,
+  nsid: true,
+  jobs: true,
+  force: true,
+  onProgress: true,
+}
+
 export interface CopyResult {
   /** Bytes that were copied. */
   bytes: number
@@ -51,11 +65,24 @@ export interface CopyResult {
  * @param from path, address, `-` or an open namespace
  * @param to likewise; a file is made, or emptied first
  * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; InUseError before that,
- * too, for a block device that the system uses and a file that another program has locked; NvmeError and the system's errors where reading or writing fails; EndOfSourceError; AbortError
+ * too, for a block device that the system uses and a file that another program has locked; NvmeError and the system's
+ * errors where reading or writing fails; EndOfSourceError; AbortError. Those of the device and of the signal have
+ * `bytesWritten`: the bytes that were copied, from the start and without a gap
  */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
-  const { slba, dstSlba, nsid, signal, jobs, force } = options
+  const { signal, jobs } = checkOptions('copy', options, COPY_NAMES)
+  checkSignal('copy', signal)
   checkJobs(jobs)
+  try {
+    return await copyPlaces(from, to, options)
+  } catch (error) {
+    // What ended before a byte was moved says so.
+    throw withBytesWritten(error, 0)
+  }
+}
+
+async function copyPlaces(from: Place, to: Place, options: CopyOptions): Promise<CopyResult> {
+  const { slba, dstSlba, nsid, signal, jobs, force } = options
   const source = await openSource(from, { slba, nsid, signal, jobs })
   try {
     const target = await openTarget(to, { slba: dstSlba, nsid, signal, jobs, force })
@@ -101,7 +128,7 @@ export function checkTransfer({ name, ns, blocksize }: Side, options: CopyOption
   if (chunk !== undefined && ns !== null && chunk % blocksize !== 0) {
     throw new OutOfRangeError(`chunk: ${chunk} bytes are no multiple of ${name}'s block size ${blocksize}`)
   }
-  if (signal?.aborted) throw new AbortError(signal.reason)
+  throwIfAborted(signal)
 }
 
 /** Moves the data of a planned copy. */
@@ -117,10 +144,17 @@ export async function transfer(
     return result
   }
   const started = performance.now()
-  const onBytes = (done: number) => options.onProgress?.(done, bytes)
-  const written =
+  let moved = 0
+  const onBytes = (done: number) => {
+    moved = done
+    options.onProgress?.(done, bytes)
+  }
+  const move = async () =>
     (await moveStraight(source, target, bytes, options, onBytes)) ??
     (await target.write(counted(source.read(bytes, options), onBytes), bytes, options))
+  const written = await move().catch((error) => {
+    throw withBytesWritten(error, moved)
+  })
   checkWhole(source, written, bytes)
   return { bytes: written, seconds: (performance.now() - started) / 1000 }
 }

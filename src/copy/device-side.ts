@@ -6,7 +6,7 @@
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { SimFunction } from '../../lib/sim/index.ts'
 import type { Namespace } from '../namespace.ts'
-import type { TransferSink, TransferSource } from '../streams/index.ts'
+import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
 import { checkInteger } from '../validate.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
@@ -63,10 +63,13 @@ export async function emptyDevice(
 ): Promise<number> {
   if (bytes === 0) return 0
   const nlb = Math.ceil(bytes / ns.blocksize)
-  await ns.transferTo(
-    (data, at) => sink(data.length <= bytes - at ? data : data.subarray(0, bytes - at), at),
-    { slba, nlb, ...fileOptions(ns, options) },
-  )
+  const cut: TransferSink = (data, at) =>
+    sink(data.length <= bytes - at ? data : data.subarray(0, bytes - at), at)
+  try {
+    await ns.transferTo(cut, { slba, nlb, ...fileOptions(ns, options) })
+  } catch (error) {
+    throw withBytesWritten(error, 0, bytes)
+  }
   return bytes
 }
 

@@ -15,6 +15,7 @@ import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
 import { imageIdentity } from '../../lib/sim/index.ts'
 import { deviceBytes, deviceNumber } from '../system/block-device.ts'
@@ -197,7 +198,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
   if (left === 0) return
   const end = () => stream.destroy(new AbortError(signal?.reason))
   if (signal?.aborted) end()
-  signal?.addEventListener('abort', end, { once: true })
+  const forget = onAbort(signal, end)
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk.length <= left ? chunk : chunk.subarray(0, left)
@@ -205,7 +206,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
       if (left <= 0) return
     }
   } finally {
-    signal?.removeEventListener('abort', end)
+    forget()
   }
 }
 

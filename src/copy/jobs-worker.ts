@@ -5,26 +5,47 @@ import { type TaskContext, task } from '../threads/task.ts'
 import { compareSides } from './compare.ts'
 import { createDeviceSide, emptyDevice, fillDevice } from './device-side.ts'
 import { readFile, readFully, writeFully } from './file-chunks.ts'
-import type { JobData, PartResult } from './jobs.ts'
+import type { JobData, JobEnd, PartResult } from './jobs.ts'
 import type { Side } from './side.ts'
 
 await task(async (context) => {
   const { path, kind } = context.data as JobData
   const handle = await open(path, kind === 'empty' ? 'r+' : 'r')
   try {
-    return await work(context, handle)
+    return await reported(context, work(context, handle))
   } finally {
     await handle.close()
   }
 })
 
-async function work(
-  { ns, slba, nlb, data, signal, send }: TaskContext,
-  file: FileHandle,
-): Promise<PartResult> {
-  const { kind, path, name, deviceFirst, slba: first, bytes, ...how } = data as JobData
+/** Sends how far a copy came, whether it came to its end or not. */
+async function reported(context: TaskContext, working: Promise<PartResult>): Promise<PartResult> {
+  if ((context.data as JobData).kind === 'compare') return working
+  const end = (written: number) => {
+    const message: JobEnd = { written, whole: written === lengthOf(context) }
+    context.send(message)
+  }
+  try {
+    const result = await working
+    end(result as number)
+    return result
+  } catch (error) {
+    end((error as { bytesWritten?: number }).bytesWritten ?? 0)
+    throw error
+  }
+}
+
+/** Bytes of this thread's part. */
+function lengthOf({ ns, slba, nlb, data }: TaskContext): number {
+  const { slba: first, bytes } = data as JobData
+  return Math.min(nlb * ns.blocksize, bytes - (slba - first) * ns.blocksize)
+}
+
+async function work(context: TaskContext, file: FileHandle): Promise<PartResult> {
+  const { ns, slba, data, signal, send } = context
+  const { kind, path, name, deviceFirst, slba: first, bytes: _bytes, ...how } = data as JobData
   const base = (slba - first) * ns.blocksize
-  const length = Math.min(nlb * ns.blocksize, bytes - base)
+  const length = lengthOf(context)
   const options = { ...how, signal }
   if (kind === 'fill') {
     const source = async (buffer: Buffer, at: number) => {

@@ -1,7 +1,7 @@
 // A copy or a comparison of a file and a device by several threads, each with a queue and a part of the range.
 // Trade-off: for a file and a device alone, since only those can be read and written at many places at a time.
 
-import { UnsupportedError } from '../../lib/errors.ts'
+import { AbortError, NvmeError, UnsupportedError } from '../../lib/errors.ts'
 import { spread } from '../threads/spread.ts'
 import { checkInteger } from '../validate.ts'
 import type { CompareResult, DifferingSide } from './compare.ts'
@@ -22,6 +22,13 @@ export interface JobData extends Pick<TransferOptions, 'chunk' | 'depth' | 'flus
   /** First LBA of the whole range, and bytes of it. */
   readonly slba: number
   readonly bytes: number
+}
+
+/** What a thread of a copy sends at its end, beside the number of bytes for each chunk that it has moved. */
+export interface JobEnd {
+  /** Bytes from the start of its part that are in the target, and whether they are all of it. */
+  readonly written: number
+  readonly whole: boolean
 }
 
 /** What a thread of a comparison returns, with the offset from the start of the whole. */
@@ -106,7 +113,8 @@ async function run<T extends PartResult>(
   const deviceFirst = first === device
   const data: JobData = { kind, path: file.name, name, deviceFirst, slba, bytes, chunk, depth, flush, pad }
   let done = 0
-  return spread<T>(device.ns!, new URL('./jobs-worker.js', import.meta.url), {
+  const ends: JobEnd[] = []
+  const running = spread<T>(device.ns!, new URL('./jobs-worker.js', import.meta.url), {
     jobs,
     slba,
     nlb: Math.ceil(bytes / blocksize),
@@ -114,11 +122,27 @@ async function run<T extends PartResult>(
     data,
     signal,
     prepare,
-    onMessage: (moved) => {
-      done += moved as number
+    onMessage: (message, part) => {
+      if (typeof message !== 'number') {
+        ends[part] = message as JobEnd
+        return
+      }
+      done += message
       onProgress?.(done, bytes)
     },
   })
+  return running.catch((error) => {
+    // What the failed thread says is of its own part.
+    if (error instanceof AbortError || error instanceof NvmeError) error.bytesWritten = writtenInOrder(ends)
+    throw error
+  })
+}
+
+/** Bytes from the start of the whole, up to the first gap. */
+function writtenInOrder(ends: readonly (JobEnd | undefined)[]): number {
+  const gap = ends.findIndex((end) => end?.whole !== true)
+  const whole = gap < 0 ? ends : ends.slice(0, gap)
+  return whole.reduce((sum, end) => sum + end!.written, ends[gap]?.written ?? 0)
 }
 
 // What a thread has posted is no Buffer any more.

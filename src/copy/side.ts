@@ -2,6 +2,7 @@
 // Trade-off: chunks are lent, so that nothing is copied once more than needed; each is valid until the next
 // one is asked for.
 
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
 import type { TransferSink, TransferSource } from '../streams/index.ts'
 
@@ -20,6 +21,15 @@ export interface TransferOptions {
   pad?: boolean | undefined
   /** Ends it with AbortError. */
   signal?: AbortSignal | undefined
+}
+
+/** Names of TransferOptions. */
+export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
+  chunk: true,
+  depth: true,
+  flush: true,
+  pad: true,
+  signal: true,
 }
 
 export type Chunks = AsyncIterable<Uint8Array>

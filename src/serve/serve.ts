@@ -3,8 +3,9 @@
 // and a message waits for a step of the controller at most.
 
 import fs from 'node:fs'
-import { AddressError } from '../../lib/errors.ts'
+import { AddressError, ArgumentValueError } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../lib/pci/index.ts'
 import { MAP, munmap, PROT } from '../../lib/pci/libc.ts'
 import {
@@ -21,6 +22,7 @@ import {
   serveDevice,
   type VfioUserServer,
 } from '../../lib/vfio-user/index.ts'
+import { checkOptions } from '../validate.ts'
 import { createLoop } from './loop.ts'
 
 const log = logger('serve')
@@ -29,13 +31,15 @@ const REGISTERS = 0x1000
 
 export interface ServeOptions {
   /** The controller: an address as `sim:disk.img?size=1G`. Default: `sim:`. */
-  device?: string
+  device?: string | undefined
   /**
    * How the client rings doorbells: 'mapped' in shared memory, which this server then has to look at, or 'shadow' in
    * its own memory (Doorbell Buffer Config), with a message where the server sleeps. Default: 'mapped'.
    */
-  doorbells?: 'mapped' | 'shadow'
+  doorbells?: 'mapped' | 'shadow' | undefined
 }
+
+const SERVE_NAMES: OptionNames<ServeOptions> = { device: true, doorbells: true }
 
 /** A running server. */
 export interface Server {
@@ -56,7 +60,12 @@ export interface Server {
  * @throws AddressError, ImageError, InUseError (the socket or the image), SetupError
  */
 export function serve(address: string, options: ServeOptions = {}): Server {
-  const { device = 'sim:', doorbells = 'mapped' } = options
+  const { device = 'sim:', doorbells = 'mapped' } = checkOptions('serve', options, SERVE_NAMES)
+  if (doorbells !== 'mapped' && doorbells !== 'shadow') {
+    throw new ArgumentValueError(
+      `serve: doorbells must be 'mapped' or 'shadow', received ${String(doorbells)}`,
+    )
+  }
   const { path, nsid } = parseVfioUserAddress(address)
   if (nsid !== undefined) throw new AddressError(`'${address}': a server offers every namespace, not one`)
   const config = servedConfig(device, doorbells === 'shadow')

@@ -1,6 +1,7 @@
 // A source whose next item is not waited for once a signal is aborted.
 // Trade-off: a source that hangs is told to end (return) and left to itself, since nothing can make it answer.
 
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError } from '../../lib/errors.ts'
 
 type Source<T> = Iterable<T> | AsyncIterable<T>
@@ -17,9 +18,10 @@ function iterate<T>(source: Source<T>, signal: AbortSignal): AsyncIterator<T> {
       new Promise((resolve, reject) => {
         const abort = () => reject(new AbortError(signal.reason))
         if (signal.aborted) return abort()
-        signal.addEventListener('abort', abort, { once: true })
-        const settled = () => signal.removeEventListener('abort', abort)
-        Promise.resolve(iterator.next()).finally(settled).then(resolve, reject)
+        const forget = onAbort(signal, abort)
+        // What it throws at once is a rejection, too.
+        const next = (async () => iterator.next())()
+        next.finally(forget).then(resolve, reject)
       }),
     async return() {
       await iterator.return?.()

@@ -3,22 +3,27 @@
 // there is; `copy: true` hands out buffers that stay.
 
 import { type InspectOptions, inspect } from 'node:util'
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ClosedError } from '../../lib/errors.ts'
 import { summary } from '../../lib/log/show.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
-import { checkBoolean } from '../validate.ts'
+import { checkBoolean, throwIfAborted } from '../validate.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
-import { type RangeOptions, resolveRange } from './range.ts'
+import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
 
 export interface BlocksOptions extends RangeOptions {
   /** Blocks in a step, default 128 KiB of them; the last step may be shorter. */
-  chunk?: number
+  chunk?: number | undefined
   /** Data that stays valid, in a Buffer of its own. */
-  copy?: boolean
+  copy?: boolean | undefined
 }
+
+/** Names of BlocksOptions. */
+export const BLOCKS_NAMES: OptionNames<BlocksOptions> = { ...RANGE_NAMES, chunk: true, copy: true }
 
 /** One step. */
 export interface Block {
@@ -37,7 +42,7 @@ export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
   const range = resolveRange(ns, 'blocks', options, options.chunk)
   checkBoolean('blocks: copy', options.copy)
   const { signal, copy = false } = options
-  if (signal?.aborted) throw new AbortError(signal.reason)
+  throwIfAborted(signal)
   const chunkBytes = range.chunk * ns.blocksize
   return new Blocks(ns, signal, copy, chunkBytes, (end) => new ReadWindow(ns, range, end, !copy))
 }
@@ -49,6 +54,7 @@ class Blocks implements BlockIterator {
   private readonly memory: ChunkMemory | null
   private readonly signal: AbortSignal | undefined
   private readonly pace: Pace
+  private forgetSignal = (): void => {}
   private opener: ((end: () => Promise<void>) => ReadWindow) | null
   private window: ReadWindow | null = null
   private lent = false
@@ -67,7 +73,6 @@ class Blocks implements BlockIterator {
     this.signal = signal
     this.pace = new Pace(chunkBytes)
     this.opener = open
-    signal?.addEventListener('abort', this.abort, { once: true })
   }
 
   next(): Promise<IteratorResult<Block, undefined>> {
@@ -116,7 +121,9 @@ class Blocks implements BlockIterator {
   }
 
   private begin(): ReadWindow {
+    throwIfAborted(this.signal)
     const window = this.opener!(() => this.cut())
+    this.forgetSignal = onAbort(this.signal, this.abort)
     this.opener = null
     this.window = window
     return window
@@ -171,7 +178,7 @@ class Blocks implements BlockIterator {
   }
 
   private async close(): Promise<void> {
-    this.signal?.removeEventListener('abort', this.abort)
+    this.forgetSignal()
     this.opener = null
     this.ended ??= true
     await this.window?.close()

@@ -1,7 +1,8 @@
 // Streams and iterators over ranges of LBAs.
 // Trade-off: each is a thin face on one of two windows, which keep the queue full and the memory bounded.
 
-export { type Block, type BlockIterator, type BlocksOptions, blocks } from './blocks.ts'
+export { BLOCKS_NAMES, type Block, type BlockIterator, type BlocksOptions, blocks } from './blocks.ts'
+export { withBytesWritten } from './ending.ts'
 export type { RangeOptions } from './range.ts'
 export { ReadStream, type ReadStreamOptions } from './read-stream.ts'
 export {

@@ -2,25 +2,43 @@
 // Trade-off: everything is checked before anything is sent; nothing is adjusted silently but the depth,
 // which a small queue limits.
 
-import { ArgumentTypeError } from '../../lib/errors.ts'
+import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
-import { checkInteger, checkRange } from '../validate.ts'
+import { checkInteger, checkRange, checkSignal } from '../validate.ts'
 
 /** Options of every stream and iterator over a range of LBAs. */
 export interface RangeOptions {
   /** First LBA, default 0. */
-  slba?: number
+  slba?: number | undefined
   /** Number of blocks, default: to the end of the namespace. */
-  nlb?: number
+  nlb?: number | undefined
   /**
    * Commands in flight, default 32; at most the queue's. Memory is depth times the chunk, half as much more where chunks
    * are copied out of it (`createReadStream`, `readableWebStream`, `copy: true`), and no more.
    */
-  depth?: number
+  depth?: number | undefined
   /** Queue, default 0. */
-  qid?: number
+  qid?: number | undefined
   /** Ends it with AbortError. */
   signal?: AbortSignal | undefined
+}
+
+/** Names of RangeOptions, which those of each call begin with. */
+export const RANGE_NAMES: OptionNames<RangeOptions> = {
+  slba: true,
+  nlb: true,
+  depth: true,
+  qid: true,
+  signal: true,
+}
+
+/** A range in bytes, in the words of fs: on the boundaries of blocks. */
+export interface ByteRangeOptions {
+  /** First byte, in place of `slba`. */
+  start?: number | undefined
+  /** Last byte, which is read, too, in place of `nlb`; Infinity: to the end of the namespace. */
+  end?: number | undefined
 }
 
 export interface Range {
@@ -51,10 +69,41 @@ export function resolveRange(
   ns.queue(qid, call)
   const blocks = chunk ?? Math.max(1, Math.floor(DEFAULT_CHUNK_BYTES / ns.blocksize))
   checkInteger(`${call}: chunk`, blocks, 1, Math.floor(2 ** 30 / ns.blocksize))
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new ArgumentTypeError(`${call}: signal must be an AbortSignal`)
-  }
+  checkSignal(call, signal)
   return { slba, nlb, chunk: Math.min(blocks, nlb), depth: Math.min(depth, ns.maxiopq), qid }
+}
+
+/**
+ * The same options, with the range in blocks where it was given in bytes.
+ * @throws OutOfRangeError where it does not begin and end with a block; ArgumentValueError where it is given twice
+ */
+export function inBlocks<T extends RangeOptions & ByteRangeOptions>(
+  { blocksize }: Namespace,
+  call: string,
+  options: T,
+): T {
+  const { start, end, slba, nlb } = options
+  if (start !== undefined && slba !== undefined) {
+    throw new ArgumentValueError(`${call}: start and slba are the same; give one of them`)
+  }
+  const first = start === undefined ? slba : blocksOf(`${call}: start`, start, start, blocksize)
+  if (end === undefined || end === Number.POSITIVE_INFINITY) return { ...options, slba: first }
+  if (nlb !== undefined) {
+    throw new ArgumentValueError(`${call}: end and nlb both say where it ends; give one of them`)
+  }
+  const after = blocksOf(`${call}: end`, end, end + 1, blocksize)
+  checkInteger(`${call}: slba`, first ?? 0, 0)
+  if (after <= (first ?? 0)) {
+    throw new OutOfRangeError(`${call}: end ${end} is before the start ${(first ?? 0) * blocksize}`)
+  }
+  return { ...options, slba: first, nlb: after - (first ?? 0) }
+}
+
+function blocksOf(name: string, value: number, bytes: number, blocksize: number): number {
+  checkInteger(name, value, 0)
+  if (bytes % blocksize === 0) return bytes / blocksize
+  const what = bytes === value ? 'the first byte' : 'the last byte'
+  throw new OutOfRangeError(`${name} must be ${what} of a block of ${blocksize}, received ${value}`)
 }
 
 /** Blocks of a chunk given in bytes, which must be whole. */

@@ -2,20 +2,39 @@
 // Trade-off: chunks are copied out of DMA memory, since what goes through a pipe is held for as long as anybody
 // likes; the slot is read into again at once.
 
-import { addAbortSignal, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
 import { ChunkMemory } from './chunk-memory.ts'
+import { ENDING_NAMES, Ending, type EndingOptions, endingOptions } from './ending.ts'
 import { Pace } from './pace.ts'
-import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
+import {
+  type ByteRangeOptions,
+  chunkOfBytes,
+  inBlocks,
+  RANGE_NAMES,
+  type Range,
+  type RangeOptions,
+  resolveRange,
+} from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
 
-export interface ReadStreamOptions extends RangeOptions {
+export interface ReadStreamOptions extends RangeOptions, ByteRangeOptions, EndingOptions {
   /** Bytes in a chunk, a multiple of the block size is best; default 128 KiB. */
-  highWaterMark?: number
-  /** As for fs.createReadStream. */
-  encoding?: BufferEncoding
-  emitClose?: boolean
+  highWaterMark?: number | undefined
+  /** As for fs.createReadStream: chunks are strings. */
+  encoding?: BufferEncoding | undefined
+}
+
+/** Names of ReadStreamOptions. */
+export const READ_STREAM_NAMES: OptionNames<ReadStreamOptions> = {
+  ...RANGE_NAMES,
+  ...ENDING_NAMES,
+  start: true,
+  end: true,
+  highWaterMark: true,
+  encoding: true,
 }
 
 /** A Readable over a range of LBAs. Its chunks are copies, and the reader's to keep. */
@@ -29,27 +48,27 @@ export class ReadStream extends Readable {
   readonly #range: Range
   readonly #pace: Pace
   readonly #memory = new ChunkMemory()
+  readonly #ending = new Ending(this)
   #window: ReadWindow | null = null
   #paused = false
 
   /** Made by `Namespace.createReadStream`. */
   constructor(ns: Namespace, options: ReadStreamOptions) {
-    const { highWaterMark, signal, encoding, emitClose = true } = options
-    const range = resolveRange(
-      ns,
-      'createReadStream',
-      options,
-      chunkOfBytes(ns, 'createReadStream', highWaterMark),
-    )
+    const { highWaterMark, signal, encoding } = options
+    const chunk = chunkOfBytes(ns, 'createReadStream', highWaterMark)
+    const range = resolveRange(ns, 'createReadStream', inBlocks(ns, 'createReadStream', options), chunk)
     const bytes = range.chunk * ns.blocksize
-    super({ highWaterMark: bytes, emitClose, ...(encoding && { encoding }) })
+    super({
+      highWaterMark: bytes,
+      ...endingOptions('createReadStream', options),
+      ...(encoding !== undefined && { encoding }),
+    })
     this.#ns = ns
     this.#range = range
     this.#pace = new Pace(bytes)
     this.slba = range.slba
     this.nlb = range.nlb
-    // Not by the option: a signal that is aborted already would destroy the stream before it is one.
-    if (signal) addAbortSignal(signal, this)
+    this.#ending.watch(signal)
   }
 
   override _read(): void {
@@ -60,30 +79,43 @@ export class ReadStream extends Readable {
 
   readonly #advance = (): void => {
     if (this.#paused || this.destroyed) return
-    try {
-      this.#window ??= this.#open()
-      this.#pump(this.#window)
-    } catch (error) {
-      this.destroy(error as Error)
-    }
+    const window = this.#window ?? this.#open()
+    if (window !== null) this.#pump(window)
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    if (this.#window === null) callback(error)
-    else void this.#window.close().then(() => callback(error))
+    this.#ending.finish(this.#window?.close() ?? null, error, callback)
   }
 
   override [Symbol.asyncDispose](): Promise<void> {
-    return this.#end()
+    return this.#ending.dispose()
   }
 
-  #open(): ReadWindow {
-    const window = new ReadWindow(this.#ns, this.#range, () => this.#end())
-    window.onReady = this.#advance
-    return window
+  #open(): ReadWindow | null {
+    try {
+      const ns = this.#ns
+      const window = new ReadWindow(ns, this.#range, () => this.#ending.cut(ns.device))
+      // A poll calls it, anyone's: what a listener throws must not come out there.
+      window.onReady = () => queueMicrotask(this.#advance)
+      this.#window = window
+      return window
+    } catch (error) {
+      this.destroy(error as Error)
+      return null
+    }
+  }
+
+  #peek(window: ReadWindow): Slot | null {
+    try {
+      return window.peek()
+    } catch (error) {
+      this.destroy(error as Error)
+      return null
+    }
   }
 
   // Hands out what has arrived, until the consumer has enough, the window is empty or the event loop's turn comes.
+  // Nothing is caught around a push: it calls listeners, and what they throw is theirs.
   #pump(window: ReadWindow): void {
     for (;;) {
       if (this.#pace.due()) {
@@ -94,26 +126,19 @@ export class ReadStream extends Readable {
         })
         return
       }
-      const slot = window.peek()
+      const slot = this.#peek(window)
       if (slot === null) break
-      const more = this.push(this.#copy(slot))
-      if (this.destroyed) return
+      const chunk = this.#copy(slot)
       window.release()
-      if (!more) return
+      const more = this.push(chunk)
+      if (!more || this.destroyed) return
     }
-    if (window.done) this.push(null)
+    if (window.done && !this.destroyed) this.push(null)
   }
 
   #copy({ buffer, nlb }: Slot): Buffer {
     const bytes = nlb * this.#ns.blocksize
     this.bytesRead += bytes
     return this.#memory.copy(bytes === buffer.length ? buffer : buffer.subarray(0, bytes))
-  }
-
-  #end(): Promise<void> {
-    if (this.closed) return Promise.resolve()
-    const closed = new Promise<void>((resolve) => this.once('close', resolve))
-    this.destroy()
-    return closed
   }
 }

@@ -9,7 +9,10 @@ import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
 
 export class ReadWindow {
-  /** Called when the oldest chunk has arrived, once for each time that `peek` found none. */
+  /**
+   * Called when the oldest chunk has arrived, once for each time that `peek` found none: from within a poll, so that it
+   * must not call what may throw.
+   */
   onReady: () => void = () => {}
   private readonly window: Window
   private readonly range: Range
@@ -20,6 +23,7 @@ export class ReadWindow {
   private held = 0
   private lent = 0
   private waiting = false
+  private filling = false
 
   /** @param lends chunks are shown to callers: see Window; where not, they are copied, and the next read does not wait */
   constructor(ns: Namespace, range: Range, end: () => Promise<void>, lends = false) {
@@ -109,6 +113,9 @@ export class ReadWindow {
   }
 
   private fill(): void {
+    // A command may end while it is sent, or others while it is rung: the loop that sends takes their slots, too.
+    if (this.filling) return
+    this.filling = true
     const { window } = this
     const { slots, limit } = window
     while (
@@ -125,5 +132,6 @@ export class ReadWindow {
       this.window.issue(slots[at >= slots.length ? at - slots.length : at]!, NVM.READ, slba, nlb)
       if (this.next === this.endSlba) this.window.last()
     }
+    this.filling = false
   }
 }

@@ -3,25 +3,40 @@
 // Trade-off: nothing is copied in JavaScript, so the other end must not keep a buffer beyond its promise; a slow
 // one holds the chunks after it back, up to the depth.
 
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
-import { checkInteger } from '../validate.ts'
+import { checkInteger, throwIfAborted } from '../validate.ts'
+import { withBytesWritten } from './ending.ts'
 import { Pace } from './pace.ts'
-import { type Range, type RangeOptions, resolveRange } from './range.ts'
+import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
-import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
+import { checkWriteOptions, WRITE_NAMES, type WriteOptions, WriteWindow } from './write-window.ts'
 
 export interface TransferToOptions extends RangeOptions {
   /** Blocks in a buffer, default 128 KiB of them; the last one may be shorter. */
-  chunk?: number
+  chunk?: number | undefined
   /** Buffers that the other end has at a time, default 4, as libuv has threads; at most half of the window. */
-  parallel?: number
+  parallel?: number | undefined
 }
 
 export interface TransferFromOptions extends TransferToOptions, WriteOptions {
   /** Bytes to write, default all of the range. Any number: see `WriteOptions.pad` for the rest of the last block. */
-  bytes?: number
+  bytes?: number | undefined
+}
+
+/** Names of TransferToOptions, and of TransferFromOptions. */
+export const TRANSFER_TO_NAMES: OptionNames<TransferToOptions> = {
+  ...RANGE_NAMES,
+  chunk: true,
+  parallel: true,
+}
+export const TRANSFER_FROM_NAMES: OptionNames<TransferFromOptions> = {
+  ...TRANSFER_TO_NAMES,
+  ...WRITE_NAMES,
+  bytes: true,
 }
 
 /** Takes `data`, which begins `offset` bytes after the range's start, until its promise is settled. */
@@ -44,11 +59,12 @@ export async function transferTo(
   const run = new Run('transferTo', ns, range, sink, options)
   const window = new ReadWindow(ns, range, run.cut, true)
   const parallel = run.begin(window)
-  const lent: Promise<unknown>[] = []
+  const lent: { bytes: number; taken: Promise<unknown> }[] = []
   let bytes = 0
+  let settled = 0
   const settleOldest = async () => {
-    await lent[0]
-    lent.shift()
+    await lent[0]!.taken
+    settled += lent.shift()!.bytes
     window.release()
   }
   try {
@@ -64,15 +80,22 @@ export async function transferTo(
       const data = slot.buffer.subarray(0, slot.nlb * ns.blocksize)
       const offset = bytes
       window.lend()
-      lent.push(started(() => sink(data, offset)))
+      lent.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
       bytes += data.length
       if (lent.length >= parallel) await settleOldest()
     }
     while (lent.length > 0) await settleOldest()
     await run.check()
     return bytes
+  } catch (error) {
+    const results = await Promise.allSettled(lent.map(({ taken }) => taken))
+    const failed = results.findIndex(({ status }) => status === 'rejected')
+    const sound = failed < 0 ? lent : lent.slice(0, failed)
+    throw withBytesWritten(
+      error,
+      sound.reduce((sum, one) => sum + one.bytes, settled),
+    )
   } finally {
-    await Promise.allSettled(lent)
     await window.close()
     run.end()
   }
@@ -87,12 +110,7 @@ export async function transferFrom(
   const { bytes } = options
   if (bytes !== undefined) checkInteger('transferFrom: bytes', bytes, 0)
   const nlb = bytes === undefined ? undefined : Math.max(1, Math.ceil(bytes / ns.blocksize))
-  const range = resolveRange(
-    ns,
-    'transferFrom',
-    nlb === undefined ? options : { nlb, ...options },
-    options.chunk,
-  )
+  const range = resolveRange(ns, 'transferFrom', { ...options, nlb: options.nlb ?? nlb }, options.chunk)
   const total = bytes ?? range.nlb * ns.blocksize
   if (total > range.nlb * ns.blocksize) {
     throw new OutOfRangeError(
@@ -139,8 +157,10 @@ export async function transferFrom(
     await run.check()
     await window.end()
     return window.bytesWritten
-  } finally {
+  } catch (error) {
     await Promise.allSettled(lent.map(({ filled }) => filled))
+    throw await window.abandon(error)
+  } finally {
     await window.close()
     run.end()
   }
@@ -153,6 +173,7 @@ class Run {
   private readonly signal: AbortSignal | undefined
   private readonly parallel: number
   private readonly pace: Pace
+  private forgetSignal = (): void => {}
   private wake: (() => void) | null = null
   private cause: Error | null = null
   private finish!: () => void
@@ -173,7 +194,7 @@ class Run {
       )
     }
     checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     this.call = call
     this.ns = ns
     this.pace = new Pace(range.chunk * ns.blocksize)
@@ -186,7 +207,7 @@ class Run {
    * window's: half, so that the device has work meanwhile.
    */
   begin({ size }: { size: number }): number {
-    this.signal?.addEventListener('abort', this.abort, { once: true })
+    this.forgetSignal = onAbort(this.signal, this.abort)
     return Math.min(this.parallel, Math.max(1, size >> 1))
   }
 
@@ -205,7 +226,7 @@ class Run {
 
   /** The transfer is over, and its memory given back. */
   end(): void {
-    this.signal?.removeEventListener('abort', this.abort)
+    this.forgetSignal()
     this.finish()
   }
 

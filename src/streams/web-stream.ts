@@ -3,17 +3,28 @@
 // (BYOB) gets it filled and returned, and nothing is allocated for a chunk.
 
 import { type ReadableByteStreamController, ReadableStream } from 'node:stream/web'
-import { AbortError, ClosedError } from '../../lib/errors.ts'
+import { onAbort } from '../../lib/abort.ts'
+import { AbortError, ArgumentValueError, ClosedError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import { keepFreedMemory } from '../../lib/pci/index.ts'
 import type { Namespace } from '../namespace.ts'
 import { Pace } from './pace.ts'
-import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
+import { chunkOfBytes, RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
 import type { Slot } from './window.ts'
 
 export interface ReadableWebStreamOptions extends RangeOptions {
   /** Bytes in a command, and in a chunk for a reader without a buffer of its own; default 128 KiB. */
-  highWaterMark?: number
+  highWaterMark?: number | undefined
+  /** As for `readableWebStream` of fs.FileHandle: it is a stream of bytes, asked for or not. */
+  type?: 'bytes' | undefined
+}
+
+/** Names of ReadableWebStreamOptions. */
+export const WEB_STREAM_NAMES: OptionNames<ReadableWebStreamOptions> = {
+  ...RANGE_NAMES,
+  highWaterMark: true,
+  type: true,
 }
 
 /** See `Namespace.readableWebStream`. */
@@ -23,6 +34,9 @@ export function readableWebStream(
 ): ReadableStream<Uint8Array> {
   const chunk = chunkOfBytes(ns, 'readableWebStream', options.highWaterMark)
   const range = resolveRange(ns, 'readableWebStream', options, chunk)
+  if (options.type !== undefined && options.type !== 'bytes') {
+    throw new ArgumentValueError(`readableWebStream: type must be 'bytes', received ${String(options.type)}`)
+  }
   return new ReadableStream(new ByteSource(ns, range, options.signal))
 }
 
@@ -32,6 +46,7 @@ class ByteSource {
   private readonly range: Range
   private readonly signal: AbortSignal | undefined
   private readonly pace: Pace
+  private forgetSignal = (): void => {}
   private controller: ReadableByteStreamController | null = null
   private window: ReadWindow | null = null
   // Bytes of the oldest chunk that have been given.
@@ -49,7 +64,7 @@ class ByteSource {
   start(controller: ReadableByteStreamController): void {
     this.controller = controller
     if (this.signal?.aborted) this.abort()
-    else this.signal?.addEventListener('abort', this.abort, { once: true })
+    else this.forgetSignal = onAbort(this.signal, this.abort)
   }
 
   pull(): void | Promise<void> {
@@ -154,7 +169,7 @@ class ByteSource {
 
   private async close(): Promise<void> {
     this.ended = true
-    this.signal?.removeEventListener('abort', this.abort)
+    this.forgetSignal()
     this.wake?.()
     await this.window?.close()
   }

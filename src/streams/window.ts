@@ -19,6 +19,8 @@ export interface Slot {
   slba: number
   nlb: number
   inFlight: boolean
+  /** Of a stream that writes: bytes of it before this chunk. */
+  before: number
 }
 
 export class Window {
@@ -59,7 +61,7 @@ export class Window {
       const op = new Operation(this.queue, ns.geometry)
       op.onDone = settle
       const tag = ns.pool.tagAt(this.memory, i * bytes)
-      const slot = { buffer, tag, op, window: this, slba: 0, nlb: 0, inFlight: false }
+      const slot = { buffer, tag, op, window: this, slba: 0, nlb: 0, inFlight: false, before: 0 }
       op.context = slot
       return slot
     })

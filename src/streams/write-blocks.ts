@@ -3,16 +3,26 @@
 // DMA memory, too: a producer can't tell when a chunk has been written, and what `blocks()` lends ends with the next
 // step. Who wants to do without the copy fills the memory that `transferFrom` lends.
 
-import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { onAbort } from '../../lib/abort.ts'
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
+import { throwIfAborted } from '../validate.ts'
 import { abortable } from './abortable.ts'
 import { Pace } from './pace.ts'
-import { type RangeOptions, resolveRange } from './range.ts'
-import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
+import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'
+import { checkWriteOptions, WRITE_NAMES, type WriteOptions, WriteWindow } from './write-window.ts'
 
 export interface WriteBlocksOptions extends RangeOptions, WriteOptions {
   /** Blocks that are gathered into one command, default 128 KiB of them. */
-  chunk?: number
+  chunk?: number | undefined
+}
+
+/** Names of WriteBlocksOptions. */
+export const WRITE_BLOCKS_NAMES: OptionNames<WriteBlocksOptions> = {
+  ...RANGE_NAMES,
+  ...WRITE_NAMES,
+  chunk: true,
 }
 
 /** Data that goes to an LBA of its own: a number of whole blocks. */
@@ -53,7 +63,7 @@ export async function writeBlocks(
     return closed
   })
   const check = () => {
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     if (ended) ns.queue(range.qid, 'writeBlocks')
   }
   try {
@@ -69,6 +79,8 @@ export async function writeBlocks(
     check()
     await window.end()
     return window.bytesWritten
+  } catch (error) {
+    throw await window.abandon(error)
   } finally {
     await window.close()
   }
@@ -105,11 +117,10 @@ async function place(
 
 function room(window: WriteWindow, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
-    const done = () => {
-      signal?.removeEventListener('abort', done)
+    const forget = onAbort(signal, resolve)
+    window.onRoom = () => {
+      forget()
       resolve()
     }
-    signal?.addEventListener('abort', done, { once: true })
-    window.onRoom = done
   })
 }

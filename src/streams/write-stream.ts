@@ -2,18 +2,42 @@
 // Trade-off: a chunk is acknowledged when it is in DMA memory and not when it is on the medium, so that many
 // commands are in flight; 'finish' comes after everything was written and flushed.
 
-import { addAbortSignal, Writable } from 'node:stream'
-import { EndOfRangeError } from '../../lib/errors.ts'
+import { Writable } from 'node:stream'
+import { ClosedError, EndOfRangeError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
+import { ENDING_NAMES, Ending, type EndingOptions, endingOptions, whenSettled } from './ending.ts'
 import { Pace } from './pace.ts'
-import { chunkOfBytes, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { checkWriteOptions, type WriteOptions, WriteWindow } from './write-window.ts'
+import {
+  type ByteRangeOptions,
+  chunkOfBytes,
+  inBlocks,
+  RANGE_NAMES,
+  type Range,
+  type RangeOptions,
+  resolveRange,
+} from './range.ts'
+import { checkWriteOptions, WRITE_NAMES, type WriteOptions, WriteWindow } from './write-window.ts'
 
-export interface WriteStreamOptions extends RangeOptions, WriteOptions {
+export interface WriteStreamOptions
+  extends RangeOptions,
+    Pick<ByteRangeOptions, 'start'>,
+    WriteOptions,
+    EndingOptions {
   /** Bytes that are gathered into one chunk, default 128 KiB. */
-  highWaterMark?: number
-  /** As for fs.createWriteStream. */
-  emitClose?: boolean
+  highWaterMark?: number | undefined
+  /** As for fs.createWriteStream: of strings that are written, default 'utf8'. */
+  encoding?: BufferEncoding | undefined
+}
+
+/** Names of WriteStreamOptions. */
+export const WRITE_STREAM_NAMES: OptionNames<WriteStreamOptions> = {
+  ...RANGE_NAMES,
+  ...WRITE_NAMES,
+  ...ENDING_NAMES,
+  start: true,
+  highWaterMark: true,
+  encoding: true,
 }
 
 type Callback = (error?: Error | null) => void
@@ -29,97 +53,126 @@ export class WriteStream extends Writable {
   readonly #pace: Pace
   #window: WriteWindow | null = null
   #written = 0
+  readonly #ending = new Ending(this)
+  // The chunk that waits for room, how far it was taken, and its callback.
+  #chunk: Buffer | null = null
+  #at = 0
+  #callback: Callback | null = null
 
   /** Made by `Namespace.createWriteStream`. */
   constructor(ns: Namespace, options: WriteStreamOptions) {
-    const { highWaterMark, signal, emitClose = true } = options
+    const { highWaterMark, signal, encoding } = options
     const chunk = chunkOfBytes(ns, 'createWriteStream', highWaterMark)
-    const range = resolveRange(ns, 'createWriteStream', options, chunk)
+    const range = resolveRange(ns, 'createWriteStream', inBlocks(ns, 'createWriteStream', options), chunk)
     checkWriteOptions('createWriteStream', options)
     const bytes = range.chunk * ns.blocksize
-    super({ highWaterMark: bytes, emitClose })
+    super({ highWaterMark: bytes, ...endingOptions('createWriteStream', options) })
+    if (encoding !== undefined) this.setDefaultEncoding(encoding)
     this.#ns = ns
     this.#range = range
     this.#pace = new Pace(bytes)
     this.#options = options
     this.slba = range.slba
     this.nlb = range.nlb
-    // Not by the option: a signal that is aborted already would destroy the stream before it is one.
-    if (signal) addAbortSignal(signal, this)
+    this.#ending.watch(signal)
   }
 
-  /** Bytes of the stream that are known to have been written; after 'finish', all. */
+  /**
+   * Bytes from the start of the stream that are known to be on the device, without a gap: whole chunks, until 'finish'.
+   * After that it is all; after an error or `destroy`, from 'close' on, it stays as it is.
+   */
   get bytesWritten(): number {
     return this.#window?.bytesWritten ?? this.#written
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
-    try {
-      this.#window ??= new WriteWindow(this.#ns, this.#range, this.#options, () => this.#end())
-      this.#take(this.#window, chunk, 0, callback)
-    } catch (error) {
-      this.#fail(error as Error, callback)
-    }
+    const window = this.#window ?? this.#open(callback)
+    if (window !== null) this.#take(window, chunk, 0, callback)
   }
 
   override _final(callback: Callback): void {
-    if (this.#window === null) callback()
-    else
-      this.#window.end().then(
-        () => callback(),
-        (error) => this.#fail(error, callback),
-      )
+    const window = this.#window
+    if (window === null) callback()
+    else whenSettled(window.end(), callback)
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
     const window = this.#window
     if (window === null) {
-      callback(error)
+      this.#ending.finish(null, error, callback)
       return
     }
-    void window.close().then(() => {
+    const closed = window.close().then(() => {
       this.#written = window.bytesWritten
       this.#window = null
-      callback(error)
+      process.nextTick(this.#refuse, error)
     })
+    this.#ending.finish(closed, error, callback)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#end()
+    return this.#ending.dispose()
   }
 
+  #open(callback: Callback): WriteWindow | null {
+    try {
+      const ns = this.#ns
+      const window = new WriteWindow(ns, this.#range, this.#options, () => this.#ending.cut(ns.device))
+      // A poll calls it, anyone's: what a listener throws must not come out there.
+      window.onRoom = () => queueMicrotask(this.#goOn)
+      this.#window = window
+      return window
+    } catch (error) {
+      callback(error as Error)
+      return null
+    }
+  }
+
+  // Nothing is caught around a callback: it calls listeners, and what they throw is theirs.
   #take(window: WriteWindow, chunk: Buffer, offset: number, callback: Callback): void {
-    const at = window.write(chunk, offset)
+    let at: number
+    try {
+      at = window.write(chunk, offset)
+    } catch (error) {
+      this.#fail(window, error as Error, callback)
+      return
+    }
     if (at === chunk.length) {
       if (this.#pace.due()) this.#pace.pause(callback)
       else callback()
       return
     }
-    window.onRoom = () => {
-      try {
-        this.#take(window, chunk, at, callback)
-      } catch (error) {
-        this.#fail(error as Error, callback)
-      }
-    }
+    this.#chunk = chunk
+    this.#at = at
+    this.#callback = callback
+  }
+
+  readonly #goOn = (): void => {
+    const chunk = this.#chunk
+    const callback = this.#callback
+    // Where the stream has been destroyed meanwhile, `_destroy` answers.
+    if (this.destroyed || this.#window === null || chunk === null || callback === null) return
+    this.#chunk = null
+    this.#callback = null
+    this.#take(this.#window, chunk, this.#at, callback)
+  }
+
+  // The chunk that waits for room will not be taken any more.
+  readonly #refuse = (error: Error | null): void => {
+    const callback = this.#callback
+    this.#chunk = null
+    this.#callback = null
+    callback?.(
+      error ?? new ClosedError('createWriteStream: the stream was destroyed before all of it was written'),
+    )
   }
 
   // What was taken before is written out before the end of the range is reported, so that its number is true.
-  #fail(error: Error, callback: Callback): void {
-    if (error instanceof EndOfRangeError && this.#window !== null) {
-      this.#window.end().then(
-        () => callback(error),
-        (cause) => callback(cause),
-      )
-    } else {
+  #fail(window: WriteWindow, error: Error, callback: Callback): void {
+    if (!(error instanceof EndOfRangeError)) {
       callback(error)
+      return
     }
-  }
-
-  #end(): Promise<void> {
-    if (this.closed) return Promise.resolve()
-    const closed = new Promise<void>((resolve) => this.once('close', resolve))
-    this.destroy()
-    return closed
+    whenSettled(window.end(), (failure) => callback(failure ?? error))
   }
 }

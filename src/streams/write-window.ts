@@ -4,17 +4,22 @@
 
 import { ClosedError, EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/index.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
 import { checkBoolean } from '../validate.ts'
+import { withBytesWritten } from './ending.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
 
 export interface WriteOptions {
   /** Flush before the end is reported, default true. */
-  flush?: boolean
+  flush?: boolean | undefined
   /** Fill the last block with zeroes, instead of keeping what the medium has after the end. */
-  pad?: boolean
+  pad?: boolean | undefined
 }
+
+/** Names of WriteOptions. */
+export const WRITE_NAMES: OptionNames<WriteOptions> = { flush: true, pad: true }
 
 /** Throws ArgumentTypeError for what is no switch. */
 export function checkWriteOptions(call: string, { flush, pad }: WriteOptions): void {
@@ -23,10 +28,12 @@ export function checkWriteOptions(call: string, { flush, pad }: WriteOptions): v
 }
 
 export class WriteWindow {
-  /** Bytes taken so far, and bytes that are known to have been written. */
+  /** Bytes taken so far. */
   bytesTaken = 0
-  bytesWritten = 0
-  /** Called when there is room again, or a failure to report, once for each time that `write` took less than all. */
+  /**
+   * Called when there is room again, or a failure to report, once for each time that `write` took less than all: from
+   * within a poll, so that it must not call what may throw.
+   */
   onRoom: () => void = () => {}
   readonly #ns: Namespace
   readonly #range: Range
@@ -37,6 +44,9 @@ export class WriteWindow {
   // Bytes in the current slot, and where it begins.
   #filled = 0
   #next: number
+  // Bytes in the chunks that were sent, and those before the first one that failed.
+  #sent = 0
+  #sound = Number.POSITIVE_INFINITY
   #failure: Error | null = null
   #wanting = false
   #idle: (() => void) | null = null
@@ -61,6 +71,20 @@ export class WriteWindow {
   get room(): number {
     const { slba, nlb } = this.#range
     return (slba + nlb - this.#next) * this.#ns.blocksize - this.#filled
+  }
+
+  /**
+   * Bytes from the start of what was taken that are known to be on the device, without a gap: whole chunks, where one
+   * failed or is in flight.
+   */
+  get bytesWritten(): number {
+    let bytes = Math.min(this.#sent, this.#sound)
+    for (const slot of this.#window.slots) {
+      // After `close` failures are not noted any more, and stay where they are.
+      if (slot.inFlight || (this.#window.closed && errorOf(slot) !== null))
+        bytes = Math.min(bytes, slot.before)
+    }
+    return bytes
   }
 
   /**
@@ -143,6 +167,21 @@ export class WriteWindow {
     return closed
   }
 
+  /**
+   * Closes it because of `error`, and returns what is to be reported. What was taken before the end of the range is
+   * written out first, so that the number of bytes in that error is true.
+   */
+  async abandon(error: unknown): Promise<unknown> {
+    let cause = error
+    if (error instanceof EndOfRangeError) {
+      await this.end().catch((failure) => {
+        cause = failure
+      })
+    }
+    await this.close()
+    return withBytesWritten(cause, this.bytesWritten)
+  }
+
   #acquire(): Slot | null {
     if (this.#free.length === 0) {
       // A caller's room is made by this look, and need not be announced.
@@ -174,6 +213,8 @@ export class WriteWindow {
     const nlb = Math.floor(this.#filled / this.#ns.blocksize)
     this.#current = null
     this.#filled = 0
+    slot.before = this.#sent
+    this.#sent = this.bytesTaken
     this.#window.issue(slot, NVM.WRITE, this.#next, nlb)
     this.#next += nlb
   }
@@ -185,7 +226,6 @@ export class WriteWindow {
     const rest = this.#filled % blocksize
     if (rest > 0) await this.#completeBlock(slot, this.#filled - rest, rest)
     if (this.#current !== slot) return
-    this.bytesWritten -= rest > 0 ? blocksize - rest : 0
     this.#filled += rest > 0 ? blocksize - rest : 0
     this.#send()
   }
@@ -204,8 +244,10 @@ export class WriteWindow {
 
   #settled(slot: Slot): void {
     const error = errorOf(slot)
-    if (error === null) this.bytesWritten += slot.nlb * this.#ns.blocksize
-    else this.#failure ??= error
+    if (error !== null) {
+      this.#failure ??= error
+      this.#sound = Math.min(this.#sound, slot.before)
+    }
     this.#free.push(slot)
     if (this.#window.inFlight === 0 && this.#idle !== null) {
       this.#idle()

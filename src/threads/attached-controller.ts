@@ -4,6 +4,7 @@
 
 import { type InspectOptions, inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
+import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
 import { summary } from '../../lib/log/show.ts'
 import {
@@ -18,7 +19,6 @@ import {
   type IdentifyOptions,
   identify,
   identifyNamespace,
-  onAbort,
   rejectPaced,
 } from '../../lib/nvme/index.ts'
 import { attachFunction, type DmaArena, DmaPool, type PciFunction, viewsWithin } from '../../lib/pci/index.ts'
@@ -88,11 +88,10 @@ export class AttachedController implements NamespaceController {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (this.#pending.size === 0) this.#port.ref()
-      const abort = () => {
+      const unwatch = onAbort(signal, () => {
         pending.data = undefined
         reject(new AbortError(signal!.reason))
-      }
-      const unwatch = signal === undefined ? () => {} : onAbort(signal, abort)
+      })
       const pending: PendingAdmin = { data, unwatch, resolve, reject }
       this.#pending.set(id, pending)
       this.#send({

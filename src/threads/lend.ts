@@ -4,6 +4,7 @@
 import { MessageChannel, threadId } from 'node:worker_threads'
 import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/errors.ts'
 import { show } from '../../lib/log/show.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import {
   type AddressRange,
   type DmaArena,
@@ -28,10 +29,13 @@ export interface LendOptions {
    * Bytes of DMA memory that come with the queues, default 8 MiB, at least 0. When it is used up the borrower's
    * `alloc` asks this thread for more, and waits until its event loop runs.
    */
-  memory?: number
+  memory?: number | undefined
   /** Buffers of this thread's `alloc` that the borrower has, too, as `ns.buffers`: the same memory. */
-  buffers?: readonly Buffer[]
+  buffers?: readonly Buffer[] | undefined
 }
+
+/** Names of LendOptions. */
+export const LEND_NAMES: OptionNames<LendOptions> = { memory: true, buffers: true }
 
 /** See `Namespace.lend`. */
 export function lend(

@@ -3,9 +3,11 @@
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { AbortError, OutOfRangeError, ProtocolError } from '../../lib/errors.ts'
+import { onAbort } from '../../lib/abort.ts'
+import { OutOfRangeError, ProtocolError } from '../../lib/errors.ts'
+import type { OptionNames } from '../../lib/options.ts'
 import type { Namespace } from '../namespace.ts'
-import { checkInteger, checkRange } from '../validate.ts'
+import { checkInteger, checkOptions, checkRange, checkSignal, throwIfAborted } from '../validate.ts'
 import { packError, unpackError } from './errors.ts'
 import type { Loan } from './loan.ts'
 import { type Part, partsOf } from './parts.ts'
@@ -13,24 +15,37 @@ import type { TaskControl, TaskMessage, TaskStart } from './task.ts'
 
 export interface SpreadOptions {
   /** Threads, each with one of the queues; default: as many as there are queues. */
-  jobs?: number
+  jobs?: number | undefined
   /** The queues, one for each thread in their order; default: 0, 1, … */
-  qids?: readonly number[]
+  qids?: readonly number[] | undefined
   /** First LBA and number of blocks of the range: default all of the namespace. */
-  slba?: number
-  nlb?: number
+  slba?: number | undefined
+  nlb?: number | undefined
   /** Blocks: parts begin at multiples of this from the range's start. Default 1. */
-  align?: number
+  align?: number | undefined
   /** Anything that can be posted to a thread: each gets it as `data`. */
   data?: unknown
   /** Bytes of DMA memory for each thread: see `lend`. */
-  memory?: number
+  memory?: number | undefined
   /** Called with what a thread sends, and which of the parts it has. */
-  onMessage?: (message: unknown, index: number) => void
+  onMessage?: ((message: unknown, index: number) => void) | undefined
   /** Ends all threads with AbortError. */
   signal?: AbortSignal | undefined
   /** @internal Called when nothing is refused any more, before the first thread begins. */
   prepare?: (() => Promise<void>) | undefined
+}
+
+const SPREAD_NAMES: OptionNames<SpreadOptions> = {
+  jobs: true,
+  qids: true,
+  slba: true,
+  nlb: true,
+  align: true,
+  data: true,
+  memory: true,
+  onMessage: true,
+  signal: true,
+  prepare: true,
 }
 
 /**
@@ -47,6 +62,7 @@ export async function spread<T = unknown>(
   file: URL,
   options: SpreadOptions = {},
 ): Promise<T[]> {
+  checkOptions('spread', options, SPREAD_NAMES)
   const { qids = Array.from({ length: ns.qcount }, (_, qid) => qid), slba = 0, align = 1, signal } = options
   const { jobs = qids.length } = options
   const { nlb = ns.blockcount - slba } = options
@@ -60,7 +76,8 @@ export async function spread<T = unknown>(
       `spread: ${jobs} jobs need a queue each, ${given}; open it with { qcount: ${jobs} }`,
     )
   }
-  if (signal?.aborted) throw new AbortError(signal.reason)
+  checkSignal('spread', signal)
+  throwIfAborted(signal)
   const parts = partsOf({ slba, nlb }, jobs, align)
   const loans: Loan[] = []
   try {
@@ -120,8 +137,7 @@ async function settle<T>(threads: readonly Thread[], signal: AbortSignal | undef
   const abortAll = (reason: unknown) => {
     for (const thread of threads) thread.abort(reason)
   }
-  const onAbort = () => abortAll(signal!.reason)
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const forget = onAbort(signal, () => abortAll(signal!.reason))
   let failure: Error | undefined
   const note = (error: Error) => {
     if (failure === undefined) abortAll(error)
@@ -129,8 +145,8 @@ async function settle<T>(threads: readonly Thread[], signal: AbortSignal | undef
   }
   const results = await Promise.all(threads.map(({ result }) => result.catch(note)))
   await Promise.all(threads.map(({ ended }) => ended))
-  signal?.removeEventListener('abort', onAbort)
-  if (signal?.aborted) throw new AbortError(signal.reason)
+  forget()
+  throwIfAborted(signal)
   if (failure !== undefined) throw failure
   return results as T[]
 }
