@@ -1,6 +1,7 @@
 // Views of structures that the software controller does not have, on bytes that the encoders make.
 
 import test from 'ava'
+import fc from 'fast-check'
 import {
   ALL_NAMESPACES,
   encodeChangedNamespaces,
@@ -10,13 +11,22 @@ import {
   encodeNamespaceList,
   encodePersistentEventLog,
 } from '../../lib/nvme/index.ts'
+import type { Shown } from '../../src/cli/admin/show.ts'
+import { viewController } from '../../src/cli/admin/views/controller.ts'
+import { viewFeatures } from '../../src/cli/admin/views/feature.ts'
 import {
   viewChanged,
   viewControllers,
   viewDescriptors,
   viewIndependent,
+  viewNamespaceList,
 } from '../../src/cli/admin/views/lists.ts'
+import { viewEffects, viewErrors, viewFirmware } from '../../src/cli/admin/views/logs.ts'
+import { viewNamespace } from '../../src/cli/admin/views/namespace.ts'
+import { viewSanitize, viewSelfTest } from '../../src/cli/admin/views/operations.ts'
 import { viewPersistentEvents } from '../../src/cli/admin/views/persistent-event.ts'
+import { viewRegisters } from '../../src/cli/admin/views/registers.ts'
+import { viewSmart } from '../../src/cli/admin/views/smart.ts'
 
 test('descriptors: each type by its name, with its place', (t) => {
   const shown = viewDescriptors(
@@ -91,3 +101,46 @@ test('persistent events: header, types, times, bytes; and how many were read', (
     /\n\n1 of 2 events were read$/,
   )
 })
+
+// Each view with the bytes of its structure.
+const VIEWS: Readonly<Record<string, readonly [bytes: number, view: (bytes: Buffer) => Shown]>> = {
+  'id-ctrl': [4096, (bytes) => viewController(bytes, { vendor: true })],
+  'id-ns': [4096, (bytes) => viewNamespace(bytes, { vendor: true })],
+  'list-ns': [4096, viewNamespaceList],
+  'ns-descs': [4096, viewDescriptors],
+  'list-ctrl': [4096, viewControllers],
+  'cmdset-ind-id-ns': [4096, viewIndependent],
+  'show-regs': [0x6c, viewRegisters],
+  'smart-log': [512, viewSmart],
+  'error-log': [640, viewErrors],
+  'fw-log': [512, (bytes) => viewFirmware(bytes, 'dev')],
+  'effects-log': [4096, viewEffects],
+  'self-test-log': [564, viewSelfTest],
+  'sanitize-log': [512, (bytes) => viewSanitize(bytes, 'dev')],
+  'changed-ns-list-log': [4096, (bytes) => viewChanged(bytes, 'dev')],
+  'persistent-event-log': [2048, viewPersistentEvents],
+  'get-feature': [
+    4096,
+    (data) => {
+      const [fid, select] = [data[0]! & 0x8f, data[1]! & 3]
+      return viewFeatures([{ fid, select, value: data.readUInt32LE(2), data: data.subarray(8) }], true)
+    },
+  ],
+}
+
+for (const [name, [length, view]] of Object.entries(VIEWS)) {
+  test(`view of ${name}: any bytes are shown, as text, with words taken apart and as JSON`, (t) => {
+    const shown = (bytes: Uint8Array) => {
+      const { text, json } = view(Buffer.from(bytes))
+      return [text(false), text(true), json()]
+    }
+    t.is(shown(new Uint8Array(length)).length, 3)
+    t.is(shown(new Uint8Array(length).fill(0xff)).length, 3)
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: length, maxLength: length, size: 'max' }), (bytes) => {
+        t.is(shown(bytes).length, 3)
+      }),
+      { numRuns: 20 },
+    )
+  })
+}
