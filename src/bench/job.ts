@@ -295,6 +295,8 @@ class Job implements Source {
     this.#startCounting(now)
     this.#endAt = now + (runtime ?? Number.POSITIVE_INFINITY)
     this.#phase(PHASE.RUN)
+    // The first pass that counts begins here: what the ramp wrote is read back before it is written over.
+    if (this.written !== null) this.exhausted = true
   }
 
   #startCounting(now: number): void {
