@@ -160,9 +160,9 @@ export const outputOption = () =>
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
 
-/** `-f, --force`, of the commands that write a file or a block device. */
+/** `--force`, of the commands that write a file or a block device; -f is another option of nvme-cli's read and write. */
 export const forceOption = () =>
-  flag('write a block device that the system uses, or a locked file, all the same', { short: 'f' })
+  flag('write a block device that the system uses, or a locked file, all the same')
 
 /** `--sysroot <DIR>`, of the commands that look at sysfs. */
 export const sysrootOption = () =>

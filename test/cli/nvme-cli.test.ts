@@ -79,8 +79,8 @@ const LATER: Readonly<Record<string, string>> = {
 // Letters that stand for something else here, each with why.
 const OTHERWISE: Readonly<Record<string, string>> = {
   'get-log -o': 'the format, as in later versions, which have the offset at -L',
+  'read -y': 'yes, as of every command that asks',
   'write -y': 'yes, as of every command that asks',
-  'read --force': 'nothing asks or is held by the system there',
   'write --force': '--yes answers the question',
 }
 

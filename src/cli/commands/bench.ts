@@ -29,7 +29,7 @@ import {
   yesOption,
 } from '../define.ts'
 import { engineRemark, fromFio, ioengine, percentileList, zeroOrOne } from '../fio.ts'
-import { bytesText, confirm, note } from '../output.ts'
+import { bytesText, confirm, note, visibleLines } from '../output.ts'
 import { choiceParser, duration, integer, size, text } from '../parse.ts'
 import { version } from '../program.ts'
 import { namespaceOption } from '../transfer.ts'
@@ -278,11 +278,12 @@ async function deliver(result: BenchResult, format: Options['outputFormat'], { o
 
 /** Writes to standard output, or to standard error where that fails; rejects then all the same. */
 function printOrSay(text: string): Promise<void> {
+  const shown = visibleLines(text)
   return new Promise((resolve, reject) => {
-    process.stdout.write(text, (error) => {
+    process.stdout.write(shown, (error) => {
       if (!error) return resolve()
       // At once: the stream's own error, which comes next, may end the process.
-      process.stderr.write(text, () => reject(error))
+      process.stderr.write(shown, () => reject(error))
     })
   })
 }

@@ -2,7 +2,7 @@
 // Trade-off: bytes that are no text never go to a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { NO_METADATA, REFUSED_WITH_DATA } from '../admin/ranges.ts'
+import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import {
   argument,
   defineCommand,
@@ -49,7 +49,6 @@ are refused.`,
   },
   refused: {
     ...REFUSED_WITH_DATA,
-    '-y <SIZE>': NO_METADATA,
     '-l, --limited-retry': 'unvme reads with full effort: see unvme io-passthru',
     '-f, --force-unit-access': 'unvme reads as the device sees fit: see unvme io-passthru',
   },
