@@ -6,7 +6,7 @@
 // taken back; their memory is the device's until they end.
 
 import { open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?latency=1ms'] = process.argv.slice(2)
 await using ns = await open(address)

@@ -11,7 +11,7 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { type Namespace, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [from = process.execPath, to = 'sim:?size=512M'] = process.argv.slice(2)
 

@@ -12,7 +12,7 @@ import { readFile } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { crc32 } from 'node:zlib'
 import { type Namespace, open, type Stats } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 // The defaults of every stream and iterator.
 const DEPTH = 32

@@ -6,7 +6,7 @@
 // Trade-off: faults of the software controller only; a real device has its own.
 
 import { type Namespace, NvmeError, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 // Status 281h: Unrecovered Read Error, a media error.
 await using ns = await open('sim:?size=8M&fault=read@64*2:status=281h')

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=64M', slba = '0', nlb] = process.argv.slice(2)
 await using ns = await open(address)

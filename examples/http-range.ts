@@ -10,7 +10,7 @@ import type { AddressInfo } from 'node:net'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address, port = '0'] = process.argv.slice(2)
 await using ns = await open(address ?? 'sim:?size=64M')

@@ -6,7 +6,7 @@
 // Trade-off: `blocks()` reads ahead and lends its data; `copy: true` would hand out buffers that stay.
 
 import { open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address] = process.argv.slice(2)
 await using ns = await open(address ?? 'sim:?size=64M')

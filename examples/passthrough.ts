@@ -7,7 +7,7 @@
 // dwords are those of the specification (NVMe 1.4 base, sections 5 and 6).
 
 import { ADMIN, NVM, NvmeError, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=64M'] = process.argv.slice(2)
 await using ns = await open(address)

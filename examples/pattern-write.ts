@@ -7,7 +7,7 @@
 // it asks for the next, so the generator fills one buffer again and again.
 
 import { open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=64M', count] = process.argv.slice(2)
 await using ns = await open(address)

@@ -6,7 +6,7 @@
 // Trade-off: this loop never returns to the event loop: the lowest latency there is, on a core of its own.
 
 import { type IoDescriptor, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=256M', seconds = '1', wanted = '32'] = process.argv.slice(2)
 await using ns = await open(address)

@@ -9,7 +9,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import pLimit from 'p-limit'
 import { compare, copy, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=64M', ...given] = process.argv.slice(2)
 const here = import.meta.dirname

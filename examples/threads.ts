@@ -6,7 +6,7 @@
 
 import { isMainThread } from 'node:worker_threads'
 import { open, spread, type TaskContext, task } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const JOBS = 2
 

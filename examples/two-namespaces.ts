@@ -8,7 +8,7 @@
 
 import { pipeline } from 'node:stream/promises'
 import { AddressError, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const [address = 'sim:?size=64M&ns=2'] = process.argv.slice(2)
 

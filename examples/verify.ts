@@ -10,7 +10,7 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { type Block, open } from 'unvme'
-import './one-line.ts'
+import './support/one-line.ts'
 
 const CHUNK = 256 * 1024
 

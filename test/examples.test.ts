@@ -17,7 +17,7 @@ const folder = fileURLToPath(new URL('../examples/', import.meta.url))
 
 const example = (name: string, ...words: string[]) => run(`${folder}${name}.js`, words)
 
-const SHARED = ['admin/open.js', 'one-line.js']
+const SHARED = ['admin/open.js', 'support/one-line.js']
 
 /** What each prints without arguments. */
 const OUTPUTS: Record<string, RegExp> = {

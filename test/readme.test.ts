@@ -125,7 +125,7 @@ test('every example is listed, and every link leads somewhere', (t) => {
   const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, target]) => target!)
   for (const target of links) t.true(existsSync(path.join(root, target)), target)
   const examples = readdirSync(path.join(root, 'examples'), { recursive: true, encoding: 'utf8' }).filter(
-    (name) => path.extname(name) === '.ts' && !name.includes('/support/'),
+    (name) => path.extname(name) === '.ts' && !name.includes('support/'),
   )
   for (const name of examples) {
     t.true(links.includes(`examples/${name}`) || name === 'demo.ts', name)

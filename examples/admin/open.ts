@@ -9,7 +9,7 @@ import { type PciFunction, parseNamespaceName } from 'unvme/pci'
 import { openSim, parseSimAddress } from 'unvme/sim'
 import { openVfio } from 'unvme/vfio'
 import { openVfioUser, parseVfioUserAddress } from 'unvme/vfio-user'
-import '../one-line.ts'
+import '../support/one-line.ts'
 
 /** A controller that is ready for admin commands, and the namespace that the address names (1 where it names none). */
 export interface Opened {

@@ -141,6 +141,8 @@ function memberLists(owner: string, members: readonly Member[], page: Page): str
   const lines: string[] = []
   members.forEach((member, i) => {
     const { signature, method, name } = member
+    // What a console shows is no call of anybody's.
+    if (name === '[inspect.custom]') return
     // Fields without a comment belong to the one before them.
     if (!method && member.doc === undefined && i > 0 && !members[i - 1]!.method) {
       lines[lines.length - 1] = lines.at(-1)!.replace(/^(- `.*?`)(?=: |$)/, `$1, \`${signature}\``)
