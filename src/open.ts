@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { onAbort } from '../lib/abort.ts'
 import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
-import { show } from '../lib/log/show.ts'
+import { showText } from '../lib/log/show.ts'
 import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
 import type { OptionNames } from '../lib/options.ts'
 import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
@@ -214,7 +214,7 @@ function resolve(address: string, options: OpenOptions): Target {
     }
   }
   throw new AddressError(
-    `unknown address ${show(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
+    `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
   )
 }
 
@@ -273,7 +273,7 @@ function realPath(path: string): string {
 
 function checkArguments(call: string, address: string, options: OpenOptions): void {
   if (typeof address !== 'string') {
-    throw new ArgumentTypeError(`${call}: address must be a string, received ${show(address)}`)
+    throw new ArgumentTypeError(`${call}: address must be a string, received ${typeof address}`)
   }
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new UnsupportedError(

@@ -13,6 +13,11 @@ export function show(value: unknown): string {
   return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS - 1)}…`
 }
 
+/** A text as a message shows it: in double quotes, 80 characters of it at the most. */
+export function showText(text: string): string {
+  return JSON.stringify(text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS - 1)}…`)
+}
+
 /** What `inspect.custom` of a public object returns: its name and these of its properties, and nothing behind them. */
 export function summary(name: string, properties: object, depth: number, options: InspectOptions): string {
   if (depth < 0) return `[${name}]`

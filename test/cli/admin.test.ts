@@ -268,7 +268,14 @@ test('admin-passthru and io-passthru', async (t) => {
     read,
     /^Read \(I\/O command\): success, result 0x00000000\nlatency: \d+ us\n00000000 {2}70 61 73 73/,
   )
-  t.is(await ok(t, `io-passthru ${address} -o 2 -l 4 -4 101 -b`), 'pass')
+  t.is((await ok(t, `io-passthru ${address} -o 2 -l 512 -4 101 -b`)).slice(0, 4), 'pass')
+  await fails(t, 2, `io-passthru ${address} -o 2 -l 4 -4 101 -b`, /Read .* 512 bytes of data, 4 were given/)
+  await fails(
+    t,
+    2,
+    `admin-passthru ${address} -o 6 -l 512 -4 1`,
+    /Identify .* 4096 bytes of data, 512 were given/,
+  )
   await ok(t, `io-passthru ${address} -o 2 -l 1024 -4 100 -6 1 -i ${file('back.bin')}`)
   t.is(statSync(file('back.bin')).size, 1024)
   t.is(
