@@ -19,8 +19,9 @@ function* zeroes() {
 try {
   await ns.writeBlocks(zeroes(), { slba: 0, depth: 8, signal: AbortSignal.timeout(100) })
 } catch (error) {
+  // A small device may be full before.
   const { code, message, cause } = error as Error & { code: string }
-  console.log(`${code}: ${message} (${(cause as Error).name})`)
+  console.log(`${code}: ${message}${cause instanceof Error ? ` (${cause.name})` : ''}`)
 }
 const { bytesWritten, inFlight } = ns.stats
 console.log(`${bytesWritten} bytes were written before, ${inFlight} commands are in flight now`)

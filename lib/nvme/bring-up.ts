@@ -113,9 +113,12 @@ async function writeAddress(pci: PciFunction, register: number, iova: number): P
   await writeRegister(pci, register + 4, high32(iova) >>> 0)
 }
 
+/** The error for a device that is gone: where the function knows what took it away, that. */
 export function removedError(pci: PciFunction, how: string): DeviceRemovedError {
+  const { removal } = pci
+  if (removal instanceof DeviceRemovedError) return removal
   return new DeviceRemovedError(`device removed: ${pci.address} is gone, ${how}`, {
-    cause: pci.removal ?? undefined,
+    cause: removal ?? undefined,
   })
 }
 
