@@ -2,9 +2,10 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
-import { cleanEnvironment, MAIN, unvme } from './command.ts'
+import { cleanEnvironment, MAIN, readProc, unvme } from './command.ts'
 
 const file = testFolder()
 const SIM = 'sim:?size=8M'
@@ -334,6 +335,18 @@ test.serial('a file is measured through the page cache with --direct=0', async (
   t.regex(stdout, /ioengine=node-fs \(buffered\)/)
 })
 
+// More than a start of Node reads: then the benchmark is at work, in a child of the process.
+const AT_WORK_BYTES = 64 * 2 ** 20
+
+async function measuring(pid: number): Promise<void> {
+  for (;;) {
+    const [child] = readProc(pid, `task/${pid}/children`).split(' ').map(Number)
+    const read = child ? Number(/^rchar: (\d+)$/m.exec(readProc(child, 'io'))?.[1]) : 0
+    if (read > AT_WORK_BYTES) return
+    await sleep(20)
+  }
+}
+
 test.serial(
   'a signal to the process alone, or to its whole group, ends a file early with its results',
   async (t) => {
@@ -350,8 +363,10 @@ test.serial(
         child.stdout.setEncoding('utf8').on('data', (text: string) => {
           stdout += text
         })
-        setTimeout(() => process.kill(group ? -child.pid! : child.pid!, name), 3000)
-        t.is(await new Promise((resolve) => child.on('close', resolve)), code)
+        const ended = new Promise((resolve) => child.on('close', resolve))
+        await measuring(child.pid!)
+        process.kill(group ? -child.pid! : child.pid!, name)
+        t.is(await ended, code)
         t.regex(stdout, /stopped before the end/)
         t.regex(stdout, /read: IOPS=/)
       }

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -66,6 +67,25 @@ export async function working({ child, ended }: Started): Promise<void> {
     over = true
   })
   while (!over && !readFileSync(`/proc/${child.pid}/maps`, 'utf8').includes('koffi')) await sleep(10)
+}
+
+/** Resolves when a process has a handler for a signal, or has ended. */
+export async function catches(pid: number, signal: NodeJS.Signals): Promise<void> {
+  const bit = 1n << BigInt(constants.signals[signal] - 1)
+  for (;;) {
+    const caught = /^SigCgt:\s*(\w+)$/m.exec(readProc(pid, 'status'))?.[1]
+    if (caught === undefined || (BigInt(`0x${caught}`) & bit) !== 0n) return
+    await sleep(10)
+  }
+}
+
+/** A file of /proc about a process; empty once it is gone. */
+export function readProc(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+  } catch {
+    return ''
+  }
 }
 
 /** This process's environment without what changes the output of the command. */

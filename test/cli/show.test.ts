@@ -275,7 +275,7 @@ test('bad arguments: exit code 2, and what is wrong', async (t) => {
     ['changed-ns-list-log sim: --ra', /unknown option '--ra'/],
     ['telemetry-log sim:', /required option '-o, --output-file <FILE>' not specified/],
     ['telemetry-log sim: -o t.bin -d 5', /5 is not in 1 to 4/],
-    ['persistent-event-log sim: -a 2', /'2' is none of read, establish/],
+    ['persistent-event-log sim: -a 3', /'3' is none of read, establish/],
     ['show-regs nowhere', /unknown address "nowhere"/],
   ]
   for (const [line, message] of cases) {

@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileS
 import test from 'ava'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
-import { type Outcome, type Started, start, unvme, working } from './command.ts'
+import { catches, type Outcome, type Started, start, unvme, working } from './command.ts'
 
 const file = testFolder()
 const MIB = 1 << 20
@@ -212,6 +212,7 @@ test('read and write: a FIFO brings and takes the data', async (t) => {
 /** Sends a signal when the command does its work; returns the exit code. */
 async function interrupted(command: Started, signal: NodeJS.Signals): Promise<number | null> {
   await working(command)
+  await catches(command.child.pid!, signal)
   command.child.kill(signal)
   return (await command.ended).code
 }
