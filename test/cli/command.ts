@@ -1,8 +1,7 @@
 // Runs the real `unvme` command as a process, for tests of its output and exit code.
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { constants } from 'node:os'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -60,22 +59,29 @@ export function start(
   return { child, ended }
 }
 
-/** Waits until a command that was started does its work: the libraries of the driver are loaded then. */
-export async function working({ child, ended }: Started): Promise<void> {
+/** Waits until a command that was started does its work: it has opened one of these files, or a software controller. */
+export async function working({ child, ended }: Started, ...files: string[]): Promise<void> {
   let over = false
   void ended.then(() => {
     over = true
   })
-  while (!over && !readFileSync(`/proc/${child.pid}/maps`, 'utf8').includes('koffi')) await sleep(10)
+  const isOpen = () =>
+    openFiles(child.pid!).some((file) => file.startsWith('/memfd:') || files.includes(file))
+  while (!over && !isOpen()) await sleep(10)
 }
 
-/** Resolves when a process has a handler for a signal, or has ended. */
-export async function catches(pid: number, signal: NodeJS.Signals): Promise<void> {
-  const bit = 1n << BigInt(constants.signals[signal] - 1)
-  for (;;) {
-    const caught = /^SigCgt:\s*(\w+)$/m.exec(readProc(pid, 'status'))?.[1]
-    if (caught === undefined || (BigInt(`0x${caught}`) & bit) !== 0n) return
-    await sleep(10)
+function openFiles(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`
+  try {
+    return readdirSync(folder).flatMap((fd) => {
+      try {
+        return readlinkSync(`${folder}/${fd}`)
+      } catch {
+        return []
+      }
+    })
+  } catch {
+    return []
   }
 }
 

@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileS
 import test from 'ava'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
-import { catches, type Outcome, type Started, start, unvme, working } from './command.ts'
+import { type Outcome, type Started, start, unvme, working } from './command.ts'
 
 const file = testFolder()
 const MIB = 1 << 20
@@ -210,9 +210,8 @@ test('read and write: a FIFO brings and takes the data', async (t) => {
 })
 
 /** Sends a signal when the command does its work; returns the exit code. */
-async function interrupted(command: Started, signal: NodeJS.Signals): Promise<number | null> {
-  await working(command)
-  await catches(command.child.pid!, signal)
+async function interrupted(command: Started, signal: NodeJS.Signals, file: string): Promise<number | null> {
+  await working(command, file)
   command.child.kill(signal)
   return (await command.ended).code
 }
@@ -233,8 +232,8 @@ test('commands that wait for the other end of a FIFO end by the first signal', a
     ['telemetry-log', 'sim:', '-o', fifo],
   ]) {
     const [int, term] = await Promise.all([
-      interrupted(start(words), 'SIGINT'),
-      interrupted(start(words), 'SIGTERM'),
+      interrupted(start(words), 'SIGINT', fifo),
+      interrupted(start(words), 'SIGTERM', fifo),
     ])
     t.deepEqual([int, term], [130, 143], words.join(' '))
   }
@@ -255,7 +254,7 @@ test('commands for a long range see a signal between two commands', async (t) =>
     ['compare', `sim:${image}`, '-d', data],
   ]) {
     const command = start(words)
-    t.is(await interrupted(command, 'SIGINT'), 130, words[0])
+    t.is(await interrupted(command, 'SIGINT', image), 130, words[0])
     t.deepEqual(await command.ended, { code: 130, stdout: '', stderr: '' }, words[0])
   }
 })
