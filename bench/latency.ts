@@ -2,11 +2,11 @@
 // Trade-off: the device is the embedded controller, where a real one takes some ten to a hundred microseconds;
 // what the driver adds counts the less, the longer a device takes.
 
-import { NVM } from '../lib/nvme/index.ts'
-import type { PciFunction } from '../lib/pci/index.ts'
+import { NVM } from '../lib/nvme/spec/opcodes.ts'
+import type { PciFunction } from '../lib/pci/function.ts'
 import { openSim } from '../lib/sim/index.ts'
-import { createDevice } from '../src/device.ts'
-import { Namespace } from '../src/namespace.ts'
+import { createDevice } from '../src/controller/device.ts'
+import { Namespace } from '../src/namespace/namespace.ts'
 import { rawReads } from './commands.ts'
 import { type Row, ratio, sideBySide, tableOf } from './measure.ts'
 import { atMost, type Table } from './table.ts'

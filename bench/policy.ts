@@ -1,8 +1,8 @@
-// What chose the numbers of src/tuning.ts: each is varied, and what it is good and bad for measured, all values in
+// What chose the numbers of src/queue/tuning.ts: each is varied, and what it is good and bad for measured, all values in
 // turn. Trade-off: one number at a time, with the others as they are.
 
 import { type Namespace, open } from '../src/index.ts'
-import { tuning } from '../src/tuning.ts'
+import { tuning } from '../src/queue/tuning.ts'
 import { delayDuring, iterating, promising, reading } from './load.ts'
 import { cpuOf, medianOf } from './measure.ts'
 import type { Column, Table } from './table.ts'

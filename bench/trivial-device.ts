@@ -2,8 +2,9 @@
 // by the same thread. What is left of a command's time is the driver's.
 // Trade-off: bring-up is the embedded controller's; only queue 1 is taken over, when it exists.
 
-import type { QueuePair } from '../lib/nvme/index.ts'
-import { type DmaArena, mapView, type PciFunction } from '../lib/pci/index.ts'
+import { type DmaArena, mapView } from '../lib/memory/mapping.ts'
+import type { QueuePair } from '../lib/nvme/pcie/queue-pair.ts'
+import type { PciFunction } from '../lib/pci/function.ts'
 import { openSim } from '../lib/sim/index.ts'
 
 export interface TrivialDevice {

@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { mapAnonymous, retireView } from '../lib/pci/index.ts'
+import { mapAnonymous, retireView } from '../lib/memory/mapping.ts'
 import { drain, fill, places, type Rate, type Work } from './vm-work.ts'
 
 // The kernel's driver gives a command 30 s before it looks for it by itself.

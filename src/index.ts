@@ -2,9 +2,11 @@
 // Trade-off: everything a program needs is here; what only tools need is in the modules `unvme/nvme` and so on.
 
 export * from '../lib/errors.ts'
-export { ADMIN, type AdminCommand, type AdminOptions, type AdminResult, NVM } from '../lib/nvme/index.ts'
+export type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/host/admin-queue.ts'
+export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
-export type { ControllerHandle } from './controller-handle.ts'
+export type { ControllerHandle } from './controller/controller-handle.ts'
+export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'
 export {
   type CompareOptions,
   type CompareResult,
@@ -16,14 +18,13 @@ export {
   type DifferingSide,
   type Place,
 } from './copy/index.ts'
-export type { DeviceOptions, NamespaceController, OpeningOptions } from './device.ts'
-export type { Namespace } from './namespace.ts'
+export type { Namespace } from './namespace/namespace.ts'
+export type { CallOptions, NamespacePromises } from './namespace/promises.ts'
 export { type OpenOptions, open, openController } from './open.ts'
-export type { IoDescriptor } from './operation.ts'
-export type { IoCommand, LbaRange } from './prepare.ts'
-export type { CallOptions, NamespacePromises } from './promises.ts'
+export type { IoDescriptor } from './queue/operation.ts'
+export type { IoCommand, LbaRange } from './queue/prepare.ts'
+export type { Stats } from './queue/stats.ts'
 export { type ServeOptions, type Server, serve } from './serve/index.ts'
-export type { Stats } from './stats.ts'
 export type {
   Block,
   BlockIterator,

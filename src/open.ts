@@ -4,13 +4,11 @@
 import fs from 'node:fs'
 import { resolve as resolvePath } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { onAbort } from '../lib/abort.ts'
 import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
-import { showText } from '../lib/log/show.ts'
-import { MAX_TRANSFER_BYTES } from '../lib/nvme/index.ts'
-import type { OptionNames } from '../lib/options.ts'
-import { type PciFunction, parseNamespaceName } from '../lib/pci/index.ts'
+import { MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
+import { parseNamespaceName } from '../lib/pci/bdf.ts'
+import type { PciFunction } from '../lib/pci/function.ts'
 import {
   type FaultRule,
   imageIdentity,
@@ -19,12 +17,15 @@ import {
   type SimConfig,
   type SimFunction,
 } from '../lib/sim/index.ts'
+import { onAbort } from '../lib/sys/abort.ts'
+import type { OptionNames } from '../lib/sys/options.ts'
+import { showText } from '../lib/sys/show.ts'
 import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
 import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
-import { ControllerHandle } from './controller-handle.ts'
-import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './device.ts'
-import { Namespace } from './namespace.ts'
-import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './validate.ts'
+import { ControllerHandle } from './controller/controller-handle.ts'
+import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './controller/device.ts'
+import { Namespace } from './namespace/namespace.ts'
+import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './queue/validate.ts'
 
 const log = logger('open')
 

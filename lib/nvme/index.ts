@@ -1,20 +1,18 @@
 // nvme: the NVMe specification as code, and the driver of one controller behind any PCI function.
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
+export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from '../sys/event-loop.ts'
 // The driver.
-export * from './admin-commands.ts'
-export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
-// The specification.
-export * from './async-event.ts'
-export { failureOf } from './bring-up.ts'
-export { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
-export * from './commands/index.ts'
-export { Controller, type ControllerOptions, createController, MAX_TRANSFER_BYTES } from './controller.ts'
-export { adminDataBytes, type CommandDwords, ioDataBytes } from './data-length.ts'
-export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from './event-loop.ts'
-export { type FailedCommand, nvmeError } from './failure.ts'
-export * from './features/index.ts'
-export * from './identify/index.ts'
+export * from './host/admin-commands.ts'
+export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './host/admin-queue.ts'
+export { type CommandFields, checkCommand, checkDataBytes } from './host/check-command.ts'
+export {
+  Controller,
+  type ControllerOptions,
+  createController,
+  MAX_TRANSFER_BYTES,
+} from './host/controller.ts'
+export { type FailedCommand, nvmeError } from './host/failure.ts'
 export {
   activeNamespaces,
   type IdentifyOptions,
@@ -22,10 +20,9 @@ export {
   identifyNamespace,
   type SendsAdmin,
   withSignal,
-} from './identify-commands.ts'
-export type { IoQueuePairs } from './io-queue-pairs.ts'
-export * from './logs/index.ts'
-export * from './opcodes.ts'
+} from './host/identify-commands.ts'
+export { failureOf } from './pcie/bring-up.ts'
+export type { IoQueuePairs } from './pcie/io-queue-pairs.ts'
 export {
   bytesDescribed,
   high32,
@@ -34,19 +31,27 @@ export {
   PRP_PAGE_BYTES,
   pagesTouched,
   writePrps,
-} from './prp.ts'
+} from './pcie/prp.ts'
 export {
   CQE_BYTES,
   QueuePair,
   SQE_BYTES,
-} from './queue-pair.ts'
-export type { QueuePairCounters, QueuePairOptions, QueuePairShare } from './queue-pair-share.ts'
-export * from './registers.ts'
-export { type Doorbells, passes, ShadowDoorbells } from './shadow-doorbells.ts'
-export * from './status.ts'
+} from './pcie/queue-pair.ts'
+export type { QueuePairCounters, QueuePairOptions, QueuePairShare } from './pcie/queue-pair-share.ts'
+export { type Doorbells, passes, ShadowDoorbells } from './pcie/shadow-doorbells.ts'
+// The specification.
+export * from './spec/async-event.ts'
+export * from './spec/commands/index.ts'
+export { adminDataBytes, type CommandDwords, ioDataBytes } from './spec/data-length.ts'
+export * from './spec/features/index.ts'
+export * from './spec/identify/index.ts'
+export * from './spec/logs/index.ts'
+export * from './spec/opcodes.ts'
+export * from './spec/registers.ts'
+export * from './spec/status.ts'
 export {
   decodeTimestamp,
   encodeTimestamp,
   TIMESTAMP_ORIGIN,
   type Timestamp,
-} from './timestamp.ts'
+} from './spec/timestamp.ts'

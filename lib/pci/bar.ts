@@ -3,8 +3,15 @@
 // are one array and a stale view never faults.
 
 import { OutOfRangeError, UnsupportedError } from '../errors.ts'
-import { MAP, PROT } from './libc.ts'
-import { detachView, type MemoryView, map, mapAnonymous, replaceMapping, retireView } from './memory.ts'
+import {
+  detachView,
+  type MemoryView,
+  map,
+  mapAnonymous,
+  replaceMapping,
+  retireView,
+} from '../memory/mapping.ts'
+import { MAP, PROT } from '../sys/libc.ts'
 import type { Region } from './region.ts'
 import type { FunctionShare } from './share.ts'
 

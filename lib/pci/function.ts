@@ -2,7 +2,7 @@
 // Trade-off: registers are read and written by call, since some transports have no mapping for them;
 // doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
 
-import type { DmaArena } from './memory.ts'
+import type { DmaArena } from '../memory/mapping.ts'
 import type { FunctionShare } from './share.ts'
 
 /**

@@ -3,9 +3,9 @@
 // close stay with the thread that opened the function.
 
 import { UnsupportedError } from '../errors.ts'
+import type { DmaArena } from '../memory/mapping.ts'
+import { viewOf } from '../memory/mapping.ts'
 import type { PciFunction } from './function.ts'
-import type { DmaArena } from './memory.ts'
-import { viewOf } from './memory.ts'
 
 /** 32-bit words that several threads see: an array over shared memory, or where they are mapped. */
 export type SharedWords = Uint32Array | { readonly address: bigint; readonly bytes: number }

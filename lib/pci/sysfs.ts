@@ -4,8 +4,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { AddressError, DecodeError } from '../errors.ts'
+import type { IovaRange } from '../memory/iova.ts'
 import { canonicalPciName } from './bdf.ts'
-import type { IovaRange } from './iova.ts'
 
 /** Where sysfs is mounted; tests put a made-up tree there. */
 export interface SysfsOptions {

@@ -3,8 +3,8 @@
 
 import { AddressError } from '../errors.ts'
 import { parseSize } from '../sys/units.ts'
-import { type FaultRule, parseFaults } from './fault-syntax.ts'
-import { hash } from './identity.ts'
+import { type FaultRule, parseFaults } from './faults/syntax.ts'
+import { hash } from './model/identity.ts'
 import { parseTime } from './time.ts'
 
 /** What a controller is made of. Sizes in bytes, times in milliseconds. */

@@ -3,10 +3,10 @@
 
 import type { PciFunction } from '../pci/function.ts'
 import type { SimConfig } from './address.ts'
-import type { SimControls } from './controls.ts'
+import { releaseSpace, reserveSpace, type Space } from './dma/space.ts'
 import { closeImage, FileMedium, type Image, type Medium, MemoryMedium, openImage } from './media/index.ts'
-import type { SavedState } from './nonvolatile.ts'
-import { releaseSpace, reserveSpace, type Space } from './space.ts'
+import type { SavedState } from './media/nonvolatile.ts'
+import type { SimControls } from './model/controls.ts'
 
 /** A PCI function that is the software controller. */
 export interface SimFunction extends PciFunction {

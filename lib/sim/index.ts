@@ -2,9 +2,9 @@
 // Trade-off: one model for every host; `openSim` picks the inline host, or the worker thread where asked for.
 
 export { parseSimAddress, SIM_OPTIONS, type SimConfig, type SimOption } from './address.ts'
-export type { HealthChange, SimControls } from './controls.ts'
-export type { FaultAction, FaultRule } from './fault-syntax.ts'
+export type { FaultAction, FaultRule } from './faults/syntax.ts'
 export type { SimActivity, SimFunction } from './function.ts'
-export { type HostedSim, hostedDoorbellBytes, hostSim } from './hosted.ts'
+export { type HostedSim, hostedDoorbellBytes, hostSim } from './hosts/hosted.ts'
 export { imageIdentity } from './media/index.ts'
+export type { HealthChange, SimControls } from './model/controls.ts'
 export { openSim, type SimOptions } from './open.ts'

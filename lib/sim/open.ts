@@ -3,10 +3,10 @@
 
 import { ArgumentTypeError } from '../errors.ts'
 import { parseSimAddress, type SimConfig } from './address.ts'
-import { checkFault, type FaultRule } from './fault-syntax.ts'
+import { checkFault, type FaultRule } from './faults/syntax.ts'
 import type { SimFunction } from './function.ts'
-import { openInline } from './inline.ts'
-import { openThread } from './thread.ts'
+import { openInline } from './hosts/inline.ts'
+import { openThread } from './hosts/thread.ts'
 
 export interface SimOptions {
   /** Fault rules, behind those of the address. */

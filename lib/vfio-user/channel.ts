@@ -12,7 +12,7 @@ import {
   UnvmeError,
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
-import { close, ERRNO, errnoName, ioctl, POLL } from '../pci/libc.ts'
+import { close, ERRNO, errnoName, ioctl, POLL } from '../sys/libc.ts'
 import { COMMAND, commandName, FLAGS, MAJOR, MAX_MESSAGE_BYTES, MINOR } from './constants.ts'
 import { type Message, MessageReader } from './reader.ts'
 import { closeDescriptors, hasHungUp, send, type Watch, waitFor, watch } from './socket.ts'

@@ -4,8 +4,8 @@
 
 import fs from 'node:fs'
 import { ProtocolError, SystemCallError } from '../errors.ts'
-import { pageRuns } from '../pci/bar.ts'
-import { type Bar, type BarAccess, mapBar, type Region } from '../pci/index.ts'
+import { type Bar, type BarAccess, mapBar, pageRuns } from '../pci/bar.ts'
+import type { Region } from '../pci/region.ts'
 import { closeDescriptors } from './socket.ts'
 
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */

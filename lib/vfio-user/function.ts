@@ -14,19 +14,17 @@ import {
   UnsupportedError,
 } from '../errors.ts'
 import { logger } from '../log/index.ts'
+import { IovaSpace } from '../memory/iova.ts'
 import {
   createSharedMemory,
   type DmaArena,
   destroySharedMemory,
-  enableVectors,
-  type FunctionShare,
-  IovaSpace,
   MAX_VIEW_BYTES,
-  type PciFunction,
-  type RemoteRegisters,
   type SharedMemory,
-  type Vectors,
-} from '../pci/index.ts'
+} from '../memory/mapping.ts'
+import type { PciFunction, RemoteRegisters } from '../pci/function.ts'
+import type { FunctionShare } from '../pci/share.ts'
+import { enableVectors, type Vectors } from '../sys/signal.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
 import { DEVICE_FLAGS, IRQ, MAX_FDS, MAX_MAPPINGS, REGION } from './constants.ts'

@@ -4,9 +4,9 @@
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
 import koffi from 'koffi'
-import { onAbort } from '../abort.ts'
 import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
-import { mapAnonymous, systemCallError } from '../pci/index.ts'
+import { mapAnonymous } from '../memory/mapping.ts'
+import { onAbort } from '../sys/abort.ts'
 import {
   AF,
   accept4,
@@ -25,7 +25,8 @@ import {
   SOL_SOCKET,
   sendmsg,
   socket,
-} from '../pci/libc.ts'
+  systemCallError,
+} from '../sys/libc.ts'
 
 // struct sockaddr_un has room for 108 bytes, a NUL among them.
 const MAX_PATH = 107

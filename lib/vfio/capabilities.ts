@@ -2,7 +2,7 @@
 // Trade-off: checked as if they came from a stranger, since a wrong offset here would become a wrong mapping.
 
 import { DecodeError } from '../errors.ts'
-import type { IovaRange } from '../pci/iova.ts'
+import type { IovaRange } from '../memory/iova.ts'
 import { CAPABILITY_BYTES, readCapabilities, readPairs } from '../pci/region.ts'
 import { IOMMU_CAP } from './constants.ts'
 

@@ -3,9 +3,9 @@
 
 import fs from 'node:fs'
 import { SystemCallError, UnsupportedError } from '../errors.ts'
-import { type BarAccess, systemCallError } from '../pci/index.ts'
-import { ioctl, ioctlAsync } from '../pci/libc.ts'
+import type { BarAccess } from '../pci/bar.ts'
 import { decodeRegion, type Region } from '../pci/region.ts'
+import { ioctl, ioctlAsync, systemCallError } from '../sys/libc.ts'
 import { COMMAND, CONFIG, DEVICE_FLAGS, REGION, VFIO } from './constants.ts'
 import {
   type DeviceInfo,

@@ -16,7 +16,7 @@ import {
   type PciFacts,
   readGroupMembers,
   type SysfsOptions,
-} from '../pci/index.ts'
+} from '../pci/sysfs.ts'
 import { roomText } from '../sys/units.ts'
 
 const errorCode = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code

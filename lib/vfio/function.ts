@@ -6,19 +6,16 @@ import fs from 'node:fs'
 import { ClosedError, DeviceRemovedError, OutOfRangeError, UnsupportedError } from '../errors.ts'
 import { logger } from '../log/index.ts'
 import {
-  type Bar,
   createSharedMemory,
   type DmaArena,
   destroySharedMemory,
-  enableVectors,
-  type FunctionShare,
-  mapBar,
-  type PciFacts,
-  type PciFunction,
   type SharedMemory,
-  Signal,
-  type Vectors,
-} from '../pci/index.ts'
+} from '../memory/mapping.ts'
+import { type Bar, mapBar } from '../pci/bar.ts'
+import type { PciFunction } from '../pci/function.ts'
+import type { FunctionShare } from '../pci/share.ts'
+import type { PciFacts } from '../pci/sysfs.ts'
+import { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
 import { DEVICE_FLAGS, IRQ, REGION } from './constants.ts'
 import {
   accessRegion,

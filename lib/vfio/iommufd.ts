@@ -3,21 +3,17 @@
 
 import fs from 'node:fs'
 import { SetupError } from '../errors.ts'
+import { type IovaRange, IovaSpace } from '../memory/iova.ts'
+import { MAX_VIEW_BYTES, mapAnonymous, type SharedMemory } from '../memory/mapping.ts'
+import { saturate } from '../pci/region.ts'
 import {
-  type IovaRange,
-  IovaSpace,
-  MAX_VIEW_BYTES,
-  mapAnonymous,
   membersInTheWay,
   type PciFacts,
   readGroupMembers,
   readPciMemory,
-  type SharedMemory,
   type SysfsOptions,
-  systemCallError,
-} from '../pci/index.ts'
-import { ioctl, munmap } from '../pci/libc.ts'
-import { saturate } from '../pci/region.ts'
+} from '../pci/sysfs.ts'
+import { ioctl, munmap, systemCallError } from '../sys/libc.ts'
 import { IOMMUFD, VFIO } from './constants.ts'
 import { explainBusy, explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'
 import type { IommuGroup } from './group.ts'

@@ -3,7 +3,8 @@
 
 import fs from 'node:fs'
 import { OutOfMemoryError, SetupError } from '../errors.ts'
-import type { PciFacts, SharedMemory, SysfsOptions } from '../pci/index.ts'
+import type { SharedMemory } from '../memory/mapping.ts'
+import type { PciFacts, SysfsOptions } from '../pci/sysfs.ts'
 import { IOMMU_TYPE } from './constants.ts'
 import type { IommuGroup } from './group.ts'
 import { getDevice, openContainer } from './type1.ts'

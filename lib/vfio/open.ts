@@ -3,7 +3,8 @@
 
 import fs from 'node:fs'
 import { InUseError } from '../errors.ts'
-import { canonicalPciName, type PciFacts, readPciFacts, type SysfsOptions } from '../pci/index.ts'
+import { canonicalPciName } from '../pci/bdf.ts'
+import { type PciFacts, readPciFacts, type SysfsOptions } from '../pci/sysfs.ts'
 import { checkBinding } from './explain.ts'
 import { VfioFunction } from './function.ts'
 import { acquireGroup, claimFunction, type IommuGroup, releaseFunction, releaseGroup } from './group.ts'

@@ -4,17 +4,10 @@
 
 import fs from 'node:fs'
 import { InUseError, OutOfMemoryError, SetupError, UnsupportedError } from '../errors.ts'
-import {
-  type IovaRange,
-  IovaSpace,
-  MAX_VIEW_BYTES,
-  type PciFacts,
-  readPciMemory,
-  type SharedMemory,
-  type SysfsOptions,
-  systemCallError,
-} from '../pci/index.ts'
-import { ioctl, ioctlAsync } from '../pci/libc.ts'
+import { type IovaRange, IovaSpace } from '../memory/iova.ts'
+import { MAX_VIEW_BYTES, type SharedMemory } from '../memory/mapping.ts'
+import { type PciFacts, readPciMemory, type SysfsOptions } from '../pci/sysfs.ts'
+import { ioctl, ioctlAsync, systemCallError } from '../sys/libc.ts'
 import { readIovaRanges } from './capabilities.ts'
 import { API_VERSION, GROUP_FLAGS, IOMMU_INFO_FLAGS, IOMMU_TYPE, VFIO } from './constants.ts'
 import { explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'

@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { SystemCallError, UnsupportedError } from '../../lib/errors.ts'
-import { type MemoryView, mapAnonymous, retireView } from '../../lib/pci/index.ts'
+import { type MemoryView, mapAnonymous, retireView } from '../../lib/memory/mapping.ts'
 import { deviceBlockBytes, deviceBytes } from '../system/block-device.ts'
 import { openToWrite } from '../system/writable.ts'
 import type { Engine, Source } from './engine.ts'

@@ -73,7 +73,7 @@ export function watchForEnd(report: (error: Error) => void): Ending {
     start() {
       // process.exit waits for libuv's threads, and a file can keep one of them in a system call for ever (the other
       // end of a FIFO, a server that is gone). _exit does not wait; it is loaded while there is nothing to wait for.
-      import('../../lib/pci/libc.ts').then(
+      import('../../lib/sys/libc.ts').then(
         ({ _exit }) => {
           exit = (code) => {
             process.emit('exit', code)

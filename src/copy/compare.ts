@@ -3,8 +3,8 @@
 // first difference is looked for.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import { checkOptions, checkSignal } from '../validate.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { checkOptions, checkSignal } from '../queue/validate.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 import { openSource, type Place } from './place.ts'

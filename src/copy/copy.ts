@@ -4,9 +4,9 @@
 // share no memory.
 
 import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { checkInteger, checkOptions, checkSignal, throwIfAborted } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/index.ts'
-import { checkInteger, checkOptions, checkSignal, throwIfAborted } from '../validate.ts'
 import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
 import { openSource, openTarget, type Place } from './place.ts'

@@ -5,9 +5,9 @@
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { SimFunction } from '../../lib/sim/index.ts'
-import type { Namespace } from '../namespace.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { checkInteger } from '../queue/validate.ts'
 import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
-import { checkInteger } from '../validate.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.

@@ -2,8 +2,8 @@
 // Trade-off: for a file and a device alone, since only those can be read and written at many places at a time.
 
 import { AbortError, NvmeError, UnsupportedError } from '../../lib/errors.ts'
+import { checkInteger } from '../queue/validate.ts'
 import { spread } from '../threads/spread.ts'
-import { checkInteger } from '../validate.ts'
 import type { CompareResult, DifferingSide } from './compare.ts'
 import type { CopyResult } from './copy.ts'
 import type { Side, TransferOptions } from './side.ts'

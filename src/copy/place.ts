@@ -3,7 +3,7 @@
 // one is an error and never a new file; a file of such a name is written ./a:b.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
-import { Namespace } from '../namespace.ts'
+import { Namespace } from '../namespace/namespace.ts'
 import { open } from '../open.ts'
 import { createDeviceSide } from './device-side.ts'
 import { createStandardSide, openSourceFile, openTargetFile } from './file-side.ts'

@@ -2,8 +2,8 @@
 // Trade-off: chunks are lent, so that nothing is copied once more than needed; each is valid until the next
 // one is asked for.
 
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import type { TransferSink, TransferSource } from '../streams/index.ts'
 
 /** How data is moved. */

@@ -5,9 +5,7 @@
 import fs from 'node:fs'
 import { AddressError, ArgumentValueError } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../lib/pci/index.ts'
-import { MAP, munmap, PROT } from '../../lib/pci/libc.ts'
+import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../lib/memory/mapping.ts'
 import {
   type HostedSim,
   hostedDoorbellBytes,
@@ -16,13 +14,15 @@ import {
   type SimConfig,
   type SimControls,
 } from '../../lib/sim/index.ts'
+import { MAP, munmap, PROT } from '../../lib/sys/libc.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
 import {
   parseVfioUserAddress,
   type ServedDevice,
   serveDevice,
   type VfioUserServer,
 } from '../../lib/vfio-user/index.ts'
-import { checkOptions } from '../validate.ts'
+import { checkOptions } from '../queue/validate.ts'
 import { createLoop } from './loop.ts'
 
 const log = logger('serve')

@@ -1,8 +1,8 @@
 // A source whose next item is not waited for once a signal is aborted.
 // Trade-off: a source that hangs is told to end (return) and left to itself, since nothing can make it answer.
 
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError } from '../../lib/errors.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
 
 type Source<T> = Iterable<T> | AsyncIterable<T>
 

@@ -3,12 +3,12 @@
 // there is; `copy: true` hands out buffers that stay.
 
 import { type InspectOptions, inspect } from 'node:util'
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ClosedError } from '../../lib/errors.ts'
-import { summary } from '../../lib/log/show.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
-import { checkBoolean, throwIfAborted } from '../validate.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { summary } from '../../lib/sys/show.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { checkBoolean, throwIfAborted } from '../queue/validate.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'

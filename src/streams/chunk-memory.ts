@@ -2,7 +2,7 @@
 // Trade-off: small ones are cut from slabs, as fs.createReadStream does, and keep their neighbours from being
 // collected; a fresh one for each would cost more than all the rest of a chunk.
 
-import { keepFreedMemory } from '../../lib/pci/index.ts'
+import { keepFreedMemory } from '../../lib/memory/heap.ts'
 
 const SLAB_BYTES = 64 * 1024
 

@@ -3,10 +3,10 @@
 // Trade-off: no event is relied upon, since a stream may have been made with `emitClose: false`.
 
 import type { Readable, Writable } from 'node:stream'
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentValueError, ClosedError, NvmeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import { checkBoolean } from '../validate.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { checkBoolean } from '../queue/validate.ts'
 
 /** What Node's streams and those of fs call their ends. */
 export interface EndingOptions {

@@ -2,7 +2,7 @@
 // Trade-off: the clock is read once for some 64 KiB that all streams of the thread have moved, or for 16 steps, which is
 // cheap beside moving them; a pause comes late by the time that those take.
 
-import { isEventLoopDue } from '../../lib/nvme/index.ts'
+import { isEventLoopDue } from '../../lib/sys/event-loop.ts'
 
 const CLOCK_BYTES = 64 * 1024
 const MOST_STEPS = 16

@@ -3,9 +3,9 @@
 // which a small queue limits.
 
 import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
-import { checkInteger, checkRange, checkSignal } from '../validate.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { checkInteger, checkRange, checkSignal } from '../queue/validate.ts'
 
 /** Options of every stream and iterator over a range of LBAs. */
 export interface RangeOptions {

@@ -3,8 +3,8 @@
 // likes; the slot is read into again at once.
 
 import { Readable } from 'node:stream'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { ENDING_NAMES, Ending, type EndingOptions, endingOptions } from './ending.ts'
 import { Pace } from './pace.ts'

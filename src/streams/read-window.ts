@@ -2,9 +2,9 @@
 // Trade-off: in order means that one slow command holds back those after it, up to the window's size; what
 // failed is reported in its place, after everything that was read before it.
 
-import { NVM } from '../../lib/nvme/index.ts'
-import type { Namespace } from '../namespace.ts'
-import { tuning } from '../tuning.ts'
+import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { tuning } from '../queue/tuning.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
 

@@ -3,11 +3,11 @@
 // Trade-off: nothing is copied in JavaScript, so the other end must not keep a buffer beyond its promise; a slow
 // one holds the chunks after it back, up to the depth.
 
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
-import { checkInteger, throwIfAborted } from '../validate.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { checkInteger, throwIfAborted } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'

@@ -3,11 +3,11 @@
 // (BYOB) gets it filled and returned, and nothing is allocated for a chunk.
 
 import { type ReadableByteStreamController, ReadableStream } from 'node:stream/web'
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ArgumentValueError, ClosedError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import { keepFreedMemory } from '../../lib/pci/index.ts'
-import type { Namespace } from '../namespace.ts'
+import { keepFreedMemory } from '../../lib/memory/heap.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import { Pace } from './pace.ts'
 import { chunkOfBytes, RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'

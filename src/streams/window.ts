@@ -2,11 +2,11 @@
 // Trade-off: one allocation for the whole ring, made when work begins and given back when the last command has
 // ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
 
-import type { DmaTag } from '../../lib/pci/index.ts'
-import type { IoQueue } from '../io-queue.ts'
-import type { Namespace } from '../namespace.ts'
-import { Operation, STATE } from '../operation.ts'
-import { tuning } from '../tuning.ts'
+import type { DmaTag } from '../../lib/memory/tag.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import type { IoQueue } from '../queue/io-queue.ts'
+import { Operation, STATE } from '../queue/operation.ts'
+import { tuning } from '../queue/tuning.ts'
 import type { Range } from './range.ts'
 
 /** One chunk. */

@@ -3,11 +3,11 @@
 // DMA memory, too: a producer can't tell when a chunk has been written, and what `blocks()` lends ends with the next
 // step. Who wants to do without the copy fills the memory that `transferFrom` lends.
 
-import { onAbort } from '../../lib/abort.ts'
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
-import { throwIfAborted } from '../validate.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { throwIfAborted } from '../queue/validate.ts'
 import { abortable } from './abortable.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'

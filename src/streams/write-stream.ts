@@ -4,8 +4,8 @@
 
 import { Writable } from 'node:stream'
 import { ClosedError, EndOfRangeError } from '../../lib/errors.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import { ENDING_NAMES, Ending, type EndingOptions, endingOptions, whenSettled } from './ending.ts'
 import { Pace } from './pace.ts'
 import {

@@ -3,10 +3,10 @@
 // that, completes the last block from what the medium holds, and flushes.
 
 import { ClosedError, EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
-import { NVM } from '../../lib/nvme/index.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import type { Namespace } from '../namespace.ts'
-import { checkBoolean } from '../validate.ts'
+import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import { checkBoolean } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'

@@ -3,9 +3,9 @@
 
 import { threadId } from 'node:worker_threads'
 import { ArgumentTypeError, ClosedError, QueueOwnerError } from '../../lib/errors.ts'
-import { QueuePair } from '../../lib/nvme/index.ts'
-import { Device } from '../device.ts'
-import { Namespace } from '../namespace.ts'
+import { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import { Device } from '../controller/device.ts'
+import { Namespace } from '../namespace/namespace.ts'
 import { AttachedController } from './attached-controller.ts'
 import { LOAN, type QueueTicket, WORD } from './protocol.ts'
 

@@ -4,25 +4,27 @@
 
 import { type InspectOptions, inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
-import { onAbort } from '../../lib/abort.ts'
 import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
-import { summary } from '../../lib/log/show.ts'
+import type { DmaArena } from '../../lib/memory/mapping.ts'
+import { DmaPool } from '../../lib/memory/pool.ts'
+import { viewsWithin } from '../../lib/memory/views.ts'
+import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
 import {
-  type AdminCommand,
-  type AdminOptions,
-  type AdminResult,
   activeNamespaces,
-  type Capabilities,
-  failureOf,
-  type IdentifyController,
-  type IdentifyNamespace,
   type IdentifyOptions,
   identify,
   identifyNamespace,
-  rejectPaced,
-} from '../../lib/nvme/index.ts'
-import { attachFunction, type DmaArena, DmaPool, type PciFunction, viewsWithin } from '../../lib/pci/index.ts'
-import type { NamespaceController } from '../device.ts'
+} from '../../lib/nvme/host/identify-commands.ts'
+import { failureOf } from '../../lib/nvme/pcie/bring-up.ts'
+import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
+import type { IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
+import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
+import { attachFunction } from '../../lib/pci/share.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import { rejectPaced } from '../../lib/sys/event-loop.ts'
+import { summary } from '../../lib/sys/show.ts'
+import type { NamespaceController } from '../controller/device.ts'
 import { unpackError } from './errors.ts'
 import { type BorrowerMessage, LOAN, type OwnerMessage, type QueueTicket, WORD } from './protocol.ts'
 import { receiveAll } from './receive.ts'

@@ -3,20 +3,16 @@
 
 import { MessageChannel, threadId } from 'node:worker_threads'
 import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/errors.ts'
-import { show } from '../../lib/log/show.ts'
-import type { OptionNames } from '../../lib/options.ts'
-import {
-  type AddressRange,
-  type DmaArena,
-  type FunctionShare,
-  PAGE_BYTES,
-  type PciFunction,
-  releaseAddresses,
-  reserveAddresses,
-} from '../../lib/pci/index.ts'
-import type { Device } from '../device.ts'
-import type { Geometry } from '../geometry.ts'
-import type { IoQueue } from '../io-queue.ts'
+import type { DmaArena } from '../../lib/memory/mapping.ts'
+import { PAGE_BYTES } from '../../lib/memory/pool.ts'
+import { type AddressRange, releaseAddresses, reserveAddresses } from '../../lib/memory/views.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
+import type { FunctionShare } from '../../lib/pci/share.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { show } from '../../lib/sys/show.ts'
+import type { Device } from '../controller/device.ts'
+import type { Geometry } from '../queue/geometry.ts'
+import type { IoQueue } from '../queue/io-queue.ts'
 import { QueueLoan } from './loan.ts'
 import { type QueueTicket, WORD_COUNT } from './protocol.ts'
 

@@ -5,10 +5,12 @@
 import type { MessagePort } from 'node:worker_threads'
 import { QueueOwnerError } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
-import type { AdminCommand, Controller } from '../../lib/nvme/index.ts'
-import { type DmaArena, releaseAddresses } from '../../lib/pci/index.ts'
-import type { Device } from '../device.ts'
-import type { IoQueue } from '../io-queue.ts'
+import type { DmaArena } from '../../lib/memory/mapping.ts'
+import { releaseAddresses } from '../../lib/memory/views.ts'
+import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
+import type { Controller } from '../../lib/nvme/host/controller.ts'
+import type { Device } from '../controller/device.ts'
+import type { IoQueue } from '../queue/io-queue.ts'
 import { packError } from './errors.ts'
 import {
   type BorrowerMessage,

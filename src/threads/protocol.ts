@@ -3,9 +3,14 @@
 // polls without letting its event loop run, and for an alloc that has to wait for its memory.
 
 import type { MessagePort } from 'node:worker_threads'
-import type { Capabilities, IdentifyController, QueuePairShare } from '../../lib/nvme/index.ts'
-import type { AddressRange, DmaArena, FunctionShare, SharedBuffer } from '../../lib/pci/index.ts'
-import type { Geometry } from '../geometry.ts'
+import type { DmaArena } from '../../lib/memory/mapping.ts'
+import type { SharedBuffer } from '../../lib/memory/pool.ts'
+import type { AddressRange } from '../../lib/memory/views.ts'
+import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
+import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
+import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
+import type { FunctionShare } from '../../lib/pci/share.ts'
+import type { Geometry } from '../queue/geometry.ts'
 import type { PackedError } from './errors.ts'
 
 /** Indices of the shared words. */

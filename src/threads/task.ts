@@ -3,7 +3,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { AbortError, UnsupportedError } from '../../lib/errors.ts'
-import type { Namespace } from '../namespace.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import { attach } from './attach.ts'
 import { type PackedError, packError, unpackError } from './errors.ts'
 import type { QueueTicket } from './protocol.ts'

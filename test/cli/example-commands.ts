@@ -78,7 +78,7 @@ const stuck = defineCommand({
   options: { fifo: value('PATH', text, 'a FIFO that nobody opens'), watch: flag('promise to end by Ctrl-C') },
   async run(context) {
     if (context.options.watch) void context.signal
-    await import('../../lib/pci/libc.ts')
+    await import('../../lib/sys/libc.ts')
     const opened = open(context.options.fifo!, 'r')
     await sleep(0)
     print('ready')

@@ -2,15 +2,12 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import {
-  ALL_NAMESPACES,
-  encodeChangedNamespaces,
-  encodeControllerList,
-  encodeIndependentNamespace,
-  encodeNamespaceDescriptors,
-  encodeNamespaceList,
-  encodePersistentEventLog,
-} from '../../lib/nvme/index.ts'
+import { encodeNamespaceDescriptors } from '../../lib/nvme/spec/identify/descriptors.ts'
+import { encodeIndependentNamespace } from '../../lib/nvme/spec/identify/independent.ts'
+import { encodeControllerList, encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
+import { encodeChangedNamespaces } from '../../lib/nvme/spec/logs/changed-namespaces.ts'
+import { encodePersistentEventLog } from '../../lib/nvme/spec/logs/persistent-event.ts'
+import { ALL_NAMESPACES } from '../../lib/nvme/spec/opcodes.ts'
 import type { Shown } from '../../src/cli/admin/show.ts'
 import { viewController } from '../../src/cli/admin/views/controller.ts'
 import { viewFeatures } from '../../src/cli/admin/views/feature.ts'

@@ -4,7 +4,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type FileHandle, open as openFile } from 'node:fs/promises'
 import test, { type ExecutionContext } from 'ava'
-import { formatNvm } from '../../lib/nvme/index.ts'
+import { formatNvm } from '../../lib/nvme/host/admin-commands.ts'
 import { compare, copy, type Namespace, NvmeError, open } from '../../src/index.ts'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'

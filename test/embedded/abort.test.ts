@@ -2,8 +2,8 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { createController } from '../../lib/nvme/index.ts'
-import type { PciFunction } from '../../lib/pci/index.ts'
+import { createController } from '../../lib/nvme/host/controller.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
 import { openSim } from '../../lib/sim/index.ts'
 import { ADMIN, type OpenOptions, open, openController } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'

@@ -2,7 +2,7 @@
 
 import { getEventListeners } from 'node:events'
 import test from 'ava'
-import { getFeature, getLogPage } from '../../lib/nvme/index.ts'
+import { getFeature, getLogPage } from '../../lib/nvme/host/admin-commands.ts'
 import {
   type ControllerHandle,
   compare,
@@ -12,7 +12,7 @@ import {
   open,
   openController,
 } from '../../src/index.ts'
-import { tuning } from '../../src/tuning.ts'
+import { tuning } from '../../src/queue/tuning.ts'
 
 const CALLS = 64
 const ignore = () => {}

@@ -2,11 +2,11 @@
 // format: here the driver believes that it has, and what it puts into the submission queue is looked at.
 
 import test from 'ava'
-import { viewOf } from '../../lib/pci/index.ts'
+import { viewOf } from '../../lib/memory/mapping.ts'
 import { type FaultRule, openSim } from '../../lib/sim/index.ts'
-import { createDevice } from '../../src/device.ts'
-import type { Geometry } from '../../src/geometry.ts'
-import { Namespace } from '../../src/namespace.ts'
+import { createDevice } from '../../src/controller/device.ts'
+import { Namespace } from '../../src/namespace/namespace.ts'
+import type { Geometry } from '../../src/queue/geometry.ts'
 
 const READ = 2
 const WRITE = 1

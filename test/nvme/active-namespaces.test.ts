@@ -2,7 +2,9 @@
 
 import test from 'ava'
 import { DecodeError } from '../../lib/errors.ts'
-import { activeNamespaces, createController, encodeNamespaceList } from '../../lib/nvme/index.ts'
+import { createController } from '../../lib/nvme/host/controller.ts'
+import { activeNamespaces } from '../../lib/nvme/host/identify-commands.ts'
+import { encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
 import { openSim } from '../../lib/sim/index.ts'
 
 const ADDRESS = 'sim:?size=8M&ns=2,5'

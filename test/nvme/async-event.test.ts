@@ -4,8 +4,8 @@ import {
   ASYNC_NOTICE,
   decodeAsyncEvent,
   encodeAsyncEvent,
-  LOG_PAGE,
-} from '../../lib/nvme/index.ts'
+} from '../../lib/nvme/spec/async-event.ts'
+import { LOG_PAGE } from '../../lib/nvme/spec/logs/ids.ts'
 
 test('a namespace that changed', (t) => {
   const dword = 0x0004_0002

@@ -2,36 +2,35 @@ import test from 'ava'
 import fc from 'fast-check'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
 import {
-  decodeFeature,
-  decodeFeatureCapabilities,
-  decodeGetFeatures,
   decodeHostBehavior,
-  decodeHostIdentifier,
   decodeHostMemoryBuffer,
-  decodeHostMetadata,
   decodeLbaRanges,
   decodePowerStateTransitions,
   decodePredictableLatency,
-  decodeSetFeatures,
-  decodeTimestamp,
-  encodeFeature,
-  encodeFeatureCapabilities,
-  encodeGetFeatures,
   encodeHostBehavior,
-  encodeHostIdentifier,
   encodeHostMemoryBuffer,
-  encodeHostMetadata,
   encodeLbaRanges,
   encodePowerStateTransitions,
   encodePredictableLatency,
+} from '../../lib/nvme/spec/features/data.ts'
+import { decodeFeature, encodeFeature, FEATURE_VALUE } from '../../lib/nvme/spec/features/dwords.ts'
+import {
+  decodeHostIdentifier,
+  decodeHostMetadata,
+  encodeHostIdentifier,
+  encodeHostMetadata,
+} from '../../lib/nvme/spec/features/host.ts'
+import { FEATURE, featureInfo, featureName } from '../../lib/nvme/spec/features/ids.ts'
+import {
+  decodeFeatureCapabilities,
+  decodeGetFeatures,
+  decodeSetFeatures,
+  encodeFeatureCapabilities,
+  encodeGetFeatures,
   encodeSetFeatures,
-  encodeTimestamp,
-  FEATURE,
   FEATURE_SELECT,
-  FEATURE_VALUE,
-  featureInfo,
-  featureName,
-} from '../../lib/nvme/index.ts'
+} from '../../lib/nvme/spec/features/select.ts'
+import { decodeTimestamp, encodeTimestamp } from '../../lib/nvme/spec/timestamp.ts'
 import { fixture } from './fixture.ts'
 
 // Dwords laid by hand from section 5.21.1, each with the fields it stands for.

@@ -1,16 +1,20 @@
 import test from 'ava'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
 import {
-  decodeControllerList,
   decodeIdentifyController,
-  decodeIdentifyNamespace,
+  encodeIdentifyController,
+} from '../../lib/nvme/spec/identify/controller.ts'
+import {
+  decodeControllerList,
   decodeNamespaceList,
   encodeControllerList,
-  encodeIdentifyController,
-  encodeIdentifyNamespace,
   encodeNamespaceList,
+} from '../../lib/nvme/spec/identify/lists.ts'
+import {
+  decodeIdentifyNamespace,
+  encodeIdentifyNamespace,
   formattedLba,
-} from '../../lib/nvme/index.ts'
+} from '../../lib/nvme/spec/identify/namespace.ts'
 import { fixture } from './fixture.ts'
 
 // Offsets: NVMe 1.4 base, figure 247. Values are chosen so that no two neighbours look alike.

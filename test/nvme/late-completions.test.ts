@@ -1,7 +1,8 @@
 // Completions of commands that were given up: they take places in the completion queue like all others.
 
 import test from 'ava'
-import { createController, NVM } from '../../lib/nvme/index.ts'
+import { createController } from '../../lib/nvme/host/controller.ts'
+import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { openSim } from '../../lib/sim/index.ts'
 
 test('late completions do not fill the completion queue up for the commands after them', async (t) => {

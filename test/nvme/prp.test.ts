@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { bytesDescribed, listPagesNeeded, pagesTouched, writePrps } from '../../lib/nvme/prp.ts'
+import { bytesDescribed, listPagesNeeded, pagesTouched, writePrps } from '../../lib/nvme/pcie/prp.ts'
 
 const PAGE = 4096
 const LIST_IOVA = 0xffff_f000 // The list's second page is above 4 GiB.

@@ -3,8 +3,9 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { QueuePair } from '../../lib/nvme/index.ts'
-import type { DmaPool, PciFunction } from '../../lib/pci/index.ts'
+import type { DmaPool } from '../../lib/memory/pool.ts'
+import { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
 
 const ENTRIES = 8
 const PAGE = 4096

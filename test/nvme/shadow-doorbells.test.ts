@@ -2,8 +2,9 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { createController, passes, ShadowDoorbells } from '../../lib/nvme/index.ts'
-import type { PciFunction } from '../../lib/pci/index.ts'
+import { createController } from '../../lib/nvme/host/controller.ts'
+import { passes, ShadowDoorbells } from '../../lib/nvme/pcie/shadow-doorbells.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
 import { openSim, type SimOptions } from '../../lib/sim/index.ts'
 
 test('a doorbell passes the values from its old one to the one before its new one, around the end of the queue', (t) => {

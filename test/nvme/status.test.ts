@@ -1,6 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { decodeStatus, encodeStatus, STATUS, statusCode, statusName } from '../../lib/nvme/index.ts'
+import { statusName } from '../../lib/nvme/index.ts'
+import { decodeStatus, encodeStatus, STATUS, statusCode } from '../../lib/nvme/spec/status.ts'
 
 test('a status field of all parts', (t) => {
   // Bits: DNR 1, M 0, CRD 10, SCT 010, SC 10000001, P 1.

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
+import { createSharedMemory, destroySharedMemory, viewOf } from '../../lib/memory/mapping.ts'
 import { mapBar, pageRuns } from '../../lib/pci/bar.ts'
-import { createSharedMemory, destroySharedMemory, viewOf } from '../../lib/pci/index.ts'
 
 const runs = (size: number, areas: [offset: number, size: number][], bytes = 2 ** 24) =>
   pageRuns({ size, areas: areas.map(([offset, length]) => ({ offset, size: length })) }, bytes)

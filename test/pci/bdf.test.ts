@@ -7,7 +7,7 @@ import {
   formatPciName,
   parseNamespaceName,
   parsePciName,
-} from '../../lib/pci/index.ts'
+} from '../../lib/pci/bdf.ts'
 
 const pciName = fc.record({
   domain: fc.integer({ min: 0, max: 0xffff_ffff }),

@@ -2,13 +2,9 @@
 
 import test from 'ava'
 import { OutOfMemoryError } from '../../lib/errors.ts'
-import {
-  createSharedMemory,
-  type DmaArena,
-  DmaPool,
-  destroySharedMemory,
-  type PciFunction,
-} from '../../lib/pci/index.ts'
+import { createSharedMemory, type DmaArena, destroySharedMemory } from '../../lib/memory/mapping.ts'
+import { DmaPool } from '../../lib/memory/pool.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
 
 const MIB = 2 ** 20
 

@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { OutOfRangeError } from '../../lib/errors.ts'
-import { type IovaRange, IovaSpace } from '../../lib/pci/index.ts'
+import { type IovaRange, IovaSpace } from '../../lib/memory/iova.ts'
 
 const PAGE = 4096
 const MiB = 2 ** 20

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { Signal } from '../../lib/pci/signal.ts'
+import { Signal } from '../../lib/sys/signal.ts'
 
 const one = Buffer.from('0100000000000000', 'hex')
 const fire = (signal: Signal) => fs.writeSync(signal.fd, one)
@@ -90,7 +90,7 @@ test('closing gives the descriptor back', (t) => {
 })
 
 test('only armed signals keep a thread alive, and those of the kernel never do', async (t) => {
-  const url = new URL('../../lib/pci/signal.js', import.meta.url).href
+  const url = new URL('../../lib/sys/signal.js', import.meta.url).href
   const run = async (code: string) => {
     const worker = new Worker(`import('${url}').then(({ Signal }) => { ${code} })`, { eval: true })
     const [status] = await once(worker, 'exit')

@@ -11,7 +11,7 @@ import {
   readPciCommand,
   readPciFacts,
   readPciMemory,
-} from '../../lib/pci/index.ts'
+} from '../../lib/pci/sysfs.ts'
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'unvme-sysfs-'))
 test.after.always(() => fs.rmSync(root, { recursive: true }))

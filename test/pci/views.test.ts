@@ -3,15 +3,8 @@
 import fs from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
-import {
-  createSharedMemory,
-  destroySharedMemory,
-  type MemoryView,
-  releaseAddresses,
-  reserveAddresses,
-  viewOf,
-  viewsWithin,
-} from '../../lib/pci/index.ts'
+import { createSharedMemory, destroySharedMemory, type MemoryView, viewOf } from '../../lib/memory/mapping.ts'
+import { releaseAddresses, reserveAddresses, viewsWithin } from '../../lib/memory/views.ts'
 
 const PAGE = 4096
 

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { STATUS } from '../../lib/nvme/status.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { type FaultRule, openSim } from '../../lib/sim/index.ts'
 import { bringUp, CC_ENABLE, PAGE, READ, Rig, range, WRITE } from './ring.ts'
 

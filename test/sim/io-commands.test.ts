@@ -1,5 +1,5 @@
 import test from 'ava'
-import { STATUS } from '../../lib/nvme/status.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { bringUp, type Command, PAGE, READ, type Rig, range, WRITE } from './ring.ts'
 
 const FLUSH = 0

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import test from 'ava'
-import { STATUS } from '../../lib/nvme/status.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { openSim } from '../../lib/sim/index.ts'
 import { bringUp, PAGE, READ, type Rig, range, WRITE } from './ring.ts'
 

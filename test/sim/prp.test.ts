@@ -1,6 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { STATUS } from '../../lib/nvme/status.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { bringUp, PAGE, READ, type Rig, range, WRITE } from './ring.ts'
 
 const hosts = ['', '&thread=1']

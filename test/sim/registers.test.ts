@@ -1,5 +1,5 @@
 import test from 'ava'
-import { decodeCapabilities, formatVersion } from '../../lib/nvme/registers.ts'
+import { decodeCapabilities, formatVersion } from '../../lib/nvme/spec/registers.ts'
 import { openSim } from '../../lib/sim/index.ts'
 import { bringUp, CC_ENABLE, READ, Rig, range } from './ring.ts'
 

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import test from 'ava'
-import { STATUS } from '../../lib/nvme/status.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { testFolder } from '../support/folder.ts'
 import { bringUp, CC_ENABLE, PAGE, READ, type Rig, range } from './ring.ts'
 

@@ -3,7 +3,7 @@
 // Trade-off: the driver, the command line and the software controller are the real ones; only what the driver gets from
 // Identify, Get Log Page and Get Features is replaced.
 
-import { Controller } from '../../lib/nvme/controller.ts'
+import { Controller } from '../../lib/nvme/host/controller.ts'
 
 const answers = JSON.parse(process.env.ODD_DATA ?? '{}') as Readonly<Record<string, string>>
 const { admin } = Controller.prototype

@@ -4,7 +4,7 @@
 
 import { pipeline } from 'node:stream/promises'
 import { parentPort, workerData } from 'node:worker_threads'
-import { ADMIN } from '../../lib/nvme/index.ts'
+import { ADMIN } from '../../lib/nvme/spec/opcodes.ts'
 import type { Namespace, NvmeError, QueueTicket } from '../../src/index.ts'
 import { attach } from '../../src/threads/attach.ts'
 import { pattern } from '../support/pattern.ts'

@@ -2,7 +2,7 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { POLL } from '../../lib/pci/libc.ts'
+import { POLL } from '../../lib/sys/libc.ts'
 import { Channel, type Request } from '../../lib/vfio-user/channel.ts'
 import { COMMAND } from '../../lib/vfio-user/constants.ts'
 import {

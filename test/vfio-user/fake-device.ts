@@ -1,7 +1,7 @@
 // A vfio-user server's answers as they should be, for tests that bend them: see fake-server.ts.
 // Trade-off: a PCI function of plain memory, with no controller behind its registers.
 
-import { createSharedMemory } from '../../lib/pci/memory.ts'
+import { createSharedMemory } from '../../lib/memory/mapping.ts'
 import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
 import type { Message } from '../../lib/vfio-user/reader.ts'
 import {

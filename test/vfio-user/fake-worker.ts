@@ -2,7 +2,7 @@
 
 import fs from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
-import { POLL } from '../../lib/pci/libc.ts'
+import { POLL } from '../../lib/sys/libc.ts'
 import type { Message } from '../../lib/vfio-user/reader.ts'
 import { acceptFrom, closeDescriptors, listenAt, waitFor } from '../../lib/vfio-user/socket.ts'
 import { encodeMessage } from '../../lib/vfio-user/structs.ts'

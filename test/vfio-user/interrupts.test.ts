@@ -1,7 +1,7 @@
 // Interrupts from a server in another process: by eventfd, for whoever waits without polling.
 
 import test from 'ava'
-import { createController } from '../../lib/nvme/index.ts'
+import { createController } from '../../lib/nvme/host/controller.ts'
 import { openVfioUser } from '../../lib/vfio-user/index.ts'
 import { open } from '../../src/index.ts'
 import { atEnd } from '../support/at-end.ts'

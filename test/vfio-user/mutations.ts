@@ -1,7 +1,7 @@
 // Messages made wrong at random, the same way for the same seed.
 
 import fs from 'node:fs'
-import { ftruncate, memfd_create } from '../../lib/pci/libc.ts'
+import { ftruncate, memfd_create } from '../../lib/sys/libc.ts'
 import { newEventfd } from './wire.ts'
 
 export interface Mutated {

@@ -2,8 +2,13 @@
 // Trade-off: it blocks, so the other side must be another process or thread.
 
 import fs from 'node:fs'
-import { ERRNO, eventfd, POLL } from '../../lib/pci/libc.ts'
-import { createSharedMemory, destroySharedMemory, type SharedMemory, viewOf } from '../../lib/pci/memory.ts'
+import {
+  createSharedMemory,
+  destroySharedMemory,
+  type SharedMemory,
+  viewOf,
+} from '../../lib/memory/mapping.ts'
+import { ERRNO, eventfd, POLL } from '../../lib/sys/libc.ts'
 import { COMMAND, MAX_MESSAGE_BYTES } from '../../lib/vfio-user/constants.ts'
 import { type Message, MessageReader } from '../../lib/vfio-user/reader.ts'
 import { closeDescriptors, connectTo, send, waitFor } from '../../lib/vfio-user/socket.ts'

@@ -3,7 +3,7 @@ import os from 'node:os'
 import path from 'node:path'
 import test from 'ava'
 import { InUseError, OutOfMemoryError, SetupError, SystemCallError } from '../../lib/errors.ts'
-import type { PciFacts } from '../../lib/pci/index.ts'
+import type { PciFacts } from '../../lib/pci/sysfs.ts'
 import {
   checkBinding,
   explainMap,

@@ -1,7 +1,8 @@
 // An admin queue by hand, on nothing but a PCI function: what the specification asks for and no more
 // (NVMe 1.4 base, 7.6.1). So that the tests of VFIO do not depend on the driver.
 
-import { type DmaArena, type PciFunction, viewOf } from '../../lib/pci/index.ts'
+import { type DmaArena, viewOf } from '../../lib/memory/mapping.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
 
 const REGISTER = { CC: 0x14, CSTS: 0x1c, AQA: 0x24, ASQ: 0x28, ACQ: 0x30 } as const
 const ENTRIES = 16

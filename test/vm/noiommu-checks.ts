@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
-import { DmaPool, readPciFacts } from '../../lib/pci/index.ts'
+import { DmaPool } from '../../lib/memory/pool.ts'
+import { readPciFacts } from '../../lib/pci/sysfs.ts'
 import { openVfio } from '../../lib/vfio/index.ts'
 import { open } from '../../src/index.ts'
 import { startAdminRing } from './admin-ring.ts'

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { ioctl } from '../../lib/pci/libc.ts'
+import { ioctl } from '../../lib/sys/libc.ts'
 import { listDevices, thisMachine } from '../../src/setup/index.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))

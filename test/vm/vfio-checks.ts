@@ -6,15 +6,8 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import {
-  type DmaArena,
-  mapView,
-  readPciCommand,
-  readPciFacts,
-  readPciMemory,
-  retireView,
-  viewOf,
-} from '../../lib/pci/index.ts'
+import { type DmaArena, mapView, retireView, viewOf } from '../../lib/memory/mapping.ts'
+import { readPciCommand, readPciFacts, readPciMemory } from '../../lib/pci/sysfs.ts'
 import { openVfio as openWith, type VfioFunction } from '../../lib/vfio/index.ts'
 import { startAdminRing } from './admin-ring.ts'
 import { check, readHoldings, runChecks } from './checks.ts'

@@ -4,12 +4,12 @@
 
 import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
-import { STATUS } from '../../nvme/status.ts'
-import { lockFile } from '../../pci/file-lock.ts'
-import { FALLOC_FL, fallocate } from '../../pci/libc.ts'
-import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from '../nonvolatile.ts'
-import type { Pieces } from '../prp.ts'
+import { STATUS } from '../../nvme/spec/status.ts'
+import { lockFile } from '../../sys/file-lock.ts'
+import { FALLOC_FL, fallocate } from '../../sys/libc.ts'
+import type { Pieces } from '../model/prp.ts'
 import type { Medium } from './medium.ts'
+import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from './nonvolatile.ts'
 
 /** An open and locked disk image. */
 export interface Image {

@@ -1,7 +1,7 @@
 // What a controller keeps its blocks on: memory or a file, as byte ranges and pieces of host memory.
 // Trade-off: synchronous calls with a status as the answer, since commands are executed one at a time.
 
-import type { Pieces } from '../prp.ts'
+import type { Pieces } from '../model/prp.ts'
 
 /** All namespaces one after the other. Offsets in bytes; a status is 0 or `sct << 8 | sc`. */
 export interface Medium {

@@ -2,11 +2,11 @@
 // Trade-off: one reserved address range for any size up to many TiB, with a view for each further GiB made at
 // its first use; the first part shares the DMA window's view, where a copy is one `copyWithin`.
 
-import { STATUS } from '../../nvme/status.ts'
-import { MADV, madvise } from '../../pci/libc.ts'
-import { viewOf } from '../../pci/memory.ts'
-import type { Pieces } from '../prp.ts'
-import { type Space, WINDOW_BYTES } from '../space.ts'
+import { viewOf } from '../../memory/mapping.ts'
+import { STATUS } from '../../nvme/spec/status.ts'
+import { MADV, madvise } from '../../sys/libc.ts'
+import { type Space, WINDOW_BYTES } from '../dma/space.ts'
+import type { Pieces } from '../model/prp.ts'
 import type { Medium } from './medium.ts'
 
 const EXTENT_BYTES = 2 ** 30

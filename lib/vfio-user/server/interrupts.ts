@@ -3,7 +3,7 @@
 
 import fs from 'node:fs'
 import { logger } from '../../log/index.ts'
-import { close, POLL } from '../../pci/libc.ts'
+import { close, POLL } from '../../sys/libc.ts'
 import { IRQ, IRQ_SET } from '../constants.ts'
 import { waitFor } from '../socket.ts'
 import type { IrqSet } from '../structs.ts'

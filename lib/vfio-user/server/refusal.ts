@@ -2,7 +2,7 @@
 // Trade-off: an exception, since refusals are rare and come from deep within.
 
 import { DecodeError, OutOfMemoryError, OutOfRangeError } from '../../errors.ts'
-import { ERRNO } from '../../pci/libc.ts'
+import { ERRNO } from '../../sys/libc.ts'
 
 /** Ends a request with an error reply. */
 export class Refusal extends Error {

@@ -4,7 +4,7 @@
 
 import { SystemCallError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { close, POLL } from '../../pci/libc.ts'
+import { close, POLL } from '../../sys/libc.ts'
 import { COMMAND, commandName, FLAGS, MAJOR, MAX_MESSAGE_BYTES, MINOR } from '../constants.ts'
 import { type Message, MessageReader } from '../reader.ts'
 import { closeDescriptors, send, type Watch, waitFor, watch } from '../socket.ts'

@@ -3,7 +3,7 @@
 // controller forgets at a reset does not last from one command to the next.
 
 import { InUseError, UsageError } from '../../../lib/errors.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
 import type { ControllerHandle, Namespace } from '../../index.ts'
 import type { Machine } from '../../setup/index.ts'

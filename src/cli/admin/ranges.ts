@@ -3,7 +3,7 @@
 
 import { setImmediate as turn } from 'node:timers/promises'
 import { AbortError, NvmeError, OutOfRangeError, UnsupportedError, UsageError } from '../../../lib/errors.ts'
-import { NVM } from '../../../lib/nvme/opcodes.ts'
+import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import type { Namespace } from '../../index.ts'
 import { checkAtEnd, type DataFile } from '../data.ts'
 import { flag, valueOr } from '../define.ts'

@@ -2,7 +2,7 @@
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
-import { celsius, dataUnitsToBytes } from '../../../lib/nvme/logs/smart.ts'
+import { celsius, dataUnitsToBytes } from '../../../lib/nvme/spec/logs/smart.ts'
 import { bytesText, visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */

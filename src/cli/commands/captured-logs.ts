@@ -2,21 +2,21 @@
 // Trade-off: both are read whole in one session, since a reset may change what the next one would read.
 
 import { NvmeError, UnsupportedError } from '../../../lib/errors.ts'
-import type { Controller } from '../../../lib/nvme/controller.ts'
-import { decodeHostBehavior } from '../../../lib/nvme/features/data.ts'
-import { FEATURE } from '../../../lib/nvme/features/ids.ts'
-import { LPA } from '../../../lib/nvme/identify/flags.ts'
-import { LOG_PAGE } from '../../../lib/nvme/logs/ids.ts'
+import type { Controller } from '../../../lib/nvme/host/controller.ts'
+import { decodeHostBehavior } from '../../../lib/nvme/spec/features/data.ts'
+import { FEATURE } from '../../../lib/nvme/spec/features/ids.ts'
+import { LPA } from '../../../lib/nvme/spec/identify/flags.ts'
+import { LOG_PAGE } from '../../../lib/nvme/spec/logs/ids.ts'
 import {
   decodePersistentEventHeader,
   PERSISTENT_EVENT_ACTION,
   PERSISTENT_EVENT_HEADER_BYTES,
-} from '../../../lib/nvme/logs/persistent-event.ts'
+} from '../../../lib/nvme/spec/logs/persistent-event.ts'
 import {
   decodeTelemetryHeader,
   TELEMETRY_BLOCK_BYTES,
   telemetryBytes,
-} from '../../../lib/nvme/logs/telemetry.ts'
+} from '../../../lib/nvme/spec/logs/telemetry.ts'
 import { adminCommand } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { isOutput, writeData } from '../data.ts'
@@ -25,7 +25,7 @@ import { print } from '../output.ts'
 import { integer, namedNumber, text } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
 
-const commands = () => import('../../../lib/nvme/admin-commands.ts')
+const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 const MAX_BYTES = 2 ** 30
 const PART_BYTES = 2 ** 20
 /** Of Host Behavior Support: extended telemetry data area 4 supported. */

@@ -2,13 +2,13 @@
 // Trade-off: values are the specification's dwords, as nvme-cli takes them; -H tells what is in one.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import type { FeatureReply } from '../../../lib/nvme/admin-commands.ts'
-import { FEATURE, featureInfo, featureName } from '../../../lib/nvme/features/ids.ts'
-import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../lib/nvme/features/select.ts'
-import { ONCS } from '../../../lib/nvme/identify/flags.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
-import { STATUS } from '../../../lib/nvme/status.ts'
-import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../lib/nvme/timestamp.ts'
+import type { FeatureReply } from '../../../lib/nvme/host/admin-commands.ts'
+import { FEATURE, featureInfo, featureName } from '../../../lib/nvme/spec/features/ids.ts'
+import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../lib/nvme/spec/features/select.ts'
+import { ONCS } from '../../../lib/nvme/spec/identify/flags.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
+import { STATUS } from '../../../lib/nvme/spec/status.ts'
+import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../lib/nvme/spec/timestamp.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
@@ -52,7 +52,7 @@ const getFeature = showCommand({
     ['get-feature sim: -H', 'every feature'],
   ],
   async read({ handle, nsid, options }) {
-    const commands = await import('../../../lib/nvme/admin-commands.ts')
+    const commands = await import('../../../lib/nvme/host/admin-commands.ts')
     const { featureBytes, viewFeatures } = await import('../admin/views/feature.ts')
     const { featureId, sel: select, cdw11, uuidIndex: uuid, dataLen } = options
     const read = async (fid: number): Promise<FeatureShown> => {
@@ -115,7 +115,7 @@ says so.`,
     ['set-feature sim: -f 4 -v 0x160', 'warn at 352 kelvin'],
   ],
   async run({ handle, nsid = 0, options }) {
-    const { setFeature } = await import('../../../lib/nvme/admin-commands.ts')
+    const { setFeature } = await import('../../../lib/nvme/host/admin-commands.ts')
     const { featureId, value, cdw12, uuidIndex: uuid, save } = options
     const isTime = featureId === FEATURE.TIMESTAMP
     if (value > (isTime ? MAX_TIMESTAMP : 0xffff_ffff)) {
@@ -216,7 +216,7 @@ const ALL_SENSORS = 0x0f_0000
 
 /** The value as it is; undefined where the controller does not tell. */
 async function readBack(handle: ControllerHandle, setting: Setting): Promise<FeatureReply | undefined> {
-  const { getFeature } = await import('../../../lib/nvme/admin-commands.ts')
+  const { getFeature } = await import('../../../lib/nvme/host/admin-commands.ts')
   const { fid, uuid } = setting
   const selected = setting.cdw11 & (SELECTORS[fid] ?? 0)
   const all = fid === FEATURE.TEMPERATURE_THRESHOLD && (selected & ALL_SENSORS) === ALL_SENSORS
@@ -236,7 +236,7 @@ function isSame(fid: number, before: FeatureReply, after: FeatureReply): boolean
 }
 
 async function savingText({ controller, identity }: ControllerHandle, setting: Setting): Promise<string> {
-  const { getFeature } = await import('../../../lib/nvme/admin-commands.ts')
+  const { getFeature } = await import('../../../lib/nvme/host/admin-commands.ts')
   const never = 'the controller can not save this feature'
   if ((identity.oncs & ONCS.SAVE_FEATURES) === 0) return never
   const { fid, nsid } = setting

@@ -3,8 +3,8 @@
 // end: so fw-download commits too, and fw-commit by itself is for slots that have an image already.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { COMMIT_ACTION } from '../../../lib/nvme/commands/firmware.ts'
-import { STATUS } from '../../../lib/nvme/status.ts'
+import { COMMIT_ACTION } from '../../../lib/nvme/spec/commands/firmware.ts'
+import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'
 import { readData } from '../data.ts'
@@ -13,7 +13,7 @@ import { bytesText, print } from '../output.ts'
 import { integer, namedNumber, size, text } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
 
-const commands = () => import('../../../lib/nvme/admin-commands.ts')
+const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 
 const ACTIONS = namedNumber({
   replace: COMMIT_ACTION.REPLACE,

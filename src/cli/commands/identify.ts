@@ -2,9 +2,9 @@
 // Trade-off: views are loaded when a command runs, so that help needs none of them.
 
 import { NvmeError } from '../../../lib/errors.ts'
-import { CNS } from '../../../lib/nvme/identify/cns.ts'
-import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/identify/lists.ts'
-import { readRegister } from '../../../lib/pci/index.ts'
+import { CNS } from '../../../lib/nvme/spec/identify/cns.ts'
+import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify/lists.ts'
+import { readRegister } from '../../../lib/pci/function.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'

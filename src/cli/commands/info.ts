@@ -1,7 +1,7 @@
 // `unvme info`: the attributes of a namespace, in UNVMe's order.
 // Trade-off: what the driver uses, and no more; Identify data is for the commands that decode it.
 
-import type { Namespace } from '../../namespace.ts'
+import type { Namespace } from '../../namespace/namespace.ts'
 import { argument, defineCommand, outputOption } from '../define.ts'
 import { bytesText, fields, print, printJson } from '../output.ts'
 import { text } from '../parse.ts'

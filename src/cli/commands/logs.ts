@@ -1,8 +1,8 @@
 // `unvme smart-log` and the other log pages, and `get-log` for any.
 // Trade-off: a page is a few words here (which, how many bytes, how it is shown); what they share is in admin/show.ts.
 
-import { LOG_PAGE, logPageName } from '../../../lib/nvme/logs/ids.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
+import { LOG_PAGE, logPageName } from '../../../lib/nvme/spec/logs/ids.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { dumpText } from '../admin/text.ts'
@@ -11,7 +11,7 @@ import { integer, size } from '../parse.ts'
 
 const views = () => import('../admin/views/logs.ts')
 const operations = () => import('../admin/views/operations.ts')
-const commands = () => import('../../../lib/nvme/admin-commands.ts')
+const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 
 const smartLog = showCommand({
   name: 'smart-log',

@@ -3,13 +3,13 @@
 // command waits where it is asked to, or where its own end would end the operation.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/commands/maintenance.ts'
-import { FNA } from '../../../lib/nvme/identify/flags.ts'
-import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/identify/namespace.ts'
-import { LOG_PAGE } from '../../../lib/nvme/logs/ids.ts'
-import { SANITIZE_STATE, sanitizeStateName } from '../../../lib/nvme/logs/sanitize.ts'
-import { SELF_TEST, SELF_TEST_RESULT } from '../../../lib/nvme/logs/self-test.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
+import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/spec/commands/maintenance.ts'
+import { FNA } from '../../../lib/nvme/spec/identify/flags.ts'
+import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/spec/identify/namespace.ts'
+import { LOG_PAGE } from '../../../lib/nvme/spec/logs/ids.ts'
+import { SANITIZE_STATE, sanitizeStateName } from '../../../lib/nvme/spec/logs/sanitize.ts'
+import { SELF_TEST, SELF_TEST_RESULT } from '../../../lib/nvme/spec/logs/self-test.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { waitUntilOver } from '../admin/waiting.ts'
@@ -17,8 +17,8 @@ import { flag, required, type Specs, unflag, value, valueOr } from '../define.ts
 import { print } from '../output.ts'
 import { integer, namedNumber, size } from '../parse.ts'
 
-const commands = () => import('../../../lib/nvme/admin-commands.ts')
-const logs = () => import('../../../lib/nvme/logs/index.ts')
+const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
+const logs = () => import('../../../lib/nvme/spec/logs/index.ts')
 
 /** Milliseconds, of the commands that may take hours. */
 export const timeoutOption = () =>

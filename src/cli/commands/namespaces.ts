@@ -2,7 +2,7 @@
 // Trade-off: a namespace that is created is not attached, as with nvme-cli: it is seen after attach-ns.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/opcodes.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { type Specs, value, valueOr } from '../define.ts'
@@ -10,7 +10,7 @@ import { print } from '../output.ts'
 import { integer, listOf, size } from '../parse.ts'
 import { formatOfSize, identifyFormats, timeoutOption } from './maintenance.ts'
 
-const commands = () => import('../../../lib/nvme/admin-commands.ts')
+const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 const blocks = integer({ min: 1 })
 const bytes = size({ min: 512 })
 

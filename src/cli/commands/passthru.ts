@@ -3,7 +3,7 @@
 // be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
 
 import { OutOfRangeError, UsageError } from '../../../lib/errors.ts'
-import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/opcodes.ts'
+import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/spec/opcodes.ts'
 import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
 import { refuseMetadata } from '../admin/ranges.ts'
 import { writeBytes } from '../admin/show.ts'

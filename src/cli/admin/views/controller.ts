@@ -5,8 +5,8 @@ import {
   decodeIdentifyController,
   type IdentifyController,
   type PowerState,
-} from '../../../../lib/nvme/identify/controller.ts'
-import { formatUuid } from '../../../../lib/nvme/identify/descriptors.ts'
+} from '../../../../lib/nvme/spec/identify/controller.ts'
+import { formatUuid } from '../../../../lib/nvme/spec/identify/descriptors.ts'
 import type { Shown } from '../show.ts'
 import { bitLines, dumpText, hexText, type Row, rowLines, temperatureText } from '../text.ts'
 import { CONTROLLER_BITS } from './controller-bits.ts'

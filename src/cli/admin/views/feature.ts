@@ -5,12 +5,12 @@ import {
   decodeHostBehavior,
   decodeLbaRanges,
   decodePowerStateTransitions,
-} from '../../../../lib/nvme/features/data.ts'
-import { decodeFeature, FEATURE_VALUE } from '../../../../lib/nvme/features/dwords.ts'
-import { decodeHostIdentifier } from '../../../../lib/nvme/features/host.ts'
-import { FEATURE, featureInfo, featureName } from '../../../../lib/nvme/features/ids.ts'
-import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../../lib/nvme/features/select.ts'
-import { decodeTimestamp, TIMESTAMP_ORIGIN } from '../../../../lib/nvme/timestamp.ts'
+} from '../../../../lib/nvme/spec/features/data.ts'
+import { decodeFeature, FEATURE_VALUE } from '../../../../lib/nvme/spec/features/dwords.ts'
+import { decodeHostIdentifier } from '../../../../lib/nvme/spec/features/host.ts'
+import { FEATURE, featureInfo, featureName } from '../../../../lib/nvme/spec/features/ids.ts'
+import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../../lib/nvme/spec/features/select.ts'
+import { decodeTimestamp, TIMESTAMP_ORIGIN } from '../../../../lib/nvme/spec/timestamp.ts'
 import type { Shown } from '../show.ts'
 import { dumpText, dwordText, hexText, temperatureText } from '../text.ts'
 

@@ -6,10 +6,10 @@ import {
   formatUuid,
   NAMESPACE_ID_TYPE,
   type NamespaceDescriptor,
-} from '../../../../lib/nvme/identify/descriptors.ts'
-import { decodeIndependentNamespace } from '../../../../lib/nvme/identify/independent.ts'
-import { decodeControllerList, decodeNamespaceList } from '../../../../lib/nvme/identify/lists.ts'
-import { decodeChangedNamespaces } from '../../../../lib/nvme/logs/changed-namespaces.ts'
+} from '../../../../lib/nvme/spec/identify/descriptors.ts'
+import { decodeIndependentNamespace } from '../../../../lib/nvme/spec/identify/independent.ts'
+import { decodeControllerList, decodeNamespaceList } from '../../../../lib/nvme/spec/identify/lists.ts'
+import { decodeChangedNamespaces } from '../../../../lib/nvme/spec/logs/changed-namespaces.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
 import { type BitRow, bitLines, either, hexText, rowLines } from '../text.ts'

@@ -1,11 +1,11 @@
 // `error-log`, `fw-log` and `effects-log`, by nvme-cli's names.
 // Trade-off: error entries that are not used are left out of the text, and kept in JSON as nvme-cli has them.
 
-import { decodeCommandEffects, decodeEffectsLog } from '../../../../lib/nvme/logs/effects.ts'
-import { decodeErrorLog, type ErrorLogEntry } from '../../../../lib/nvme/logs/error.ts'
-import { decodeFirmwareSlotLog } from '../../../../lib/nvme/logs/firmware.ts'
-import { opcodeName } from '../../../../lib/nvme/opcodes.ts'
-import { statusCode, statusName } from '../../../../lib/nvme/status.ts'
+import { decodeCommandEffects, decodeEffectsLog } from '../../../../lib/nvme/spec/logs/effects.ts'
+import { decodeErrorLog, type ErrorLogEntry } from '../../../../lib/nvme/spec/logs/error.ts'
+import { decodeFirmwareSlotLog } from '../../../../lib/nvme/spec/logs/firmware.ts'
+import { opcodeName } from '../../../../lib/nvme/spec/opcodes.ts'
+import { statusCode, statusName } from '../../../../lib/nvme/spec/status.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
 import { type BitRow, bitLines, dwordText, hexText, oneOf, yesNo } from '../text.ts'

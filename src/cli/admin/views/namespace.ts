@@ -1,13 +1,13 @@
 // `id-ns`: Identify Namespace by nvme-cli's names.
 // Trade-off: fields that count only where a flag says so are left out where it does not, as nvme-cli does.
 
-import { NSFEAT } from '../../../../lib/nvme/identify/flags.ts'
+import { NSFEAT } from '../../../../lib/nvme/spec/identify/flags.ts'
 import {
   decodeIdentifyNamespace,
   formatIndex,
   type IdentifyNamespace,
   type LbaFormat,
-} from '../../../../lib/nvme/identify/namespace.ts'
+} from '../../../../lib/nvme/spec/identify/namespace.ts'
 import type { Shown } from '../show.ts'
 import { type BitRow, bitLines, dumpText, either, hexText, oneOf, type Row, rowLines } from '../text.ts'
 

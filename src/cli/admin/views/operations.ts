@@ -1,14 +1,18 @@
 // `self-test-log` and `sanitize-log`: operations that go on in the background, by nvme-cli's names.
 // Trade-off: results that are not used are left out of the text, and kept in JSON where nvme-cli keeps them.
 
-import { decodeSanitizeLog, type SanitizeLog, sanitizeStateName } from '../../../../lib/nvme/logs/sanitize.ts'
+import {
+  decodeSanitizeLog,
+  type SanitizeLog,
+  sanitizeStateName,
+} from '../../../../lib/nvme/spec/logs/sanitize.ts'
 import {
   decodeSelfTestLog,
   SELF_TEST_RESULT,
   type SelfTestResult,
   selfTestResultName,
-} from '../../../../lib/nvme/logs/self-test.ts'
-import { statusName } from '../../../../lib/nvme/status.ts'
+} from '../../../../lib/nvme/spec/logs/self-test.ts'
+import { statusName } from '../../../../lib/nvme/spec/status.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
 import { dwordText, hexText } from '../text.ts'

@@ -5,7 +5,7 @@ import {
   decodePersistentEventLog,
   PERSISTENT_EVENT,
   type PersistentEvent,
-} from '../../../../lib/nvme/logs/persistent-event.ts'
+} from '../../../../lib/nvme/spec/logs/persistent-event.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
 import { dumpText, hexText } from '../text.ts'

@@ -6,7 +6,7 @@ import {
   decodeCapabilities,
   decodeConfiguration,
   formatVersion,
-} from '../../../../lib/nvme/registers.ts'
+} from '../../../../lib/nvme/spec/registers.ts'
 import type { Shown } from '../show.ts'
 import { hexText, type Row, rowLines } from '../text.ts'
 

@@ -1,7 +1,7 @@
 // `smart-log`: SMART / Health Information by nvme-cli's names.
 // Trade-off: units stand beside the numbers in the text; JSON has the numbers as the log has them.
 
-import { decodeSmartLog, type SmartLog } from '../../../../lib/nvme/logs/smart.ts'
+import { decodeSmartLog, type SmartLog } from '../../../../lib/nvme/spec/logs/smart.ts'
 import type { Shown } from '../show.ts'
 import { type BitRow, bitLines, dataUnitsText, hexText, rowLines, temperatureText, yesNo } from '../text.ts'
 

@@ -1,0 +1,250 @@
+// The admin queue with a promise for each command (NVMe 1.4 base, section 5).
+// Trade-off: it polls on the event loop, at once for 2 ms and then by timer: admin commands are rare, and some
+// take minutes. Asynchronous Event Requests wait outside of that, and cost nothing while they do.
+
+import { AbortError, CommandTimeoutError, OutOfRangeError } from '../../errors.ts'
+import type { DmaPool } from '../../memory/pool.ts'
+import type { PciFunction } from '../../pci/function.ts'
+import { onAbort } from '../../sys/abort.ts'
+import { isEventLoopDue, rejectPaced } from '../../sys/event-loop.ts'
+import { high32, low32 } from '../pcie/prp.ts'
+import { QueuePair } from '../pcie/queue-pair.ts'
+import { adminDataBytes } from '../spec/data-length.ts'
+import { ADMIN, dataDirection, opcodeName } from '../spec/opcodes.ts'
+import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
+import { nvmeError } from './failure.ts'
+
+/** Any admin command. Dwords that are left out are 0. */
+export interface AdminCommand extends CommandFields {
+  /** Data to or from the device, by the opcode's direction: any buffer; DMA memory is used as it is. */
+  data?: Uint8Array | undefined
+  /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
+  timeout?: number | undefined
+}
+
+export interface AdminOptions {
+  /** Rejects with AbortError at once; a command that was sent goes on, and owns its memory until it is done. */
+  signal?: AbortSignal | undefined
+}
+
+/** What an admin command was answered with. */
+export interface AdminResult {
+  /** Dword 0 of the completion. */
+  result: number
+}
+
+interface Pending {
+  command: AdminCommand
+  resolve: (value: AdminResult) => void
+  reject: (error: Error) => void
+  /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
+  dma: Uint8Array | undefined
+  bounce: boolean
+  /** PRP1 where it is no data buffer: the ring of a queue that is created. */
+  prp1: number
+  /** Until when its age does not count. */
+  patience: number
+  /** Nobody waits for it any more. */
+  aborted: boolean
+  /** Ends the listening for its signal. */
+  unwatch: () => void
+}
+
+const EAGER_MS = 2
+const ENTRIES = 64
+
+export class AdminQueue {
+  readonly pair: QueuePair
+  readonly #pool: DmaPool
+  readonly #timeout: number
+  readonly #health: () => void
+  readonly #pending = new Map<number, Pending>()
+  /** Commands that the caller waits for: event requests are not among them. */
+  #awaited = 0
+  #polling = false
+  // Posted when an identifier is free: more admin commands at once than the queue holds are possible.
+  readonly #waiting: Pending[] = []
+  #failure: Error | null = null
+
+  /**
+   * @param timeout milliseconds for a command without an answer
+   * @param health called now and then while commands wait: fails the queue where the controller is gone
+   */
+  constructor(
+    pci: PciFunction,
+    pool: DmaPool,
+    options: { dstrd: number; entries?: number; timeout: number },
+    health: () => void,
+  ) {
+    const { dstrd, timeout, entries = ENTRIES } = options
+    this.#pool = pool
+    this.#timeout = timeout
+    this.#health = health
+    this.pair = new QueuePair(pci, pool, { qid: 0, entries, dstrd, maxBytes: 2 ** 20, timeout })
+  }
+
+  /**
+   * Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError, what ended the
+   * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
+   */
+  submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
+    if (this.#failure) return rejectPaced(this.#failure)
+    const data = command?.data
+    const waiting = data instanceof Uint8Array && data.length > 0 ? this.#pool.ready([data.length]) : null
+    if (waiting !== null) return waiting.then(() => this.submit(command, prp1, signal))
+    return new Promise((resolve, reject) => {
+      checkCommand('admin', command, ['data'])
+      const { data, opcode, timeout = 0 } = command
+      const { maxBytes } = this.pair
+      if (data !== undefined && data.length > maxBytes) {
+        throw new OutOfRangeError(
+          `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
+        )
+      }
+      if (signal?.aborted) throw new AbortError(signal.reason)
+      // A ring's address stands in place of data.
+      if (prp1 === 0) {
+        const name = opcodeName(opcode, { admin: true })
+        checkDataBytes('admin', name, data, adminDataBytes(command))
+      }
+      const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
+      const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
+      if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
+      if (dma) this.#pool.tagOf(dma).allocation.users++
+      const patience = isEndless(opcode)
+        ? Number.POSITIVE_INFINITY
+        : performance.now() + timeout - this.#timeout
+      const watch = { aborted: false, unwatch: () => {} }
+      const pending: Pending = { command, resolve, reject, dma, bounce, prp1, patience, ...watch }
+      if (signal !== undefined) this.#watch(pending, signal)
+      if (!this.#post(pending)) this.#waiting.push(pending)
+      if (!isEndless(opcode)) this.#awaited++
+      this.#start()
+    })
+  }
+
+  /** Takes what has completed: also done by itself while a command waits. */
+  poll(): void {
+    const { pair } = this
+    pair.step()
+    for (let cid = pair.reap(); cid >= 0; cid = pair.reap()) this.#complete(cid)
+    while (this.#waiting.length > 0 && this.#post(this.#waiting[0]!)) this.#waiting.shift()
+    pair.ring()
+    pair.acknowledge()
+  }
+
+  /** Rejects everything that waits, and everything to come until `reset`. */
+  fail(cause: Error): void {
+    this.#failure = cause
+    this.pair.abandon((cid) => this.#settle(cid, cause))
+    for (const pending of this.#waiting.splice(0)) {
+      pending.unwatch()
+      this.#release(pending)
+      pending.reject(cause)
+    }
+    this.#awaited = 0
+  }
+
+  reset(): void {
+    this.pair.reset()
+    this.#failure = null
+  }
+
+  #watch(pending: Pending, signal: AbortSignal): void {
+    pending.unwatch = onAbort(signal, () => {
+      pending.aborted = true
+      pending.reject(new AbortError(signal.reason))
+      const at = this.#waiting.indexOf(pending)
+      if (at < 0) return
+      this.#waiting.splice(at, 1)
+      this.#release(pending)
+      if (!isEndless(pending.command.opcode)) this.#awaited--
+    })
+  }
+
+  #post(pending: Pending): boolean {
+    const { command, dma, prp1 } = pending
+    const iova = dma ? this.#pool.tagOf(dma).iova : prp1
+    // A ring's address goes in as one dword of data, which makes PRP1 and nothing else.
+    const bytes = dma ? dma.length : prp1 === 0 ? 0 : 4
+    const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
+    const dwords = [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] as const
+    const cid = this.pair.post(opcode, nsid, low32(iova), high32(iova), bytes, ...dwords)
+    if (cid < 0) return false
+    this.#pending.set(cid, pending)
+    this.pair.ring()
+    return true
+  }
+
+  #complete(cid: number): void {
+    const pending = this.#take(cid)
+    if (pending === undefined) return
+    const { command, dma, bounce, aborted, resolve, reject } = pending
+    const field = this.pair.status
+    if (field === 0) {
+      if (bounce && !aborted && dataDirection(command.opcode) !== 'write') command.data!.set(dma!)
+      resolve({ result: this.pair.result })
+    } else {
+      reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
+    }
+    this.#release(pending)
+  }
+
+  #release({ dma, bounce }: Pending): void {
+    if (dma === undefined) return
+    this.#pool.tagOf(dma).allocation.users--
+    if (bounce) this.#pool.free(dma as Buffer)
+  }
+
+  // For commands that will have no answer: their memory stays in use, since the device may still write to it.
+  #settle(cid: number, error: Error): void {
+    this.#take(cid)?.reject(error)
+  }
+
+  #take(cid: number): Pending | undefined {
+    const pending = this.#pending.get(cid)
+    this.#pending.delete(cid)
+    pending?.unwatch()
+    if (pending && !isEndless(pending.command.opcode)) this.#awaited--
+    return pending
+  }
+
+  #start(): void {
+    if (this.#polling || this.#awaited === 0) return
+    this.#polling = true
+    const started = performance.now()
+    const turn = () => {
+      this.poll()
+      if (this.#awaited <= 0) {
+        this.#polling = false
+        return
+      }
+      const now = performance.now()
+      this.#expire(now)
+      if (now - started < EAGER_MS) setImmediate(turn)
+      else setTimeout(turn, 1)
+    }
+    this.#expire(started)
+    // A controller that answers at once would let a loop over admin commands starve the event loop.
+    if (isEventLoopDue(started)) setImmediate(turn)
+    else turn()
+  }
+
+  #expire(now: number): void {
+    for (const [cid, { patience }] of this.#pending) {
+      if (patience > now) this.pair.refresh(cid)
+    }
+    this.pair.expire(now, (cid) => {
+      const { opcode = 0, timeout = 0 } = this.#pending.get(cid)?.command ?? {}
+      const name = opcodeName(opcode, { admin: true })
+      const limit = Math.max(timeout, this.#timeout)
+      this.#settle(cid, new CommandTimeoutError(`${name} (admin) had no answer within ${limit} ms`))
+    })
+    this.#health()
+  }
+}
+
+/** True for a command that may rightly wait for ever. */
+function isEndless(opcode: number): boolean {
+  return opcode === ADMIN.ASYNC_EVENT_REQUEST
+}

@@ -1,0 +1,399 @@
+// A submission queue and its completion queue: post, ring and reap, as separate steps (NVMe 1.4 base, section 4.1).
+// Trade-off: one thread at a time owns a pair, so that nothing here locks; who calls what when is the owner's
+// business. State for each command is in typed arrays indexed by command identifier: nothing is allocated. Fields
+// are `private`, not #private, as in every class of the hot path: V8 checks the key of a #private one at each
+// access, which was a third of a command's cost.
+
+import { OutOfRangeError } from '../../errors.ts'
+import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
+import type { PciFunction } from '../../pci/function.ts'
+import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
+import { bytesDescribed, high32, listPagesNeeded, low32, writePrps } from './prp.ts'
+import {
+  attachRing,
+  type QueuePairCounters,
+  type QueuePairOptions,
+  type QueuePairShare,
+  type RingMemory,
+} from './queue-pair-share.ts'
+import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
+
+/** Bytes of a submission and of a completion queue entry. */
+export const SQE_BYTES = 64
+export const CQE_BYTES = 16
+
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const PAGE = PAGE_BYTES
+const PAGE_MASK = PAGE_BYTES - 1
+
+// A command's age is counted in slices of its timeout: no clock is read for a command.
+const SLICES = 8
+const SLICE_MASK = 0x7f
+// In place of the slice that a command was posted in. A lost one had no answer in time, and stays out of use.
+const FREE = 0x80
+const LOST = 0x81
+
+/** Bytes of a pair's submission queue, completion queue and PRP lists: what it allocates, in this order. */
+export function pairMemory({
+  entries,
+  maxBytes,
+}: Pick<QueuePairOptions, 'entries' | 'maxBytes'>): [sq: number, cq: number, lists: number] {
+  const listBytes = listPagesNeeded(maxBytes) * PAGE_BYTES
+  return [entries * SQE_BYTES, entries * CQE_BYTES, (entries - 1) * listBytes]
+}
+
+/** Rings in DMA memory, with the identifiers of the commands in them. */
+export class QueuePair {
+  readonly qid: number
+  readonly entries: number
+  /** Identifiers that are out of use since their commands had no answer. */
+  lost = 0
+  readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
+  /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
+  status = 0
+  /** Most bytes of a command's data: what its PRP lists have room for, at least what was asked for. */
+  readonly maxBytes: number
+  readonly sqIova: number
+  readonly cqIova: number
+
+  private readonly pool: DmaPool
+  private readonly options: QueuePairOptions
+  // What is to be given back: nothing where another thread's pair has it.
+  private readonly memory: Buffer[]
+  private doorbells: Uint32Array
+  private notify: (() => void) | null
+  private shadow: RingMemory | null = null
+  private readonly stepHost: (() => void) | null
+  private readonly sqDoorbell: number
+  private readonly cqDoorbell: number
+  private readonly sq: Uint32Array
+  private readonly cq: Uint32Array
+  private readonly lists: Uint32Array
+  private readonly listBytes: number
+  private readonly listLo: Int32Array
+  private readonly listHi: Int32Array
+  // Free identifiers, a stack.
+  private readonly freeIds: Uint16Array
+  private freeCount: number
+  // Metadata pointer of the commands posted from now on, in halves.
+  private mptrLo = 0
+  private mptrHi = 0
+  // Slots of the submission queue, from the tail on, that may hold more than a command of one page has.
+  private unclean: number
+  private sqTail = 0
+  private sqRung = 0
+  private cqHead = 0
+  private cqRung = 0
+  private phase = 1
+  // By command identifier: FREE, LOST, or the slice that it was posted in.
+  private readonly slots: Uint8Array
+  private slice = 0
+  private sliceStart = 0
+  /** Milliseconds between two calls of `expire`, at most, for timeouts to be kept. */
+  readonly sliceMs: number
+
+  /** @param share where the memory is another thread's, who has lent the pair */
+  constructor(pci: PciFunction, pool: DmaPool, options: QueuePairOptions, share?: QueuePairShare) {
+    const { qid, entries, dstrd, maxBytes, timeout } = options
+    if (!Number.isInteger(entries) || entries < 2 || entries > 65536) {
+      throw new OutOfRangeError(`queue ${qid} of ${entries} entries: from 2 to 65536 are possible`)
+    }
+    this.qid = qid
+    this.entries = entries
+    this.pool = pool
+    this.options = options
+    this.memory = []
+    const listPages = listPagesNeeded(maxBytes)
+    this.listBytes = listPages * PAGE_BYTES
+    this.maxBytes = bytesDescribed(listPages)
+    const [sqBytes, cqBytes, listsBytes] = pairMemory(options)
+    const ring = (bytes: number, shared?: RingMemory) => (shared ? attachRing(shared) : this.allocate(bytes))
+    const sq = ring(sqBytes, share?.sq)
+    const cq = ring(cqBytes, share?.cq)
+    const lists = ring(listsBytes, share?.lists)
+    this.sq = sq.words
+    this.cq = cq.words
+    this.lists = lists.words
+    this.sqIova = sq.iova
+    this.cqIova = cq.iova
+    const listIova = lists.iova
+    const listAt = (_: unknown, cid: number) => listIova + cid * this.listBytes
+    this.listLo = Int32Array.from({ length: entries - 1 }, (_, cid) => low32(listAt(_, cid)))
+    this.listHi = Int32Array.from({ length: entries - 1 }, (_, cid) => high32(listAt(_, cid)))
+    this.doorbells = pci.doorbells
+    this.notify = pci.notify
+    this.stepHost = pci.step
+    this.sqDoorbell = sqTailDoorbell(qid, dstrd)
+    this.cqDoorbell = cqHeadDoorbell(qid, dstrd)
+    this.slots = new Uint8Array(entries - 1).fill(FREE)
+    this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
+    this.freeCount = entries - 1
+    this.sliceMs = timeout / SLICES
+    this.unclean = entries
+    if (share === undefined) return
+    this.sqTail = this.sqRung = share.sqTail
+    this.cqHead = this.cqRung = share.cqHead
+    this.phase = share.phase
+    if (share.shadow !== null) this.useDoorbells(attachShadow(pci, share.shadow, options))
+  }
+
+  private allocate(bytes: number) {
+    const buffer = this.pool.alloc(bytes)
+    this.memory.push(buffer)
+    return { words: words(buffer), iova: this.pool.tagOf(buffer).iova }
+  }
+
+  /**
+   * The pair for another thread, which gets it as the constructor's last argument. Until the pair was made anew
+   * (`IoQueuePairs.recreate`) nothing may be posted here. Only for a pair with nothing in flight.
+   */
+  share(): QueuePairShare {
+    this.acknowledge()
+    const [sq, cq, lists] = this.memory.map((buffer) => this.pool.share(buffer))
+    return {
+      ...this.options,
+      sq: sq!,
+      cq: cq!,
+      lists: lists!,
+      sqTail: this.sqTail,
+      cqHead: this.cqHead,
+      phase: this.phase,
+      shadow: this.shadow,
+    }
+  }
+
+  /** Stores doorbells elsewhere from now on: before the first command, or while nothing is posted. */
+  useDoorbells({ doorbells, notify, shadow = null }: Doorbells): void {
+    this.doorbells = doorbells
+    this.notify = notify
+    this.shadow = shadow
+  }
+
+  /** Dword 0 of the completion that `reap` has just given. */
+  get result(): number {
+    return this.cq[this.latest << 2]!
+  }
+
+  /** The controller's submission queue head, as the latest completion reported it. */
+  get sqHead(): number {
+    return this.cq[(this.latest << 2) + 2]! & 0xffff
+  }
+
+  private get latest(): number {
+    return (this.cqHead === 0 ? this.entries : this.cqHead) - 1
+  }
+
+  /** The doorbells as the controller was last told. */
+  get rung(): { tail: number; head: number } {
+    return { tail: this.sqRung, head: this.cqRung }
+  }
+
+  /** Commands posted and not reaped: nothing is counted for a command that follows from the rest. */
+  get inFlight(): number {
+    return this.entries - 1 - this.freeCount - this.lost
+  }
+
+  /** Commands that can be posted now. */
+  get available(): number {
+    return this.freeCount
+  }
+
+  /** True where something was posted that the controller has not been told of. */
+  get dirty(): boolean {
+    return this.sqTail !== this.sqRung
+  }
+
+  /** Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata. */
+  pointMetadata(lo: number, hi: number): void {
+    this.mptrLo = lo
+    this.mptrHi = hi
+    this.unclean = this.entries
+  }
+
+  /**
+   * Puts a command into the submission queue; the controller sees it at the next `ring`.
+   * All numbers are taken modulo 2^32.
+   *
+   * @param lo @param hi IOVA of the data in halves, dword-aligned; `bytes` 0 where there is none
+   * @returns the command identifier, or -1 where all are in use
+   */
+  post(
+    opcode: number,
+    nsid: number,
+    lo: number,
+    hi: number,
+    bytes: number,
+    cdw10: number,
+    cdw11: number,
+    cdw12: number,
+    cdw13: number,
+    cdw14: number,
+    cdw15: number,
+  ): number {
+    if (this.freeCount === 0) return -1
+    const cid = this.freeIds[--this.freeCount]!
+    this.slots[cid] = this.slice
+    const { sq } = this
+    const at = this.sqTail << 4
+    sq[at] = opcode | (cid << 16)
+    sq[at | 1] = nsid
+    if (this.unclean !== 0 || (cdw13 | cdw14 | cdw15) !== 0) this.postRest(at, cdw13, cdw14, cdw15)
+    if ((lo & PAGE_MASK) + bytes <= PAGE) {
+      // The commonest case, without a call.
+      sq[at | 6] = bytes === 0 ? 0 : lo
+      sq[at | 7] = bytes === 0 ? 0 : hi
+    } else {
+      this.postPrps(cid, at, lo, hi, bytes)
+    }
+    sq[at | 10] = cdw10
+    sq[at | 11] = cdw11
+    sq[at | 12] = cdw12
+    const tail = this.sqTail + 1
+    this.sqTail = tail === this.entries ? 0 : tail
+    return cid
+  }
+
+  // What is 0 in most commands, and then stands in the queue already, where every slot's last command was such a one.
+  private postRest(at: number, cdw13: number, cdw14: number, cdw15: number): void {
+    const { sq, mptrLo, mptrHi } = this
+    sq[at | 4] = mptrLo
+    sq[at | 5] = mptrHi
+    sq[at | 8] = 0
+    sq[at | 9] = 0
+    sq[at | 13] = cdw13
+    sq[at | 14] = cdw14
+    sq[at | 15] = cdw15
+    this.unclean = (cdw13 | cdw14 | cdw15 | mptrLo | mptrHi) === 0 ? this.unclean - 1 : this.entries
+  }
+
+  private postPrps(cid: number, at: number, lo: number, hi: number, bytes: number): void {
+    this.unclean = this.entries
+    const listAt = (cid * this.listBytes) >> 2
+    writePrps(this.sq, at, lo, hi, bytes, this.lists, listAt, this.listLo[cid]!, this.listHi[cid]!)
+  }
+
+  /**
+   * Tells the controller what was posted, and what was reaped where it may be short of room: its completion
+   * queue never fills up, since unacknowledged and expected ones, those of lost commands too, stay below its size.
+   */
+  ring(): void {
+    if (this.sqTail !== this.sqRung) {
+      const unacknowledged = this.cqHead - this.cqRung
+      // Those in flight and lost are one less than the entries without the free ones.
+      if ((unacknowledged < 0 ? unacknowledged + this.entries : unacknowledged) > this.freeCount)
+        this.acknowledge()
+      const posted = this.sqTail - this.sqRung
+      this.counters.submitted += posted < 0 ? posted + this.entries : posted
+      this.sqRung = this.sqTail
+      this.doorbells[this.sqDoorbell] = this.sqTail
+      this.counters.doorbells++
+      if (this.notify !== null) this.notify()
+    }
+  }
+
+  /** Writes the completion queue head doorbell where it is behind. `ring` does so in time by itself. */
+  acknowledge(): void {
+    if (this.cqHead === this.cqRung) return
+    this.cqRung = this.cqHead
+    this.doorbells[this.cqDoorbell] = this.cqHead
+    this.counters.doorbells++
+    if (this.notify !== null) this.notify()
+  }
+
+  /** Lets a controller without a processor of its own work: before a series of `reap`. */
+  step(): void {
+    if (this.stepHost !== null) this.stepHost()
+  }
+
+  /**
+   * Takes the next completion: the command's identifier, free again from now on, with its `status` and
+   * `result` until the next call; or -1 where there is none.
+   */
+  reap(): number {
+    for (;;) {
+      const at = this.cqHead << 2
+      const dw3 = this.cq[at | 3]!
+      if (((dw3 >>> 16) & 1) !== this.phase) return -1
+      const cid = dw3 & 0xffff
+      const head = this.cqHead + 1
+      if (head === this.entries) {
+        this.cqHead = 0
+        this.phase ^= 1
+      } else {
+        this.cqHead = head
+      }
+      const slot = this.slots[cid]!
+      if (slot < FREE) {
+        this.status = (dw3 >>> 16) & 0xfffe
+        this.slots[cid] = FREE
+        this.freeIds[this.freeCount++] = cid
+        return cid
+      }
+      if (slot === LOST) this.counters.late++
+      else this.counters.stray++
+    }
+  }
+
+  /**
+   * Counts time: commands older than the timeout are lost from now on, and handed to `give` one by one.
+   * Early never; late by up to a quarter of the timeout, and by a slice for each call that comes later than `sliceMs`.
+   * @param now milliseconds of a steady clock
+   */
+  expire(now: number, give: (cid: number) => void): void {
+    if (this.inFlight === 0) {
+      this.sliceStart = now
+      return
+    }
+    if (now - this.sliceStart < this.sliceMs) return
+    // One slice for a call: what was posted since the last one has an unknown age, which must not be overrated. Of a
+    // call that comes late half a slice is made up for at most: a command is lost after eight and a half.
+    this.sliceStart = Math.max(this.sliceStart + this.sliceMs, now - this.sliceMs / 2)
+    this.slice = (this.slice + 1) & SLICE_MASK
+    for (let cid = 0; cid < this.slots.length; cid++) {
+      const slot = this.slots[cid]!
+      if (slot < FREE && ((this.slice - slot) & SLICE_MASK) > SLICES) this.lose(cid, give)
+    }
+  }
+
+  /** Makes a command young again: for those that may rightly wait for ever, as Asynchronous Event Request. */
+  refresh(cid: number): void {
+    this.slots[cid] = this.slice
+  }
+
+  /** Gives up every command in flight: the controller is gone, or about to be reset, or this pair another's. */
+  abandon(give: (cid: number) => void): void {
+    // What the controller has not been told of never will be.
+    this.sqTail = this.sqRung
+    this.unclean = this.entries
+    for (let cid = 0; cid < this.slots.length; cid++) {
+      if (this.slots[cid]! < FREE) this.lose(cid, give)
+    }
+  }
+
+  private lose(cid: number, give: (cid: number) => void): void {
+    this.slots[cid] = LOST
+    this.lost++
+    give(cid)
+  }
+
+  /** As new, for a controller that was reset: rings empty, every identifier free. Counters go on. */
+  reset(): void {
+    this.sq.fill(0)
+    this.cq.fill(0)
+    this.slots.fill(FREE)
+    for (let i = 0; i < this.freeIds.length; i++) this.freeIds[i] = this.freeIds.length - 1 - i
+    this.freeCount = this.freeIds.length
+    this.lost = 0
+    this.sqTail = this.sqRung = this.cqHead = this.cqRung = 0
+    this.phase = 1
+  }
+
+  /** Gives the rings' memory back. The controller must not know the queues any more. */
+  free(): void {
+    for (const buffer of this.memory) this.pool.free(buffer)
+  }
+}
+
+function words(buffer: Buffer): Uint32Array {
+  return new Uint32Array(buffer.buffer, buffer.byteOffset, buffer.length >> 2)
+}

@@ -1,0 +1,217 @@
+// The software controller hosted on a worker thread: truly concurrent with the driver, as a device is.
+// Trade-off: a doorbell costs a locked access to see whether the worker sleeps; controls and unmapping wait for
+// the worker, which is back from its step within a millisecond.
+
+import { Worker } from 'node:worker_threads'
+import { DeviceRemovedError, ProtocolError } from '../../errors.ts'
+import { MAX_VIEW_BYTES } from '../../memory/mapping.ts'
+import { ALL_ONES } from '../../nvme/spec/registers.ts'
+import type { SimConfig } from '../address.ts'
+import { DmaHost } from '../dma/dma-host.ts'
+import { closeResources, openResources, type SimFunction } from '../function.ts'
+import {
+  type Bar,
+  barBytes,
+  createBar,
+  REQUEST,
+  readBar,
+  requestReset,
+  WORD,
+  writeBar,
+} from '../model/bar.ts'
+import { vectorsOf } from '../model/controller.ts'
+import { createControls } from '../model/controls.ts'
+import {
+  armedAt,
+  CONTROL,
+  controlBytes,
+  type HostMessage,
+  type WorkerMessage,
+  type WorkerStart,
+} from './thread-control.ts'
+
+// Longer than any step; a worker that needs more has died.
+const ANSWER_MS = 10_000
+
+/** Opens a controller on a thread of its own. */
+export async function openThread(config: SimConfig): Promise<SimFunction> {
+  const resources = openResources(config)
+  try {
+    const start: WorkerStart = {
+      config,
+      resources,
+      bar: new SharedArrayBuffer(barBytes(config)),
+      control: new SharedArrayBuffer(controlBytes(vectorsOf(config))),
+    }
+    const worker = new Worker(new URL('./thread-worker.js', import.meta.url), {
+      workerData: start,
+      name: config.address,
+      // The program's own flags may be of no use to a thread: `--input-type` ends it.
+      execArgv: [],
+    })
+    const link = await connect(worker, start)
+    return host(config, link, start)
+  } catch (error) {
+    closeResources(resources)
+    throw error
+  }
+}
+
+interface Link {
+  readonly worker: Worker
+  readonly control: Int32Array
+  readonly notify: () => void
+  /** Sends a message; with `wait` returns when the worker has acted upon it. */
+  send(message: HostMessage, wait: boolean): void
+  /** Resolves when the worker has ended. */
+  readonly ended: Promise<void>
+}
+
+async function connect(worker: Worker, start: WorkerStart): Promise<Link> {
+  const control = new Int32Array(start.control)
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+  await new Promise<void>((resolve, reject) => {
+    worker.once('message', () => resolve())
+    worker.once('error', reject)
+    worker.once('exit', () => reject(new ProtocolError(`${start.config.address}: the worker thread ended`)))
+  })
+  const notify = () => {
+    // One locked access both orders it behind the doorbell's store and asks.
+    if (Atomics.compareExchange(control, CONTROL.SLEEPING, 1, 0) === 1) {
+      Atomics.notify(control, CONTROL.SLEEPING)
+    }
+  }
+  const send = (message: HostMessage, wait: boolean) => {
+    worker.postMessage(message)
+    const number = Atomics.add(control, CONTROL.SENT, 1) + 1
+    notify()
+    const until = performance.now() + ANSWER_MS
+    while (wait && control[CONTROL.DEAD] === 0) {
+      const done = Atomics.load(control, CONTROL.DONE)
+      if (done - number >= 0 || performance.now() > until) break
+      Atomics.wait(control, CONTROL.DONE, done, 100)
+    }
+  }
+  return { worker, control, notify, send, ended }
+}
+
+function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
+  const bar = createBar(start.bar)
+  const { send, notify } = link
+  const dma = new DmaHost(
+    start.resources.space,
+    (range) => send({ kind: 'map', range }, false),
+    (iova) => send({ kind: 'unmap', iova }, true),
+  )
+  const interrupts = createInterrupts(link)
+  let closing: Promise<void> | undefined
+  const close = async () => {
+    interrupts.close()
+    Atomics.store(link.control, CONTROL.STOP, 1)
+    notify()
+    link.worker.ref()
+    await link.ended
+    bar.registers.fill(ALL_ONES)
+    dma.close()
+    closeResources(start.resources)
+  }
+  const sim: SimFunction = {
+    address: config.address,
+    transport: 'sim-thread',
+    config,
+    image: start.resources.image?.identity,
+    activity: () => ({
+      asleep: Atomics.load(link.control, CONTROL.SLEEPING) === 1,
+      sleeps: Atomics.load(link.control, CONTROL.SLEEPS),
+    }),
+    controls: createControls((message) => send(message, true), config.faults.length + 1),
+    readRegister: (offset) => (closing ? ALL_ONES : readBar(bar, offset)),
+    writeRegister(offset, value) {
+      writeBar(bar, offset, value)
+      notify()
+    },
+    doorbells: bar.doorbells,
+    notify,
+    step: null,
+    mapDma: (bytes) => dma.map(bytes),
+    unmapDma: (arena) => dma.unmap(arena),
+    maxArenaBytes: MAX_VIEW_BYTES,
+    vectors: vectorsOf(config),
+    enableInterrupts: (_count, handler) => interrupts.enable(handler),
+    arm: interrupts.arm,
+    disarm: interrupts.disarm,
+    onRemoved: null,
+    share: () => ({
+      address: config.address,
+      transport: 'sim-thread',
+      maxArenaBytes: MAX_VIEW_BYTES,
+      doorbells: bar.doorbells,
+      registers: bar.registers,
+      sleeper: { words: link.control, index: CONTROL.SLEEPING },
+    }),
+    reset: () => reset(bar, link),
+    quiesce: () => send({ kind: 'quiesce' }, true),
+    close: () => (closing ??= close()),
+  }
+  link.worker.on('message', (message: WorkerMessage) => {
+    if (message.kind === 'interrupt') interrupts.fire(message.vector)
+    else if (message.kind === 'gone' && message.notify) {
+      sim.onRemoved?.(new DeviceRemovedError(`${config.address} was unplugged`))
+    }
+  })
+  const lost = (cause?: unknown) => {
+    if (closing !== undefined) return
+    bar.registers.fill(ALL_ONES)
+    sim.onRemoved?.(new DeviceRemovedError(`${config.address}: its thread has ended`, { cause }))
+    sim.onRemoved = null
+  }
+  link.worker.on('error', lost)
+  void link.ended.then(() => lost())
+  // An idle controller does not keep the process alive; adding listeners had made it do so.
+  link.worker.unref()
+  return sim
+}
+
+async function reset(bar: Bar, { control, notify }: Link): Promise<void> {
+  const number = requestReset(bar)
+  notify()
+  const settled = () =>
+    bar.requests[REQUEST.RESETS_DONE] === number ||
+    bar.registers[WORD.VS] === ALL_ONES ||
+    control[CONTROL.DEAD] === 1
+  while (!settled()) {
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+}
+
+interface Interrupts {
+  enable(handler: (vector: number) => void): void
+  readonly arm: (vector: number) => void
+  readonly disarm: (vector: number) => void
+  fire(vector: number): void
+  close(): void
+}
+
+function createInterrupts({ worker, control }: Link): Interrupts {
+  let handler: (vector: number) => void = () => {}
+  let armed = 0
+  return {
+    enable(given) {
+      handler = given
+    },
+    arm(vector) {
+      if (Atomics.exchange(control, armedAt(vector), 1) === 0 && armed++ === 0) worker.ref()
+    },
+    disarm(vector) {
+      if (Atomics.exchange(control, armedAt(vector), 0) === 1 && --armed === 0) worker.unref()
+    },
+    fire(vector) {
+      // First the flag: what completes from here on interrupts anew.
+      Atomics.store(control, armedAt(vector) + 1, 0)
+      if (Atomics.load(control, armedAt(vector)) === 1) handler(vector)
+    },
+    close() {
+      control.fill(0, CONTROL.VECTORS)
+    },
+  }
+}

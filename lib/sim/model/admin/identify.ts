@@ -1,0 +1,185 @@
+// Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
+// Trade-off: structures are made anew for each command; nothing asks often.
+
+import {
+  CNS,
+  DLFEAT,
+  encodeControllerList,
+  encodeIdentifyController,
+  encodeIdentifyNamespace,
+  encodeNamespaceDescriptors,
+  encodeNamespaceList,
+  FNA,
+  FRMW,
+  IDENTIFY_BYTES,
+  LPA,
+  NAMESPACE_ID_TYPE,
+  NAMESPACE_LIST_ENTRIES,
+  OACS,
+  OAES,
+  ONCS,
+  SANICAP,
+  VWC,
+} from '../../../nvme/spec/identify/index.ts'
+import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
+import { STATUS } from '../../../nvme/spec/status.ts'
+import { type Controller, VERSION } from '../controller.ts'
+import { EVENT_REQUESTS } from '../events.ts'
+import { CRITICAL_TEMPERATURE, OVER_TEMPERATURE } from '../features.ts'
+import { revisionOf, SLOTS } from '../firmware.ts'
+import { ERROR_ENTRIES } from '../health.ts'
+import { namespaceIds, OUI, subsystemName } from '../identity.ts'
+import type { Namespace } from '../namespaces.ts'
+import { sendData } from '../transfer.ts'
+import { ABORT_LIMIT } from './abort.ts'
+import { GRANULARITY } from './firmware.ts'
+import { LBA_FORMATS } from './formats.ts'
+import { CONTROLLER_ID, NAMESPACE_LIMIT, unusedBytes } from './namespaces.ts'
+
+const LAST_NSID = 0xffff_fffd
+
+export function identify(c: Controller, sqe: Uint32Array, e: number): number {
+  const nsid = sqe[e + 1]!
+  const cntid = sqe[e + 10]! >>> 16
+  switch (sqe[e + 10]! & 0xff) {
+    case CNS.NAMESPACE:
+      return sendNamespace(c, sqe, e, nsid === ALL_NAMESPACES ? COMMON : c.namespaces.get(nsid))
+    case CNS.ALLOCATED_NAMESPACE:
+      return sendNamespace(c, sqe, e, c.allocated.get(nsid))
+    case CNS.CONTROLLER:
+      return sendData(c, sqe, e, encodeController(c))
+    case CNS.ACTIVE_NAMESPACES:
+      return sendList(c, sqe, e, c.namespaces)
+    case CNS.ALLOCATED_NAMESPACES:
+      return sendList(c, sqe, e, c.allocated)
+    case CNS.NAMESPACE_DESCRIPTORS: {
+      if (!c.namespaces.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+      return sendData(c, sqe, e, encodeDescriptors(c, nsid))
+    }
+    case CNS.CONTROLLERS:
+      return sendControllers(c, sqe, e, cntid <= CONTROLLER_ID)
+    case CNS.ATTACHED_CONTROLLERS:
+      if (!c.allocated.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+      return sendControllers(c, sqe, e, cntid <= CONTROLLER_ID && c.namespaces.has(nsid))
+    default:
+      return STATUS.INVALID_FIELD
+  }
+}
+
+/** Instead of a namespace: what all of them have in common. */
+const COMMON = Symbol('common capabilities')
+
+function sendNamespace(
+  c: Controller,
+  sqe: Uint32Array,
+  e: number,
+  ns: Namespace | typeof COMMON | undefined,
+): number {
+  const nsid = sqe[e + 1]!
+  if (ns === COMMON) return sendData(c, sqe, e, encodeIdentifyNamespace(CAPABILITIES))
+  if (nsid === 0 || nsid > lastNsid(c)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+  // An inactive namespace has a structure of zeroes.
+  return sendData(c, sqe, e, ns === undefined ? new Uint8Array(IDENTIFY_BYTES) : encodeNamespace(c, ns))
+}
+
+function sendList(
+  c: Controller,
+  sqe: Uint32Array,
+  e: number,
+  namespaces: ReadonlyMap<number, Namespace>,
+): number {
+  const nsid = sqe[e + 1]!
+  if (nsid > LAST_NSID) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+  const above = [...namespaces.keys()].filter((id) => id > nsid)
+  const sorted = above.sort((a, b) => a - b).slice(0, NAMESPACE_LIST_ENTRIES)
+  return sendData(c, sqe, e, encodeNamespaceList(sorted))
+}
+
+function sendControllers(c: Controller, sqe: Uint32Array, e: number, own: boolean): number {
+  return sendData(c, sqe, e, encodeControllerList(own ? [CONTROLLER_ID] : []))
+}
+
+/** The largest id that a namespace has or can get. */
+function lastNsid({ allocated, config }: Controller): number {
+  return Math.max(NAMESPACE_LIMIT, ...config.nsids, ...allocated.keys())
+}
+
+function encodeController(c: Controller): Uint8Array {
+  const { config } = c
+  return encodeIdentifyController({
+    sn: config.serial,
+    mn: config.model,
+    fr: revisionOf(c.firmware),
+    rab: 4,
+    ieee: OUI,
+    mdts: config.mdts,
+    cntlid: CONTROLLER_ID,
+    ver: VERSION,
+    oaes: OAES.NAMESPACE_ATTRIBUTE,
+    cntrltype: 1,
+    oacs:
+      OACS.FORMAT |
+      OACS.FIRMWARE |
+      OACS.NAMESPACE_MANAGEMENT |
+      OACS.SELF_TEST |
+      (config.shadow ? OACS.DOORBELL_BUFFER : 0),
+    acl: ABORT_LIMIT - 1,
+    aerl: EVENT_REQUESTS - 1,
+    frmw: FRMW.SLOT_1_READ_ONLY | (SLOTS << 1) | FRMW.NO_RESET,
+    lpa: LPA.COMMAND_EFFECTS | LPA.EXTENDED_DATA | LPA.TELEMETRY,
+    elpe: ERROR_ENTRIES - 1,
+    wctemp: OVER_TEMPERATURE,
+    cctemp: CRITICAL_TEMPERATURE,
+    tnvmcap: BigInt(c.medium.bytes),
+    unvmcap: BigInt(unusedBytes(c)),
+    // Minutes, and at least one.
+    edstt: Math.max(1, Math.ceil((2 * config.operation) / 60_000)),
+    dsto: 1,
+    fwug: GRANULARITY / 4096,
+    sanicap: SANICAP.CRYPTO_ERASE | SANICAP.BLOCK_ERASE | SANICAP.OVERWRITE | SANICAP.NO_DEALLOCATE_INHIBITED,
+    sqes: 0x66,
+    cqes: 0x44,
+    nn: lastNsid(c),
+    mnan: Math.max(NAMESPACE_LIMIT, config.nsids.length),
+    oncs:
+      ONCS.COMPARE |
+      ONCS.WRITE_UNCORRECTABLE |
+      ONCS.DATASET_MANAGEMENT |
+      ONCS.WRITE_ZEROES |
+      ONCS.SAVE_FEATURES |
+      ONCS.TIMESTAMP |
+      ONCS.VERIFY,
+    fna: FNA.CRYPTO_ERASE,
+    vwc: VWC.PRESENT | VWC.FLUSH,
+    // Commands are executed one after the other, each as a whole.
+    awun: 0xffff,
+    subnqn: subsystemName(config),
+    psds: [{ mp: 1000 }],
+  })
+}
+
+function encodeNamespace(c: Controller, ns: Namespace): Uint8Array {
+  return encodeIdentifyNamespace({
+    nsze: ns.blocks,
+    ncap: ns.blocks,
+    nuse: ns.blocks,
+    ...CAPABILITIES,
+    flbas: LBA_FORMATS.findIndex(({ lbads }) => 2 ** lbads === ns.blockBytes),
+    nvmcap: BigInt(ns.blocks) * BigInt(ns.blockBytes),
+    ...namespaceIds(c.config, ns.nsid),
+  })
+}
+
+const CAPABILITIES = {
+  nlbaf: LBA_FORMATS.length - 1,
+  dlfeat: 1 | DLFEAT.WRITE_ZEROES_DEALLOCATE,
+  lbafs: LBA_FORMATS,
+}
+
+function encodeDescriptors(c: Controller, nsid: number): Uint8Array {
+  const { nguid, eui64 } = namespaceIds(c.config, nsid)
+  return encodeNamespaceDescriptors([
+    { nidt: NAMESPACE_ID_TYPE.NGUID, nid: nguid },
+    { nidt: NAMESPACE_ID_TYPE.EUI64, nid: eui64 },
+  ])
+}

@@ -1,0 +1,216 @@
+// The controller as a plain object: everything that it knows, made in one place.
+// Trade-off: one wide object that the functions around it share, so that the hot path finds all state in it
+// without a call.
+
+import { encodeCapabilities } from '../../nvme/spec/registers.ts'
+import type { SimConfig } from '../address.ts'
+import { DmaTable } from '../dma/dma.ts'
+import { updateInterposed } from '../faults/interposed.ts'
+import { createFaults, type Faults } from '../faults/plan.ts'
+import type { Medium } from '../media/medium.ts'
+import { interruptedOperations, restoreState, type SavedState, type StateFile } from '../media/nonvolatile.ts'
+import { type Background, createBackground, startSanitize, startTest } from './background.ts'
+import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
+import { createEvents, type Events } from './events.ts'
+import { createFeatures, type Features, resetFeatures } from './features.ts'
+import { createFirmware, type Firmware } from './firmware.ts'
+import { createHealth, type Health } from './health.ts'
+import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
+import { createPending, type Pending } from './pending.ts'
+import { createPieces, type Pieces } from './prp.ts'
+import type { CompletionQueue, SubmissionQueue } from './queues.ts'
+import type { Shadow } from './shadow.ts'
+import { createTelemetry, type Telemetry } from './telemetry.ts'
+
+/** Interrupt vectors: one for each queue pair, the admin queue's first. */
+export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
+  return config.qcount + 1
+}
+
+export const MPS_MAX = 65536
+/** As register VS: 1.4.0. */
+export const VERSION = 0x0001_0400
+
+export interface Controller {
+  readonly config: SimConfig
+  /** Where what it keeps is kept; undefined for a medium in memory. */
+  readonly stateFile: StateFile | undefined
+  readonly bar: Bar
+  readonly dma: DmaTable
+  readonly medium: Medium
+  /** The DMA window, and the medium's near part behind it. */
+  readonly window: Uint8Array
+  /** Attached to this controller, and all that exist. */
+  readonly namespaces: Map<number, Namespace>
+  readonly allocated: Map<number, Namespace>
+  /** Of the last I/O command: most go to one namespace. */
+  lastNamespace: Namespace
+  readonly pieces: Pieces
+  readonly features: Features
+  readonly events: Events
+  readonly health: Health
+  /** Of `health`. */
+  readonly counters: Float64Array
+  readonly faults: Faults
+  readonly pending: Pending
+  readonly firmware: Firmware
+  readonly background: Background
+  readonly telemetry: Telemetry
+  readonly sqs: (SubmissionQueue | undefined)[]
+  readonly cqs: (CompletionQueue | undefined)[]
+  /** Submission queues in the order in which they are served. */
+  active: SubmissionQueue[]
+  /** Shadow doorbells, once the host has configured them. */
+  shadow: Shadow | null
+  /** Shadow doorbells are looked at without being asked to: the host need not ring. */
+  quiet: boolean
+  /** Queue at which the next step begins. */
+  turn: number
+  ready: boolean
+  /** It may reach no memory of the host until it is reset: bus master off. */
+  quiesced: boolean
+  /** Unplugged. */
+  gone: boolean
+  /** Registers as last seen. */
+  seenWrites: number
+  seenResets: number
+  cc: number
+  pageBytes: number
+  /** Bytes that one command may move: MDTS. No limit is one that 65536 blocks can't reach. */
+  readonly maxBytes: number
+  /** Dword 0 of the completion of the command that is executed now. */
+  result: number
+  /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
+  interposed: boolean
+  /** Moved to or from the medium in this step, in units of 512 bytes. */
+  moved: number
+  /** Aborts of this step: they count as executed at once. */
+  aborts: number
+  /** Steps without work since the doorbells of no queue were last looked at. */
+  idleSteps: number
+  /** Vectors with completions that no interrupt was sent for yet; `raised` has a flag for each. */
+  readonly raised: Uint8Array
+  raisedCount: number
+  /** Milliseconds; of any origin. */
+  readonly clock: () => number
+  /** Time of this step, or NaN where nobody has asked yet: see `timeOf`. */
+  now: number
+  /** Called when the device vanishes; `notify` where the host is to be told as by hot plug. */
+  onGone: ((notify: boolean) => void) | null
+}
+
+export interface ControllerParts {
+  readonly config: SimConfig
+  readonly barMemory: ArrayBufferLike
+  /** Where doorbells lie apart from the registers. */
+  readonly doorbells?: ArrayBufferLike
+  readonly medium: Medium
+  /** The view of the space: see space.ts. */
+  readonly window: Uint8Array
+  /** Bytes of each namespace of a new medium. */
+  readonly namespaceBytes: number
+  /** Where what it keeps is kept; undefined for a medium in memory. */
+  readonly stateFile?: StateFile | undefined
+  /** What was kept of an earlier run. */
+  readonly state?: SavedState | undefined
+  readonly clock?: () => number
+}
+
+/** A controller after power on: not enabled. */
+export function createController(parts: ControllerParts): Controller {
+  const { config, medium } = parts
+  const clock = parts.clock ?? (() => performance.now())
+  const places = parts.state?.namespaces ?? placesOf(config, parts.namespaceBytes)
+  const allocated = new Map(places.map((place) => [place.nsid, createNamespace(place, medium.near)]))
+  const namespaces = new Map(allocated)
+  for (const { nsid, attached } of parts.state?.namespaces ?? []) if (!attached) namespaces.delete(nsid)
+  const health = createHealth(clock())
+  const c: Controller = {
+    config,
+    stateFile: parts.stateFile,
+    bar: createBar(parts.barMemory, parts.doorbells),
+    dma: new DmaTable(),
+    medium,
+    window: parts.window,
+    namespaces,
+    allocated,
+    lastNamespace: NO_NAMESPACE,
+    pieces: createPieces(),
+    features: createFeatures(config),
+    events: createEvents(),
+    health,
+    counters: health.counters,
+    faults: createFaults(config.faults),
+    pending: createPending(config.latency),
+    firmware: createFirmware(),
+    background: createBackground(),
+    telemetry: createTelemetry(),
+    sqs: [],
+    cqs: [],
+    active: [],
+    shadow: null,
+    quiet: false,
+    turn: 0,
+    ready: false,
+    quiesced: false,
+    gone: false,
+    seenWrites: 0,
+    seenResets: 0,
+    cc: 0,
+    pageBytes: 4096,
+    maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
+    result: 0,
+    interposed: config.latency.max > 0 || config.faults.length > 0,
+    moved: 0,
+    aborts: 0,
+    idleSteps: 0,
+    raised: new Uint8Array(vectorsOf(config)),
+    raisedCount: 0,
+    clock,
+    now: Number.NaN,
+    onGone: null,
+  }
+  powerOnRegisters(c)
+  if (parts.state !== undefined) restore(c, parts.state)
+  return c
+}
+
+function restore(c: Controller, state: SavedState): void {
+  restoreState(state, c)
+  resetFeatures(c.features)
+  const { test, sanitize } = interruptedOperations(state)
+  if (test !== null) startTest(c, test.code, test.nsid)
+  if (sanitize) startSanitize(c, state.sanitizeDword)
+  updateInterposed(c)
+}
+
+/** Time of this step: one for all commands that it takes, however long it is held up. */
+export function timeOf(c: Controller): number {
+  if (Number.isNaN(c.now)) c.now = c.clock()
+  return c.now
+}
+
+/** Read-only registers, and everything else 0. */
+export function powerOnRegisters({ bar, config }: Controller): void {
+  bar.registers.fill(0)
+  bar.requests[REQUEST.NSSR] = 0
+  bar.requests[REQUEST.CLEAR_NSSRO] = 0
+  bar.doorbells.fill(0)
+  const [lo, hi] = encodeCapabilities({
+    mqes: config.qsize,
+    cqr: true,
+    ams: 0,
+    to: 5000,
+    dstrd: 4 << config.dstrd,
+    nssrs: true,
+    css: 1,
+    bps: false,
+    mpsmin: 4096,
+    mpsmax: MPS_MAX,
+    pmrs: false,
+    cmbs: false,
+  })
+  bar.registers[WORD.CAP_LO] = lo
+  bar.registers[WORD.CAP_HI] = hi
+  bar.registers[WORD.VS] = VERSION
+}

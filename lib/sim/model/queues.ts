@@ -1,0 +1,147 @@
+// Submission and completion queues as the controller sees them: rings in host memory, doorbells, phase.
+// Trade-off: a queue's ring must lie in one mapped range (CAP.CQR), so that an entry is found by adding.
+
+import type { DmaRange } from '../dma/dma.ts'
+import type { Bar } from './bar.ts'
+
+export interface CompletionQueue {
+  readonly id: number
+  readonly range: DmaRange
+  readonly words: Uint32Array
+  /** Index of the first entry in `words`. */
+  readonly base: number
+  readonly size: number
+  /** Index of its doorbell. */
+  readonly doorbell: number
+  /** The doorbell as last seen, and the head, which follows valid values only. */
+  seen: number
+  head: number
+  tail: number
+  /** Entries that the host has not yet taken. */
+  used: number
+  /** Of the next entry, in place: bit 16. */
+  phase: number
+  readonly interrupts: boolean
+  readonly vector: number
+  /** Submission queues that complete here. */
+  users: number
+}
+
+export interface SubmissionQueue {
+  readonly id: number
+  readonly range: DmaRange
+  readonly words: Uint32Array
+  readonly base: number
+  readonly size: number
+  readonly doorbell: number
+  readonly cq: CompletionQueue
+  seen: number
+  head: number
+  tail: number
+  /** Commands that are executed later, and completions posted so far. */
+  waiting: number
+  posted: number
+}
+
+export const SQE_WORDS = 16
+export const CQE_WORDS = 4
+export const PHASE = 0x1_0000
+
+interface RingPlace {
+  readonly id: number
+  readonly range: DmaRange
+  readonly iova: number
+  readonly size: number
+  readonly doorbell: number
+}
+
+function ring({ id, range, iova, size, doorbell }: RingPlace) {
+  // Made a small integer here, once: as a difference of addresses it would stay a floating-point number.
+  const base = ((iova - range.start + range.base) / 4) | 0
+  return { id, range, words: range.words, base, size, doorbell, seen: 0, head: 0, tail: 0 }
+}
+
+export function createCompletionQueue(
+  place: RingPlace,
+  interrupts: boolean,
+  vector: number,
+): CompletionQueue {
+  return { ...ring(place), used: 0, phase: PHASE, interrupts, vector, users: 0 }
+}
+
+export function createSubmissionQueue(place: RingPlace, cq: CompletionQueue): SubmissionQueue {
+  return { ...ring(place), cq, waiting: 0, posted: 0 }
+}
+
+/** Commands that were announced and not yet taken. */
+export function commandsIn(sq: SubmissionQueue): number {
+  return distance(sq.head, sq.tail, sq.size)
+}
+
+/** No entry can be posted until the host takes one: one always stays free. */
+export function isFull(cq: CompletionQueue): boolean {
+  return cq.used === cq.size - 1
+}
+
+/**
+ * Posts a completion; the queue must not be full.
+ * @param status bits 31:17 of the last dword
+ */
+export function postCompletion(
+  cq: CompletionQueue,
+  sq: SubmissionQueue,
+  cid: number,
+  status: number,
+  result: number,
+): void {
+  const at = cq.base + cq.tail * CQE_WORDS
+  writeEntry(cq.words, at, result, (sq.id << 16) | sq.head, (status << 17) | cq.phase | cid)
+  cq.used++
+  sq.posted++
+  if (++cq.tail === cq.size) {
+    cq.tail = 0
+    cq.phase ^= PHASE
+  }
+}
+
+/** Writes a completion queue entry. */
+export function writeEntry(words: Uint32Array, at: number, result: number, dw2: number, dw3: number): void {
+  words[at] = result
+  words[at + 1] = 0
+  words[at + 2] = dw2
+  // The phase last: it is what makes the entry valid for a host on another thread.
+  words[at + 3] = dw3
+}
+
+/** Takes a new tail from the doorbell. False where the value is invalid: it is ignored. */
+export function followTail(sq: SubmissionQueue, value: number): boolean {
+  sq.seen = value
+  if (value >= sq.size) return false
+  // A tail that passes the head would overwrite entries that were not yet read.
+  const announced = distance(sq.tail, value, sq.size)
+  const free = sq.size - 1 - distance(sq.head, sq.tail, sq.size)
+  if (announced > free) return false
+  sq.tail = value
+  return true
+}
+
+/** Takes a new head from the doorbell. False where the value is invalid: it is ignored. */
+export function followHead(cq: CompletionQueue, value: number): boolean {
+  cq.seen = value
+  if (value >= cq.size) return false
+  const taken = distance(cq.head, value, cq.size)
+  if (taken > cq.used) return false
+  cq.head = value
+  cq.used -= taken
+  return true
+}
+
+function distance(from: number, to: number, size: number): number {
+  const d = to - from
+  return d < 0 ? d + size : d
+}
+
+/** Doorbells of a queue that is created or deleted start at 0. */
+export function clearDoorbell(bar: Bar, queue: { readonly doorbell: number }): void {
+  bar.doorbells[queue.doorbell] = 0
+}

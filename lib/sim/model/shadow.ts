@@ -1,0 +1,83 @@
+// Shadow doorbells (NVMe 1.4 base, sections 5.7 and B.5): doorbells of I/O queues in host memory, and the events
+// that say at which value the host is to ring the real one. Trade-off: a controller that polls asks for no ring at
+// all (`quiet`); one that may sleep asks for a ring at every change, which is always right.
+
+import { STATUS } from '../../nvme/spec/status.ts'
+import type { DmaRange } from '../dma/dma.ts'
+import type { Controller } from './controller.ts'
+import { EVENT, raiseEvent } from './events.ts'
+import { followHead, followTail } from './queues.ts'
+
+const HIGH = 0x1_0000_0000
+/** Each of the two buffers is one page of host memory; queues whose doorbells lie behind it have none here. */
+const WORDS = 1024
+
+export interface Shadow {
+  readonly ranges: readonly DmaRange[]
+  readonly doorbells: Uint32Array
+  readonly doorbellsAt: number
+  readonly events: Uint32Array
+  readonly eventsAt: number
+}
+
+/** Doorbell Buffer Config. */
+export function configureDoorbellBuffer(c: Controller, sqe: Uint32Array, e: number): number {
+  if (!c.config.shadow) return STATUS.INVALID_OPCODE
+  const doorbells = sqe[e + 7]! * HIGH + sqe[e + 6]!
+  const events = sqe[e + 9]! * HIGH + sqe[e + 8]!
+  if (doorbells % c.pageBytes !== 0 || events % c.pageBytes !== 0) return STATUS.PRP_OFFSET_INVALID
+  const first = c.dma.find(doorbells, WORDS * 4)
+  const second = c.dma.find(events, WORDS * 4)
+  if (first === null || second === null) return STATUS.INVALID_FIELD
+  c.shadow = {
+    ranges: [first, second],
+    doorbells: first.words,
+    doorbellsAt: (doorbells - first.start + first.base) / 4,
+    events: second.words,
+    eventsAt: (events - second.start + second.base) / 4,
+  }
+  return 0
+}
+
+/** As followDoorbells, where there are shadow doorbells. The admin queue is rung by its real ones. */
+export function followShadow(c: Controller, shadow: Shadow): void {
+  const { active } = c
+  for (let i = 0; i < active.length; i++) {
+    const sq = active[i]!
+    const { cq } = sq
+    const tail = doorbellOf(c, shadow, sq)
+    if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+    const head = doorbellOf(c, shadow, cq)
+    if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+  }
+  askForRings(c, shadow)
+}
+
+/** Writes the events of all I/O queues: the value at which the host is to ring. */
+export function askForRings(c: Controller, shadow: Shadow): void {
+  const { active } = c
+  for (let i = 0; i < active.length; i++) {
+    const sq = active[i]!
+    askForRing(c, shadow, sq, sq.tail)
+    askForRing(c, shadow, sq.cq, sq.cq.head)
+  }
+}
+
+interface Queue {
+  readonly id: number
+  readonly size: number
+  readonly doorbell: number
+}
+
+function doorbellOf(c: Controller, shadow: Shadow, { id, doorbell }: Queue): number {
+  return id === 0 || doorbell >= WORDS
+    ? c.bar.doorbells[doorbell]!
+    : shadow.doorbells[shadow.doorbellsAt + doorbell]!
+}
+
+// The host rings when it passes the event's value. The one behind `current` is passed last of all.
+function askForRing(c: Controller, { events, eventsAt }: Shadow, queue: Queue, current: number): void {
+  if (queue.id === 0 || queue.doorbell >= WORDS) return
+  const behind = current === 0 ? queue.size - 1 : current - 1
+  events[eventsAt + queue.doorbell] = c.quiet ? behind : current
+}

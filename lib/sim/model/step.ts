@@ -1,0 +1,267 @@
+// One step of the controller: looks at registers and doorbells, executes what they announced, posts completions.
+// Trade-off: a step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
+// take turns, a burst of commands each.
+
+import { STATUS } from '../../nvme/spec/status.ts'
+import { hasRange, meetFault } from '../faults/plan.ts'
+import type { FaultAction } from '../faults/syntax.ts'
+import { executeAdmin } from './admin/index.ts'
+import { followBackground } from './background.ts'
+import { REQUEST } from './bar.ts'
+import { complete, isLasting, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
+import { type Controller, timeOf } from './controller.ts'
+import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
+import { serveNear } from './fast-path.ts'
+import { recordError } from './health.ts'
+import { executeIo } from './io-commands.ts'
+import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
+import {
+  commandsIn,
+  followHead,
+  followTail,
+  isFull,
+  postCompletion,
+  SQE_WORDS,
+  type SubmissionQueue,
+} from './queues.ts'
+import { followShadow } from './shadow.ts'
+import { followRegisters, goFatal, vanish } from './state.ts'
+
+const STEP_COMMANDS = 512
+// 1 MiB, in units of 512 bytes; the command that reaches it is the last.
+const STEP_UNITS = 2048
+const IDLE_STEPS = 64
+
+/**
+ * Does what there is to do now. Returns the number of commands taken from queues or executed; 0 means that
+ * nothing will change before a register or doorbell is written, or the next delayed command is due.
+ */
+export function step(c: Controller): number {
+  if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
+  if (!c.ready) return 0
+  if (c.background.until !== Number.POSITIVE_INFINITY && c.clock() >= c.background.until) followBackground(c)
+  if (c.interposed || c.pending.count !== 0) c.now = Number.NaN
+  let done = c.pending.count === 0 ? 0 : executeDue(c)
+  followDoorbells(c)
+  done += serveQueues(c)
+  if (c.events.queue.length !== 0) reportEvents(c)
+  if (done !== 0) c.idleSteps = 0
+  else if (++c.idleSteps >= IDLE_STEPS) checkDoorbells(c)
+  return done
+}
+
+function followDoorbells(c: Controller): void {
+  if (c.shadow !== null) {
+    followShadow(c, c.shadow)
+    return
+  }
+  const { active } = c
+  const { doorbells } = c.bar
+  for (let i = 0; i < active.length; i++) {
+    const sq = active[i]!
+    const { cq } = sq
+    const tail = doorbells[sq.doorbell]!
+    if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+    const head = doorbells[cq.doorbell]!
+    if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+  }
+}
+
+function serveQueues(c: Controller): number {
+  c.aborts = 0
+  c.moved = 0
+  const burst = c.features.burst
+  let left = STEP_COMMANDS
+  for (;;) {
+    let served = 0
+    // The list is read anew each time: commands create and delete queues.
+    for (let i = 0; i < c.active.length && c.moved < STEP_UNITS; i++) {
+      const sq = c.active[i]!
+      if (sq.head === sq.tail) continue
+      const limit = Math.min(left - served, burst)
+      served += sq.id === 0 || c.interposed ? serve(c, sq, limit) : serveIo(c, sq, limit)
+    }
+    left -= served
+    if (served === 0 || left <= 0 || c.moved >= STEP_UNITS) return STEP_COMMANDS - left
+  }
+}
+
+/** Commands of an I/O queue that nothing delays or harms: they can stop neither the controller nor the queue. */
+function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
+  const { cq, words, base } = sq
+  const count = Math.min(commandsIn(sq), cq.size - 1 - cq.used, limit)
+  let done = serveNear(c, sq, count)
+  while (done < count && c.moved < STEP_UNITS) {
+    const e = base + sq.head * SQE_WORDS
+    sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
+    postCompletion(cq, sq, words[e]! >>> 16, runIo(c, sq, words, e), 0)
+    done++
+    if (done < count && c.moved < STEP_UNITS) done += serveNear(c, sq, count - done)
+  }
+  if (done !== 0) noteInterrupt(c, cq)
+  return done
+}
+
+function runIo(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): number {
+  const status = executeIo(c, sqe, e)
+  return status === 0 ? 0 : conclude(c, sq, sqe, e, status)
+}
+
+/** Commands of the admin queue, or of any queue while commands are delayed or go wrong. */
+function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
+  const { cq, words, base } = sq
+  let served = 0
+  while (served < limit && c.moved < STEP_UNITS && sq.head !== sq.tail && !isFull(cq)) {
+    const e = base + sq.head * SQE_WORDS
+    sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
+    served++
+    if (!c.interposed || !interpose(c, sq, words, e)) run(c, sq, words, e, true)
+    // A command may have stopped the controller, or deleted this queue.
+    if (!c.ready || (sq.id !== 0 && c.sqs[sq.id] !== sq)) break
+  }
+  return served
+}
+
+/** Executes a command and posts its completion. */
+function run(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, answer: boolean): void {
+  c.result = 0
+  let status = sq.id === 0 ? executeAdmin(c, sqe, e) : executeAnyIo(c, sqe, e)
+  if (status === NO_COMPLETION) return
+  if (status !== 0) status = conclude(c, sq, sqe, e, status)
+  if (answer) complete(c, sq, sqe[e]! >>> 16, status, c.result)
+}
+
+function executeAnyIo(c: Controller, sqe: Uint32Array, e: number): number {
+  return c.background.sanitizing === null ? executeIo(c, sqe, e) : STATUS.SANITIZE_IN_PROGRESS
+}
+
+/** A failed command: into the error log, and the status gets its flags. */
+function conclude(
+  c: Controller,
+  sq: SubmissionQueue,
+  sqe: Uint32Array,
+  e: number,
+  status: number,
+  dnr = isLasting(status),
+): number {
+  const opcode = sqe[e]! & 0xff
+  const field = withFlags(status, dnr)
+  if (status >>> 8 === 2 && status !== STATUS.COMPARE_FAILURE) c.health.mediaErrors++
+  const lba = sq.id !== 0 && hasRange(opcode) ? sqe[e + 11]! * 0x1_0000_0000 + sqe[e + 10]! : 0
+  recordError(c.health, {
+    sqid: sq.id,
+    cid: sqe[e]! >>> 16,
+    status: field,
+    opcode,
+    nsid: sqe[e + 1]!,
+    lba,
+  })
+  return field
+}
+
+/** Delays a command, or makes it go wrong. False where it is to be executed as usual, now. */
+function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): boolean {
+  const action = c.faults.rules.length === 0 ? null : meetFault(c.faults, sq.id, sqe, e)
+  const extra = action?.kind === 'delay' ? action.ms : 0
+  const delay = (sq.id === 0 ? 0 : nextLatency(c.pending)) + extra
+  if (delay === 0 && action?.kind !== 'behind') {
+    if (action === null || action.kind === 'delay') return false
+    suffer(c, sq, sqe, e, action)
+    return true
+  }
+  addPending(c.pending, sq, sqe, e, timeOf(c) + delay, action)
+  if (c.health.busySince < 0) c.health.busySince = timeOf(c)
+  return true
+}
+
+/** What a fault does to a command whose time has come. */
+function suffer(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, action: FaultAction): void {
+  switch (action.kind) {
+    case 'status': {
+      const field = conclude(c, sq, sqe, e, action.status, action.dnr ?? false)
+      complete(c, sq, sqe[e]! >>> 16, field, 0)
+      break
+    }
+    case 'lose':
+      run(c, sq, sqe, e, false)
+      break
+    case 'fatal':
+      goFatal(c)
+      break
+    case 'vanish':
+      vanish(c, action.notify ?? false)
+      break
+    default:
+      run(c, sq, sqe, e, true)
+  }
+}
+
+function executeDue(c: Controller): number {
+  const p = c.pending
+  let done = 0
+  if (p.stalled.length > 0) {
+    const stalled = p.stalled
+    p.stalled = []
+    for (const slot of stalled) done += executePending(c, slot)
+  }
+  const now = timeOf(c)
+  c.moved = 0
+  while (done < STEP_COMMANDS && c.moved < STEP_UNITS) {
+    const slot = takeDue(p, now)
+    if (slot < 0) break
+    done += executePending(c, slot)
+  }
+  if (p.held.length > 0) {
+    for (const slot of takeReleased(p)) done += executePending(c, slot)
+  }
+  if (p.count === 0 && c.health.busySince >= 0) {
+    c.health.busy += now - c.health.busySince
+    c.health.busySince = -1
+  }
+  return done
+}
+
+function executePending(c: Controller, slot: number): number {
+  const p = c.pending
+  const sq = p.queues[slot]
+  // A command before it in this step may have stopped the controller.
+  if (sq === null || sq === undefined) return 0
+  if (isFull(sq.cq)) {
+    p.stalled.push(slot)
+    return 0
+  }
+  const action = p.actions[slot]
+  const e = slot * SQE_WORDS
+  if (action) suffer(c, sq, p.entries, e, action)
+  else run(c, sq, p.entries, e, true)
+  if (p.queues[slot] !== null) endPending(p, slot)
+  return 1
+}
+
+function reportEvents(c: Controller): void {
+  const admin = c.sqs[0]
+  while (admin !== undefined && !isFull(admin.cq)) {
+    const taken = takeEvent(c.events)
+    if (taken === null) return
+    complete(c, admin, taken.cid, 0, encodeEvent(taken.event))
+  }
+}
+
+/**
+ * Doorbells of queues that do not exist stay 0; whoever rings one is told. Looked at now and then, and by a host
+ * before it lets the controller sleep. True where one was rung.
+ */
+export function checkDoorbells(c: Controller): boolean {
+  c.idleSteps = 0
+  const { doorbells } = c.bar
+  const stride = c.config.dstrd
+  let rung = false
+  for (let i = 0; c.ready && i < 2 * (c.config.qcount + 1); i++) {
+    const queues = (i & 1) === 0 ? c.sqs : c.cqs
+    if (doorbells[i << stride] === 0 || queues[i >> 1] !== undefined) continue
+    doorbells[i << stride] = 0
+    rung = true
+    raiseEvent(c.events, EVENT.INVALID_DOORBELL_REGISTER)
+  }
+  return rung
+}

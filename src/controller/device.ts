@@ -1,0 +1,288 @@
+// One open controller with its I/O queues, shared by the namespaces that are open on it.
+// Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
+
+import {
+  AbortError,
+  AddressError,
+  DeviceRemovedError,
+  OutOfRangeError,
+  QueueOwnerError,
+} from '../../lib/errors.ts'
+import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
+import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
+import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import type { PciFunction } from '../../lib/pci/function.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { type Geometry, geometryOf } from '../queue/geometry.ts'
+import { IoQueue } from '../queue/io-queue.ts'
+import { attach, detach, type WakeUp } from '../queue/scheduler.ts'
+import { SharedMetadata } from '../queue/shared-metadata.ts'
+import type { Loan } from '../threads/loan.ts'
+
+const DEFAULT_QSIZE = 256
+// Asked for in place of "as many as there are": controllers grant fewer.
+const MAX_QUEUES = 64
+
+export interface DeviceOptions {
+  /** I/O queues: 0 for as many as the device has (up to 64). Default 1. */
+  qcount?: number | undefined
+  /** Entries of each queue, one more than commands in flight: 0 for 256, or the device's limit. */
+  qsize?: number | undefined
+  /** Milliseconds after which a command without an answer is rejected, default 30 000. */
+  timeout?: number | undefined
+  /** Use interrupts to sleep on slow commands. Default: where they cost little. */
+  interrupts?: boolean | undefined
+  /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
+  shadowDoorbells?: boolean | undefined
+  /**
+   * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096, but never less than a block: where the
+   * device's own limit (MDTS) is lower, that one counts. Default: 1 MiB. `ns.maxbpio` says what came of it.
+   */
+  maxTransferBytes?: number | undefined
+}
+
+/** Options of a call that opens: those of the device, and a signal that ends the opening. */
+export interface OpeningOptions extends DeviceOptions {
+  /**
+   * Ends the opening: rejects with AbortError when what was opened is closed again. Once it is open, the signal
+   * is without effect.
+   */
+  signal?: AbortSignal | undefined
+}
+
+/** Names of OpeningOptions. */
+export const OPENING_NAMES: OptionNames<OpeningOptions> = {
+  qcount: true,
+  qsize: true,
+  timeout: true,
+  interrupts: true,
+  shadowDoorbells: true,
+  maxTransferBytes: true,
+  signal: true,
+}
+
+/**
+ * A controller as a namespace has it: identify data, registers, admin commands. In a thread that only has queues
+ * of it, admin commands go through the thread that opened it, and what is that thread's business is refused.
+ */
+export type NamespaceController = Pick<
+  Controller,
+  | 'pci'
+  | 'pool'
+  | 'cap'
+  | 'version'
+  | 'identity'
+  | 'maxTransferBytes'
+  | 'failure'
+  | 'timeout'
+  | 'admin'
+  | 'identify'
+  | 'identifyNamespace'
+  | 'activeNamespaces'
+  | 'onEvent'
+  | 'onFailure'
+  | 'checkHealth'
+  | 'reset'
+  | 'close'
+>
+
+export class Device {
+  readonly controller: NamespaceController
+  /** None until a namespace has been opened. */
+  readonly queues: IoQueue[] = []
+  /** Those that this thread may use now: a lent one leaves a hole. */
+  readonly usable: (IoQueue | undefined)[] = []
+  /** Queues that worker threads have. */
+  readonly loans = new Set<Loan>()
+  qsize = 0
+  maxqcount = 0
+  /** Ids of the active namespaces, as last read. */
+  namespaces: number[]
+  /** Resolves when the last namespace has been closed and everything given back; null while in use. */
+  closed: Promise<void> | null = null
+  #users = 0
+  #providing: Promise<void> | null = null
+  #onClosed: (() => void) | null = null
+  #metadata: SharedMetadata | null = null
+  readonly #wakeUps: WakeUp[] = []
+  readonly #wakes = new Map<number, () => void>()
+
+  constructor(controller: NamespaceController, namespaces: number[]) {
+    this.controller = controller
+    this.namespaces = namespaces
+    controller.onFailure((cause) => {
+      for (const queue of this.queues) queue.fail(cause)
+    })
+  }
+
+  /** The device was taken away, or its server has gone: it can only be closed. */
+  get removed(): boolean {
+    const { failure, pci } = this.controller
+    return failure instanceof DeviceRemovedError || pci.checkRemoved?.() === true
+  }
+
+  /** One more namespace is open on it. */
+  retain(): this {
+    this.#users++
+    return this
+  }
+
+  /** One less: the last one closes the controller. Resolves when this namespace's part is done. */
+  async release(): Promise<void> {
+    if (--this.#users > 0) return
+    this.closed = this.#close()
+    await this.closed
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.loans].map((loan) => loan.recall()))
+    for (const queue of this.queues) detach(queue)
+    await this.controller.close().finally(() => this.#onClosed?.())
+  }
+
+  /** Calls back when the device has been closed. */
+  onClosed(callback: () => void): void {
+    this.#onClosed = callback
+  }
+
+  /** The numbers of a namespace: of the first active one where no id is given. */
+  async findGeometry(wanted?: number, signal?: AbortSignal): Promise<Geometry> {
+    const { address } = this.controller.pci
+    const controller = withSignal(this.controller, signal)
+    // It may have been created or attached since.
+    const known = wanted === undefined ? this.namespaces.length > 0 : this.namespaces.includes(wanted)
+    if (!known) this.namespaces = await activeNamespaces(controller)
+    const nsid = wanted ?? this.namespaces[0]
+    if (nsid === undefined) throw new AddressError(`${address}: the controller has no active namespace`)
+    if (!this.namespaces.includes(nsid)) {
+      const active = this.namespaces.join(', ') || 'none'
+      throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
+    }
+    const id = await identifyNamespace(controller, nsid)
+    return geometryOf(nsid, id, this.controller.maxTransferBytes)
+  }
+
+  /** One more queue, numbered from 0, polled by this thread's scheduler. */
+  addQueue(pair: QueuePair, geometry: Geometry, wakeUp: WakeUp = NO_INTERRUPT): void {
+    const queue = new IoQueue(this.controller, pair, geometry, this.queues.length)
+    this.queues.push(queue)
+    this.usable.push(queue)
+    this.#wakeUps.push(wakeUp)
+    attach(queue, wakeUp)
+  }
+
+  /** From now on another thread has the queue: whatever reaches it here all the same is refused with `cause`. */
+  lendQueue(queue: IoQueue, cause: Error): void {
+    detach(queue)
+    this.usable[queue.qid] = undefined
+    queue.fail(cause)
+  }
+
+  /** The queue is this thread's again; its pair has been made anew, or the controller has failed. */
+  takeBackQueue(queue: IoQueue): void {
+    queue.reset()
+    const { failure } = this.controller
+    if (failure !== null) queue.fail(failure)
+    this.usable[queue.qid] = queue
+    attach(queue, this.#wakeUps[queue.qid]!)
+  }
+
+  /** Creates the queues as the first namespace that is opened asks for; later ones share them. */
+  async provideQueues(options: OpeningOptions, geometry: Geometry): Promise<void> {
+    // Another open's attempt may fail by its own options.
+    while (this.#providing !== null) await this.#providing.catch(() => {})
+    if (this.queues.length > 0) return
+    this.#providing = this.#createQueues(options, geometry).finally(() => {
+      this.#providing = null
+    })
+    await this.#providing
+  }
+
+  async #createQueues(options: OpeningOptions, geometry: Geometry): Promise<void> {
+    // Queues are made by the thread that opened the device.
+    const controller = this.controller as Controller
+    const { pci, cap } = controller
+    const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim'), signal } = options
+    if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
+      throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
+    }
+    // All that there are, so that `maxqcount` says what the device has.
+    const granted = await controller.queues.request(Math.max(qcount, MAX_QUEUES))
+    if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
+    this.maxqcount = granted
+    this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
+    const count = qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount
+    const vectors = interrupts ? Math.min(pci.vectors, count + 1) : 0
+    if (vectors > 1) await pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
+    const pairs: [pair: QueuePair, vector: number | null][] = []
+    try {
+      for (let qid = 1; qid <= count; qid++) {
+        if (signal?.aborted) throw new AbortError(signal.reason)
+        const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
+        pairs.push([await controller.queues.create(qid, this.qsize, vector), vector])
+      }
+    } catch (error) {
+      for (const [{ qid }] of pairs) await controller.queues.delete(qid).catch(() => {})
+      throw error
+    }
+    for (const [pair, vector] of pairs) {
+      this.addQueue(pair, geometry, vector === null ? NO_INTERRUPT : this.#wakeUp(vector))
+    }
+  }
+
+  #wakeUp(vector: number): WakeUp {
+    const { pci } = this.controller
+    return {
+      interrupts: true,
+      arm: (_queue: IoQueue, wake: () => void) => {
+        this.#wakes.set(vector, wake)
+        pci.arm(vector)
+        return true
+      },
+      disarm: () => {
+        this.#wakes.delete(vector)
+        pci.disarm(vector)
+      },
+    }
+  }
+
+  /** Makes room for the metadata of a namespace whose format has a buffer of its own for it. */
+  provideMetadata(geometry: Geometry): void {
+    if (geometry.metadataBytes === 0) return
+    const bytes = geometry.metadataBytes * geometry.maxbpio
+    this.#metadata ??= new SharedMetadata()
+    this.#metadata.grow(this.controller.pool, bytes)
+    for (const queue of this.queues) queue.useMetadata(this.#metadata)
+  }
+
+  /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
+  async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
+    if (this.loans.size > 0) {
+      const qids = [...this.loans].flatMap((loan) => loan.qids).join(', ')
+      throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
+    }
+    await this.controller.reset(how)
+    for (const queue of this.queues) queue.reset()
+  }
+}
+
+const NO_INTERRUPT: WakeUp = { interrupts: false, arm: () => false, disarm() {} }
+
+/** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
+export async function createDevice(
+  pci: PciFunction,
+  { timeout, shadowDoorbells, maxTransferBytes, signal }: OpeningOptions,
+): Promise<Device> {
+  const controller = await createController(pci, {
+    signal,
+    ...(timeout !== undefined && { timeout }),
+    ...(shadowDoorbells !== undefined && { shadowDoorbells }),
+    ...(maxTransferBytes !== undefined && { maxTransferBytes }),
+  })
+  try {
+    return new Device(controller, await activeNamespaces(withSignal(controller, signal))).retain()
+  } catch (error) {
+    await controller.close()
+    throw error
+  }
+}

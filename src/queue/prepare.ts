@@ -1,0 +1,150 @@
+// Operations made ready to start: ranges without data, and single commands of any kind. Transfers: IoQueue.transfer.
+// Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones.
+
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import type { DmaPool } from '../../lib/memory/pool.ts'
+import { type CommandFields, checkCommand, checkDataBytes } from '../../lib/nvme/host/check-command.ts'
+import { ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
+import { NVM, opcodeName } from '../../lib/nvme/spec/opcodes.ts'
+import { show } from '../../lib/sys/show.ts'
+import { type Geometry, PRACT } from './geometry.ts'
+import type { IoQueue } from './io-queue.ts'
+import { KIND, type Operation } from './operation.ts'
+import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
+
+/** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
+export interface IoCommand extends CommandFields {
+  /** Default: this namespace. */
+  nsid?: number | undefined
+  /** DMA memory that the command reads or writes, from its first to its last byte. */
+  buf?: Uint8Array | undefined
+  /**
+   * DMA memory for the metadata of its blocks, where the namespace's format has a buffer of its own for it: its
+   * bytes for each block, one block after the other. Reads, writes and compares need it then, unless the controller
+   * makes protection information by itself (PRACT).
+   */
+  metadata?: Uint8Array | undefined
+}
+
+/** A range for `deallocate`. */
+export interface LbaRange {
+  /** First LBA, and number of blocks. */
+  slba: number
+  nlb: number
+}
+
+// The least that a PRP entry's offset is a multiple of.
+const DWORD = 4
+// Those that carry metadata where a namespace has it.
+const WITH_METADATA: ReadonlySet<number> = new Set([NVM.READ, NVM.WRITE, NVM.COMPARE])
+const LEAST_BLOCK_BYTES = 512
+const DSM_DEALLOCATE = 4
+const DSM_RANGE_BYTES = 16
+const DSM_MAX_RANGES = 256
+
+/** A range command without data: Write Zeroes, Verify. */
+export function prepareRange(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  slba: number,
+  nlb: number,
+): Operation {
+  const op = queue.operations.take()
+  op.slba = slba
+  op.nlb = nlb
+  op.opc = opc
+  op.kind = KIND.RANGE
+  op.buf = null
+  op.geometry = geometry
+  op.allocation = null
+  op.lo = 0
+  op.hi = 0
+  return op
+}
+
+/** A single command, as it is. */
+export function prepareCommand(
+  call: string,
+  queue: IoQueue,
+  geometry: Geometry,
+  pool: DmaPool,
+  command: IoCommand,
+): Operation {
+  checkCommand(call, command, ['buf', 'metadata'])
+  const { opcode, nsid = geometry.nsid, buf, metadata } = command
+  const tag = buf && pool.tagOf(buf, call)
+  if (tag !== undefined) checkAlignment(call, tag, DWORD)
+  if (buf !== undefined && buf.length > queue.pair.maxBytes) {
+    throw new OutOfRangeError(
+      `${call}: buf has ${buf.length} bytes, one command's data at most ${queue.pair.maxBytes}`,
+    )
+  }
+  checkDataBytes(call, opcodeName(opcode), buf, ioDataBytes(command, blockBytes(command, geometry)))
+  if (nsid === geometry.nsid) checkMetadata(call, command, geometry)
+  const metadataTag = metadata && pool.tagOf(metadata, call)
+  if (metadataTag !== undefined) checkAlignment(call, metadataTag, DWORD)
+  const op = queue.operations.take()
+  op.slba = 0
+  op.nlb = 0
+  op.opc = opcode
+  op.kind = KIND.SINGLE
+  op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
+  op.buf = (buf as Buffer | undefined) ?? null
+  op.allocation = tag?.allocation ?? null
+  op.lo = tag?.lo ?? 0
+  op.hi = tag?.hi ?? 0
+  op.bytes = buf?.length ?? 0
+  op.cdw10 = command.cdw10 ?? 0
+  op.cdw11 = command.cdw11 ?? 0
+  op.cdw12 = command.cdw12 ?? 0
+  op.cdw13 = command.cdw13 ?? 0
+  op.cdw14 = command.cdw14 ?? 0
+  op.cdw15 = command.cdw15 ?? 0
+  op.metadata = metadataTag?.allocation ?? null
+  op.mptrLo = metadataTag?.lo ?? 0
+  op.mptrHi = metadataTag?.hi ?? 0
+  return op
+}
+
+// What one block takes of the data: of another namespace the least that there is, since its format is not known here.
+function blockBytes({ nsid, cdw12 = 0 }: IoCommand, geometry: Geometry): number {
+  if (nsid !== undefined && nsid !== geometry.nsid) return LEAST_BLOCK_BYTES
+  return geometry.blocksize + ((cdw12 & PRACT) === 0 ? geometry.interleavedBytes : 0)
+}
+
+// Without a buffer for it the device would take metadata from address 0, or put it there.
+function checkMetadata(call: string, { opcode, cdw12 = 0, metadata }: IoCommand, geometry: Geometry): void {
+  const { separateBytes, flags, nsid } = geometry
+  if (separateBytes === 0 || !WITH_METADATA.has(opcode) || (cdw12 & flags) !== 0) return
+  const nlb = (cdw12 & 0xffff) + 1
+  const what = `opcode ${opcode.toString(16)}h has ${separateBytes} bytes of metadata for each of ${nlb} blocks of namespace ${nsid}`
+  if (metadata === undefined) throw new ArgumentTypeError(`${call}: metadata must be a Buffer: ${what}`)
+  if (metadata.length < nlb * separateBytes) {
+    throw new OutOfRangeError(`${call}: metadata has ${metadata.length} bytes: ${what}`)
+  }
+}
+
+/**
+ * Dataset Management with the deallocate attribute (NVM command set, section 3.2.3).
+ * @param buf DMA memory that the ranges are written into: 16 bytes for each, up to 256
+ */
+export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geometry: Geometry): IoCommand {
+  if (!Array.isArray(ranges)) {
+    throw new ArgumentTypeError(`deallocate: ranges must be an array, received ${show(ranges)}`)
+  }
+  checkInteger('deallocate: number of ranges', ranges.length, 1, DSM_MAX_RANGES)
+  for (const range of ranges as readonly (LbaRange | null)[]) {
+    checkRange('deallocate', range?.slba, range?.nlb, geometry)
+    checkInteger('deallocate: nlb', range?.nlb, 1, 0xffff_ffff)
+  }
+  checkBuffer('deallocate', buf)
+  checkInteger('deallocate: bytes of buf', buf.length, ranges.length * DSM_RANGE_BYTES)
+  const data = buf.subarray(0, ranges.length * DSM_RANGE_BYTES)
+  ranges.forEach(({ slba, nlb }, i) => {
+    data.writeUInt32LE(0, i * DSM_RANGE_BYTES)
+    data.writeUInt32LE(nlb, i * DSM_RANGE_BYTES + 4)
+    data.writeBigUInt64LE(BigInt(slba), i * DSM_RANGE_BYTES + 8)
+  })
+  return { opcode: NVM.DATASET_MANAGEMENT, buf: data, cdw10: ranges.length - 1, cdw11: DSM_DEALLOCATE }
+}
