@@ -8,6 +8,7 @@ import os from 'node:os'
 import path from 'node:path'
 import type { DmaPool } from '../lib/memory/pool.ts'
 import { QueuePair } from '../lib/nvme/pcie/queue-pair.ts'
+import { openPcieTransport } from '../lib/nvme/pcie/transport.ts'
 import { NVM } from '../lib/nvme/spec/opcodes.ts'
 import { createDevice } from '../src/controller/device.ts'
 import { Namespace } from '../src/namespace/namespace.ts'
@@ -35,13 +36,13 @@ const ABOUT =
 
 export async function* driver(): AsyncGenerator<Table> {
   const device = await openTrivialDevice()
-  const made = await createDevice(device.pci, {})
+  const made = await createDevice(await openPcieTransport(device.pci), {})
   const geometry = await made.findGeometry()
   await made.provideQueues({ qsize: ENTRIES, interrupts: false }, geometry)
   const ns = new Namespace(made, geometry, 'trivial')
   await made.release()
   const { dstrd } = made.controller.cap
-  device.takeOver(ns.queue(0, 'bench').pair, dstrd)
+  device.takeOver(ns.queue(0, 'bench').pair as QueuePair, dstrd)
   const nanoseconds = (work: () => unknown) => async () => {
     const started = process.cpuUsage()
     await work()

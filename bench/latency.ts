@@ -2,6 +2,7 @@
 // Trade-off: the device is the embedded controller, where a real one takes some ten to a hundred microseconds;
 // what the driver adds counts the less, the longer a device takes.
 
+import { openPcieTransport } from '../lib/nvme/pcie/transport.ts'
 import { NVM } from '../lib/nvme/spec/opcodes.ts'
 import type { PciFunction } from '../lib/pci/function.ts'
 import { openSim } from '../lib/sim/index.ts'
@@ -29,7 +30,7 @@ export async function* latency(): AsyncGenerator<Table> {
 
 async function compareOn({ name, options, commands, judged }: (typeof DEVICES)[number]): Promise<Table> {
   const pci = await openSim(`sim:?size=16M&lba=4096&populate=1${options}`)
-  const made = await createDevice(pci, {})
+  const made = await createDevice(await openPcieTransport(pci), {})
   const geometry = await made.findGeometry()
   await made.provideQueues({ qcount: 2, qsize: ENTRIES, interrupts: false }, geometry)
   const ns = new Namespace(made, geometry, 'bench')

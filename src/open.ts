@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
+import { openPcieTransport, type PcieTransport } from '../lib/nvme/pcie/transport.ts'
 import { parseNamespaceName } from '../lib/pci/bdf.ts'
 import type { PciFunction } from '../lib/pci/function.ts'
 import {
@@ -57,7 +58,7 @@ interface Target {
   nsid: number | undefined
   connect(): Promise<PciFunction>
   /** Throws where the address asks for another controller than the one that is open. */
-  check?(pci: PciFunction): void
+  check?(transport: PcieTransport): void
 }
 
 const devices = new Map<string, Promise<Device>>()
@@ -136,7 +137,7 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
     return share(target, options)
   }
   if (device !== null && device.closed === null) {
-    target.check?.(device.controller.pci)
+    target.check?.(device.controller.transport as PcieTransport)
     return device.retain()
   }
   await device?.closed
@@ -180,7 +181,8 @@ async function openedByAnother(
 async function connect(target: Target, options: OpenOptions): Promise<Device> {
   const pci = await target.connect()
   log('%s: %s', pci.address, pci.transport)
-  return createDevice(pci, options)
+  const { shadowDoorbells } = options
+  return createDevice(await openPcieTransport(pci, { shadowDoorbells }), options)
 }
 
 const PCI_NAME = /^[0-9a-f]{1,8}:/i
@@ -192,7 +194,7 @@ function resolve(address: string, options: OpenOptions): Target {
     return {
       key: () => (path === undefined ? null : `sim:${imageKey(path)}`),
       nsid,
-      check: (pci) => checkSame(config, (pci as SimFunction).config),
+      check: ({ pci }) => checkSame(config, (pci as SimFunction).config),
       connect: () => openSim(address, simOptions(options)),
     }
   }

@@ -4,7 +4,7 @@
 // Trade-off: vfio, vfio-user, sim and nvme do not know each other, so that each can be used without the others;
 // this is where they meet. No queues for reads and writes are made.
 
-import { type Controller, createController } from 'unvme/nvme'
+import { type Controller, createController, openPcieTransport } from 'unvme/nvme'
 import { type PciFunction, parseNamespaceName } from 'unvme/pci'
 import { openSim, parseSimAddress } from 'unvme/sim'
 import { openVfio } from 'unvme/vfio'
@@ -19,16 +19,16 @@ export interface Opened {
 
 /** Opens `0a:00.0/1`, `sim:disk.img?lba=4096` or `vfio-user:/run/nvme/cntrl`. Close its controller in the end. */
 export async function openAddress(address: string): Promise<Opened> {
-  const { nsid, connect } = transportOf(address)
-  return { controller: await createController(await connect()), nsid: nsid ?? 1 }
+  const { nsid, connect } = targetOf(address)
+  return { controller: await createController(await openPcieTransport(await connect())), nsid: nsid ?? 1 }
 }
 
-interface Transport {
+interface Target {
   nsid: number | undefined
   connect(): Promise<PciFunction>
 }
 
-function transportOf(address: string): Transport {
+function targetOf(address: string): Target {
   if (address.startsWith('sim:')) {
     return { nsid: parseSimAddress(address).nsid, connect: () => openSim(address) }
   }

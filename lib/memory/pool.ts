@@ -10,9 +10,9 @@ import {
   OutOfMemoryError,
   OutOfRangeError,
 } from '../errors.ts'
-import type { PciFunction } from '../pci/function.ts'
 import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './mapping.ts'
 import { PageRuns } from './page-runs.ts'
+import type { DmaSource } from './source.ts'
 import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, own, tag, tagFor, tagPart } from './tag.ts'
 import { ANYWHERE, type ViewSpace } from './views.ts'
 
@@ -63,7 +63,7 @@ export interface DmaPoolOptions {
 
 /** Allocates the DMA memory of one PCI function. */
 export class DmaPool {
-  readonly #pci: PciFunction
+  readonly #source: DmaSource
   readonly #views: ViewSpace
   #arenas: Arena[]
   #live = new Set<Owned>()
@@ -72,8 +72,8 @@ export class DmaPool {
   #aheadRefused = false
   #closed = false
 
-  constructor(pci: PciFunction, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
-    this.#pci = pci
+  constructor(source: DmaSource, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
+    this.#source = source
     this.#views = views
     this.#arenas = arenas.map(createArena)
   }
@@ -91,13 +91,13 @@ export class DmaPool {
    * @param bytes from 1 to 2 GiB; the buffer has exactly this length
    */
   alloc(bytes: number): Buffer {
-    if (this.#closed) throw new ClosedError(`alloc on ${this.#pci.address}: the device is closed`)
+    if (this.#closed) throw new ClosedError(`alloc on ${this.#source.address}: the device is closed`)
     if (!Number.isSafeInteger(bytes) || bytes < 1 || bytes > MAX_VIEW_BYTES) {
       throw new OutOfRangeError(`alloc of ${bytes} bytes: an integer from 1 to ${MAX_VIEW_BYTES} is needed`)
     }
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
-    if (this.#pci.mapDmaAsync !== undefined) this.#askAhead()
+    if (this.#source.mapDmaAsync !== undefined) this.#askAhead()
     const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
     if (arena.recycled) new Uint8Array(view.buffer).fill(0)
     const hugePages = arena.dma.hugePages ?? false
@@ -120,7 +120,7 @@ export class DmaPool {
    */
   ready(sizes: readonly number[]): Promise<void> | null {
     // What can't be had at all is for `alloc` to say.
-    if (this.#pci.mapDmaAsync === undefined || this.#closed) return null
+    if (this.#source.mapDmaAsync === undefined || this.#closed) return null
     const taken: [arena: Arena, page: number, pages: number][] = []
     let missing = 0
     for (const bytes of sizes) {
@@ -130,7 +130,7 @@ export class DmaPool {
       else taken.push([...found, pages])
     }
     for (const [arena, page, pages] of taken) arena.runs.give(page, pages)
-    if (missing === 0 || missing * PAGE_BYTES > this.#pci.maxArenaBytes) return null
+    if (missing === 0 || missing * PAGE_BYTES > this.#source.maxArenaBytes) return null
     if (this.#kept.length > 0) {
       for (const buffer of this.#kept.splice(0)) this.discard(buffer)
       return this.ready(sizes)
@@ -158,12 +158,12 @@ export class DmaPool {
 
   async #mapAsync(atLeast: number): Promise<void> {
     const { wanted, least } = this.#arenaSizes(atLeast)
-    const map = (bytes: number) => this.#pci.mapDmaAsync!(bytes)
+    const map = (bytes: number) => this.#source.mapDmaAsync!(bytes)
     const dma = await map(wanted).catch((error) => {
       if (!(error instanceof OutOfMemoryError) || wanted === least) throw error
       return map(least)
     })
-    if (this.#closed) this.#pci.unmapDma(dma)
+    if (this.#closed) this.#source.unmapDma(dma)
     else this.#arenas.push(createArena(dma))
   }
 
@@ -252,7 +252,7 @@ export class DmaPool {
         throw new ArgumentTypeError(`${prefix}a Buffer is needed, received ${typeof buffer}`)
       }
       throw new NotDmaMemoryError(
-        `${prefix}a buffer of ${(buffer as Uint8Array).length} bytes is not from alloc of ${this.#pci.address}`,
+        `${prefix}a buffer of ${(buffer as Uint8Array).length} bytes is not from alloc of ${this.#source.address}`,
       )
     }
     if (known.allocation.owner === null) {
@@ -260,7 +260,7 @@ export class DmaPool {
     }
     if (known.allocation.owner !== this) {
       throw new NotDmaMemoryError(
-        `${prefix}the buffer is from alloc of another device than ${this.#pci.address}`,
+        `${prefix}the buffer is from alloc of another device than ${this.#source.address}`,
       )
     }
     return known
@@ -283,7 +283,7 @@ export class DmaPool {
     if (this.#closed) return
     this.#closed = true
     for (const allocation of [...this.#live]) this.#release(allocation)
-    for (const { dma } of this.#arenas) this.#pci.unmapDma(dma)
+    for (const { dma } of this.#arenas) this.#source.unmapDma(dma)
     this.#arenas = []
     this.#kept = []
   }
@@ -308,7 +308,7 @@ export class DmaPool {
   }
 
   #addArena(atLeast: number): Arena {
-    const { maxArenaBytes, address } = this.#pci
+    const { maxArenaBytes, address } = this.#source
     if (atLeast > maxArenaBytes) {
       throw new OutOfMemoryError(
         `alloc of ${atLeast} bytes: ${address} maps at most ${maxArenaBytes} at once`,
@@ -322,7 +322,7 @@ export class DmaPool {
 
   // Larger ones as there are more: some transports take only so many mappings.
   #arenaSizes(atLeast: number): { wanted: number; least: number } {
-    const { maxArenaBytes } = this.#pci
+    const { maxArenaBytes } = this.#source
     const unit = ARENA_BYTES * 2 ** Math.min(MAX_DOUBLINGS, Math.floor(this.#arenas.length / ARENAS_PER_SIZE))
     const size = (rounded: number) => Math.min(maxArenaBytes, rounded)
     return { wanted: size(roundUp(atLeast, unit)), least: size(roundUp(atLeast, ARENA_BYTES)) }
@@ -331,10 +331,10 @@ export class DmaPool {
   // What is more than needed is a wish.
   #map(wanted: number, least: number): DmaArena {
     try {
-      return this.#pci.mapDma(wanted)
+      return this.#source.mapDma(wanted)
     } catch (error) {
       if (!(error instanceof OutOfMemoryError) || wanted === least) throw error
-      return this.#pci.mapDma(least)
+      return this.#source.mapDma(least)
     }
   }
 

@@ -1,4 +1,4 @@
-// nvme: the NVMe specification as code, and the driver of one controller behind any PCI function.
+// nvme: the NVMe specification as code, and the driver of one controller on any transport.
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
 export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from '../sys/event-loop.ts'
@@ -21,8 +21,17 @@ export {
   type SendsAdmin,
   withSignal,
 } from './host/identify-commands.ts'
+export type { IoQueues } from './host/io-queues.ts'
+export type { Queue, QueueCounters, QueueOptions } from './host/queue.ts'
+export {
+  NO_WAKE_UP,
+  type ResetKind,
+  type SendAdmin,
+  type Transport,
+  type TransportFacts,
+  type WakeUp,
+} from './host/transport.ts'
 export { failureOf } from './pcie/bring-up.ts'
-export type { IoQueuePairs } from './pcie/io-queue-pairs.ts'
 export {
   bytesDescribed,
   high32,
@@ -37,8 +46,9 @@ export {
   QueuePair,
   SQE_BYTES,
 } from './pcie/queue-pair.ts'
-export type { QueuePairCounters, QueuePairOptions, QueuePairShare } from './pcie/queue-pair-share.ts'
+export type { QueuePairOptions, QueuePairShare } from './pcie/queue-pair-share.ts'
 export { type Doorbells, passes, ShadowDoorbells } from './pcie/shadow-doorbells.ts'
+export { openPcieTransport, type PcieOptions, PcieTransport } from './pcie/transport.ts'
 // The specification.
 export * from './spec/async-event.ts'
 export * from './spec/commands/index.ts'

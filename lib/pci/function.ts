@@ -2,7 +2,7 @@
 // Trade-off: registers are read and written by call, since some transports have no mapping for them;
 // doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
 
-import type { DmaArena } from '../memory/mapping.ts'
+import type { DmaSource } from '../memory/source.ts'
 import type { FunctionShare } from './share.ts'
 
 /**
@@ -11,11 +11,13 @@ import type { FunctionShare } from './share.ts'
  * Ringing a doorbell is: store to `doorbells[i]`, and after a batch of stores call `notify` where there is one.
  * Looking for completions is: call `step` where there is one, then read the completion queue in memory.
  */
-export interface PciFunction {
-  /** The address it was opened by, without a namespace id: for messages. */
-  readonly address: string
-  /** What moves the data: for messages and for choices of policy. */
+export interface PciFunction extends DmaSource {
+  /** What moves the data: for messages. */
   readonly transport: 'vfio' | 'vfio-user' | 'sim' | 'sim-thread'
+  /** No hardware is behind it, and nobody's data. */
+  readonly emulated: boolean
+  /** What tells the disk image behind it from every other file, where there is one. */
+  readonly image?: string | undefined
 
   /** Reads the 32-bit register of BAR 0 at a byte offset. All-ones where the device is gone. */
   readRegister(offset: number): number
@@ -33,18 +35,6 @@ export interface PciFunction {
   readonly notify: (() => void) | null
   /** Lets a controller without a processor of its own work; null where the controller runs by itself. */
   readonly step: (() => void) | null
-
-  /**
-   * Makes `bytes` (a multiple of 4096) of memory that the device can reach.
-   * Throws OutOfMemoryError where a limit is hit, naming the limit.
-   */
-  mapDma(bytes: number): DmaArena
-  /** Where there is one: as `mapDma`, which blocks there until another process has answered. */
-  mapDmaAsync?(bytes: number): Promise<DmaArena>
-  /** Takes the memory back from the device and from the process. Views of it become harmless. */
-  unmapDma(arena: DmaArena): void
-  /** Largest arena in bytes that this function can map at once. */
-  readonly maxArenaBytes: number
 
   /** Interrupt vectors that can be had; 0 where polling is the only way. */
   readonly vectors: number

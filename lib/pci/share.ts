@@ -14,6 +14,7 @@ export type SharedWords = Uint32Array | { readonly address: bigint; readonly byt
 export interface FunctionShare {
   readonly address: string
   readonly transport: PciFunction['transport']
+  readonly emulated: boolean
   readonly maxArenaBytes: number
   /** BAR 0 from offset 1000h on. */
   readonly doorbells: SharedWords
@@ -36,7 +37,7 @@ export interface SharedDma {
  * @param dma asks the owner for memory
  */
 export function attachFunction(share: FunctionShare, dma: SharedDma): PciFunction {
-  const { address, transport, maxArenaBytes } = share
+  const { address, transport, emulated, maxArenaBytes } = share
   const registers = share.registers && wordsOf(share.registers)
   const refuse = (what: string): never => {
     throw new UnsupportedError(`${what}: only the thread that opened ${address} can do this`)
@@ -44,6 +45,7 @@ export function attachFunction(share: FunctionShare, dma: SharedDma): PciFunctio
   return {
     address,
     transport,
+    emulated,
     maxArenaBytes,
     doorbells: wordsOf(share.doorbells),
     notify: share.sleeper && wakerOf(share.sleeper),

@@ -69,6 +69,7 @@ interface Planned {
 export class VfioUserFunction implements PciFunction {
   readonly address: string
   readonly transport = 'vfio-user'
+  readonly emulated = false
   readonly step = null
   readonly notify: (() => void) | null
   readonly doorbells: Uint32Array
@@ -128,8 +129,9 @@ export class VfioUserFunction implements PciFunction {
     this.doorbells = this.#bar.doorbells
     const { notify, share } = this.#bar
     this.notify = notify
-    const { address, transport, maxArenaBytes } = this
-    if (share !== null) this.share = () => ({ address, transport, maxArenaBytes, ...share(), sleeper: null })
+    const { address, transport, emulated, maxArenaBytes } = this
+    if (share !== null)
+      this.share = () => ({ address, transport, emulated, maxArenaBytes, ...share(), sleeper: null })
     this.remote = {
       read: (offset) => this.#readRemote(offset),
       write: (offset, value) => this.#writeRemote(offset, value),

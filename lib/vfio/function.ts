@@ -38,6 +38,7 @@ type State = 'open' | 'resetting' | 'removed' | 'closed'
 export class VfioFunction implements PciFunction {
   readonly address: string
   readonly transport = 'vfio'
+  readonly emulated = false
   readonly notify = null
   readonly step = null
   readonly doorbells: Uint32Array
@@ -172,8 +173,8 @@ export class VfioFunction implements PciFunction {
   /** Loads and stores of other threads see a device that was taken away as this one's: as all-ones. */
   share(): FunctionShare {
     this.#checkOpen('share')
-    const { address, transport, maxArenaBytes } = this
-    return { address, transport, maxArenaBytes, ...this.#bar.share(), sleeper: null }
+    const { address, transport, emulated, maxArenaBytes } = this
+    return { address, transport, emulated, maxArenaBytes, ...this.#bar.share(), sleeper: null }
   }
 
   async reset(): Promise<void> {

@@ -71,14 +71,14 @@ async function openDevice(address: string, options: TargetOptions): Promise<Benc
 }
 
 function deviceTarget(ns: Namespace): BenchTarget {
-  const { transport } = ns.controller.pci
+  const { kind, emulated } = ns.controller.transport
   return {
     name: ns.device,
     bytes: ns.blockcount * ns.blocksize,
     blocksize: ns.blocksize,
     engine: 'unvme',
-    description: `namespace ${ns.id} of ${ns.mn}, ${ns.sn}, ${transport}`,
-    precious: !transport.startsWith('sim'),
+    description: `namespace ${ns.id} of ${ns.mn}, ${ns.sn}, ${kind}`,
+    precious: !emulated,
     run: (plans, board, onStart) =>
       plans.length === 1 ? runHere(ns, plans[0]!, board, onStart) : runSpread(ns, plans, board, onStart),
     close: () => ns.close(),

@@ -10,12 +10,18 @@ import {
 } from '../../lib/errors.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
-import type { PciFunction } from '../../lib/pci/function.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
+import {
+  NO_WAKE_UP,
+  type ResetKind,
+  type Transport,
+  type TransportFacts,
+  type WakeUp,
+} from '../../lib/nvme/host/transport.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
 import { IoQueue } from '../queue/io-queue.ts'
-import { attach, detach, type WakeUp } from '../queue/scheduler.ts'
+import { attach, detach } from '../queue/scheduler.ts'
 import { SharedMetadata } from '../queue/shared-metadata.ts'
 import type { Loan } from '../threads/loan.ts'
 
@@ -65,9 +71,8 @@ export const OPENING_NAMES: OptionNames<OpeningOptions> = {
  * A controller as a namespace has it: identify data, registers, admin commands. In a thread that only has queues
  * of it, admin commands go through the thread that opened it, and what is that thread's business is refused.
  */
-export type NamespaceController = Pick<
+export type NamespaceController = { readonly transport: TransportFacts } & Pick<
   Controller,
-  | 'pci'
   | 'pool'
   | 'cap'
   | 'version'
@@ -105,7 +110,6 @@ export class Device {
   #onClosed: (() => void) | null = null
   #metadata: SharedMetadata | null = null
   readonly #wakeUps: WakeUp[] = []
-  readonly #wakes = new Map<number, () => void>()
 
   constructor(controller: NamespaceController, namespaces: number[]) {
     this.controller = controller
@@ -117,8 +121,8 @@ export class Device {
 
   /** The device was taken away, or its server has gone: it can only be closed. */
   get removed(): boolean {
-    const { failure, pci } = this.controller
-    return failure instanceof DeviceRemovedError || pci.checkRemoved?.() === true
+    const { failure, transport } = this.controller
+    return failure instanceof DeviceRemovedError || transport.health() instanceof DeviceRemovedError
   }
 
   /** One more namespace is open on it. */
@@ -147,7 +151,7 @@ export class Device {
 
   /** The numbers of a namespace: of the first active one where no id is given. */
   async findGeometry(wanted?: number, signal?: AbortSignal): Promise<Geometry> {
-    const { address } = this.controller.pci
+    const { address } = this.controller.transport
     const controller = withSignal(this.controller, signal)
     // It may have been created or attached since.
     const known = wanted === undefined ? this.namespaces.length > 0 : this.namespaces.includes(wanted)
@@ -163,7 +167,7 @@ export class Device {
   }
 
   /** One more queue, numbered from 0, polled by this thread's scheduler. */
-  addQueue(pair: QueuePair, geometry: Geometry, wakeUp: WakeUp = NO_INTERRUPT): void {
+  addQueue(pair: Queue, geometry: Geometry, wakeUp: WakeUp = NO_WAKE_UP): void {
     const queue = new IoQueue(this.controller, pair, geometry, this.queues.length)
     this.queues.push(queue)
     this.usable.push(queue)
@@ -201,49 +205,30 @@ export class Device {
   async #createQueues(options: OpeningOptions, geometry: Geometry): Promise<void> {
     // Queues are made by the thread that opened the device.
     const controller = this.controller as Controller
-    const { pci, cap } = controller
-    const { qcount = 1, qsize = 0, interrupts = pci.transport.startsWith('sim'), signal } = options
+    const { transport, cap } = controller
+    const { address } = transport
+    const { qcount = 1, qsize = 0, interrupts = transport.emulated, signal } = options
     if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
-      throw new OutOfRangeError(`qsize ${qsize}: ${pci.address} takes 2 to ${cap.mqes}, or 0 for its default`)
+      throw new OutOfRangeError(`qsize ${qsize}: ${address} takes 2 to ${cap.mqes}, or 0 for its default`)
     }
     // All that there are, so that `maxqcount` says what the device has.
     const granted = await controller.queues.request(Math.max(qcount, MAX_QUEUES))
-    if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${pci.address} grants ${granted}`)
+    if (qcount > granted) throw new OutOfRangeError(`qcount ${qcount}: ${address} grants ${granted}`)
     this.maxqcount = granted
     this.qsize = qsize === 0 ? Math.min(DEFAULT_QSIZE, cap.mqes) : qsize
     const count = qcount === 0 ? Math.min(granted, MAX_QUEUES) : qcount
-    const vectors = interrupts ? Math.min(pci.vectors, count + 1) : 0
-    if (vectors > 1) await pci.enableInterrupts(vectors, (vector) => this.#wakes.get(vector)?.())
-    const pairs: [pair: QueuePair, vector: number | null][] = []
+    if (interrupts) await transport.enableWakeUps(count)
+    const created: Queue[] = []
     try {
       for (let qid = 1; qid <= count; qid++) {
         if (signal?.aborted) throw new AbortError(signal.reason)
-        const vector = vectors > 1 ? 1 + ((qid - 1) % (vectors - 1)) : null
-        pairs.push([await controller.queues.create(qid, this.qsize, vector), vector])
+        created.push(await controller.queues.create(qid, this.qsize))
       }
     } catch (error) {
-      for (const [{ qid }] of pairs) await controller.queues.delete(qid).catch(() => {})
+      for (const { qid } of created) await controller.queues.delete(qid).catch(() => {})
       throw error
     }
-    for (const [pair, vector] of pairs) {
-      this.addQueue(pair, geometry, vector === null ? NO_INTERRUPT : this.#wakeUp(vector))
-    }
-  }
-
-  #wakeUp(vector: number): WakeUp {
-    const { pci } = this.controller
-    return {
-      interrupts: true,
-      arm: (_queue: IoQueue, wake: () => void) => {
-        this.#wakes.set(vector, wake)
-        pci.arm(vector)
-        return true
-      },
-      disarm: () => {
-        this.#wakes.delete(vector)
-        pci.disarm(vector)
-      },
-    }
+    for (const queue of created) this.addQueue(queue, geometry, transport.wakeUp(queue.qid))
   }
 
   /** Makes room for the metadata of a namespace whose format has a buffer of its own for it. */
@@ -256,7 +241,7 @@ export class Device {
   }
 
   /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
-  async reset(how: 'controller' | 'subsystem' | 'function' = 'controller'): Promise<void> {
+  async reset(how: ResetKind = 'controller'): Promise<void> {
     if (this.loans.size > 0) {
       const qids = [...this.loans].flatMap((loan) => loan.qids).join(', ')
       throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
@@ -266,17 +251,14 @@ export class Device {
   }
 }
 
-const NO_INTERRUPT: WakeUp = { interrupts: false, arm: () => false, disarm() {} }
-
-/** Brings the controller of a PCI function up; one user is counted. Closes the function where that fails. */
+/** Brings the controller of a transport up; one user is counted. Closes the transport where that fails. */
 export async function createDevice(
-  pci: PciFunction,
-  { timeout, shadowDoorbells, maxTransferBytes, signal }: OpeningOptions,
+  transport: Transport,
+  { timeout, maxTransferBytes, signal }: OpeningOptions,
 ): Promise<Device> {
-  const controller = await createController(pci, {
+  const controller = await createController(transport, {
     signal,
     ...(timeout !== undefined && { timeout }),
-    ...(shadowDoorbells !== undefined && { shadowDoorbells }),
     ...(maxTransferBytes !== undefined && { maxTransferBytes }),
   })
   try {

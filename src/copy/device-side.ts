@@ -4,7 +4,6 @@
 // `emptyDevice` and `cloneDevice`; the rest goes through lent chunks, and is copied once.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
-import type { SimFunction } from '../../lib/sim/index.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
@@ -33,8 +32,8 @@ export function createDeviceSide(ns: Namespace, name: string, slba: number, owne
     blocksize,
     size: (ns.blockcount - slba) * blocksize,
     rereadable: true,
-    hardware: !ns.controller.pci.transport.startsWith('sim'),
-    file: imageOf(ns.controller.pci),
+    hardware: !ns.controller.transport.emulated,
+    file: ns.controller.transport.image,
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
     close: async () => {
@@ -159,9 +158,4 @@ function fileOptions(ns: Namespace, options: TransferOptions) {
   const commands = Math.max(1, Math.floor(Math.min(how.depth ?? Infinity, ns.maxiopq) / FILE_CHUNKS))
   const chunk = Math.max(1, Math.min(Math.floor(FILE_CHUNK_BYTES / ns.blocksize), commands * ns.maxbpio))
   return { depth: FILE_CHUNKS * Math.ceil(chunk / ns.maxbpio), ...how, chunk }
-}
-
-/** The file behind a software controller of this process, so that it is not overwritten as a file while it is a device. */
-function imageOf(pci: object): string | undefined {
-  return 'image' in pci ? (pci as Pick<SimFunction, 'image'>).image : undefined
 }

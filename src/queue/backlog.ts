@@ -1,8 +1,8 @@
 // What a queue has not posted yet: long operations, command after command as there is room, and those that wait.
 // Trade-off: strictly in order, so that a long operation holds up those behind it; in return none is starved.
 
+import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { high32 } from '../../lib/nvme/pcie/prp.ts'
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import { MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation } from './operation.ts'
 import type { Metadata } from './shared-metadata.ts'
@@ -15,7 +15,7 @@ export class Backlog {
   /** Where the commands of namespaces with separate metadata point; null where there is no such namespace. */
   metadata: Metadata | null = null
 
-  private readonly pair: QueuePair
+  private readonly pair: Queue
   // By command identifier: the queue's operations, and which of an operation's blocks a command has.
   private readonly ops: (Operation | null)[]
   private readonly slba: Float64Array
@@ -25,7 +25,7 @@ export class Backlog {
   private readonly waiting: Operation[] = []
 
   /** @param ops where an operation is noted for each command that is posted of it, by command identifier */
-  constructor(pair: QueuePair, ops: (Operation | null)[]) {
+  constructor(pair: Queue, ops: (Operation | null)[]) {
     this.pair = pair
     this.ops = ops
     this.slba = new Float64Array(ops.length)

@@ -5,8 +5,8 @@
 import { CommandTimeoutError } from '../../lib/errors.ts'
 import type { DmaTag } from '../../lib/memory/tag.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { high32 } from '../../lib/nvme/pcie/prp.ts'
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import { Backlog } from './backlog.ts'
 import type { Geometry } from './geometry.ts'
 import { LostMemory } from './lost-memory.ts'
@@ -26,7 +26,7 @@ export type QueueController = Pick<Controller, 'timeout' | 'checkHealth'>
 export class IoQueue {
   /** As the API counts: from 0. The controller's own id, from 1, is `pair.qid`. */
   readonly qid: number
-  readonly pair: QueuePair
+  readonly pair: Queue
   readonly operations: OperationPool
   readonly counters = new QueueCounters()
   readonly occupancy: Occupancy
@@ -47,7 +47,7 @@ export class IoQueue {
   // Nothing fails, waits or needs metadata: an operation of one command may be posted as it is.
   private plain = true
 
-  constructor(controller: QueueController, pair: QueuePair, geometry: Geometry, qid = pair.qid - 1) {
+  constructor(controller: QueueController, pair: Queue, geometry: Geometry, qid = pair.qid - 1) {
     this.qid = qid
     this.pair = pair
     this.controller = controller

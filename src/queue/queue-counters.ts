@@ -1,7 +1,7 @@
 // What a queue counts: operations by kind, and how full streams kept it.
 // Trade-off: plain numbers, kept by the hot path itself; what they mean is worked out when asked for.
 
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { KIND, type Operation } from './operation.ts'
 
@@ -43,9 +43,9 @@ export class Occupancy {
   wantedTime = 0
   inFlightTime = 0
   private accountedAt = 0
-  private readonly pair: QueuePair
+  private readonly pair: Queue
 
-  constructor(pair: QueuePair) {
+  constructor(pair: Queue) {
     this.pair = pair
   }
 

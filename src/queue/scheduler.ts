@@ -3,20 +3,12 @@
 // that found nothing, so that a slow device does not cost a processor. The numbers, and what chose them: tuning.ts.
 
 import { logger } from '../../lib/log/index.ts'
+import type { WakeUp } from '../../lib/nvme/host/transport.ts'
 import { eventLoopTurn, isEventLoopDue } from '../../lib/sys/event-loop.ts'
 import type { IoQueue } from './io-queue.ts'
 import { tuning } from './tuning.ts'
 
 const log = logger('scheduler')
-
-/** What wakes a sleeping scheduler: interrupts of one device, where it has any. */
-export interface WakeUp {
-  /** `arm` will say true. */
-  readonly interrupts: boolean
-  /** Calls `wake` at the next completion of the queue; false where there is no interrupt. */
-  arm(queue: IoQueue, wake: () => void): boolean
-  disarm(queue: IoQueue): void
-}
 
 interface Entry {
   queue: IoQueue
@@ -124,7 +116,7 @@ function sleep(nap: number): Promise<void> {
       if (wakeSleeper !== wake) return
       wakeSleeper = null
       clearTimeout(timer)
-      for (const { queue, wakeUp } of armed) wakeUp.disarm(queue)
+      for (const { wakeUp } of armed) wakeUp.disarm()
       resolve()
     }
     wakeSleeper = wake
@@ -133,7 +125,7 @@ function sleep(nap: number): Promise<void> {
       entry.queue.pair.acknowledge()
       // A command's age is counted once for each look.
       longest = Math.min(longest, Math.max(1, entry.queue.pair.sliceMs))
-      if (entry.wakeUp.arm(entry.queue, wake)) armed.push(entry)
+      if (entry.wakeUp.arm(wake)) armed.push(entry)
       else longest = Math.min(longest, nap)
     }
     // What completed before the interrupt was armed will not raise one: look once more, then sleep.

@@ -3,12 +3,12 @@
 
 import { type DmaPool, PAGE_BYTES } from '../../lib/memory/pool.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { KIND, type Operation } from './operation.ts'
 
 /** Where the commands of an operation point with their metadata pointer. */
 export interface Metadata {
-  point(pair: Pick<QueuePair, 'pointMetadata'>, op: Operation): void
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void
 }
 
 export class SharedMetadata implements Metadata {
@@ -25,7 +25,7 @@ export class SharedMetadata implements Metadata {
     this.#sink = half(tag.allocation, this.#bytes)
   }
 
-  point(pair: Pick<QueuePair, 'pointMetadata'>, op: Operation): void {
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void {
     if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
       pair.pointMetadata(0, 0)
       return

@@ -3,7 +3,6 @@
 
 import { threadId } from 'node:worker_threads'
 import { ArgumentTypeError, ClosedError, QueueOwnerError } from '../../lib/errors.ts'
-import { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import { Device } from '../controller/device.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { AttachedController } from './attached-controller.ts'
@@ -37,7 +36,7 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
   device.qsize = share.qsize
   device.maxqcount = share.maxqcount
   for (const pair of share.pairs) {
-    device.addQueue(new QueuePair(controller.pci, controller.pool, pair, pair), share.geometry)
+    device.addQueue(controller.transport.attachQueue(controller.pool, pair), share.geometry)
   }
   const buffers = share.buffers.map((buffer) => controller.pool.adopt(buffer))
   const ns = new Namespace(device, share.geometry, share.address, buffers)

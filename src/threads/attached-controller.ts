@@ -15,12 +15,10 @@ import {
   identify,
   identifyNamespace,
 } from '../../lib/nvme/host/identify-commands.ts'
-import { failureOf } from '../../lib/nvme/pcie/bring-up.ts'
+import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
 import type { IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
-import type { PciFunction } from '../../lib/pci/function.ts'
-import { attachFunction } from '../../lib/pci/share.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
@@ -41,7 +39,7 @@ interface PendingAdmin {
 }
 
 export class AttachedController implements NamespaceController {
-  readonly pci: PciFunction
+  readonly transport: AttachedTransport
   readonly pool: DmaPool
   readonly cap: Capabilities
   readonly version: string
@@ -54,8 +52,6 @@ export class AttachedController implements NamespaceController {
 
   readonly #port: MessagePort
   readonly #words: Int32Array
-  // Whether this thread can look at CSTS; where not, the owner tells of a failure.
-  readonly #registers: boolean
   readonly #pending = new Map<number, PendingAdmin>()
   readonly #onFailure = new Set<(cause: Error) => void>()
   readonly #mapped: (DmaArena | Error)[] = []
@@ -68,14 +64,16 @@ export class AttachedController implements NamespaceController {
   constructor({ port, words, device }: QueueTicket) {
     this.#port = port
     this.#words = words
-    this.#registers = device.fn.registers !== null
     this.cap = device.cap
     this.version = device.version
     this.identity = device.identity
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
-    this.pci = attachFunction(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
-    this.pool = new DmaPool(this.pci, { views: viewsWithin(device.views), arenas: device.arenas })
+    this.transport = new AttachedTransport(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    this.pool = new DmaPool(this.transport.memory, {
+      views: viewsWithin(device.views),
+      arenas: device.arenas,
+    })
     port.on('message', (message: OwnerMessage) => this.#act(message))
     port.on('close', () => this.#ownerEnded())
     // Like an open device without work, it does not keep its thread alive.
@@ -85,7 +83,7 @@ export class AttachedController implements NamespaceController {
   /** Any admin command, sent by the owner's thread. */
   admin({ data, ...rest }: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
     if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
-    if (this.#closed) return rejectPaced(new ClosedError(`${this.pci.address} is closed`))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.transport.address} is closed`))
     if (this.failure) return rejectPaced(this.failure)
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
@@ -117,7 +115,7 @@ export class AttachedController implements NamespaceController {
   }
 
   onEvent(): void {
-    throw new UnsupportedError(`${this.pci.address}: events go to the thread that opened it`)
+    throw new UnsupportedError(`${this.transport.address}: events go to the thread that opened it`)
   }
 
   onFailure(handler: (cause: Error) => void): () => void {
@@ -131,9 +129,9 @@ export class AttachedController implements NamespaceController {
     this.#healthAt = now
     if (Atomics.load(this.#words, WORD.STATE) === LOAN.URGENT) {
       this.#receive()
-      if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.pci.address} were recalled`))
+      if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.transport.address} were recalled`))
     }
-    const failure = this.#registers ? failureOf(this.pci) : null
+    const failure = this.transport.health()
     if (failure === null) return
     this.fail(failure)
     this.#send({ kind: 'look' })
@@ -152,7 +150,7 @@ export class AttachedController implements NamespaceController {
   }
 
   async reset(): Promise<void> {
-    throw new UnsupportedError(`${this.pci.address}: only the thread that opened it can reset it`)
+    throw new UnsupportedError(`${this.transport.address}: only the thread that opened it can reset it`)
   }
 
   /** Ends everything in flight, and gives the queues back. */
@@ -165,10 +163,10 @@ export class AttachedController implements NamespaceController {
   [inspect.custom](depth: number, options: InspectOptions): string {
     const { version, maxTransferBytes, failure } = this
     const { mn, sn, fr } = this.identity
-    const { address, transport } = this.pci
+    const { address, kind } = this.transport
     const shown = {
       address,
-      transport,
+      transport: kind,
       version,
       mn,
       sn,
@@ -180,7 +178,7 @@ export class AttachedController implements NamespaceController {
   }
 
   async #close(): Promise<void> {
-    this.fail(new ClosedError(`${this.pci.address} was closed`))
+    this.fail(new ClosedError(`${this.transport.address} was closed`))
     this.pool.close()
     const returned = new Promise<void>((resolve) => {
       this.#returned = resolve
@@ -250,13 +248,13 @@ export class AttachedController implements NamespaceController {
       if (mapped.bytes >= bytes) return mapped
     }
     throw new OutOfMemoryError(
-      `alloc: the thread that opened ${this.pci.address} did not map ${bytes} bytes within ${ANSWER_MS / 1000} s; ` +
+      `alloc: the thread that opened ${this.transport.address} did not map ${bytes} bytes within ${ANSWER_MS / 1000} s; ` +
         "its event loop must run for that, or `lend` be given more 'memory'",
     )
   }
 
   #ownerEnded(): void {
-    this.fail(new ClosedError(`the thread that opened ${this.pci.address} has ended`))
+    this.fail(new ClosedError(`the thread that opened ${this.transport.address} has ended`))
     this.#returned?.()
   }
 }

@@ -5,8 +5,11 @@ import { MessageChannel, threadId } from 'node:worker_threads'
 import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { PAGE_BYTES } from '../../lib/memory/pool.ts'
+import type { DmaSource } from '../../lib/memory/source.ts'
 import { type AddressRange, releaseAddresses, reserveAddresses } from '../../lib/memory/views.ts'
-import type { PciFunction } from '../../lib/pci/function.ts'
+import type { Controller } from '../../lib/nvme/host/controller.ts'
+import type { Transport } from '../../lib/nvme/host/transport.ts'
+import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import type { FunctionShare } from '../../lib/pci/share.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
@@ -42,18 +45,19 @@ export function lend(
   options: LendOptions,
 ): QueueLoan {
   const { memory = DEFAULT_MEMORY, buffers = [] } = options
-  const { pool, pci } = device.controller
+  // Only the thread that opened a device shares its queues.
+  const { pool, transport } = device.controller as Controller
   checkQueues(queues, address)
   if (!Number.isSafeInteger(memory) || memory < 0) {
     throw new OutOfRangeError(`lend: memory must be a number of bytes from 0 on, received ${show(memory)}`)
   }
-  const fn = shareOf(pci, address)
+  const fn = shareOf(transport, address)
   const shared = buffers.map((buffer) => pool.share(buffer))
   const views = reserveAddresses(VIEW_BYTES)
-  const arenas = mapArenas(pci, memory, views)
+  const arenas = mapArenas(transport.memory, memory, views)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
   const { namespaces, qsize, maxqcount } = device
-  const pairs = queues.map(({ pair }) => pair.share())
+  const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
   const { port1: port, port2 } = new MessageChannel()
   const ticket: QueueTicket = {
     kind: 'unvme.queues',
@@ -83,25 +87,25 @@ function checkQueues(queues: readonly IoQueue[], address: string): void {
   }
 }
 
-function shareOf(pci: PciFunction, address: string): FunctionShare {
-  const share = pci.share?.()
+function shareOf(transport: Transport, address: string): FunctionShare {
+  const share = transport.share?.()
   if (share !== undefined) return share
-  const how = pci.transport.startsWith('sim')
+  const how = transport.emulated
     ? 'its controller lives in this one; open it with { threads: true }, or with thread=1 in its address'
-    : `there is no way to do this by ${pci.transport}`
+    : `there is no way to do this by ${transport.kind}`
   throw new UnsupportedError(`lend: ${address} can't be used from another thread: ${how}`)
 }
 
-function mapArenas(pci: PciFunction, memory: number, views: AddressRange): DmaArena[] {
+function mapArenas(source: DmaSource, memory: number, views: AddressRange): DmaArena[] {
   const arenas: DmaArena[] = []
   try {
-    for (let left = memory; left > 0; left -= pci.maxArenaBytes) {
-      const bytes = Math.min(left, pci.maxArenaBytes)
-      arenas.push(pci.mapDma(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES))
+    for (let left = memory; left > 0; left -= source.maxArenaBytes) {
+      const bytes = Math.min(left, source.maxArenaBytes)
+      arenas.push(source.mapDma(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES))
     }
     return arenas
   } catch (error) {
-    for (const arena of arenas) pci.unmapDma(arena)
+    for (const arena of arenas) source.unmapDma(arena)
     releaseAddresses(views)
     throw error
   }

@@ -153,9 +153,9 @@ export class QueueLoan implements Loan {
 
   async #map(bytes: number): Promise<void> {
     const { words } = this.ticket
-    const { pci } = this.#controller
+    const { memory } = this.#controller.transport
     try {
-      const arena = pci.mapDmaAsync ? await pci.mapDmaAsync(bytes) : pci.mapDma(bytes)
+      const arena = memory.mapDmaAsync ? await memory.mapDmaAsync(bytes) : memory.mapDma(bytes)
       this.#parts.arenas.push(arena)
       this.#send({ kind: 'mapped', arena })
     } catch (error) {
@@ -213,7 +213,7 @@ export class QueueLoan implements Loan {
     }
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {
-      for (const arena of arenas) controller.pci.unmapDma(arena)
+      for (const arena of arenas) controller.transport.memory.unmapDma(arena)
       for (const buffer of buffers) this.#release(buffer)
     }
     for (const queue of queues) device.takeBackQueue(queue)

@@ -30,7 +30,7 @@ deviceTest(
       qcount: 1,
       mn: ns.mn,
       blockcount: ns.blockcount,
-      transport: ns.controller.pci.transport,
+      transport: ns.controller.transport.kind,
       sn: ns.sn,
       error: ['NvmeError', 0, 1, 'Invalid Command Opcode'],
       aborted: ['ABORT_ERR', 'ABORT_ERR'],

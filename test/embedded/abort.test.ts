@@ -3,6 +3,7 @@
 import fs from 'node:fs'
 import test from 'ava'
 import { createController } from '../../lib/nvme/host/controller.ts'
+import { openPcieTransport, type PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
 import { openSim } from '../../lib/sim/index.ts'
 import { ADMIN, type OpenOptions, open, openController } from '../../src/index.ts'
@@ -92,7 +93,7 @@ test('a controller that does not become ready is not waited for', async (t) => {
       },
     },
   })
-  await t.throwsAsync(createController(pci, { signal: soon() }), ABORTED)
+  await t.throwsAsync(createController(await openPcieTransport(pci), { signal: soon() }), ABORTED)
   t.true(closed)
 })
 
@@ -155,7 +156,7 @@ test('what an aborted admin command read does not reach a buffer that its caller
 
 test('an admin command that waits for room is taken back, and one that is aborted before is not sent', async (t) => {
   await using ns = await open('sim:?size=1M')
-  const { controls } = ns.controller.pci as Awaited<ReturnType<typeof openSim>>
+  const { controls } = (ns.controller.transport as PcieTransport).pci as Awaited<ReturnType<typeof openSim>>
   const identify = { opcode: ADMIN.IDENTIFY, cdw10: 1 }
   const id = controls.addFault({ queue: 'admin', opcode: ADMIN.IDENTIFY, action: { kind: 'delay', ms: 100 } })
   const controller = new AbortController()

@@ -3,6 +3,8 @@
 
 import test from 'ava'
 import { viewOf } from '../../lib/memory/mapping.ts'
+import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { type FaultRule, openSim } from '../../lib/sim/index.ts'
 import { createDevice } from '../../src/controller/device.ts'
 import { Namespace } from '../../src/namespace/namespace.ts'
@@ -15,12 +17,14 @@ const FLUSH = 0
 const PRACT = 1 << 29
 
 async function openWith(changes: Partial<Geometry>, faults: readonly FaultRule[] = []) {
-  const device = await createDevice(await openSim('sim:?size=1M', { faults }), { timeout: 80 })
+  const device = await createDevice(await openPcieTransport(await openSim('sim:?size=1M', { faults })), {
+    timeout: 80,
+  })
   const geometry = { ...(await device.findGeometry()), ...changes }
   await device.provideQueues({ qsize: 4 }, geometry)
   const ns = new Namespace(device, geometry, 'sim:')
   await device.release()
-  const { address, bytes } = device.queues[0]!.pair.share().sq
+  const { address, bytes } = (device.queues[0]!.pair as QueuePair).share().sq
   const entries = new BigUint64Array(viewOf(address, bytes))
   // Where the entries' metadata pointers are, in the order of the ring.
   const pointers = () => [0, 1, 2, 3].map((i) => Number(entries[i * 8 + 2]))

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { MessageChannel } from 'node:worker_threads'
 import test from 'ava'
+import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { attach, type OpenOptions, open, QueueOwnerError } from '../../src/index.ts'
 import { ended, hear, start, works } from '../support/borrower.ts'
 
@@ -74,7 +75,7 @@ test.serial(
     const ns = await openThreaded({ qcount: 2 })
     const loan = ns.lend(1)
     loan.returned.catch(() => {})
-    const { pci } = ns.controller
+    const { pci } = ns.controller.transport as PcieTransport
     const written: number[] = []
     const write = pci.writeRegister
     pci.writeRegister = (offset, value) => {

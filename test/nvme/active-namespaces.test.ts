@@ -4,6 +4,7 @@ import test from 'ava'
 import { DecodeError } from '../../lib/errors.ts'
 import { createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces } from '../../lib/nvme/host/identify-commands.ts'
+import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
 import { openSim } from '../../lib/sim/index.ts'
 
@@ -12,7 +13,7 @@ const CNS = { NAMESPACE: 0, ACTIVE: 2 }
 
 /** A controller whose answers to CNS 02h come from `list`; undefined: it refuses. Counts the Identify commands. */
 async function controllerWith(list: (after: number) => readonly number[] | undefined) {
-  const controller = await createController(await openSim(ADDRESS))
+  const controller = await createController(await openPcieTransport(await openSim(ADDRESS)))
   const asked = { lists: 0, namespaces: 0 }
   const { admin } = controller
   controller.admin = (command, options) => {

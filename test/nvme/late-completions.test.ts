@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { createController } from '../../lib/nvme/host/controller.ts'
+import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { openSim } from '../../lib/sim/index.ts'
 
@@ -9,7 +10,9 @@ test('late completions do not fill the completion queue up for the commands afte
   const delay = (slba: number, ms: number) =>
     ({ opcode: NVM.READ, slba, action: { kind: 'delay', ms } }) as const
   const faults = [delay(1, 20), delay(2, 20), delay(3, 20), delay(6, 40)]
-  const controller = await createController(await openSim('sim:?size=1M', { faults }))
+  const controller = await createController(
+    await openPcieTransport(await openSim('sim:?size=1M', { faults })),
+  )
   t.teardown(() => controller.close())
   await controller.queues.request(1)
   const pair = await controller.queues.create(1, 6)

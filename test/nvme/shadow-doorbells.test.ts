@@ -4,6 +4,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { createController } from '../../lib/nvme/host/controller.ts'
 import { passes, ShadowDoorbells } from '../../lib/nvme/pcie/shadow-doorbells.ts'
+import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
 import { openSim, type SimOptions } from '../../lib/sim/index.ts'
 
@@ -35,13 +36,14 @@ test('no queue rings for an event that it can never reach', (t) => {
 
 async function bringUp(address: string, options = {}, sim: SimOptions = {}) {
   const pci = await openSim(address, sim)
-  const controller = await createController(pci, options)
-  return { pci, controller }
+  const transport = await openPcieTransport(pci, options)
+  const controller = await createController(transport)
+  return { pci, transport, controller }
 }
 
 test('offered, configured with two pages, and used by queue pairs from then on', async (t) => {
-  const { pci, controller } = await bringUp('sim:?size=8M&shadow=1')
-  t.true(controller.shadowed)
+  const { pci, transport, controller } = await bringUp('sim:?size=8M&shadow=1')
+  t.true(transport.shadowed)
   await controller.queues.request(1)
   const pair = await controller.queues.create(1, 8)
   const buf = controller.pool.alloc(512)
@@ -64,22 +66,22 @@ test('not offered, or not wanted: real doorbells', async (t) => {
     ['sim:?size=8M', {}],
     ['sim:?size=8M&shadow=1', { shadowDoorbells: false }],
   ] as const) {
-    const { controller } = await bringUp(address, options)
-    t.false(controller.shadowed)
+    const { transport, controller } = await bringUp(address, options)
+    t.false(transport.shadowed)
     await controller.close()
   }
 })
 
 test('a controller that refuses them is driven by real doorbells', async (t) => {
   const faults = [{ queue: 'admin', opcode: 0x7c, action: { kind: 'status', status: 0x006 } }] as const
-  const { controller } = await bringUp('sim:?size=8M&shadow=1', {}, { faults })
-  t.false(controller.shadowed)
+  const { transport, controller } = await bringUp('sim:?size=8M&shadow=1', {}, { faults })
+  t.false(transport.shadowed)
   t.true((await controller.activeNamespaces()).length > 0)
   await controller.close()
 })
 
 test('after a reset they are configured anew, and queues start from zero', async (t) => {
-  const { controller } = await bringUp('sim:?size=8M&shadow=1')
+  const { transport, controller } = await bringUp('sim:?size=8M&shadow=1')
   await controller.queues.request(1)
   const pair = await controller.queues.create(1, 8)
   const post = () => {
@@ -91,7 +93,7 @@ test('after a reset they are configured anew, and queues start from zero', async
   for (let i = 0; i < 5; i++) t.true(post())
   for (const how of ['controller', 'subsystem', 'function'] as const) {
     await controller.reset(how)
-    t.true(controller.shadowed)
+    t.true(transport.shadowed)
     for (let i = 0; i < 11; i++) t.true(post())
   }
   await controller.close()
@@ -176,7 +178,7 @@ test('no doorbell is ever rung with a wrong value', async (t) => {
 test('a queue whose doorbells the function does not reach is refused, instead of rung in vain', async (t) => {
   const sim = await openSim('sim:?size=8M')
   const pci: PciFunction = Object.create(sim, { doorbells: { value: sim.doorbells.subarray(0, 5) } })
-  const controller = await createController(pci)
+  const controller = await createController(await openPcieTransport(pci))
   await controller.queues.request(2)
   await t.notThrowsAsync(controller.queues.create(1, 8))
   await t.throwsAsync(controller.queues.create(2, 8), { code: 'ERR_UNVME_UNSUPPORTED', message: /queue 2/ })

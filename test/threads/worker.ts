@@ -72,7 +72,7 @@ const TASKS = {
       qcount: ns.qcount,
       mn: ns.mn,
       blockcount: ns.blockcount,
-      transport: ns.controller.pci.transport,
+      transport: ns.controller.transport.kind,
       sn: data.toString('latin1', 4, 24).trim(),
       error: [name(error as Error), sct, sc, statusName],
       aborted: [aborted, await ended.catch((thrown) => thrown.code)],

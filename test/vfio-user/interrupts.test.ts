@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { createController } from '../../lib/nvme/host/controller.ts'
+import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { openVfioUser } from '../../lib/vfio-user/index.ts'
 import { open } from '../../src/index.ts'
 import { atEnd } from '../support/at-end.ts'
@@ -15,27 +16,30 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
     const fn = await openVfioUser(server.socket)
     atEnd(() => fn.close())
     const fired: number[] = []
-    let wake = () => {}
-    await fn.enableInterrupts(4, (vector) => {
-      fired.push(vector)
-      wake()
-    })
-    const controller = await createController(fn)
+    const enable = fn.enableInterrupts.bind(fn)
+    fn.enableInterrupts = (count, handler) =>
+      enable(count, (vector) => {
+        fired.push(vector)
+        handler(vector)
+      })
+    const transport = await openPcieTransport(fn)
+    const controller = await createController(transport)
+    await transport.enableWakeUps(3)
     await controller.queues.request(3)
     const buf = controller.pool.alloc(512)
     const { lo, hi } = controller.pool.tagOf(buf)
     for (const vector of [3, 1, 2]) {
-      const pair = await controller.queues.create(vector, 16, vector)
+      const pair = await controller.queues.create(vector, 16)
       for (let i = 0; i < 3; i++) {
+        const wakeUp = transport.wakeUp(vector)
         const woken = new Promise<void>((resolve) => {
-          wake = resolve
+          wakeUp.arm(resolve)
         })
-        fn.arm(vector)
         pair.post(READ, 1, lo, hi, 512, 0, 0, 0, 0, 0, 0)
         pair.ring()
         t.is(pair.reap(), -1, 'not yet')
         await woken
-        fn.disarm(vector)
+        wakeUp.disarm()
         t.true(pair.reap() >= 0)
         pair.acknowledge()
       }

@@ -5,7 +5,8 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { open, openController } from '../../src/index.ts'
+import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
+import { type Namespace, open, openController } from '../../src/index.ts'
 import { type ServerProcess, startServer } from '../support/server.ts'
 
 const TURNS = 50
@@ -102,17 +103,19 @@ for (const doorbells of DOORBELLS) {
   })
 }
 
+const functionOf = (ns: Namespace) => (ns.controller.transport as PcieTransport).pci
+
 test.serial('a call that can not but block does so for no longer than a command may take', async (t) => {
   const server = await startServer({ device: 'sim:?size=16M' })
   const ns = await open(server.address, { timeout: 100 })
   await stop(server)
   const timedOut = { code: 'ERR_UNVME_TIMEOUT', message: /no answer within 100 ms/ }
   t.throws(() => ns.alloc(64 * 2 ** 20), timedOut)
-  t.throws(() => ns.controller.pci.readRegister(0), timedOut)
+  t.throws(() => functionOf(ns).readRegister(0), timedOut)
   const buf = ns.alloc(4096)
   t.throws(() => ns.read(0, buf, 0, 1), { code: 'ERR_UNVME_TIMEOUT' })
   goOn(server)
-  t.not(ns.controller.pci.readRegister(0), 0xffff_ffff)
+  t.not(functionOf(ns).readRegister(0), 0xffff_ffff)
   // The answer to the mapping that was given up has come, and was undone: as many are possible as before.
   for (let i = 0; i < 8; i++) ns.free(ns.alloc(64 * 2 ** 20))
   await ns.reset()

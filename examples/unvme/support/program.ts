@@ -148,7 +148,7 @@ async function openAs<O extends Specs>(
 }
 
 async function confirmOverwrite(ns: Namespace, bytes: number, yes: boolean): Promise<void> {
-  if (bytes === 0 || ns.controller.pci.transport.startsWith('sim')) return
+  if (bytes === 0 || ns.controller.transport.emulated) return
   await confirm(
     `Overwrite ${bytesText(bytes)} of ${ns.device}, namespace ${ns.id} (${ns.mn}, ${ns.sn})?`,
     yes,

@@ -4,15 +4,13 @@
 
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../../errors.ts'
 import type { DmaPool } from '../../memory/pool.ts'
-import type { PciFunction } from '../../pci/function.ts'
 import { onAbort } from '../../sys/abort.ts'
 import { isEventLoopDue, rejectPaced } from '../../sys/event-loop.ts'
-import { high32, low32 } from '../pcie/prp.ts'
-import { QueuePair } from '../pcie/queue-pair.ts'
 import { adminDataBytes } from '../spec/data-length.ts'
 import { ADMIN, dataDirection, opcodeName } from '../spec/opcodes.ts'
 import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
 import { nvmeError } from './failure.ts'
+import type { Queue } from './queue.ts'
 
 /** Any admin command. Dwords that are left out are 0. */
 export interface AdminCommand extends CommandFields {
@@ -40,8 +38,6 @@ interface Pending {
   /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
   dma: Uint8Array | undefined
   bounce: boolean
-  /** PRP1 where it is no data buffer: the ring of a queue that is created. */
-  prp1: number
   /** Until when its age does not count. */
   patience: number
   /** Nobody waits for it any more. */
@@ -51,10 +47,10 @@ interface Pending {
 }
 
 const EAGER_MS = 2
-const ENTRIES = 64
+const NO_DATA = { lo: 0, hi: 0 }
 
 export class AdminQueue {
-  readonly pair: QueuePair
+  readonly queue: Queue
   readonly #pool: DmaPool
   readonly #timeout: number
   readonly #health: () => void
@@ -70,43 +66,34 @@ export class AdminQueue {
    * @param timeout milliseconds for a command without an answer
    * @param health called now and then while commands wait: fails the queue where the controller is gone
    */
-  constructor(
-    pci: PciFunction,
-    pool: DmaPool,
-    options: { dstrd: number; entries?: number; timeout: number },
-    health: () => void,
-  ) {
-    const { dstrd, timeout, entries = ENTRIES } = options
+  constructor(queue: Queue, pool: DmaPool, timeout: number, health: () => void) {
+    this.queue = queue
     this.#pool = pool
     this.#timeout = timeout
     this.#health = health
-    this.pair = new QueuePair(pci, pool, { qid: 0, entries, dstrd, maxBytes: 2 ** 20, timeout })
   }
 
   /**
    * Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError, what ended the
    * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
    */
-  submit(command: AdminCommand, prp1 = 0, signal?: AbortSignal): Promise<AdminResult> {
+  submit(command: AdminCommand, signal?: AbortSignal): Promise<AdminResult> {
     if (this.#failure) return rejectPaced(this.#failure)
     const data = command?.data
     const waiting = data instanceof Uint8Array && data.length > 0 ? this.#pool.ready([data.length]) : null
-    if (waiting !== null) return waiting.then(() => this.submit(command, prp1, signal))
+    if (waiting !== null) return waiting.then(() => this.submit(command, signal))
     return new Promise((resolve, reject) => {
       checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command
-      const { maxBytes } = this.pair
+      const { maxBytes } = this.queue
       if (data !== undefined && data.length > maxBytes) {
         throw new OutOfRangeError(
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )
       }
       if (signal?.aborted) throw new AbortError(signal.reason)
-      // A ring's address stands in place of data.
-      if (prp1 === 0) {
-        const name = opcodeName(opcode, { admin: true })
-        checkDataBytes('admin', name, data, adminDataBytes(command))
-      }
+      const name = opcodeName(opcode, { admin: true })
+      checkDataBytes('admin', name, data, adminDataBytes(command))
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
       const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
       if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
@@ -115,7 +102,7 @@ export class AdminQueue {
         ? Number.POSITIVE_INFINITY
         : performance.now() + timeout - this.#timeout
       const watch = { aborted: false, unwatch: () => {} }
-      const pending: Pending = { command, resolve, reject, dma, bounce, prp1, patience, ...watch }
+      const pending: Pending = { command, resolve, reject, dma, bounce, patience, ...watch }
       if (signal !== undefined) this.#watch(pending, signal)
       if (!this.#post(pending)) this.#waiting.push(pending)
       if (!isEndless(opcode)) this.#awaited++
@@ -125,18 +112,18 @@ export class AdminQueue {
 
   /** Takes what has completed: also done by itself while a command waits. */
   poll(): void {
-    const { pair } = this
-    pair.step()
-    for (let cid = pair.reap(); cid >= 0; cid = pair.reap()) this.#complete(cid)
+    const { queue } = this
+    queue.step()
+    for (let cid = queue.reap(); cid >= 0; cid = queue.reap()) this.#complete(cid)
     while (this.#waiting.length > 0 && this.#post(this.#waiting[0]!)) this.#waiting.shift()
-    pair.ring()
-    pair.acknowledge()
+    queue.ring()
+    queue.acknowledge()
   }
 
   /** Rejects everything that waits, and everything to come until `reset`. */
   fail(cause: Error): void {
     this.#failure = cause
-    this.pair.abandon((cid) => this.#settle(cid, cause))
+    this.queue.abandon((cid) => this.#settle(cid, cause))
     for (const pending of this.#waiting.splice(0)) {
       pending.unwatch()
       this.#release(pending)
@@ -146,7 +133,7 @@ export class AdminQueue {
   }
 
   reset(): void {
-    this.pair.reset()
+    this.queue.reset()
     this.#failure = null
   }
 
@@ -163,16 +150,16 @@ export class AdminQueue {
   }
 
   #post(pending: Pending): boolean {
-    const { command, dma, prp1 } = pending
-    const iova = dma ? this.#pool.tagOf(dma).iova : prp1
-    // A ring's address goes in as one dword of data, which makes PRP1 and nothing else.
-    const bytes = dma ? dma.length : prp1 === 0 ? 0 : 4
+    const { command, dma } = pending
+    const { lo, hi } = dma ? this.#pool.tagOf(dma) : NO_DATA
+    // What is contiguous is named by its address alone.
+    const bytes = dma ? (isQueueMemory(command.opcode) ? 4 : dma.length) : 0
     const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
     const dwords = [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] as const
-    const cid = this.pair.post(opcode, nsid, low32(iova), high32(iova), bytes, ...dwords)
+    const cid = this.queue.post(opcode, nsid, lo, hi, bytes, ...dwords)
     if (cid < 0) return false
     this.#pending.set(cid, pending)
-    this.pair.ring()
+    this.queue.ring()
     return true
   }
 
@@ -180,10 +167,10 @@ export class AdminQueue {
     const pending = this.#take(cid)
     if (pending === undefined) return
     const { command, dma, bounce, aborted, resolve, reject } = pending
-    const field = this.pair.status
+    const field = this.queue.status
     if (field === 0) {
       if (bounce && !aborted && dataDirection(command.opcode) !== 'write') command.data!.set(dma!)
-      resolve({ result: this.pair.result })
+      resolve({ result: this.queue.result })
     } else {
       reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
     }
@@ -232,9 +219,9 @@ export class AdminQueue {
 
   #expire(now: number): void {
     for (const [cid, { patience }] of this.#pending) {
-      if (patience > now) this.pair.refresh(cid)
+      if (patience > now) this.queue.refresh(cid)
     }
-    this.pair.expire(now, (cid) => {
+    this.queue.expire(now, (cid) => {
       const { opcode = 0, timeout = 0 } = this.#pending.get(cid)?.command ?? {}
       const name = opcodeName(opcode, { admin: true })
       const limit = Math.max(timeout, this.#timeout)
@@ -242,6 +229,11 @@ export class AdminQueue {
     })
     this.#health()
   }
+}
+
+/** True for a command whose data is a queue, contiguous (PC; sections 5.3 and 5.4): PRP1 has it all, PRP2 is reserved. */
+function isQueueMemory(opcode: number): boolean {
+  return opcode === ADMIN.CREATE_IO_CQ || opcode === ADMIN.CREATE_IO_SQ
 }
 
 /** True for a command that may rightly wait for ever. */

@@ -2,17 +2,11 @@
 // Trade-off: all of it can be posted to another thread, which is why addresses and indices stand here in the open.
 
 import { viewOf } from '../../memory/mapping.ts'
+import type { QueueOptions } from '../host/queue.ts'
 
-export interface QueuePairOptions {
-  qid: number
-  /** Entries of each ring, at least 2; one less can be in flight. */
-  entries: number
+export interface QueuePairOptions extends QueueOptions {
   /** Bytes from one doorbell to the next. */
-  dstrd: number
-  /** Largest transfer of one command in bytes: sizes the PRP lists. */
-  maxBytes: number
-  /** Milliseconds after which a command without an answer is lost. */
-  timeout: number
+  readonly dstrd: number
 }
 
 /** A part of a pair's memory. */
@@ -32,16 +26,6 @@ export interface QueuePairShare extends QueuePairOptions {
   readonly phase: number
   /** Shadow doorbells and events, a page each; null where the real doorbells are rung. */
   readonly shadow: RingMemory | null
-}
-
-/** Counters of one queue pair since it was made. */
-export interface QueuePairCounters {
-  submitted: number
-  /** Stores to this pair's doorbells. */
-  doorbells: number
-  /** Completions for identifiers that were given up, or not in flight at all. */
-  late: number
-  stray: number
 }
 
 /** The words of memory that another thread has allocated, and where the controller finds them. */

@@ -7,11 +7,11 @@
 import { OutOfRangeError } from '../../errors.ts'
 import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
+import type { Queue, QueueCounters } from '../host/queue.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
 import { bytesDescribed, high32, listPagesNeeded, low32, writePrps } from './prp.ts'
 import {
   attachRing,
-  type QueuePairCounters,
   type QueuePairOptions,
   type QueuePairShare,
   type RingMemory,
@@ -43,12 +43,12 @@ export function pairMemory({
 }
 
 /** Rings in DMA memory, with the identifiers of the commands in them. */
-export class QueuePair {
+export class QueuePair implements Queue {
   readonly qid: number
   readonly entries: number
   /** Identifiers that are out of use since their commands had no answer. */
   lost = 0
-  readonly counters: QueuePairCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
+  readonly counters: QueueCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
   /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
   status = 0
   /** Most bytes of a command's data: what its PRP lists have room for, at least what was asked for. */
@@ -174,6 +174,11 @@ export class QueuePair {
     return this.cq[this.latest << 2]!
   }
 
+  /** Dword 1 of it. */
+  get resultHigh(): number {
+    return this.cq[(this.latest << 2) | 1]!
+  }
+
   /** The controller's submission queue head, as the latest completion reported it. */
   get sqHead(): number {
     return this.cq[(this.latest << 2) + 2]! & 0xffff
@@ -181,6 +186,11 @@ export class QueuePair {
 
   private get latest(): number {
     return (this.cqHead === 0 ? this.entries : this.cqHead) - 1
+  }
+
+  /** The rings' memory, for the commands that create the queues. */
+  get rings(): { readonly sq: Buffer; readonly cq: Buffer } {
+    return { sq: this.memory[0]!, cq: this.memory[1]! }
   }
 
   /** The doorbells as the controller was last told. */

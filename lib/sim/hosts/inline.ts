@@ -44,6 +44,7 @@ export function openInline(config: SimConfig): SimFunction {
   const sim: SimFunction = {
     address: config.address,
     transport: 'sim',
+    emulated: true,
     config,
     image: resources.image?.identity,
     controls: createControls(control, c.faults.nextId),

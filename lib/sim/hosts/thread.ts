@@ -118,6 +118,7 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
   const sim: SimFunction = {
     address: config.address,
     transport: 'sim-thread',
+    emulated: true,
     config,
     image: start.resources.image?.identity,
     activity: () => ({
@@ -144,6 +145,7 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
     share: () => ({
       address: config.address,
       transport: 'sim-thread',
+      emulated: true,
       maxArenaBytes: MAX_VIEW_BYTES,
       doorbells: bar.doorbells,
       registers: bar.registers,

@@ -150,9 +150,9 @@ export async function withNamespace<T>(
 }
 
 async function consent({ handle, address }: AdminContext<Specs>, lost: string, yes: boolean): Promise<void> {
-  const { transport } = handle.controller.pci
+  const { emulated } = handle.controller.transport
   const { mn, sn } = handle.identity
-  await confirm(`${lost} of ${address} (${mn}, ${sn})?`, yes || transport.startsWith('sim'))
+  await confirm(`${lost} of ${address} (${mn}, ${sn})?`, yes || emulated)
 }
 
 /** Throws InUseError where the system uses a PCI device: mounted, swap, part of RAID or LVM, open. */

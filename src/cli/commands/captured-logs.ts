@@ -97,7 +97,7 @@ async function* logParts(
  */
 async function enterArea4(controller: Controller): Promise<() => Promise<void>> {
   const { getFeature, setFeature } = await commands()
-  const { address } = controller.pci
+  const { address } = controller.transport
   if ((controller.identity.lpa & LPA.TELEMETRY_AREA_4) === 0) {
     throw new UnsupportedError(
       `${address} has no telemetry data area 4 (bit 6 of LPA is 0): --data-area 3 is its last`,

@@ -193,7 +193,7 @@ async function fateText(handle: ControllerHandle, setting: Setting): Promise<str
   }
   if (isSame(setting.fid, before, after)) {
     // Its power goes with the process.
-    return handle.controller.pci.transport.startsWith('sim')
+    return handle.controller.transport.emulated
       ? 'Not saved: the value lasts over a reset of the controller, but the software controller ends with this command'
       : 'Not saved: the value lasts over the reset of the controller that ends this command, a power cycle may undo it'
   }

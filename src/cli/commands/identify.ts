@@ -4,7 +4,6 @@
 import { NvmeError } from '../../../lib/errors.ts'
 import { CNS } from '../../../lib/nvme/spec/identify/cns.ts'
 import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify/lists.ts'
-import { readRegister } from '../../../lib/pci/function.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'
@@ -141,7 +140,7 @@ const showRegs = showCommand({
   examples: [['show-regs 0a:00.0 -H', 'with their fields']],
   async read({ handle }) {
     const { readRegisters, viewRegisters } = await import('../admin/views/registers.ts')
-    const bytes = await readRegisters((offset) => readRegister(handle.controller.pci, offset))
+    const bytes = await readRegisters((offset) => handle.controller.transport.readProperty(offset))
     return { bytes, show: () => viewRegisters(bytes) }
   },
 })

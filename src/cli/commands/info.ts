@@ -51,7 +51,7 @@ function describe(ns: Namespace): [string, string | number][] {
     ['queue size', ns.qsize],
     ['max queue size', ns.maxqsize],
     ['NVMe version', ns.controller.version],
-    ['transport', ns.controller.pci.transport],
+    ['transport', ns.controller.transport.kind],
   ]
 }
 
@@ -64,6 +64,6 @@ function attributes(ns: Namespace) {
     ...{ blockcount, pagecount, blocksize, pagesize, blockshift, pageshift, bpshift, nbpp },
     ...{ maxbpio, maxppio, maxiopq, qcount, maxqcount, qsize, maxqsize },
     version: ns.controller.version,
-    transport: ns.controller.pci.transport,
+    transport: ns.controller.transport.kind,
   }
 }

@@ -64,11 +64,11 @@ function ofMachine(sysroot: string | undefined): Subsystem[] {
 async function ofAddress(address: string): Promise<Subsystem> {
   const { openController } = await import('../../index.ts')
   await using handle = await openController(address)
-  const { pci } = handle.controller
-  const transport = pci.transport.startsWith('vfio') ? 'pcie' : pci.transport
+  const { kind, address: name } = handle.controller.transport
+  const transport = kind.startsWith('vfio') ? 'pcie' : kind
   return {
     nqn: handle.identity.subnqn || null,
-    paths: [{ name: null, transport, address: pci.address, state: 'live' }],
+    paths: [{ name: null, transport, address: name, state: 'live' }],
   }
 }
 

@@ -62,7 +62,7 @@ const fwLog = showCommand({
   async read({ handle }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.FIRMWARE_SLOT, 512)
-    const { address } = handle.controller.pci
+    const { address } = handle.controller.transport
     return { bytes, show: async () => (await views()).viewFirmware(bytes, address) }
   },
 })
@@ -100,7 +100,7 @@ const sanitizeLog = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, options)
-    const { address } = handle.controller.pci
+    const { address } = handle.controller.transport
     return { bytes, show: async () => (await operations()).viewSanitize(bytes, address) }
   },
 })
@@ -113,7 +113,7 @@ const changedNamespaces = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
-    const { address } = handle.controller.pci
+    const { address } = handle.controller.transport
     return { bytes, show: async () => (await import('../admin/views/lists.ts')).viewChanged(bytes, address) }
   },
 })

@@ -37,9 +37,9 @@ const BYTES = 0x6c
 
 /**
  * All registers, each read once: they are not all without side effects, and one picture is what is asked for.
- * @param read a 32-bit register of BAR 0
+ * @param read a 32-bit register
  */
-export async function readRegisters(read: (offset: number) => Promise<number>): Promise<Buffer> {
+export async function readRegisters(read: (offset: number) => number | Promise<number>): Promise<Buffer> {
   const bytes = Buffer.alloc(BYTES)
   for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(await read(at), at)
   return bytes

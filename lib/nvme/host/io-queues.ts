@@ -1,0 +1,130 @@
+// The I/O queues of one controller: how many it grants, which exist, and how they outlive its resets. A reset creates
+// each of them again in the same memory, so that no pointer to one ever goes stale.
+
+import { ClosedError, NvmeError, OutOfRangeError } from '../../errors.ts'
+import { logger } from '../../log/index.ts'
+import { FEATURE } from '../spec/features/ids.ts'
+import { ADMIN } from '../spec/opcodes.ts'
+import type { AdminQueue } from './admin-queue.ts'
+import type { Controller } from './controller.ts'
+import type { Queue } from './queue.ts'
+import type { SendAdmin, Transport } from './transport.ts'
+
+const log = logger('nvme')
+
+/** What queues need of their controller. */
+type Owner = Pick<Controller, 'transport' | 'timeout' | 'maxTransferBytes' | 'failure'>
+
+/** Made by its controller, and `queues` there. */
+export class IoQueues {
+  readonly #transport: Transport
+  readonly #controller: Owner
+  readonly #send: SendAdmin
+  readonly #sendLast: SendAdmin
+  // By queue id.
+  readonly #made = new Map<number, Queue>()
+  #granted = 0
+  #ending = false
+
+  constructor(controller: Owner, admin: AdminQueue) {
+    const { transport } = controller
+    this.#controller = controller
+    this.#transport = transport
+    this.#sendLast = (command) => admin.submit(command)
+    // A controller that is being closed deletes what there is, and must find nothing new.
+    this.#send = async (command) => {
+      if (this.#ending) throw new ClosedError(`${transport.address} is closed`)
+      return admin.submit(command)
+    }
+  }
+
+  /** Queues that exist. */
+  get size(): number {
+    return this.#made.size
+  }
+
+  /** Queues that can be had: asks for `count` with Set Features 07h, once in a controller's life. */
+  async request(count: number): Promise<number> {
+    if (this.#granted > 0) return this.#granted
+    const wanted = Math.min(count, 65535) - 1
+    const cdw11 = (wanted | (wanted << 16)) >>> 0
+    const { result } = await this.#send({
+      opcode: ADMIN.SET_FEATURES,
+      cdw10: FEATURE.NUMBER_OF_QUEUES,
+      cdw11,
+    })
+    this.#granted = Math.min((result & 0xffff) + 1, (result >>> 16) + 1)
+    return this.#granted
+  }
+
+  /**
+   * Creates queue `qid`. Throws UnsupportedError for one that the transport can't reach.
+   * @param entries at least 2, at most CAP.MQES
+   */
+  async create(qid: number, entries: number): Promise<Queue> {
+    const { address, cap } = this.#transport
+    if (entries > cap.mqes) {
+      throw new OutOfRangeError(`queues of ${entries} entries: ${address} takes 2 to ${cap.mqes}`)
+    }
+    const { maxTransferBytes: maxBytes, timeout } = this.#controller
+    const queue = await this.#transport.allocQueue({ qid, entries, maxBytes, timeout })
+    try {
+      await this.#transport.createQueue(queue, this.#send)
+    } catch (error) {
+      // One that failed may still write to it.
+      if (!this.#controller.failure) queue.free()
+      throw error
+    }
+    this.#made.set(qid, queue)
+    return queue
+  }
+
+  /** Deletes a queue, and gives its memory back. */
+  async delete(qid: number): Promise<void> {
+    const queue = this.#made.get(qid)
+    if (queue === undefined) return
+    await this.#transport.deleteQueue(qid, this.#send)
+    this.#made.delete(qid)
+    queue.free()
+  }
+
+  /**
+   * Deletes a queue and creates it again in the same memory: whatever was in flight, of whichever thread, has ended
+   * when this resolves.
+   */
+  async recreate(qid: number): Promise<void> {
+    const queue = this.#made.get(qid)
+    if (queue === undefined) return
+    await this.#transport.deleteQueue(qid, this.#send)
+    queue.reset()
+    await this.#transport.createQueue(queue, this.#send)
+  }
+
+  /** The controller was reset: it knows of no queue any more. */
+  reset(): void {
+    for (const queue of this.#made.values()) queue.reset()
+  }
+
+  /** Creates every queue again, for a controller that was reset. */
+  async restore(): Promise<void> {
+    const granted = this.#granted
+    this.#granted = 0
+    if (granted > 0) await this.request(granted)
+    for (const queue of this.#made.values()) await this.#transport.createQueue(queue, this.#send)
+  }
+
+  /** Deletes every queue of a controller that is being closed; their memory goes with its pool. */
+  async end(): Promise<void> {
+    this.#ending = true
+    for (const qid of [...this.#made.keys()]) {
+      try {
+        await this.#transport.deleteQueue(qid, this.#sendLast)
+      } catch (error) {
+        log('%s: queue %d was not deleted: %s', this.#transport.address, qid, error)
+        // A queue that is half-way deleted already does not keep the others; a silent controller does.
+        if (!(error instanceof NvmeError)) return
+      }
+      this.#made.delete(qid)
+    }
+  }
+}

@@ -1,0 +1,99 @@
+// The seam between a controller and the way to it: properties, queues, memory, reset. PCI functions implement it in
+// lib/nvme/pcie; whatever else carries NVMe commands implements it beside that.
+
+import type { DmaPool } from '../../memory/pool.ts'
+import type { DmaSource } from '../../memory/source.ts'
+import type { FunctionShare } from '../../pci/share.ts'
+import type { IdentifyController } from '../spec/identify/controller.ts'
+import type { Capabilities } from '../spec/registers.ts'
+import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
+import type { Queue, QueueOptions } from './queue.ts'
+
+/** What wakes a scheduler that sleeps until a queue has completions. */
+export interface WakeUp {
+  /** False where there is none: `arm` says false then, and who sleeps has to look by timer. */
+  readonly interrupts: boolean
+  /** Calls `wake` at the queue's next completion, and keeps the process alive until then. */
+  arm(wake: () => void): boolean
+  disarm(): void
+}
+
+export const NO_WAKE_UP: WakeUp = { interrupts: false, arm: () => false, disarm() {} }
+
+/** Sends an admin command, and waits for its completion. */
+export type SendAdmin = (command: AdminCommand, options?: AdminOptions) => Promise<AdminResult>
+
+/** Kinds of reset: of the controller (CC.EN), the NVM subsystem (NSSR), the PCI function. */
+export type ResetKind = 'controller' | 'subsystem' | 'function'
+
+/** What users of a controller need of its transport, in whichever thread they are. */
+export interface TransportFacts {
+  /** The address that it was opened by, without a namespace id. */
+  readonly address: string
+  /** What moves the data, for messages: `vfio`, `vfio-user`, `sim`, `sim-thread`. */
+  readonly kind: string
+  /** No hardware is behind it, and nobody's data: no question before it is overwritten, interrupts cost little. */
+  readonly emulated: boolean
+  /** What tells the disk image behind it from every other file, where there is one: see `imageIdentity` of lib/sim. */
+  readonly image?: string | undefined
+  /** Makes memory that the controller reaches. */
+  readonly memory: DmaSource
+  /** The register, or property, at a byte offset (section 3.1): 32 bits. All-ones where the device is gone. */
+  readProperty(offset: number): number | Promise<number>
+  /** What has ended the controller, or null: gone, fatal, no longer ready. One look, which never waits. */
+  health(): Error | null
+}
+
+/** One way to one controller, made by whoever opens an address. Owned by the `Controller` that drives it. */
+export interface Transport extends TransportFacts {
+  /** DMA memory of the controller. */
+  readonly pool: DmaPool
+  /** Controller Capabilities (CAP), decoded. */
+  readonly cap: Capabilities
+  /** Version (VS) as `1.4.0`. */
+  readonly version: string
+  /** The admin queue: one object for as long as the transport lives, as new after each reset. */
+  readonly admin: Queue
+  /** Set by the controller: called once, on the event loop, where the transport learns that the device is gone. */
+  onFailed: ((cause: Error) => void) | null
+
+  writeProperty(offset: number, value: number): void | Promise<void>
+
+  /** Enables the controller, from whatever state it is in: the admin queue takes commands then (section 7.6.1). */
+  enable(signal?: AbortSignal): Promise<void>
+  /** What the transport sets up by admin commands, once Identify Controller is known. */
+  configure(identity: IdentifyController, send: SendAdmin, signal?: AbortSignal): Promise<void>
+
+  /**
+   * Makes an I/O queue, which the controller does not know yet.
+   * @throws UnsupportedError where the transport can't reach it
+   */
+  allocQueue(options: QueueOptions): Promise<Queue>
+  /** Creates the queue in the controller. On failure the controller knows nothing of it. */
+  createQueue(queue: Queue, send: SendAdmin): Promise<void>
+  /** Deletes the queue in the controller; its memory stays until `free`. */
+  deleteQueue(qid: number, send: SendAdmin): Promise<void>
+
+  /**
+   * Asks for interrupts for `queues` I/O queues; before the first one is created. Without it there are none.
+   * Queues share what there is.
+   */
+  enableWakeUps(queues: number): Promise<void>
+  /** What wakes a sleeper for a queue: `NO_WAKE_UP` where nothing does. */
+  wakeUp(qid: number): WakeUp
+
+  /** Resets the controller and leaves it disabled. */
+  reset(how: ResetKind): Promise<void>
+  /**
+   * Announces a normal shutdown, and waits until it is complete (section 7.6.2).
+   * @param rtd3e RTD3 Entry Latency of Identify Controller, in microseconds
+   */
+  shutdown(rtd3e: number): Promise<void>
+  /** Disables the controller (CC.EN). */
+  disable(): Promise<void>
+  /** Takes all memory from the device, and gives everything back. Never throws twice. */
+  close(): Promise<void>
+
+  /** Where there is one: what another thread needs to drive queues of this controller. */
+  share?(): FunctionShare | undefined
+}

@@ -1,0 +1,42 @@
+// A controller's transport in a second thread of the process, which drives queues that another thread has created.
+
+import type { DmaPool } from '../../memory/pool.ts'
+import type { PciFunction } from '../../pci/function.ts'
+import { attachFunction, type FunctionShare, type SharedDma } from '../../pci/share.ts'
+import type { Queue } from '../host/queue.ts'
+import type { TransportFacts } from '../host/transport.ts'
+import { failureOf } from './bring-up.ts'
+import { QueuePair } from './queue-pair.ts'
+import type { QueuePairShare } from './queue-pair-share.ts'
+
+/** What a thread has of a transport that another thread opened. It must not be used any more once that is closed. */
+export class AttachedTransport implements TransportFacts {
+  readonly address: string
+  readonly kind: string
+  readonly emulated: boolean
+  readonly memory: PciFunction
+  // Where registers can't be loaded, the owner's own look is what tells of a failure.
+  readonly #readable: boolean
+
+  /** @param dma asks the owner for memory */
+  constructor(share: FunctionShare, dma: SharedDma) {
+    this.address = share.address
+    this.kind = share.transport
+    this.emulated = share.emulated
+    this.memory = attachFunction(share, dma)
+    this.#readable = share.registers !== null
+  }
+
+  readProperty(offset: number): number {
+    return this.memory.readRegister(offset)
+  }
+
+  health(): Error | null {
+    return this.#readable ? failureOf(this.memory) : null
+  }
+
+  /** The queue of a share, from where its owner stopped. */
+  attachQueue(pool: DmaPool, share: QueuePairShare): Queue {
+    return new QueuePair(this.memory, pool, share, share)
+  }
+}
