@@ -1,16 +1,17 @@
-// One I/O queue pair with its operations: sends them as commands, takes completions, reports their ends.
+// One I/O queue with its operations: sends them as commands, takes completions, reports their ends, and holds what
+// there is no room for. What is held is posted strictly in order, so that a long operation holds up those behind it
+// and none is starved.
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
 
 import { CommandTimeoutError } from '../../lib/errors.ts'
-import type { DmaTag } from '../../lib/memory/tag.ts'
+import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { high32 } from '../../lib/nvme/pcie/prp.ts'
-import { Backlog } from './backlog.ts'
-import type { Geometry } from './geometry.ts'
-import { LostMemory } from './lost-memory.ts'
-import { KIND, type Operation, OperationPool, STATE } from './operation.ts'
+import { Fifo } from './fifo.ts'
+import { type Geometry, MAX_BLOCKS } from './geometry.ts'
+import { KIND, type Operation, OperationPool, releaseMemory, STATE } from './operation.ts'
 import { Occupancy, QueueCounters } from './queue-counters.ts'
 import type { Metadata } from './shared-metadata.ts'
 
@@ -38,14 +39,21 @@ export class IoQueue {
   wake: (queue: IoQueue) => void = () => {}
 
   private readonly controller: QueueController
-  // By command identifier.
+  // By command identifier: its operation, and which of the operation's blocks the command has.
   private readonly ops: (Operation | null)[]
-  private readonly backlog: Backlog
-  private readonly lost = new LostMemory()
+  private readonly slba: Float64Array
+  private readonly nlb: Uint32Array
   private flushArmed = false
+  // How many things keep an operation of one command from being posted at once and as it is: each held operation,
+  // a failure, and metadata count one. The hot path looks at nothing else.
+  private obstacles = 0
   private failure: Error | null = null
-  // Nothing fails, waits or needs metadata: an operation of one command may be posted as it is.
-  private plain = true
+  private metadata: Metadata | null = null
+  // What is held: the operation that is posted in part, and those behind it of which nothing is.
+  private partial: Operation | null = null
+  private readonly waiting = new Fifo<Operation>()
+  // Memory of commands that had no answer: the device may still write to it, until the controller is reset or closed.
+  private readonly lostMemory: DmaAllocation[] = []
 
   constructor(controller: QueueController, pair: Queue, geometry: Geometry, qid = pair.qid - 1) {
     this.qid = qid
@@ -54,18 +62,23 @@ export class IoQueue {
     this.operations = new OperationPool(this, geometry)
     this.occupancy = new Occupancy(pair)
     this.ops = new Array(pair.entries - 1).fill(null)
-    this.backlog = new Backlog(pair, this.ops)
+    this.slba = new Float64Array(this.ops.length)
+    this.nlb = new Uint32Array(this.ops.length)
   }
 
   /** From now on commands may need separate metadata: a namespace of the controller has it. */
   useMetadata(metadata: Metadata): void {
-    this.backlog.metadata = metadata
-    this.reconsider()
+    if (this.metadata === null) this.obstacles++
+    this.metadata = metadata
   }
 
   /** Operations not yet done, and not lost. */
   get busy(): boolean {
-    return this.pair.inFlight > 0 || !this.backlog.empty
+    return this.pair.inFlight > 0 || this.holding
+  }
+
+  private get holding(): boolean {
+    return this.partial !== null || this.waiting.length > 0
   }
 
   /**
@@ -91,7 +104,7 @@ export class IoQueue {
       op.buf = buf
       op.allocation = allocation
     }
-    if (this.plain === false || nlb > geometry.maxbpio) return this.startTransfer(op, lo, hi)
+    if (this.obstacles !== 0 || nlb > geometry.maxbpio) return this.startTransfer(op, lo, hi)
     // The commonest case: one command, nothing before it.
     const high = slba < 4294967296 ? 0 : high32(slba)
     const bytes = nlb << geometry.blockshift
@@ -117,7 +130,7 @@ export class IoQueue {
    * @returns false where there was no room at all, and nothing was sent
    */
   start(op: Operation): boolean {
-    const { failure, backlog } = this
+    const { failure } = this
     op.begin()
     if (failure !== null) {
       op.cause = failure
@@ -126,20 +139,13 @@ export class IoQueue {
       return true
     }
     // Those that came first go first.
-    if (!backlog.empty || !backlog.post(op)) {
+    if (this.holding || !this.post(op)) {
       op.state = FREE
       return false
     }
-    if (!backlog.empty) this.plain = false
     op.retain()
     if (this.flushArmed === false) this.armFlush()
     return true
-  }
-
-  // After every change of what may keep an operation from being posted at once and as it is.
-  private reconsider(): void {
-    const { failure, backlog } = this
-    this.plain = failure === null && backlog.metadata === null && backlog.empty
   }
 
   /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
@@ -171,8 +177,8 @@ export class IoQueue {
   private wait(op: Operation): void {
     op.begin()
     op.retain()
-    this.backlog.wait(op)
-    this.plain = false
+    this.waiting.push(op)
+    this.obstacles++
   }
 
   /** Rings what was posted, takes what completed, goes on with what waits. */
@@ -190,7 +196,7 @@ export class IoQueue {
       this.complete(cid)
       cid = pair.reap()
     } while (cid >= 0)
-    if (this.plain === false && !this.backlog.empty) this.continue()
+    if (this.obstacles !== 0 && this.holding) this.continue()
     return true
   }
 
@@ -228,19 +234,96 @@ export class IoQueue {
 
   // What follows is not for every command.
 
+  /**
+   * Posts what is left of an operation, as far as there is room; the rest follows by `continue`.
+   * @returns false where nothing of it was ever posted
+   */
+  private post(op: Operation): boolean {
+    if (this.metadata !== null) this.metadata.point(this.pair, op)
+    if (op.kind === SINGLE) return this.postSingle(op)
+    const stride = strideOf(op)
+    const blockBytes = op.kind === TRANSFER ? op.geometry.blocksize : 0
+    while (op.sent < op.nlb) {
+      const n = Math.min(op.nlb - op.sent, stride)
+      const bytes = n * blockBytes
+      if (!this.postRange(op, op.slba + op.sent, n, bytes)) {
+        if (op.sent === 0) return false
+        this.partial = op
+        this.obstacles++
+        return true
+      }
+      op.pending++
+      op.sent += n
+      const { lo } = op
+      op.lo = (lo + bytes) | 0
+      if (op.lo >>> 0 < lo >>> 0) op.hi = (op.hi + 1) | 0
+    }
+    op.pending--
+    return true
+  }
+
+  private postSingle(op: Operation): boolean {
+    const { pair } = this
+    const { opc, geometry, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
+    const withMetadata = op.metadata !== null
+    if (withMetadata) pair.pointMetadata(op.mptrLo, op.mptrHi)
+    const cid = pair.post(opc, geometry.nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
+    // It is this command's alone.
+    if (withMetadata) pair.pointMetadata(0, 0)
+    if (cid < 0) return false
+    this.ops[cid] = op
+    return true
+  }
+
+  private postRange(op: Operation, slba: number, nlb: number, bytes: number): boolean {
+    const { opc, geometry, lo, hi } = op
+    const high = high32(slba)
+    const dw12 = (nlb - 1) | (bytes === 0 ? 0 : geometry.flags)
+    const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
+    if (cid < 0) return false
+    this.ops[cid] = op
+    this.slba[cid] = slba
+    this.nlb[cid] = nlb
+    return true
+  }
+
+  // Posts what there is room for now.
   private continue(): void {
-    this.backlog.continue()
-    this.reconsider()
+    while (this.partial !== null && this.pair.available > 0) {
+      const op = this.partial
+      this.partial = null
+      this.obstacles--
+      this.post(op)
+    }
+    while (this.partial === null && this.waiting.length > 0 && this.post(this.waiting.first!)) {
+      this.waiting.shift()
+      this.obstacles--
+    }
     if (this.pair.dirty) this.pair.ring()
   }
 
+  // Sends nothing more of an operation that has failed.
+  private stop(op: Operation): void {
+    if (this.partial !== op) return
+    this.partial = null
+    this.obstacles--
+    op.pending--
+  }
+
   private failCommand(op: Operation, cid: number, field: number): void {
-    const { backlog } = this
     op.field = field
-    op.failedSlba = backlog.slbaOf(op, cid)
-    op.failedNlb = backlog.nlbOf(op, cid)
-    backlog.stop(op)
-    this.reconsider()
+    op.failedSlba = this.slbaOf(op, cid)
+    op.failedNlb = this.nlbOf(op, cid)
+    this.stop(op)
+  }
+
+  // The blocks of one command of an operation: nothing is noted where that is all of them.
+  private slbaOf(op: Operation, cid: number): number {
+    return op.nlb <= strideOf(op) ? op.slba : this.slba[cid]!
+  }
+
+  private nlbOf(op: Operation, cid: number): number {
+    return op.nlb <= strideOf(op) ? op.nlb : this.nlb[cid]!
   }
 
   /** Timeouts and the controller's health: now and then, while something is in flight. */
@@ -251,29 +334,37 @@ export class IoQueue {
 
   /** Ends everything in flight or waiting with `cause`, and everything to come until `reset`. */
   fail(cause: Error): void {
+    // First: what is started from now on, by a callback too, ends at once.
+    if (this.failure === null) this.obstacles++
     this.failure = cause
-    // What is started from now on, by a callback too, ends at once.
-    this.plain = false
-    for (const op of this.backlog.takeAll()) {
+    for (const op of this.takeHeld()) {
       op.cause ??= cause
       if (--op.pending === 0) this.finish(op)
     }
     this.pair.abandon((cid) => this.end(cid, cause))
-    this.reconsider()
+  }
+
+  // Everything that is held, in order, which is no longer.
+  private takeHeld(): Operation[] {
+    const held = this.partial === null ? [] : [this.partial]
+    for (let op = this.waiting.shift(); op !== undefined; op = this.waiting.shift()) held.push(op)
+    this.partial = null
+    this.obstacles -= held.length
+    return held
   }
 
   /** After the controller was reset, and the pair with it. */
   reset(): void {
+    if (this.failure !== null) this.obstacles--
     this.failure = null
-    this.reconsider()
-    this.lost.release()
+    for (const allocation of this.lostMemory.splice(0)) releaseMemory(allocation)
   }
 
   private lose(cid: number): void {
     const op = this.ops[cid]!
-    const { backlog, pair } = this
+    const { pair } = this
     const { timeout } = this.controller
-    const range = op.kind === SINGLE ? '' : `, slba ${backlog.slbaOf(op, cid)}, nlb ${backlog.nlbOf(op, cid)}`
+    const range = op.kind === SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
     const what = `opcode ${op.opc.toString(16)}h, qid ${pair.qid}, nsid ${op.geometry.nsid}${range}`
     this.end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
   }
@@ -281,11 +372,17 @@ export class IoQueue {
   private end(cid: number, cause: Error): void {
     const op = this.ops[cid]!
     op.cause ??= cause
-    this.backlog.stop(op)
-    this.reconsider()
-    this.lost.hold(op)
+    this.stop(op)
+    for (const allocation of op.memory()) {
+      allocation.users++
+      this.lostMemory.push(allocation)
+    }
     if (--op.pending === 0) this.finish(op)
   }
+}
+
+function strideOf({ kind, geometry }: Operation): number {
+  return kind === TRANSFER ? geometry.maxbpio : MAX_BLOCKS
 }
 
 /** Polls for up to `timeout` ms, until the operation is done; the queue's own polls look for lost commands. */
