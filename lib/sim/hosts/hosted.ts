@@ -5,15 +5,15 @@ import { OutOfRangeError } from '../../errors.ts'
 import { ALL_ONES, REGISTER } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { ForeignDma } from '../dma/foreign-dma.ts'
-import { viewSpace } from '../dma/space.ts'
-import { closeResources, openMedium, openResources } from '../function.ts'
+import { closeResources, openResources } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
-import { barBytes, doorbellBytes, REQUEST, readBar, requestReset, writeBar } from '../model/bar.ts'
-import { createController, vectorsOf } from '../model/controller.ts'
+import { doorbellBytes, REQUEST, readBar, requestReset, writeBar } from '../model/bar.ts'
+import { vectorsOf } from '../model/controller.ts'
 import { applyControl, createControls, type SimControls } from '../model/controls.ts'
 import { askForRings } from '../model/shadow.ts'
 import { followRegisters, stop, unmapDma } from '../model/state.ts'
 import { step } from '../model/step.ts'
+import { createHost, deliverInterrupts } from './host.ts'
 
 export interface HostedSim {
   readonly config: SimConfig
@@ -67,17 +67,7 @@ export function hostSim(
     throw new OutOfRangeError(`doorbells of ${doorbells.byteLength} bytes: ${bytes} are needed`)
   }
   const resources = openResources(config)
-  const window = viewSpace(resources.space)
-  const c = createController({
-    config,
-    barMemory: new ArrayBuffer(barBytes(config)),
-    doorbells,
-    medium: openMedium(resources, window),
-    window,
-    namespaceBytes: resources.namespaceBytes,
-    stateFile: resources.image?.stateFile,
-    state: resources.state,
-  })
+  const { c, window } = createHost(config, resources, { doorbells })
   const dma = new ForeignDma(resources.space, window, c.dma, (iova) => unmapDma(c, iova))
   const fence = new Int32Array(1)
   let busMaster = false
@@ -90,16 +80,8 @@ export function hostSim(
       return 0
     }
     const done = step(c)
-    if (c.raisedCount !== 0) deliver()
+    if (c.raisedCount !== 0) deliverInterrupts(c, interrupt)
     return done
-  }
-  const deliver = () => {
-    c.raisedCount = 0
-    for (let vector = 0; vector < c.raised.length; vector++) {
-      if (c.raised[vector] === 0) continue
-      c.raised[vector] = 0
-      interrupt(vector)
-    }
   }
   return {
     config,

@@ -7,28 +7,19 @@ import { MAX_VIEW_BYTES } from '../../memory/mapping.ts'
 import { ALL_ONES } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { attachRange, DmaHost } from '../dma/dma-host.ts'
-import { viewSpace } from '../dma/space.ts'
-import { closeResources, openMedium, openResources, type SimActivity, type SimFunction } from '../function.ts'
+import { closeResources, openResources, type SimActivity, type SimFunction } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
-import { barBytes, readBar, requestReset, writeBar } from '../model/bar.ts'
-import { type Controller, createController, vectorsOf } from '../model/controller.ts'
+import { readBar, requestReset, writeBar } from '../model/bar.ts'
+import { type Controller, vectorsOf } from '../model/controller.ts'
 import { applyControl, type ControlMessage, createControls } from '../model/controls.ts'
 import { quiesce, stop, unmapDma } from '../model/state.ts'
 import { checkDoorbells, step } from '../model/step.ts'
+import { createHost, deliverInterrupts } from './host.ts'
 
 /** Opens a controller in this thread. */
 export function openInline(config: SimConfig): SimFunction {
   const resources = openResources(config)
-  const window = viewSpace(resources.space)
-  const c = createController({
-    config,
-    barMemory: new ArrayBuffer(barBytes(config)),
-    medium: openMedium(resources, window),
-    window,
-    namespaceBytes: resources.namespaceBytes,
-    stateFile: resources.image?.stateFile,
-    state: resources.state,
-  })
+  const { c, window } = createHost(config, resources)
   const dma = new DmaHost(
     resources.space,
     (range) => attachRange(c.dma, window, range),
@@ -110,7 +101,7 @@ function createWaker(c: Controller): Waker {
   const waker: Waker = {
     step() {
       step(c)
-      if (c.raisedCount !== 0) deliver()
+      if (c.raisedCount !== 0) deliverInterrupts(c, fireSoon)
     },
     notify() {
       if (armedCount !== 0) wakeSoon()
@@ -147,7 +138,7 @@ function createWaker(c: Controller): Waker {
     immediate = undefined
     let done = step(c)
     if (done === 0 && checkDoorbells(c)) done = step(c)
-    if (c.raisedCount !== 0) deliver()
+    if (c.raisedCount !== 0) deliverInterrupts(c, fireSoon)
     if (armedCount === 0) return
     const wait = done > 0 ? 0 : nextEvent(c) - c.clock()
     // Timers count in milliseconds: the rest of the time goes by turns of the event loop.
@@ -159,13 +150,8 @@ function createWaker(c: Controller): Waker {
     }
   }
 
-  function deliver(): void {
-    c.raisedCount = 0
-    for (let vector = 0; vector < c.raised.length; vector++) {
-      if (c.raised[vector] === 0) continue
-      c.raised[vector] = 0
-      if (armed[vector] === 1) setImmediate(fire, vector)
-    }
+  function fireSoon(vector: number): void {
+    if (armed[vector] === 1) setImmediate(fire, vector)
   }
 
   // A handler runs on the event loop, and only while its vector is still armed.

@@ -5,13 +5,12 @@
 import os from 'node:os'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { attachRange } from '../dma/dma-host.ts'
-import { viewSpace } from '../dma/space.ts'
-import { openMedium } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
-import { type Controller, createController } from '../model/controller.ts'
+import type { Controller } from '../model/controller.ts'
 import { applyControl } from '../model/controls.ts'
 import { quiesce, stop, unmapDma } from '../model/state.ts'
 import { checkDoorbells, step } from '../model/step.ts'
+import { createHost, deliverInterrupts } from './host.ts'
 import { armedAt, CONTROL, type HostMessage, type WorkerMessage, type WorkerStart } from './thread-control.ts'
 
 const SPIN_MS = os.availableParallelism() > 1 ? 0.02 : 0
@@ -22,16 +21,7 @@ function serve(start: WorkerStart): void {
   const port = parentPort!
   const send = (message: WorkerMessage) => port.postMessage(message)
   const control = new Int32Array(start.control)
-  const window = viewSpace(start.resources.space)
-  const c = createController({
-    config: start.config,
-    barMemory: start.bar,
-    medium: openMedium(start.resources, window),
-    window,
-    namespaceBytes: start.resources.namespaceBytes,
-    stateFile: start.resources.image?.stateFile,
-    state: start.resources.state,
-  })
+  const { c, window } = createHost(start.config, start.resources, { barMemory: start.bar })
   const inbox = createInbox(c, control, window)
   const { drain } = inbox
   // A mapping may be younger than the last look at the messages.
@@ -126,17 +116,14 @@ function act(c: Controller, window: Uint8Array, message: HostMessage): void {
 }
 
 function interrupt(c: Controller, control: Int32Array, send: (message: WorkerMessage) => void): void {
-  c.raisedCount = 0
-  // Completions are in memory before it is asked who waits for them.
+  // Completions are in memory before it is asked which vectors are armed.
   Atomics.add(control, CONTROL.FENCE, 1)
-  for (let vector = 0; vector < c.raised.length; vector++) {
-    if (c.raised[vector] === 0) continue
-    c.raised[vector] = 0
+  deliverInterrupts(c, (vector) => {
     const at = armedAt(vector)
     if (Atomics.load(control, at) === 1 && Atomics.exchange(control, at + 1, 1) === 0) {
       send({ kind: 'interrupt', vector })
     }
-  }
+  })
 }
 
 const start = workerData as WorkerStart

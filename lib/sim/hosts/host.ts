@@ -1,0 +1,37 @@
+// What every host of the software controller does alike: makes it on its resources, and delivers its interrupts.
+
+import type { SimConfig } from '../address.ts'
+import { viewSpace } from '../dma/space.ts'
+import { openMedium, type Resources } from '../function.ts'
+import { barBytes } from '../model/bar.ts'
+import { type Controller, createController } from '../model/controller.ts'
+
+/** Memory of BAR 0: all of it, or the registers with the doorbells apart from them. */
+export interface BarMemory {
+  readonly barMemory?: ArrayBufferLike
+  readonly doorbells?: ArrayBufferLike
+}
+
+/** A controller after power on, with the view of its address space. */
+export function createHost(
+  config: SimConfig,
+  resources: Resources,
+  { barMemory = new ArrayBuffer(barBytes(config)), doorbells }: BarMemory = {},
+): { readonly c: Controller; readonly window: Uint8Array } {
+  const window = viewSpace(resources.space)
+  const { namespaceBytes, image, state } = resources
+  const kept = { stateFile: image?.stateFile, state }
+  const medium = openMedium(resources, window)
+  const memory = { barMemory, ...(doorbells !== undefined && { doorbells }) }
+  return { c: createController({ config, ...memory, medium, window, namespaceBytes, ...kept }), window }
+}
+
+/** Calls `deliver` for each vector with completions that no interrupt was sent for yet. */
+export function deliverInterrupts(c: Controller, deliver: (vector: number) => void): void {
+  c.raisedCount = 0
+  for (let vector = 0; vector < c.raised.length; vector++) {
+    if (c.raised[vector] === 0) continue
+    c.raised[vector] = 0
+    deliver(vector)
+  }
+}
