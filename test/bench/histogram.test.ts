@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { Histogram, lowestOf } from '../../src/bench/histogram.ts'
 
 const HOUR = 3.6e12
+const BUCKETS = 2432
 const latency = fc.oneof(
   fc.integer({ min: 0, max: 300 }),
   fc.integer({ min: 0, max: 10_000_000 }),
@@ -16,14 +17,14 @@ function of(values: readonly number[]): Histogram {
   return histogram
 }
 
-test('nothing recorded: all zeroes', (t) => {
+test('Histogram without a record says 0 everywhere', (t) => {
   const histogram = new Histogram()
   t.like(histogram, { n: 0, min: 0, max: 0, mean: 0, stddev: 0 })
   t.is(histogram.percentile(50), 0)
   t.is(histogram.countBetween(0, 1e9), 0)
 })
 
-test('minimum, maximum, mean and deviation are those of the values; percentiles within a bucket', (t) => {
+test('Histogram has minimum, maximum, mean and deviation of the values, and percentiles within a bucket', (t) => {
   fc.assert(
     fc.property(
       fc.array(latency, { minLength: 1, maxLength: 300 }),
@@ -50,7 +51,19 @@ test('minimum, maximum, mean and deviation are those of the values; percentiles 
   )
 })
 
-test('two histograms together are the one of all values', (t) => {
+test('record puts the lowest and the highest value of each bucket into it, beyond 32 bits, too', (t) => {
+  for (let i = 0; i < BUCKETS; i++) {
+    const low = lowestOf(i)
+    const next = lowestOf(i + 1)
+    const { counts } = of([low, (low + next) / 2, next - 1])
+    t.is(counts[i], 3, `bucket ${i}: ${low} to ${next - 1}`)
+  }
+  const beyond = [lowestOf(BUCKETS), 2 ** 60, Number.POSITIVE_INFINITY]
+  t.is(of(beyond).counts[BUCKETS - 1], beyond.length)
+  t.is(of([-1, -(2 ** 40), 0.9]).counts[0], 3)
+})
+
+test('Histogram.add makes two histograms the one of all values', (t) => {
   const values = fc.array(latency, { maxLength: 100 })
   fc.assert(
     fc.property(values, values, (a, b) => {
@@ -68,9 +81,9 @@ test('two histograms together are the one of all values', (t) => {
   )
 })
 
-test('buckets ascend without gaps, and ranges between their bounds add up', (t) => {
+test('countBetween adds up over buckets that ascend without gaps', (t) => {
   let before = -1
-  for (let i = 0; i < 2432; i++) {
+  for (let i = 0; i < BUCKETS; i++) {
     const low = lowestOf(i)
     t.true(low > before)
     before = low
