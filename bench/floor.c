@@ -1,6 +1,5 @@
-// The floor of bench/driver.ts in C: `floor loop` does the ring work of its bare loop, `floor pair` all that its queue
-// pair does for a command, in functions that the compiler may put into one. Prints nanoseconds for a command.
-// Trade-off: one thread plays both sides, as there, so that the two are the same work and not the same program.
+// The floor of bench/driver.ts in C: all that its queue pair does for a command, in functions that the compiler may put
+// into one, with the controller's part in the same thread, as there. Prints nanoseconds for a command.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -40,51 +39,7 @@ static void step(struct controller *c) {
 
 static word sq[ENTRIES * 16], cq[ENTRIES * 4], doorbells[4];
 
-static volatile uint8_t busy[ENTRIES];
-
-static void loop(struct controller *controller) {
-  static uint16_t available[ENTRIES];
-  static uint32_t count, tail, head, phase = 1;
-  if (controller->head == 0 && count == 0) {
-    for (count = 0; count < ENTRIES - 1; count++) available[count] = count;
-  }
-  uint32_t sent = 0;
-  for (uint32_t done = 0; done < COMMANDS;) {
-    while (count > ENTRIES - 1 - DEPTH && sent < COMMANDS) {
-      uint32_t cid = available[--count];
-      word *entry = sq + tail * 16;
-      entry[0] = 2 | cid << 16;
-      entry[1] = 1;
-      entry[6] = cid << 12;
-      entry[7] = 1;
-      entry[8] = 0;
-      entry[9] = 0;
-      entry[10] = sent;
-      entry[11] = 0;
-      entry[12] = 0;
-      busy[cid] = 1;
-      tail = tail + 1 == ENTRIES ? 0 : tail + 1;
-      sent++;
-    }
-    doorbells[2] = tail;
-    step(controller);
-    for (;;) {
-      uint32_t dw3 = cq[head * 4 + 3];
-      if ((dw3 >> 16 & 1) != phase) break;
-      uint32_t cid = dw3 & 0xffff;
-      if (++head == ENTRIES) {
-        head = 0;
-        phase ^= 1;
-      }
-      busy[cid] = 0;
-      available[count++] = cid;
-      done++;
-    }
-    doorbells[3] = head;
-  }
-}
-
-// A queue pair as lib/nvme/queue-pair.ts has it, for data within a page.
+// A queue pair as lib/nvme/pcie/queue-pair.ts has it, for data within a page.
 struct pair {
   word *sq, *cq, *doorbells;
   uint32_t entries, sq_tail, sq_rung, cq_head, cq_rung, phase, free_count, lost, slice, unclean, status;
@@ -95,14 +50,6 @@ struct pair {
 
 static uint32_t in_flight(const struct pair *q) { return q->entries - 1 - q->free_count - q->lost; }
 
-static void post_rest(word *entry, struct pair *q, uint32_t dw13, uint32_t dw14, uint32_t dw15) {
-  entry[4] = entry[5] = entry[8] = entry[9] = 0;
-  entry[13] = dw13;
-  entry[14] = dw14;
-  entry[15] = dw15;
-  q->unclean = dw13 | dw14 | dw15 ? q->entries : q->unclean - 1;
-}
-
 static int post(struct pair *q, uint32_t opcode, uint32_t nsid, uint32_t lo, uint32_t hi, uint32_t bytes,
                 uint32_t dw10, uint32_t dw11, uint32_t dw12, uint32_t dw13, uint32_t dw14, uint32_t dw15) {
   if (q->free_count == 0) return -1;
@@ -111,7 +58,13 @@ static int post(struct pair *q, uint32_t opcode, uint32_t nsid, uint32_t lo, uin
   word *entry = q->sq + q->sq_tail * 16;
   entry[0] = opcode | cid << 16;
   entry[1] = nsid;
-  if (q->unclean || (dw13 | dw14 | dw15)) post_rest(entry, q, dw13, dw14, dw15);
+  if (q->unclean || (dw13 | dw14 | dw15)) {
+    entry[4] = entry[5] = entry[8] = entry[9] = 0;
+    entry[13] = dw13;
+    entry[14] = dw14;
+    entry[15] = dw15;
+    q->unclean = dw13 | dw14 | dw15 ? q->entries : q->unclean - 1;
+  }
   if ((lo & (PAGE - 1)) + bytes > PAGE) abort();
   entry[6] = bytes ? lo : 0;
   entry[7] = bytes ? hi : 0;
@@ -157,7 +110,7 @@ static int reap(struct pair *q) {
   }
 }
 
-static void pair(struct controller *controller) {
+static void run(struct controller *controller) {
   static struct pair q = {.sq = sq, .cq = cq, .doorbells = doorbells, .phase = 1};
   if (q.entries == 0) {
     q.entries = q.unclean = controller->entries;
@@ -174,11 +127,9 @@ static void pair(struct controller *controller) {
 }
 
 int main(int count, char **arguments) {
-  int pairs = count > 1 && strcmp(arguments[1], "pair") == 0;
   // Not a constant: as many as a caller of a library may ask for.
-  uint32_t entries = count > 2 ? atoi(arguments[2]) : ENTRIES;
+  uint32_t entries = count > 1 ? atoi(arguments[1]) : ENTRIES;
   struct controller controller = {sq, cq, doorbells, entries, 0, 0, 1};
-  void (*run)(struct controller *) = pairs ? pair : loop;
   run(&controller);
   struct timespec a, b;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);

@@ -1,61 +1,51 @@
-// npm run bench [-- [--page] [--long] name…]: figures, each beside its yardstick in the same run. Without a name,
-// all but those that boot a virtual machine. --page writes them to docs/performance.md, too.
+// npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
+// `vm`, which boots a virtual machine. docs/performance.md says what the figures mean.
 
+import fs from 'node:fs'
+import os from 'node:os'
 import { parseArgs } from 'node:util'
 import { commands } from './commands.ts'
 import { driver } from './driver.ts'
-import { eventLoop } from './event-loop.ts'
 import { garbage } from './garbage.ts'
-import { growing } from './growth.ts'
 import { latency } from './latency.ts'
-import { describeMachine } from './machine.ts'
+import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
-import { keep } from './page.ts'
-import { policy } from './policy.ts'
-import { socket } from './socket.ts'
 import { streams } from './streams.ts'
-import { type Benchmark, printTable, type Table } from './table.ts'
 import { threads } from './threads.ts'
 import { vm } from './vm.ts'
 
-const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
+/** Each yields its tables one by one, as they are measured. */
+const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   driver,
   commands,
   latency,
   garbage,
   streams,
   occupancy,
-  'event-loop': eventLoop,
-  policy,
   threads,
-  growth: growing,
   memory,
-  socket,
   vm,
 }
-const ASKED_FOR = ['vm']
-const order = Object.keys(BENCHMARKS)
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { page: { type: 'boolean', default: false }, long: { type: 'boolean', default: false } },
-})
-const unknown = positionals.find((name) => !order.includes(name))
+const names = Object.keys(BENCHMARKS)
+const { positionals } = parseArgs({ allowPositionals: true })
+const unknown = positionals.find((name) => !names.includes(name))
 if (unknown !== undefined) {
-  console.error(`bench: no benchmark ${unknown}; there are: ${order.join(', ')}`)
+  console.error(`bench: no benchmark ${unknown}; there are: ${names.join(', ')}`)
   process.exitCode = 2
 } else {
-  const names = positionals.length > 0 ? positionals : order.filter((name) => !ASKED_FOR.includes(name))
-  const machine = describeMachine()
-  console.log(machine)
-  for (const name of names) {
-    const tables: Table[] = []
-    for await (const table of BENCHMARKS[name]!({ long: values.long })) {
-      printTable(table)
-      tables.push(table)
-    }
-    const date = new Date().toISOString().slice(0, 10)
-    if (values.page && tables.length > 0) keep(name, { date, machine, tables }, order)
+  console.log(describeMachine())
+  for (const name of positionals.length > 0 ? positionals : names.filter((name) => name !== 'vm')) {
+    for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
+}
+
+function describeMachine(): string {
+  const cpus = os.cpus()
+  const memory = `${Math.round(os.totalmem() / 2 ** 30)} GiB of memory`
+  const virtual = /^flags\s*:.*\bhypervisor\b/m.test(fs.readFileSync('/proc/cpuinfo', 'utf8'))
+  const model = cpus[0]?.model.trim() ?? 'unknown processor'
+  const kernel = `Linux ${os.release()}`
+  return `Node ${process.version}, ${cpus.length} x ${model}, ${memory}${virtual ? ', a virtual machine' : ''}, ${kernel}`
 }

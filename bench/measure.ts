@@ -1,41 +1,80 @@
-// Runs things side by side, several times in turn, and makes a table of their medians.
-// Trade-off: in turn and not one after another, since a noisy machine is then noisy for all of them alike.
+// What all benchmarks share: rows that are run in turn, medians of their figures, and tables of these.
+// Trade-off: in turn and not one after another, since a noisy machine is then noisy for all rows alike.
 
-import type { Goal, Table } from './table.ts'
+import { describe } from '../src/bench/numbers.ts'
+import { table } from '../src/cli/output.ts'
+
+const ROUNDS = 5
 
 export interface Row {
   name: string
-  /** One run: what was done, in whatever unit the table has, and the seconds that it took. */
-  run(): Promise<number> | number
+  /** One run: a figure for each column. */
+  run(): Promise<readonly number[]> | readonly number[]
 }
 
-export interface Result {
+export interface Column {
+  /** With its unit, as it stands above the figures. */
   name: string
-  median: number
-  min: number
-  max: number
+  /** Decimal places. */
+  digits: number
 }
 
-/** Calls every row `runs` times in turn, after one round to warm up; each call returns a rate. */
-export async function sideBySide(rows: readonly Row[], runs = 5): Promise<Result[]> {
-  const rates = rows.map(() => [] as number[])
-  for (let round = -1; round < runs; round++) {
+export interface Table {
+  title: string
+  columns: readonly Column[]
+  /** A cell for each column; null where there is nothing to say. */
+  rows: readonly { name: string; cells: readonly (number | null)[] }[]
+  /** What was left out, and why; what a figure does not say. */
+  notes?: readonly string[]
+}
+
+export function medianOf(figures: readonly number[]): number {
+  return [...figures].sort((a, b) => a - b)[figures.length >> 1]!
+}
+
+/** Each row's figures in each round, after one round to warm up. */
+async function inTurn(rows: readonly Row[]): Promise<(readonly number[])[][]> {
+  const taken = rows.map(() => [] as (readonly number[])[])
+  for (let round = -1; round < ROUNDS; round++) {
     for (const [i, row] of rows.entries()) {
-      const rate = await row.run()
-      if (round >= 0) rates[i]!.push(rate)
+      const figures = await row.run()
+      if (round >= 0) taken[i]!.push(figures)
     }
   }
-  return rows.map(({ name }, i) => ({ name, ...spreadOf(rates[i]!) }))
+  return taken
 }
 
-export function spreadOf(figures: readonly number[]): Omit<Result, 'name'> {
-  const sorted = [...figures].sort((a, b) => a - b)
-  return { median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! }
+/** A table of the medians of all figures. */
+export async function medians(
+  title: string,
+  columns: readonly Column[],
+  rows: readonly Row[],
+): Promise<Table> {
+  const taken = await inTurn(rows)
+  const cells = taken.map((rounds) => columns.map((_, at) => medianOf(rounds.map((figures) => figures[at]!))))
+  return { title, columns, rows: rows.map(({ name }, i) => ({ name, cells: cells[i]! })) }
 }
 
-export const medianOf = (figures: readonly number[]): number => spreadOf(figures).median
+/** A table of rows with one figure each, with its spread, and the ratio to that of the first row, the yardstick. */
+export async function compare(
+  title: string,
+  { name: unit, digits }: Column,
+  rows: readonly Row[],
+): Promise<Table> {
+  const taken = (await inTurn(rows)).map((rounds) => rounds.map(([figure]) => figure!))
+  const first = medianOf(taken[0]!)
+  return {
+    title,
+    columns: [...[unit, 'lowest', 'highest'].map((name) => ({ name, digits })), { name: 'ratio', digits: 2 }],
+    rows: rows.map(({ name }, i) => {
+      const median = medianOf(taken[i]!)
+      const { min, max } = describe(taken[i]!)
+      return { name, cells: [median, min, max, median / first] }
+    }),
+  }
+}
 
-/** Things a second. */
+/** Runs `work`: things a second, of `count` that it does. */
 export async function rateOf(count: number, work: () => unknown): Promise<number> {
   const started = performance.now()
   await work()
@@ -50,32 +89,13 @@ export async function cpuOf(work: () => unknown): Promise<number> {
   return (user + system) / 1e3
 }
 
-/** The median of one result over that of another. */
-export function ratio(results: readonly Result[], name: string, to: string): number {
-  const median = (wanted: string) => results.find((result) => result.name === wanted)!.median
-  return median(name) / median(to)
-}
-
-/** Results with their ratio to the first. */
-export function tableOf(
-  { title, about, unit, digits = 2 }: { title: string; about: string; unit: string; digits?: number },
-  results: readonly Result[],
-  goals: readonly Goal[] = [],
-): Table {
-  const first = results[0]!
-  return {
-    title,
-    about,
-    columns: [
-      { name: unit, digits },
-      { name: 'lowest', digits },
-      { name: 'highest', digits },
-      { name: 'ratio', digits: 2 },
-    ],
-    rows: results.map(({ name, median, min, max }) => ({
-      name,
-      cells: [median, min, max, median / first.median],
-    })),
-    goals,
-  }
+export function printTable({ title, columns, rows, notes = [] }: Table): void {
+  const names = { title: '', text: ({ name }: Table['rows'][number]) => name }
+  const figures = columns.map(({ name, digits }, i) => ({
+    title: name,
+    text: ({ cells }: Table['rows'][number]) => cells[i]?.toFixed(digits) ?? '',
+    right: true,
+  }))
+  console.log(`\n${title}\n${table([names, ...figures], rows)}`)
+  for (const note of notes) console.log(`(${note})`)
 }

@@ -4,15 +4,8 @@
 const PAGE = 4096
 const QUEUE = 64
 
-export interface Prototype {
-  /** Runs `commands` random 4 KiB reads at `depth`; returns a checksum, so that nothing is left out. */
-  run(commands: number, depth: number): number
-  /** The same where each read is a promise that is awaited by one of `depth` loops: what no promise call can avoid. */
-  runPromises(commands: number, depth: number): Promise<number>
-}
-
 /** A medium of `bytes` and its rings. */
-export function createPrototype(bytes: number): Prototype {
+export function createPrototype(bytes: number) {
   // Medium and memory in one buffer: copyWithin is the quickest copy that there is.
   const memory = new Uint8Array(bytes + QUEUE * PAGE).fill(0x5a)
   const data = bytes
@@ -73,7 +66,8 @@ export function createPrototype(bytes: number): Prototype {
   }
 
   return {
-    async runPromises(commands, depth) {
+    /** The same where each read is a promise that is awaited by one of `depth` loops: what no promise call can avoid. */
+    async runPromises(commands: number, depth: number): Promise<number> {
       let working = depth
       let sum = 0
       const loop = async (cid: number) => {
@@ -97,7 +91,8 @@ export function createPrototype(bytes: number): Prototype {
       }
       return sum
     },
-    run(commands, depth) {
+    /** Runs `commands` random 4 KiB reads at `depth`; returns a checksum, so that nothing is left out. */
+    run(commands: number, depth: number): number {
       let sent = 0
       let got = 0
       let sum = 0

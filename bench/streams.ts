@@ -1,143 +1,121 @@
-// Streams and iterators of this driver on the embedded controller beside fs's streams, on a file in tmpfs and on
-// one that is read and written past the page cache (O_DIRECT), with chunks of the same length.
+// Streams and iterators of this driver on the embedded controller beside fs's streams on a file in tmpfs, with chunks
+// of the same length: memory on either side, more of it than a processor's cache holds.
 // Trade-off: each row of a table moves as many bytes as take it some 0.2 s, so that slow ones don't take minutes.
 
 import { once } from 'node:events'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { type Namespace, open } from '../src/index.ts'
-import { makeFiles, type StreamFile } from './files.ts'
-import { type Row, ratio, sideBySide, tableOf } from './measure.ts'
-import { atLeast, type Goal, type Table } from './table.ts'
+import { compare, type Row, type Table } from './measure.ts'
 
 const KIB = 1024
 const MEDIUM = 256 * KIB * KIB
 const CHUNKS = [4 * KIB, 64 * KIB, 128 * KIB, 1024 * KIB]
 const TARGET_MS = 200
-
-const READ = 'createReadStream'
-const WRITE = 'createWriteStream'
-const BYOB = 'readableWebStream, BYOB'
+// tmpfs, where there is one.
+const PARENT = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir()
 const PIPE = 'createReadStream to createWriteStream'
-const fsName = (call: string, place: string) => `fs.${call}, ${place}`
 
-// By bytes of a chunk: how many times the rate of fs on tmpfs the project asks for.
-const GOALS: Readonly<Record<number, Readonly<Record<string, number>>>> = {
-  [4 * KIB]: { 'blocks()': 40, [READ]: 15, [WRITE]: 15 },
-  [128 * KIB]: { 'blocks()': 7, [READ]: 3.5, [BYOB]: 7, [WRITE]: 3.5 },
-  [1024 * KIB]: { [READ]: 1, [WRITE]: 1 },
-}
+/** Moves some number of bytes, at most what the medium has. */
+export type Move = (bytes: number) => Promise<unknown>
+export type Moves = Readonly<Record<string, Move>>
 
-const ABOUT =
-  `Some passes over ${MEDIUM / KIB / KIB} MiB, in memory on either side, which is more than a processor's cache ` +
-  'holds. The first row is the yardstick of the ratios and of the goals.'
-const NO_DIRECT_READS =
-  'fs.createReadStream with O_DIRECT is left out: its memory is not aligned as the file system wants it'
-
-/** Moves some number of bytes, less than the medium has. */
-type Move = (bytes: number) => Promise<unknown>
+const GROUPS = [
+  ['Reading', 'createReadStream', ['blocks()', 'blocks(), copying', 'readableWebStream, BYOB']],
+  ['Writing', 'createWriteStream', ['writeBlocks()']],
+  ['Reading and writing', PIPE, []],
+] as const
 
 export async function* streams(): AsyncGenerator<Table> {
   await using ns = await open(`sim:?size=${2 * MEDIUM}&lba=4096&populate=1`)
   await ns.promises.write(Buffer.alloc(2 * MEDIUM, 0x5a), 0)
-  const { files, notes, remove } = makeFiles(MEDIUM)
-  try {
-    for (const chunk of CHUNKS) {
-      const some = files.some(({ reads }) => !reads) ? [...notes, NO_DIRECT_READS] : notes
-      for (const [what, moves, left] of [
-        ['Reading', reading(ns, files, chunk), some],
-        ['Writing', writing(ns, files, chunk), notes],
-        ['Reading and writing', piping(ns, files, chunk), some],
-      ] as const) {
-        const table = await measure(`${what} in chunks of ${chunk / KIB} KiB`, moves, GOALS[chunk] ?? {})
-        yield { ...table, notes: left }
-      }
+  using files = makeFiles()
+  for (const chunk of CHUNKS) {
+    const theirs = fileMoves(files, chunk)
+    const ours = streamMoves(ns, chunk)
+    for (const [what, both, more] of GROUPS) {
+      const rows = [await row(`fs.${both}`, theirs[both]!)]
+      for (const name of [both, ...more]) rows.push(await row(name, ours[name]!))
+      const title = `${what} in chunks of ${chunk / KIB} KiB; fs on files in ${PARENT}`
+      yield await compare(title, { name: 'GB/s', digits: 2 }, rows)
     }
-  } finally {
-    remove()
   }
 }
 
-async function measure(
-  title: string,
-  moves: ReadonlyMap<string, Move>,
-  goals: Readonly<Record<string, number>>,
-): Promise<Table> {
-  const rows: Row[] = []
-  for (const [name, move] of moves) rows.push({ name, run: await scaled(move) })
-  const results = await sideBySide(rows)
-  const first = results[0]!.name
-  const wanted: Goal[] = Object.entries(goals)
-    .filter(([name]) => moves.has(name) && first.startsWith('fs.'))
-    .map(([name, limit]) => atLeast(`${name} over ${first}`, ratio(results, name, first), limit, 'x'))
-  return tableOf({ title, about: ABOUT, unit: 'GB/s' }, results, wanted)
+async function row(name: string, move: Move): Promise<Row> {
+  const bytes = await bytesFor(TARGET_MS, move)
+  return { name, run: async () => [bytes / 1e6 / (await timeOf(move, bytes))] }
 }
 
-/** One run of about TARGET_MS: passes over the medium, or a part of it where that takes longer. */
-async function scaled(move: Move): Promise<() => Promise<number>> {
-  let bytes = 64 * KIB * 16
-  let ms = await timeOf(move, bytes)
-  while (ms < TARGET_MS / 4 && bytes < 2 ** 36) {
+/** How many bytes take about `ms`: passes over the medium, or a part of it where that takes longer. */
+async function bytesFor(ms: number, move: Move): Promise<number> {
+  let bytes = KIB * KIB
+  let taken = await timeOf(move, bytes)
+  while (taken < ms / 4 && bytes < 2 ** 36) {
     bytes *= 2
-    ms = await timeOf(move, bytes)
+    taken = await timeOf(move, bytes)
   }
-  bytes = Math.max(KIB * KIB, Math.round((bytes * TARGET_MS) / ms / KIB / KIB) * KIB * KIB)
-  return async () => bytes / 1e6 / (await timeOf(move, bytes))
+  return Math.max(1, Math.round((bytes * ms) / taken / KIB / KIB)) * KIB * KIB
 }
 
-async function timeOf(move: Move, bytes: number): Promise<number> {
+/** Milliseconds that it takes to move so many bytes, in passes over the medium. */
+export async function timeOf(move: Move, bytes: number): Promise<number> {
   const started = performance.now()
   for (let left = bytes; left > 0; left -= MEDIUM) await move(Math.min(left, MEDIUM))
   return performance.now() - started
 }
 
-function reading(ns: Namespace, files: readonly StreamFile[], chunk: number): Map<string, Move> {
-  const moves = new Map<string, Move>()
-  for (const file of files) {
-    if (!file.reads) continue
-    moves.set(fsName(READ, file.name), (bytes) => drain(file.read({ end: bytes - 1, highWaterMark: chunk })))
-  }
+/** All that streams of a namespace can do, in chunks of so many bytes. */
+export function streamMoves(ns: Namespace, chunk: number): Moves {
   const range = (bytes: number) => ({ nlb: bytes / ns.blocksize, chunk: chunk / ns.blocksize })
-  moves.set('blocks()', async (bytes) => {
-    for await (const _ of ns.blocks(range(bytes)));
-  })
-  moves.set('blocks(), copying', async (bytes) => {
-    for await (const _ of ns.blocks({ ...range(bytes), copy: true }));
-  })
-  moves.set(READ, (bytes) => drain(ns.createReadStream({ nlb: bytes / ns.blocksize, highWaterMark: chunk })))
-  moves.set(BYOB, (bytes) =>
-    drainBytes(ns.readableWebStream({ nlb: bytes / ns.blocksize, highWaterMark: chunk }), chunk),
-  )
-  return moves
-}
-
-function writing(ns: Namespace, files: readonly StreamFile[], chunk: number): Map<string, Move> {
-  const moves = new Map<string, Move>()
-  // On a block's boundary, as O_DIRECT wants it.
+  const options = (bytes: number) => ({ nlb: bytes / ns.blocksize, highWaterMark: chunk })
   const data = ns.alloc(chunk).fill(0x5a)
-  for (const file of files) {
-    moves.set(fsName(WRITE, file.name), (bytes) => fill(file.write({ highWaterMark: chunk }), data, bytes))
+  return {
+    'blocks()': async (bytes) => {
+      for await (const _ of ns.blocks(range(bytes)));
+    },
+    'blocks(), copying': async (bytes) => {
+      for await (const _ of ns.blocks({ ...range(bytes), copy: true }));
+    },
+    createReadStream: (bytes) => drain(ns.createReadStream(options(bytes))),
+    'readableWebStream, BYOB': (bytes) => drainBytes(ns.readableWebStream(options(bytes)), chunk),
+    'writeBlocks()': (bytes) => ns.writeBlocks(repeat(data, bytes), { chunk: chunk / ns.blocksize }),
+    createWriteStream: (bytes) =>
+      fill(ns.createWriteStream({ highWaterMark: chunk }), data, (written) => written < bytes),
+    [PIPE]: (bytes) =>
+      pipeline(
+        ns.createReadStream(options(bytes)),
+        ns.createWriteStream({ slba: MEDIUM / ns.blocksize, highWaterMark: chunk }),
+      ),
   }
-  moves.set('writeBlocks()', (bytes) => ns.writeBlocks(repeat(data, bytes), { chunk: chunk / ns.blocksize }))
-  moves.set(WRITE, (bytes) => fill(ns.createWriteStream({ highWaterMark: chunk }), data, bytes))
-  return moves
 }
 
-function piping(ns: Namespace, files: readonly StreamFile[], chunk: number): Map<string, Move> {
-  const moves = new Map<string, Move>()
-  for (const file of files.filter(({ reads }) => reads)) {
-    const options = { highWaterMark: chunk }
-    moves.set(fsName(PIPE, file.name), (bytes) =>
-      pipeline(file.read({ ...options, end: bytes - 1 }), file.write({ ...options, second: true })),
-    )
+/** What fs's streams can do with two files, in chunks of so many bytes. */
+export function fileMoves({ first, second }: Files, chunk: number): Moves {
+  const data = Buffer.alloc(chunk, 0x5a)
+  const read = (bytes: number) => fs.createReadStream(first, { highWaterMark: chunk, end: bytes - 1 })
+  const write = (file: string) => fs.createWriteStream(file, { highWaterMark: chunk, flags: 'r+' })
+  return {
+    createReadStream: (bytes) => drain(read(bytes)),
+    createWriteStream: (bytes) => fill(write(first), data, (written) => written < bytes),
+    [PIPE]: (bytes) => pipeline(read(bytes), write(second)),
   }
-  moves.set(PIPE, (bytes) =>
-    pipeline(
-      ns.createReadStream({ nlb: bytes / ns.blocksize, highWaterMark: chunk }),
-      ns.createWriteStream({ slba: MEDIUM / ns.blocksize, highWaterMark: chunk }),
-    ),
-  )
-  return moves
+}
+
+interface Files extends Disposable {
+  first: string
+  second: string
+}
+
+/** Two files as large as the medium, written to; disposed of, they are gone. */
+export function makeFiles(): Files {
+  const folder = fs.mkdtempSync(path.join(PARENT, 'unvme-bench-'))
+  const [first, second] = [path.join(folder, 'a'), path.join(folder, 'b')]
+  for (const file of [first, second]) fs.writeFileSync(file, Buffer.alloc(MEDIUM, 0x5a))
+  return { first, second, [Symbol.dispose]: () => fs.rmSync(folder, { recursive: true }) }
 }
 
 async function drain(stream: Readable): Promise<void> {
@@ -156,13 +134,16 @@ async function drainBytes(stream: ReadableStream<Uint8Array>, chunk: number): Pr
   }
 }
 
-async function fill(sink: Writable, data: Buffer, bytes: number): Promise<void> {
+/** Writes `data` again and again while `more` says so of the bytes so far: all bytes, once it has closed. */
+export async function fill(sink: Writable, data: Buffer, more: (at: number) => boolean): Promise<number> {
   const closed = once(sink, 'close')
-  for (let at = 0; at < bytes; at += data.length) {
+  let written = 0
+  for (; more(written); written += data.length) {
     if (!sink.write(data)) await once(sink, 'drain')
   }
   sink.end()
   await closed
+  return written
 }
 
 function* repeat(data: Buffer, bytes: number): Generator<Buffer> {

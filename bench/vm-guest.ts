@@ -1,109 +1,52 @@
 // Runs in the virtual machine: the null-backed controller goes from VFIO to the kernel's driver and back, and each
-// has all works in turn; writes a table of medians as JSON. Trade-off: a process for each side, and a new one for each
-// stream, so that none has another's garbage to collect, which takes this machine's one processor.
+// does all works in turn; writes a table of medians as JSON. With an argument it does the work of one stream.
+// Trade-off: a new process for each stream, so that none has another's garbage to collect, which takes this machine's
+// one processor.
 
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
-import path from 'node:path'
-import {
-  bindSteps,
-  blockDevices,
-  listDevices,
-  loadSteps,
-  perform,
-  resetSteps,
-  thisMachine,
-} from '../src/setup/index.ts'
-import { medianOf } from './measure.ts'
-import { atLeast, type Table } from './table.ts'
-import type { Message, Round } from './vm-side.ts'
-import { type Rate, WORKS } from './vm-work.ts'
+import { execFileSync } from 'node:child_process'
+import * as setup from '../src/setup/index.ts'
+import { medianOf, type Table } from './measure.ts'
+import { RAW, type Rate, rawRates, type Side, STREAMS, streamRate, type Work } from './vm-works.ts'
 
 const NAME = '0000:00:0a.0'
 const ROUNDS = Number(process.env.UNVME_BENCH_ROUNDS ?? 5)
-const machine = thisMachine()
-const device = () => listDevices(machine).find(({ name }) => name === NAME)!
-const [ours, theirs] = [forkPart(), forkPart()]
 
-async function driverRound(): Promise<Rate[]> {
-  await perform(machine, [...loadSteps(machine), ...bindSteps(machine, device())])
-  return await ratesOf(ours, { side: 'driver', address: NAME })
-}
-
-async function kernelRound(): Promise<Rate[]> {
-  await perform(machine, resetSteps(machine, device()))
-  const [block] = blockDevices(machine, NAME)
-  const { size } = device().namespaces[0]!
-  return await ratesOf(theirs, { side: 'kernel', path: `/dev/${block}`, size })
-}
-
-function forkPart(): ChildProcess {
-  const child = fork(path.join(import.meta.dirname, 'vm-side.js'))
-  child.on('exit', (code) => {
-    if (code !== 0) process.exit(1)
-  })
-  return child
-}
-
-/** All works of a side, in the order of `WORKS`: the raw ones by `child`. */
-async function ratesOf(child: ChildProcess, round: Round): Promise<Rate[]> {
-  const rates = await partRates(child, { ...round, part: 'raw' })
-  for (const part of ['read', 'write'] as const) {
-    const fresh = forkPart()
-    rates.push(...(await partRates(fresh, { ...round, part })))
-    fresh.disconnect()
-    await once(fresh, 'exit')
+async function ratesOf(side: Side): Promise<Rate[]> {
+  const rates = await rawRates(side)
+  for (const work of STREAMS) {
+    const argument = JSON.stringify({ side, work })
+    const answer = execFileSync(process.execPath, [import.meta.filename, argument], { encoding: 'utf8' })
+    rates.push(JSON.parse(answer))
   }
   return rates
 }
 
-async function partRates(child: ChildProcess, message: Message): Promise<Rate[]> {
-  child.send(message)
-  const [rates] = await once(child, 'message')
-  return rates
-}
-
-const ABOUT =
-  "This driver beside Node's own way, fs on the block device of the kernel's driver, on the same emulated " +
-  'controller, which stores nothing and reads zeroes. fs.read and fs.write go past the page cache, with as many ' +
-  'in flight; fs.createReadStream and fs.createWriteStream go through it. Each stream has a process of its own, ' +
-  'which has run another one for six seconds. The machine is emulated: ratios count.'
-
-function tableOf(driver: readonly Rate[][], kernel: readonly Rate[][]): Table {
-  const notes: string[] = []
-  const rows = WORKS.map(({ name }, i) => {
-    const mine = driver.map((round) => round[i]!)
-    const others = kernel.map((round) => round[i]!)
-    const [a, b] = [medianOf(mine.map(({ rate }) => rate)), medianOf(others.map(({ rate }) => rate))]
-    const occupancies = mine.flatMap(({ occupancy }) => (occupancy === undefined ? [] : [occupancy]))
-    const stalls = others.filter(({ stalled }) => stalled).length
-    if (stalls > 0) notes.push(`${name}: the kernel's driver stalled in ${stalls} of ${others.length} rounds`)
-    return { name, cells: [a, b, a / b, occupancies.length > 0 ? medianOf(occupancies) : null] }
-  })
-  return {
-    title: `Transfers a second in the virtual machine, medians of ${driver.length} rounds`,
-    about: ABOUT,
-    columns: [
-      { name: 'unvme', digits: 0 },
-      { name: 'fs', digits: 0 },
-      { name: 'ratio', digits: 1 },
-      { name: 'occupancy', digits: 2 },
-    ],
-    rows,
-    goals: WORKS.flatMap(({ name, goal }, i) =>
-      goal === undefined ? [] : [atLeast(name, rows[i]!.cells[2]!, goal, 'x')],
-    ),
-    notes,
+async function compareSides(): Promise<Table> {
+  const machine = setup.thisMachine()
+  const device = () => setup.listDevices(machine).find(({ name }) => name === NAME)!
+  const rounds: { mine: Rate[]; theirs: Rate[] }[] = []
+  // One round to warm up.
+  for (let round = 0; round <= ROUNDS; round++) {
+    await setup.perform(machine, [...setup.loadSteps(machine), ...setup.bindSteps(machine, device())])
+    const mine = await ratesOf({ address: NAME })
+    await setup.perform(machine, setup.resetSteps(machine, device()))
+    const block = `/dev/${setup.blockDevices(machine, NAME)[0]}`
+    rounds.push({ mine, theirs: await ratesOf({ block, size: device().namespaces[0]!.size }) })
   }
+  rounds.shift()
+  const rows = [...RAW, ...STREAMS].map(({ name }, i) => {
+    const mine = medianOf(rounds.map((round) => round.mine[i]!.rate))
+    const theirs = medianOf(rounds.map((round) => round.theirs[i]!.rate))
+    const occupancies = rounds.flatMap((round) => round.mine[i]!.occupancy ?? [])
+    const occupancy = occupancies.length > 0 ? medianOf(occupancies) : null
+    return { name, cells: [mine, theirs, mine / theirs, occupancy] }
+  })
+  const columns = ['unvme', 'fs', 'ratio', 'occupancy'].map((name, i) => ({ name, digits: [0, 0, 1, 2][i]! }))
+  const title = `Transfers a second in the virtual machine, medians of ${ROUNDS} rounds`
+  return { title, columns, rows }
 }
 
-const driver: Rate[][] = []
-const kernel: Rate[][] = []
-// One round of each to warm up.
-for (let round = 0; round <= ROUNDS; round++) {
-  driver.push(await driverRound())
-  kernel.push(await kernelRound())
-}
-ours.disconnect()
-theirs.disconnect()
-process.stdout.write(JSON.stringify(tableOf(driver.slice(1), kernel.slice(1))))
+const [argument] = process.argv.slice(2)
+const given: { side: Side; work: Work } | null = argument === undefined ? null : JSON.parse(argument)
+const answer = given === null ? await compareSides() : await streamRate(given.side, given.work)
+process.stdout.write(JSON.stringify(answer))

@@ -4,8 +4,8 @@
 import path from 'node:path'
 import { runInMachine } from '../scripts/vm/machine.ts'
 import { findParts } from '../scripts/vm/parts.ts'
-import type { Table } from './table.ts'
-import { DEPTHS } from './vm-work.ts'
+import type { Table } from './measure.ts'
+import { DEEPEST } from './vm-works.ts'
 
 const LIMIT_S = 600
 
@@ -15,27 +15,20 @@ export async function* vm(): AsyncGenerator<Table> {
     console.error(`bench: the virtual machine is left out: ${found.missing}`)
     return
   }
-  // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
-  const env = { UV_THREADPOOL_SIZE: String(Math.max(...DEPTHS) + 8) }
-  const guest = path.join(import.meta.dirname, 'vm-guest.js')
-  const {
-    status,
-    stdout,
-    console: last,
-  } = await runInMachine({
+  const { status, stdout, ...result } = await runInMachine({
     // Without --enable-source-maps: with it V8 marks its whole heap for each 32 MiB that a stream of Buffers gives.
-    command: [process.execPath, guest],
+    command: [process.execPath, path.join(import.meta.dirname, 'vm-guest.js')],
     shapes: ['null4096'],
     timeLimit: LIMIT_S,
-    env,
+    // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
+    env: { UV_THREADPOOL_SIZE: String(DEEPEST + 8) },
     stderr: process.stderr,
   })
-  if (status !== 0) {
-    console.error(
-      `bench: the machine ended with status ${status}\n${last.trimEnd().split('\n').slice(-5).join('\n')}`,
-    )
-    process.exitCode = 1
+  if (status === 0) {
+    yield JSON.parse(stdout) as Table
     return
   }
-  yield JSON.parse(stdout) as Table
+  const last = result.console.trimEnd().split('\n').slice(-5).join('\n')
+  console.error(`bench: the machine ended with status ${status}\n${last}`)
+  process.exitCode = 1
 }

@@ -1,0 +1,183 @@
+// The works of the benchmark in the virtual machine, by this driver (aread, awrite and apoll, and its streams), or on the
+// block device by fs (fs.read and fs.write past the page cache with as many in flight, and fs's streams through it).
+// Trade-off: each work has a time and not a count, since the kernel's driver at times stalls under emulation. The page
+// cache is dropped before and after a stream of fs, and a write ends with fsync, since this driver's ends on the medium.
+
+import fs from 'node:fs'
+import { finished } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import { mapAnonymous, retireView } from '../lib/memory/mapping.ts'
+import { Random } from '../src/bench/random.ts'
+import { type Namespace, open } from '../src/index.ts'
+import { allocParts } from './commands.ts'
+import { fill } from './streams.ts'
+
+/** This driver's device, or the kernel's. */
+export type Side = { address: string } | BlockSide
+type BlockSide = { block: string; size: number }
+
+export interface Work {
+  readonly name: string
+  readonly write: boolean
+  readonly bytes: number
+  readonly depth: number
+}
+
+export interface Rate {
+  /** Transfers a second. */
+  rate: number
+  /** Mean commands in flight over depth, where it is known. */
+  occupancy?: number
+}
+
+const KIB = 1024
+// Transfers of this length are of random blocks, longer ones sequential.
+const RANDOM_KIB = 4
+export const DEEPEST = 32
+
+const raw = (call: 'read' | 'write', kib: number, depth: number): Work => ({
+  name: `${kib} KiB ${kib === RANDOM_KIB ? 'random' : 'sequential'} ${call}, depth ${depth}`,
+  ...{ write: call === 'write', bytes: kib * KIB, depth },
+})
+const stream = (call: string): Work => ({
+  name: `${call}, 128 KiB, depth 8`,
+  ...{ write: call === 'createWriteStream', bytes: 128 * KIB, depth: 8 },
+})
+
+export const RAW = [
+  ...[1, DEEPEST].flatMap((depth) => [raw('read', RANDOM_KIB, depth), raw('write', RANDOM_KIB, depth)]),
+  ...[raw('read', 128, 8), raw('write', 128, 8)],
+]
+export const STREAMS = [stream('createReadStream'), stream('createWriteStream')]
+
+const RAW_MS = 1_000
+// A stream's steps are long, and its code is compiled twice here, by V8 and by the emulator: that takes some seconds.
+const STREAM_WARM_MS = 6_000
+const STREAM_MS = 3_000
+
+/** All single transfers. */
+export async function rawRates(side: Side): Promise<Rate[]> {
+  await using ns = 'block' in side ? null : await open(side.address, { qsize: 256 })
+  const rates: Rate[] = []
+  for (const work of RAW)
+    rates.push(ns === null ? await rawRateOfFile(side as BlockSide, work) : rawRate(ns, work))
+  return rates
+}
+
+/** A stream, after one that does not count. */
+export async function streamRate(side: Side, work: Work): Promise<Rate> {
+  await using ns = 'block' in side ? null : await open(side.address, { qsize: 256 })
+  const run = (ms: number) =>
+    ns === null ? rateOfFileStream(side as BlockSide, work, ms) : rateOfStream(ns, work, ms)
+  await run(STREAM_WARM_MS)
+  return await run(STREAM_MS)
+}
+
+/** Where the next transfer begins, in units of its length, on a device that has `count` of them. */
+function places({ bytes }: Work, count: number): () => number {
+  const source = new Random(1)
+  let at = 0
+  return () => {
+    at = bytes === RANDOM_KIB * KIB ? source.below(count) : (at + 1) % count
+    return at
+  }
+}
+
+/** aread or awrite: every descriptor is sent again when it is done. */
+function rawRate(ns: Namespace, work: Work): Rate {
+  const nlb = work.bytes / ns.blocksize
+  const { memory, parts } = allocParts(ns, work.depth, work.bytes)
+  const next = places(work, Math.floor(ns.blockcount / nlb))
+  const send = (part: Buffer) =>
+    work.write ? ns.awrite(0, part, next() * nlb, nlb) : ns.aread(0, part, next() * nlb, nlb)
+  const iods = parts.map(send)
+  let done = 0
+  let elapsed = 0
+  const started = performance.now()
+  // The clock is a system call here: read once in some hundred rounds.
+  for (let round = 1; elapsed < RAW_MS; round++) {
+    for (let i = 0; i < work.depth; i++) {
+      if (!ns.apoll(iods[i]!)) continue
+      done++
+      iods[i] = send(parts[i]!)
+    }
+    if ((round & 127) === 0) elapsed = performance.now() - started
+  }
+  for (const iod of iods) while (!ns.apoll(iod));
+  ns.free(memory)
+  return { rate: done / (elapsed / 1000) }
+}
+
+async function rateOfStream(ns: Namespace, { write, bytes, depth }: Work, ms: number): Promise<Rate> {
+  const options = { highWaterMark: bytes, depth }
+  const before = ns.stats
+  const started = performance.now()
+  const moved = write
+    ? await fillFor(ns.createWriteStream(options), bytes, ms)
+    : await drainFor(ns.createReadStream(options), ms)
+  const seconds = (performance.now() - started) / 1000
+  const { inFlightTime, wantedTime } = ns.stats
+  const occupancy = (inFlightTime - before.inFlightTime) / (wantedTime - before.wantedTime)
+  return { rate: moved / bytes / seconds, occupancy }
+}
+
+async function rawRateOfFile({ block, size }: BlockSide, work: Work): Promise<Rate> {
+  const { bytes, depth, write } = work
+  const fd = fs.openSync(block, fs.constants.O_RDWR | fs.constants.O_DIRECT)
+  // O_DIRECT wants memory on a block's boundary.
+  const memory = mapAnonymous(depth * bytes)
+  const next = places(work, Math.floor(size / bytes))
+  let done = 0
+  let inFlight = depth
+  let over = false
+  const lane = (part: Buffer) => {
+    const start = () => {
+      if (write) fs.write(fd, part, 0, bytes, next() * bytes, ended)
+      else fs.read(fd, part, 0, bytes, next() * bytes, ended)
+    }
+    const ended = (error: Error | null) => {
+      if (error) throw error
+      done++
+      if (over) inFlight--
+      else start()
+    }
+    start()
+  }
+  const started = performance.now()
+  for (let i = 0; i < depth; i++) lane(Buffer.from(memory.buffer, i * bytes, bytes))
+  await delay(RAW_MS)
+  const rate = done / ((performance.now() - started) / 1000)
+  over = true
+  while (inFlight > 0) await delay(5)
+  fs.closeSync(fd)
+  retireView(memory)
+  return { rate }
+}
+
+async function rateOfFileStream({ block }: BlockSide, { write, bytes }: Work, ms: number): Promise<Rate> {
+  const dropCaches = () => fs.writeFileSync('/proc/sys/vm/drop_caches', '1')
+  const options = { highWaterMark: bytes }
+  dropCaches()
+  const started = performance.now()
+  const moved = write
+    ? await fillFor(fs.createWriteStream(block, { ...options, flags: 'r+', flush: true }), bytes, ms)
+    : await drainFor(fs.createReadStream(block, options), ms)
+  const seconds = (performance.now() - started) / 1000
+  dropCaches()
+  return { rate: moved / bytes / seconds }
+}
+
+/** Reads a stream for `ms`, then ends it: the bytes that it gave. */
+async function drainFor(stream: fs.ReadStream | ReturnType<Namespace['createReadStream']>, ms: number) {
+  stream.resume()
+  await delay(ms)
+  const { bytesRead } = stream
+  stream.destroy()
+  await finished(stream).catch(() => {})
+  return bytesRead
+}
+
+function fillFor(sink: Parameters<typeof fill>[0], bytes: number, ms: number): Promise<number> {
+  const started = performance.now()
+  return fill(sink, Buffer.alloc(bytes, 0x5a), () => performance.now() - started < ms)
+}
