@@ -17,14 +17,16 @@ import { bareLoop, completer, openTrivial, ringsOf } from './rings.ts'
 // V8 looks an import up at each use.
 const { READ } = NVM
 const COMMANDS = 1_000_000
+// Of layers that take some ns: as long as V8 needs to compile them.
+const MANY = 10 * COMMANDS
 const DEPTH = 32
 const ENTRIES = 64
 
 export async function* driver(): AsyncGenerator<Table> {
   const ns = await openTrivial(ENTRIES)
-  const row = (name: string, work: () => unknown): Row => ({
+  const row = (name: string, work: () => unknown, commands = COMMANDS): Row => ({
     name,
-    run: async () => [((await cpuOf(work)) * 1e6) / COMMANDS],
+    run: async () => [((await cpuOf(work)) * 1e6) / commands],
   })
   const floor = buildFloor()
   const runFloor = (program: string) => () => [Number(execFileSync(program))]
@@ -32,9 +34,9 @@ export async function* driver(): AsyncGenerator<Table> {
     `Cost of a command in the driver alone, depth ${DEPTH}`,
     { name: 'ns', digits: 1 },
     [
-      row('bare loop on typed arrays', bareRings()),
+      row('bare loop on typed arrays', bareRings(), MANY),
       ...(floor === null ? [] : [{ name: 'C, the work of the queue pair', run: runFloor(floor) }]),
-      row('queue pair: post, ring, reap', queuePairLoop(ns)),
+      row('queue pair: post, ring, reap', queuePairLoop(ns), MANY),
       row('aread, apoll', () => rawReads(ns, COMMANDS, DEPTH)),
       row('scheduler with a callback', () => callbacks(ns)),
       row('promise', () => promiseReads(ns, COMMANDS, DEPTH)),
@@ -55,7 +57,7 @@ function bareRings(): () => void {
   const step = completer(sq, cq, doorbells, 2, ENTRIES)
   const place = { qid: 1, dstrd: 4, depth: DEPTH, lo: 0, hi: 1 }
   const loop = bareLoop({ sq, cq }, { doorbells, notify: null, step }, place)
-  return () => loop(COMMANDS)
+  return () => loop(MANY)
 }
 
 /** The queue pair of lib/nvme with the same trivial controller. */
@@ -69,8 +71,8 @@ function queuePairLoop(ns: Namespace): () => void {
   step = completer(sq, cq, pci.doorbells, 2, ENTRIES)
   return () => {
     let sent = 0
-    for (let done = 0; done < COMMANDS; ) {
-      while (pair.inFlight < DEPTH && sent < COMMANDS) {
+    for (let done = 0; done < MANY; ) {
+      while (pair.inFlight < DEPTH && sent < MANY) {
         pair.post(READ, 1, 4096, 1, 4096, sent++, 0, 0, 0, 0, 0)
       }
       pair.ring()
