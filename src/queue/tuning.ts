@@ -1,5 +1,5 @@
-// The numbers of the policy: how long to poll, when to sleep, how much to send at once. What chose each is measured
-// by bench/policy.ts, and stands in docs/performance.md.
+// The numbers of the policy: how long to poll, when to sleep, how much to send at once. What chose them stands in
+// docs/performance.md ("Poll, sleep and batch").
 // Trade-off: changeable, so that it can be measured, but internal: a value that is right for one machine alone is
 // no interface. Each is read once in a turn, or when a stream begins; never for a command.
 
