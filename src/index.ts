@@ -42,9 +42,13 @@ export type {
   WriteStream,
   WriteStreamOptions,
 } from './streams/index.ts'
-export { attach } from './threads/attach.ts'
-export type { LendOptions } from './threads/lend.ts'
-export type { Loan } from './threads/loan.ts'
-export type { QueueTicket } from './threads/protocol.ts'
-export { type SpreadOptions, spread } from './threads/spread.ts'
-export { type TaskContext, task } from './threads/task.ts'
+export {
+  attach,
+  type LendOptions,
+  type Loan,
+  type QueueTicket,
+  type SpreadOptions,
+  spread,
+  type TaskContext,
+  task,
+} from './threads/index.ts'

@@ -1,36 +1,28 @@
-// Opens a namespace or a controller by its address: the one place where PCI functions and the NVMe driver meet.
+// Opens a namespace or a controller by its address.
 // Trade-off: a controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
 
-import fs from 'node:fs'
-import { resolve as resolvePath } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
-import { AbortError, AddressError, ArgumentTypeError, InUseError, UnsupportedError } from '../lib/errors.ts'
+import { AbortError, AddressError, ArgumentTypeError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
-import { MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
-import { openPcieTransport, type PcieTransport } from '../lib/nvme/pcie/transport.ts'
-import { parseNamespaceName } from '../lib/pci/bdf.ts'
-import type { PciFunction } from '../lib/pci/function.ts'
-import {
-  type FaultRule,
-  imageIdentity,
-  openSim,
-  parseSimAddress,
-  type SimConfig,
-  type SimFunction,
-} from '../lib/sim/index.ts'
+import { type Controller, MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
+import type { FaultRule } from '../lib/sim/faults/syntax.ts'
 import { onAbort } from '../lib/sys/abort.ts'
 import type { OptionNames } from '../lib/sys/options.ts'
-import { showText } from '../lib/sys/show.ts'
-import { openVfio, type VfioOptions } from '../lib/vfio/index.ts'
-import { isVfioUserAddress, openVfioUser, parseVfioUserAddress } from '../lib/vfio-user/index.ts'
 import { ControllerHandle } from './controller/controller-handle.ts'
 import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './controller/device.ts'
 import { Namespace } from './namespace/namespace.ts'
 import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './queue/validate.ts'
+import { resolveAddress, type Target } from './transports/registry.ts'
 
 const log = logger('open')
 
-export interface OpenOptions extends OpeningOptions, Pick<VfioOptions, 'noIommu' | 'iommufd'> {
+export interface OpenOptions extends OpeningOptions {
+  /**
+   * Drives a device by physical addresses where there is no IOMMU: nothing then keeps it from overwriting any memory.
+   * Without effect where there is an IOMMU. Default: false.
+   */
+  noIommu?: boolean | undefined
+  /** Whether to use iommufd and the device's own file: where the kernel has them ('auto'), or not. */
+  iommufd?: 'auto' | 'always' | 'never' | undefined
   /** Namespace id, where the address does not say; default: the first active one. */
   nsid?: number | undefined
   /** For `sim:` addresses: what shall go wrong, see [the software controller](sim.md#faults). */
@@ -51,16 +43,6 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   threads: true,
 }
 
-/** What an address means: how to make its function, and what tells it from others. */
-interface Target {
-  /** What tells the controller from others as it is now, whatever its address; null where each open makes a new one. */
-  key(): string | null
-  nsid: number | undefined
-  connect(): Promise<PciFunction>
-  /** Throws where the address asks for another controller than the one that is open. */
-  check?(transport: PcieTransport): void
-}
-
 const devices = new Map<string, Promise<Device>>()
 
 /**
@@ -74,7 +56,7 @@ const devices = new Map<string, Promise<Device>>()
  */
 export async function open(address: string, options: OpenOptions = {}): Promise<Namespace> {
   checkArguments('open', address, options)
-  const target = resolve(address, options)
+  const target = await resolveAddress(address, options)
   const nsid = namespaceOf('open', target, address, options)
   const device = await share(target, options)
   try {
@@ -96,7 +78,7 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
  */
 export async function openController(address: string, options: OpenOptions = {}): Promise<ControllerHandle> {
   checkArguments('openController', address, options)
-  const target = resolve(address, options)
+  const target = await resolveAddress(address, options)
   const nsid = namespaceOf('openController', target, address, options)
   const device = await share(target, options)
   try {
@@ -137,7 +119,7 @@ async function share(target: Target, options: OpenOptions): Promise<Device> {
     return share(target, options)
   }
   if (device !== null && device.closed === null) {
-    target.check?.(device.controller.transport as PcieTransport)
+    target.check?.((device.controller as Controller).transport)
     return device.retain()
   }
   await device?.closed
@@ -179,99 +161,9 @@ async function openedByAnother(
 }
 
 async function connect(target: Target, options: OpenOptions): Promise<Device> {
-  const pci = await target.connect()
-  log('%s: %s', pci.address, pci.transport)
-  const { shadowDoorbells } = options
-  return createDevice(await openPcieTransport(pci, { shadowDoorbells }), options)
-}
-
-const PCI_NAME = /^[0-9a-f]{1,8}:/i
-
-function resolve(address: string, options: OpenOptions): Target {
-  if (address.startsWith('sim:')) {
-    const config = parseSimAddress(address)
-    const { path, nsid } = config
-    return {
-      key: () => (path === undefined ? null : `sim:${imageKey(path)}`),
-      nsid,
-      check: ({ pci }) => checkSame(config, (pci as SimFunction).config),
-      connect: () => openSim(address, simOptions(options)),
-    }
-  }
-  if (PCI_NAME.test(address)) {
-    const { pciName: name, nsid } = parseNamespaceName(address)
-    const { noIommu, iommufd } = options
-    const vfio = { ...(noIommu !== undefined && { noIommu }), ...(iommufd !== undefined && { iommufd }) }
-    return {
-      key: () => name,
-      nsid: address.includes('/') ? nsid : undefined,
-      connect: () => openVfio(name, vfio),
-    }
-  }
-  if (isVfioUserAddress(address)) {
-    const { path, nsid } = parseVfioUserAddress(address)
-    return {
-      key: () => `vfio-user:${realPath(path)}`,
-      nsid,
-      connect: () => openVfioUser(path, vfioUserOptions(options)),
-    }
-  }
-  throw new AddressError(
-    `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
-  )
-}
-
-// An address without options is that of the controller as it is, whatever it was opened with.
-function checkSame(asked: SimConfig, open: SimConfig): void {
-  if (!asked.address.includes('?')) return
-  const differing = SHAPE.filter(
-    (name) => asked[name] !== undefined && !isDeepStrictEqual(asked[name], open[name]),
-  )
-  if (differing.length > 0) {
-    throw new InUseError(
-      `${asked.address} is open already as ${open.address}, which differs in ${differing.join(', ')}`,
-    )
-  }
-}
-
-const SHAPE = [
-  'size',
-  'spare',
-  'lba',
-  'nsids',
-  'mdts',
-  'qcount',
-  'qsize',
-  'dstrd',
-  'shadow',
-  'latency',
-] as const satisfies readonly (keyof SimConfig)[]
-
-function simOptions({ faults, threads }: OpenOptions) {
-  return { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }
-}
-
-// One image is one controller, by whatever name it is reached: symbolic and hard links among them.
-function imageKey(path: string): string {
-  try {
-    return imageIdentity(fs.statSync(path, { bigint: true }))
-  } catch {
-    return realPath(path)
-  }
-}
-
-// A call that can't but block does so for no longer than a command may take.
-function vfioUserOptions({ signal, timeout }: OpenOptions) {
-  return { signal, ...(timeout !== undefined && { patience: timeout }) }
-}
-
-// One image is one controller, by whatever name it is reached.
-function realPath(path: string): string {
-  try {
-    return fs.realpathSync(path)
-  } catch {
-    return resolvePath(path)
-  }
+  const transport = await target.connect()
+  log('%s: %s', transport.address, transport.kind)
+  return createDevice(transport, options)
 }
 
 function checkArguments(call: string, address: string, options: OpenOptions): void {

@@ -12,7 +12,7 @@ import type { SimControls } from './model/controls.ts'
 export interface SimFunction extends PciFunction {
   readonly config: SimConfig
   readonly controls: SimControls
-  /** What tells its image from every other file, as `imageIdentity`; undefined for a medium in memory. */
+  /** What tells its image from every other file, as `inodeIdentity`; undefined for a medium in memory. */
   readonly image: string | undefined
   enableInterrupts(count: number, handler: (vector: number) => void): void
   /** Whether the controller runs by itself, for tests that it rests when it can. */

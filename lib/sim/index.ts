@@ -5,6 +5,5 @@ export { parseSimAddress, SIM_OPTIONS, type SimConfig, type SimOption } from './
 export type { FaultAction, FaultRule } from './faults/syntax.ts'
 export type { SimActivity, SimFunction } from './function.ts'
 export { type HostedSim, hostedDoorbellBytes, hostSim } from './hosts/hosted.ts'
-export { imageIdentity } from './media/index.ts'
 export type { HealthChange, SimControls } from './model/controls.ts'
 export { openSim, type SimOptions } from './open.ts'

@@ -64,15 +64,7 @@ export interface CompareResult {
   difference: Difference | null
 }
 
-/**
- * Compares two files or ranges of devices. A file, a pipe or another stream against a device is compared in its own
- * length; two files must be of one length.
- *
- * @param a path, address, `-` or an open namespace; `slba` is its first LBA
- * @param b likewise; `dstSlba` is its first LBA
- * @throws OutOfRangeError where more bytes are asked for than one of them has; NvmeError, AbortError and the
- * system's errors
- */
+/** See index.ts. */
 export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)

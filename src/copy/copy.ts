@@ -57,18 +57,7 @@ export interface CopyResult {
   seconds: number
 }
 
-/**
- * Copies a file or a range of a device to another, and returns when the data is on the medium. `fs` reads and writes DMA
- * memory itself, and within a controller the memory that is read into is written from; between two controllers, and from
- * a pipe, data is copied once.
- *
- * @param from path, address, `-` or an open namespace
- * @param to likewise; a file is made, or emptied first
- * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; InUseError before that,
- * too, for a block device that the system uses and a file that another program has locked; NvmeError and the system's
- * errors where reading or writing fails; EndOfSourceError; AbortError. Those of the device and of the signal have
- * `bytesWritten`: the bytes that were copied, from the start and without a gap
- */
+/** See index.ts. */
 export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
   const { signal, jobs } = checkOptions('copy', options, COPY_NAMES)
   checkSignal('copy', signal)

@@ -16,8 +16,8 @@ import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
-import { imageIdentity } from '../../lib/sim/index.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
+import { inodeIdentity } from '../../lib/sys/file.ts'
 import { deviceBytes, deviceNumber } from '../system/block-device.ts'
 import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
@@ -267,7 +267,7 @@ export function fileIdentity(
   stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice' | 'isFile' | 'isFIFO'>,
 ): string | undefined {
   if (stats.isBlockDevice()) return `block ${deviceNumber(stats)}`
-  return stats.isFile() || stats.isFIFO() ? imageIdentity(stats) : undefined
+  return stats.isFile() || stats.isFIFO() ? inodeIdentity(stats) : undefined
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

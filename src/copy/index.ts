@@ -1,12 +1,41 @@
-// Copying and comparing files and devices.
+// Copying and comparing files and devices: loaded when it is called.
 // Trade-off: `copy` and `compare` do a whole job for any pair; what they are made of is for the command only.
 
-export {
-  type CompareOptions,
-  type CompareResult,
-  compare,
-  type Difference,
-  type DifferingSide,
-} from './compare.ts'
-export { type CopyOptions, type CopyResult, copy } from './copy.ts'
+import type { CompareOptions, CompareResult } from './compare.ts'
+import type { CopyOptions, CopyResult } from './copy.ts'
+import type { Place } from './place.ts'
+
+export type { CompareOptions, CompareResult, Difference, DifferingSide } from './compare.ts'
+export type { CopyOptions, CopyResult } from './copy.ts'
 export type { Place } from './place.ts'
+
+/**
+ * Copies a file or a range of a device to another, and returns when the data is on the medium. `fs` reads and writes DMA
+ * memory itself, and within a controller the memory that is read into is written from; between two controllers, and from
+ * a pipe, data is copied once.
+ *
+ * @param from path, address, `-` or an open namespace
+ * @param to likewise; a file is made, or emptied first
+ * @throws OutOfRangeError before anything is written, where it does not fit or both ranges are one; InUseError before that,
+ * too, for a block device that the system uses and a file that another program has locked; NvmeError and the system's
+ * errors where reading or writing fails; EndOfSourceError; AbortError. Those of the device and of the signal have
+ * `bytesWritten`: the bytes that were copied, from the start and without a gap
+ */
+export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
+  const module = await import('./copy.ts')
+  return module.copy(from, to, options)
+}
+
+/**
+ * Compares two files or ranges of devices. A file, a pipe or another stream against a device is compared in its own
+ * length; two files must be of one length.
+ *
+ * @param a path, address, `-` or an open namespace; `slba` is its first LBA
+ * @param b likewise; `dstSlba` is its first LBA
+ * @throws OutOfRangeError where more bytes are asked for than one of them has; NvmeError, AbortError and the
+ * system's errors
+ */
+export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
+  const module = await import('./compare.ts')
+  return module.compare(a, b, options)
+}

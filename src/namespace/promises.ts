@@ -2,16 +2,14 @@
 // Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
 
 import { type InspectOptions, inspect } from 'node:util'
-import { AbortError, OutOfRangeError } from '../../lib/errors.ts'
-import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
+import { OutOfRangeError } from '../../lib/errors.ts'
+import { type DmaBuffer, kDma } from '../../lib/memory/tag.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
-import { KIND, type Operation } from '../queue/operation.ts'
 import {
   deallocateCommand,
   type IoCommand,
@@ -19,6 +17,7 @@ import {
   prepareCommand,
   prepareRange,
 } from '../queue/prepare.ts'
+import { send, sendTransfer } from '../queue/send.ts'
 import { ALIGNMENT, checkBytes, checkOptions, checkRange, checkSignal } from '../queue/validate.ts'
 import { BOUNCE_BYTES, Bounces } from './bounces.ts'
 import type { Namespace } from './namespace.ts'
@@ -38,7 +37,6 @@ function checkCallOptions(call: string, options: CallOptions | undefined): void 
 }
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
-const { TRANSFER } = KIND
 const DMA: typeof kDma = kDma
 // Of a buffer that is longer than a bounce buffer: at a time.
 const PIECES = 16
@@ -271,78 +269,4 @@ function wholeBlocks(call: string, { length }: Uint8Array, { blocksize }: Geomet
   throw new OutOfRangeError(
     `${call}: buf has ${length} bytes, which are no whole number of blocks of ${blocksize}; nlb says how many are meant`,
   )
-}
-
-function sendTransfer<B extends Uint8Array>(
-  queue: IoQueue,
-  geometry: Geometry,
-  opc: number,
-  buf: B,
-  tag: DmaTag,
-  slba: number,
-  nlb: number,
-  signal: AbortSignal | undefined,
-): Promise<B> {
-  if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
-  const op = queue.operations.take()
-  const promise = promiseOf<B>(op, signal)
-  queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, tag, slba, nlb)
-  return promise
-}
-
-function send(queue: IoQueue, op: Operation, signal: AbortSignal | undefined): Promise<number> {
-  if (signal?.aborted) {
-    queue.operations.give(op)
-    return rejectPaced(new AbortError(signal.reason))
-  }
-  const promise = promiseOf<number>(op, signal)
-  queue.request(op)
-  return promise
-}
-
-// One function for all promises: a closure for each would be made, and its code looked up, with every call.
-let nextResolve: (value: never) => void
-const executor = (resolve: (value: never) => void) => {
-  nextResolve = resolve
-}
-
-/** What settles when the operation is done: with its buffer, or dword 0 where it is no transfer. */
-function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T> {
-  const promise = new Promise<T>(executor as never)
-  op.resolve = nextResolve
-  op.onDone = settle
-  if (signal !== undefined) watch(op, signal, nextResolve)
-  return promise
-}
-
-function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
-  op.context = onAbort(signal, () => {
-    op.onDone = settleUnheard
-    resolve(rejection(new AbortError(signal.reason)))
-  })
-}
-
-function settle(op: Operation): void {
-  const { resolve, context } = op
-  const error = op.field === 0 && op.cause === null ? null : op.takeError()
-  const value = op.kind === TRANSFER ? op.buf : op.result
-  op.onDone = null
-  op.resolve = null
-  op.queue.operations.give(op)
-  if (context !== null) {
-    op.context = null
-    ;(context as () => void)()
-  }
-  resolve!(error === null ? (value as never) : rejection(error))
-}
-
-// The promise has been rejected: an error that comes now is nobody's, and must not be an unhandled rejection.
-function settleUnheard(op: Operation): void {
-  op.takeError()
-  settle(op)
-}
-
-// Of the two functions of a promise one is kept: the way to an error may be longer.
-function rejection(error: Error): never {
-  return rejectPaced(error) as never
 }

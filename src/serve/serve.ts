@@ -53,12 +53,7 @@ export interface Server {
   close(): void
 }
 
-/**
- * Offers a software controller to other processes, one client at a time, until it is closed; keeps the process alive.
- *
- * @param address `vfio-user:/run/nvme/cntrl`; a folder stands for the socket `cntrl` in it
- * @throws AddressError, ImageError, InUseError (the socket or the image), SetupError
- */
+/** See index.ts. */
 export function serve(address: string, options: ServeOptions = {}): Server {
   const { device = 'sim:', doorbells = 'mapped' } = checkOptions('serve', options, SERVE_NAMES)
   if (doorbells !== 'mapped' && doorbells !== 'shadow') {

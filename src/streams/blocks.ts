@@ -7,7 +7,7 @@ import { AbortError, ClosedError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { checkBoolean, throwIfAborted } from '../queue/validate.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
@@ -38,19 +38,19 @@ export interface Block {
 export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
 
 /** See `Namespace.blocks`. Throws at once for a range, chunk or depth that can't be. */
-export function blocks(ns: Namespace, options: BlocksOptions): BlockIterator {
-  const range = resolveRange(ns, 'blocks', options, options.chunk)
+export function blocks(io: BlockIo, options: BlocksOptions): BlockIterator {
+  const range = resolveRange(io, 'blocks', options, options.chunk)
   checkBoolean('blocks: copy', options.copy)
   const { signal, copy = false } = options
   throwIfAborted(signal)
-  const chunkBytes = range.chunk * ns.blocksize
-  return new Blocks(ns, signal, copy, chunkBytes, (end) => new ReadWindow(ns, range, end, !copy))
+  const chunkBytes = range.chunk * io.geometry.blocksize
+  return new Blocks(io, signal, copy, chunkBytes, (end) => new ReadWindow(io, range, end, !copy))
 }
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
 
 class Blocks implements BlockIterator {
-  private readonly ns: Namespace
+  private readonly io: BlockIo
   private readonly memory: ChunkMemory | null
   private readonly signal: AbortSignal | undefined
   private readonly pace: Pace
@@ -62,13 +62,13 @@ class Blocks implements BlockIterator {
   private waiter: { resolve: () => void; promise: Promise<void> } | null = null
 
   constructor(
-    ns: Namespace,
+    io: BlockIo,
     signal: AbortSignal | undefined,
     copy: boolean,
     chunkBytes: number,
     open: (end: () => Promise<void>) => ReadWindow,
   ) {
-    this.ns = ns
+    this.io = io
     this.memory = copy ? new ChunkMemory() : null
     this.signal = signal
     this.pace = new Pace(chunkBytes)
@@ -116,8 +116,8 @@ class Blocks implements BlockIterator {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
-    const { device, id } = this.ns
-    return summary('BlockIterator', { device, id, ended: this.ended !== null }, depth, options)
+    const { device, geometry } = this.io
+    return summary('BlockIterator', { device, id: geometry.nsid, ended: this.ended !== null }, depth, options)
   }
 
   private begin(): ReadWindow {
@@ -132,7 +132,7 @@ class Blocks implements BlockIterator {
   private lend(slot: Slot): Block {
     this.lent = true
     const { slba, nlb, buffer } = slot
-    const bytes = nlb * this.ns.blocksize
+    const bytes = nlb * this.io.geometry.blocksize
     const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)
     return { slba, nlb, data: this.memory === null ? data : this.memory.copy(data) }
   }
@@ -153,7 +153,7 @@ class Blocks implements BlockIterator {
 
   // The namespace is closed: to a consumer that has not seen the end, this must not look like it.
   private cut(): Promise<void> {
-    this.ended ??= new ClosedError(`blocks: ${this.ns.device} was closed before the end of the range`)
+    this.ended ??= new ClosedError(`blocks: ${this.io.device} was closed before the end of the range`)
     return this.close()
   }
 

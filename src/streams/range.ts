@@ -4,7 +4,7 @@
 
 import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { checkInteger, checkRange, checkSignal } from '../queue/validate.ts'
 
 /** Options of every stream and iterator over a range of LBAs. */
@@ -56,21 +56,27 @@ const MAX_DEPTH = 65536
 
 /** @param chunk blocks in a chunk, or undefined for the default of 128 KiB */
 export function resolveRange(
-  ns: Namespace,
+  io: BlockIo,
   call: string,
   options: RangeOptions,
   chunk: number | undefined,
 ): Range {
   const { slba = 0, qid = 0, depth = DEFAULT_DEPTH, signal } = options
   checkInteger(`${call}: slba`, slba, 0)
-  const { nlb = ns.blockcount - slba } = options
-  checkRange(call, slba, nlb, ns.geometry)
+  const { nlb = io.geometry.blockcount - slba } = options
+  checkRange(call, slba, nlb, io.geometry)
   checkInteger(`${call}: depth`, depth, 1, MAX_DEPTH)
-  ns.queue(qid, call)
-  const blocks = chunk ?? Math.max(1, Math.floor(DEFAULT_CHUNK_BYTES / ns.blocksize))
-  checkInteger(`${call}: chunk`, blocks, 1, Math.floor(2 ** 30 / ns.blocksize))
+  io.queue(qid, call)
+  const blocks = chunk ?? Math.max(1, Math.floor(DEFAULT_CHUNK_BYTES / io.geometry.blocksize))
+  checkInteger(`${call}: chunk`, blocks, 1, Math.floor(2 ** 30 / io.geometry.blocksize))
   checkSignal(call, signal)
-  return { slba, nlb, chunk: Math.min(blocks, nlb), depth: Math.min(depth, ns.maxiopq), qid }
+  return {
+    slba,
+    nlb,
+    chunk: Math.min(blocks, nlb),
+    depth: Math.min(depth, io.queue(qid, call).pair.entries - 1),
+    qid,
+  }
 }
 
 /**
@@ -78,7 +84,7 @@ export function resolveRange(
  * @throws OutOfRangeError where it does not begin and end with a block; ArgumentValueError where it is given twice
  */
 export function inBlocks<T extends RangeOptions & ByteRangeOptions>(
-  { blocksize }: Namespace,
+  { geometry: { blocksize } }: BlockIo,
   call: string,
   options: T,
 ): T {
@@ -107,8 +113,8 @@ function blocksOf(name: string, value: number, bytes: number, blocksize: number)
 }
 
 /** Blocks of a chunk given in bytes, which must be whole. */
-export function chunkOfBytes(ns: Namespace, call: string, bytes: number | undefined): number | undefined {
+export function chunkOfBytes(io: BlockIo, call: string, bytes: number | undefined): number | undefined {
   if (bytes === undefined) return undefined
-  checkInteger(`${call}: highWaterMark`, bytes, ns.blocksize)
-  return Math.floor(bytes / ns.blocksize)
+  checkInteger(`${call}: highWaterMark`, bytes, io.geometry.blocksize)
+  return Math.floor(bytes / io.geometry.blocksize)
 }

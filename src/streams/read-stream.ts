@@ -4,7 +4,7 @@
 
 import { Readable } from 'node:stream'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { ENDING_NAMES, Ending, type EndingOptions, endingOptions } from './ending.ts'
 import { Pace } from './pace.ts'
@@ -44,7 +44,7 @@ export class ReadStream extends Readable {
   readonly nlb: number
   /** Bytes that it has given out. */
   bytesRead = 0
-  readonly #ns: Namespace
+  readonly #io: BlockIo
   readonly #range: Range
   readonly #pace: Pace
   readonly #memory = new ChunkMemory()
@@ -53,17 +53,17 @@ export class ReadStream extends Readable {
   #paused = false
 
   /** Made by `Namespace.createReadStream`. */
-  constructor(ns: Namespace, options: ReadStreamOptions) {
+  constructor(io: BlockIo, options: ReadStreamOptions) {
     const { highWaterMark, signal, encoding } = options
-    const chunk = chunkOfBytes(ns, 'createReadStream', highWaterMark)
-    const range = resolveRange(ns, 'createReadStream', inBlocks(ns, 'createReadStream', options), chunk)
-    const bytes = range.chunk * ns.blocksize
+    const chunk = chunkOfBytes(io, 'createReadStream', highWaterMark)
+    const range = resolveRange(io, 'createReadStream', inBlocks(io, 'createReadStream', options), chunk)
+    const bytes = range.chunk * io.geometry.blocksize
     super({
       highWaterMark: bytes,
       ...endingOptions('createReadStream', options),
       ...(encoding !== undefined && { encoding }),
     })
-    this.#ns = ns
+    this.#io = io
     this.#range = range
     this.#pace = new Pace(bytes)
     this.slba = range.slba
@@ -93,8 +93,8 @@ export class ReadStream extends Readable {
 
   #open(): ReadWindow | null {
     try {
-      const ns = this.#ns
-      const window = new ReadWindow(ns, this.#range, () => this.#ending.cut(ns.device))
+      const io = this.#io
+      const window = new ReadWindow(io, this.#range, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
       window.onReady = () => queueMicrotask(this.#advance)
       this.#window = window
@@ -137,7 +137,7 @@ export class ReadStream extends Readable {
   }
 
   #copy({ buffer, nlb }: Slot): Buffer {
-    const bytes = nlb * this.#ns.blocksize
+    const bytes = nlb * this.#io.geometry.blocksize
     this.bytesRead += bytes
     return this.#memory.copy(bytes === buffer.length ? buffer : buffer.subarray(0, bytes))
   }

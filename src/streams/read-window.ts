@@ -3,7 +3,7 @@
 // failed is reported in its place, after everything that was read before it.
 
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { tuning } from '../queue/tuning.ts'
 import type { Range } from './range.ts'
 import { errorOf, type Slot, Window } from './window.ts'
@@ -26,11 +26,11 @@ export class ReadWindow {
   private filling = false
 
   /** @param lends chunks are shown to callers: see Window; where not, they are copied, and the next read does not wait */
-  constructor(ns: Namespace, range: Range, end: () => Promise<void>, lends = false) {
+  constructor(io: BlockIo, range: Range, end: () => Promise<void>, lends = false) {
     this.range = range
     this.next = range.slba
     this.endSlba = range.slba + range.nlb
-    this.window = new Window(ns, range, end, { lends, spare: lends ? 0 : tuning.spare })
+    this.window = new Window(io, range, end, { lends, spare: lends ? 0 : tuning.spare })
     const ahead = this.window.slots.length > this.window.limit
     this.window.onSettled = (slot) => {
       if (ahead) this.fill()

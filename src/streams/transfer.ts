@@ -6,7 +6,7 @@
 import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { checkInteger, throwIfAborted } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import { Pace } from './pace.ts'
@@ -51,13 +51,13 @@ const MAX_PARALLEL = 65536
 
 /** See `Namespace.transferTo`. */
 export async function transferTo(
-  ns: Namespace,
+  io: BlockIo,
   sink: TransferSink,
   options: TransferToOptions,
 ): Promise<number> {
-  const range = resolveRange(ns, 'transferTo', options, options.chunk)
-  const run = new Run('transferTo', ns, range, sink, options)
-  const window = new ReadWindow(ns, range, run.cut, true)
+  const range = resolveRange(io, 'transferTo', options, options.chunk)
+  const run = new Run('transferTo', io, range, sink, options)
+  const window = new ReadWindow(io, range, run.cut, true)
   const parallel = run.begin(window)
   const lent: { bytes: number; taken: Promise<unknown> }[] = []
   let bytes = 0
@@ -77,7 +77,7 @@ export async function transferTo(
         })
         continue
       }
-      const data = slot.buffer.subarray(0, slot.nlb * ns.blocksize)
+      const data = slot.buffer.subarray(0, slot.nlb * io.geometry.blocksize)
       const offset = bytes
       window.lend()
       lent.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
@@ -103,23 +103,23 @@ export async function transferTo(
 
 /** See `Namespace.transferFrom`. */
 export async function transferFrom(
-  ns: Namespace,
+  io: BlockIo,
   source: TransferSource,
   options: TransferFromOptions,
 ): Promise<number> {
   const { bytes } = options
   if (bytes !== undefined) checkInteger('transferFrom: bytes', bytes, 0)
-  const nlb = bytes === undefined ? undefined : Math.max(1, Math.ceil(bytes / ns.blocksize))
-  const range = resolveRange(ns, 'transferFrom', { ...options, nlb: options.nlb ?? nlb }, options.chunk)
-  const total = bytes ?? range.nlb * ns.blocksize
-  if (total > range.nlb * ns.blocksize) {
+  const nlb = bytes === undefined ? undefined : Math.max(1, Math.ceil(bytes / io.geometry.blocksize))
+  const range = resolveRange(io, 'transferFrom', { ...options, nlb: options.nlb ?? nlb }, options.chunk)
+  const total = bytes ?? range.nlb * io.geometry.blocksize
+  if (total > range.nlb * io.geometry.blocksize) {
     throw new OutOfRangeError(
       `transferFrom: ${total} bytes are more than the range of ${range.nlb} blocks holds`,
     )
   }
   checkWriteOptions('transferFrom', options)
-  const run = new Run('transferFrom', ns, range, source, options)
-  const window = new WriteWindow(ns, range, options, run.cut, true)
+  const run = new Run('transferFrom', io, range, source, options)
+  const window = new WriteWindow(io, range, options, run.cut, true)
   const parallel = run.begin(window)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0
@@ -169,7 +169,7 @@ export async function transferFrom(
 /** What ends a transfer before its time: an abort, or the end of its namespace. */
 class Run {
   private readonly call: string
-  private readonly ns: Namespace
+  private readonly io: BlockIo
   private readonly signal: AbortSignal | undefined
   private readonly parallel: number
   private readonly pace: Pace
@@ -183,7 +183,7 @@ class Run {
 
   constructor(
     call: string,
-    ns: Namespace,
+    io: BlockIo,
     range: Range,
     end: unknown,
     { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
@@ -196,8 +196,8 @@ class Run {
     checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
     throwIfAborted(signal)
     this.call = call
-    this.ns = ns
-    this.pace = new Pace(range.chunk * ns.blocksize)
+    this.io = io
+    this.pace = new Pace(range.chunk * io.geometry.blocksize)
     this.signal = signal
     this.parallel = parallel
   }
@@ -231,7 +231,7 @@ class Run {
   }
 
   readonly cut = (): Promise<void> => {
-    this.stop(new ClosedError(`${this.call}: ${this.ns.device} was closed before the end of the range`))
+    this.stop(new ClosedError(`${this.call}: ${this.io.device} was closed before the end of the range`))
     return this.finished
   }
 

@@ -7,7 +7,7 @@ import { AbortError, ArgumentValueError, ClosedError } from '../../lib/errors.ts
 import { keepFreedMemory } from '../../lib/memory/heap.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { Pace } from './pace.ts'
 import { chunkOfBytes, RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
 import { ReadWindow } from './read-window.ts'
@@ -29,20 +29,20 @@ export const WEB_STREAM_NAMES: OptionNames<ReadableWebStreamOptions> = {
 
 /** See `Namespace.readableWebStream`. */
 export function readableWebStream(
-  ns: Namespace,
+  io: BlockIo,
   options: ReadableWebStreamOptions,
 ): ReadableStream<Uint8Array> {
-  const chunk = chunkOfBytes(ns, 'readableWebStream', options.highWaterMark)
-  const range = resolveRange(ns, 'readableWebStream', options, chunk)
+  const chunk = chunkOfBytes(io, 'readableWebStream', options.highWaterMark)
+  const range = resolveRange(io, 'readableWebStream', options, chunk)
   if (options.type !== undefined && options.type !== 'bytes') {
     throw new ArgumentValueError(`readableWebStream: type must be 'bytes', received ${String(options.type)}`)
   }
-  return new ReadableStream(new ByteSource(ns, range, options.signal))
+  return new ReadableStream(new ByteSource(io, range, options.signal))
 }
 
 class ByteSource {
   readonly type = 'bytes'
-  private readonly ns: Namespace
+  private readonly io: BlockIo
   private readonly range: Range
   private readonly signal: AbortSignal | undefined
   private readonly pace: Pace
@@ -54,10 +54,10 @@ class ByteSource {
   private wake: (() => void) | null = null
   private ended = false
 
-  constructor(ns: Namespace, range: Range, signal: AbortSignal | undefined) {
-    this.ns = ns
+  constructor(io: BlockIo, range: Range, signal: AbortSignal | undefined) {
+    this.io = io
     this.range = range
-    this.pace = new Pace(range.chunk * ns.blocksize)
+    this.pace = new Pace(range.chunk * io.geometry.blocksize)
     this.signal = signal
   }
 
@@ -69,7 +69,7 @@ class ByteSource {
 
   pull(): void | Promise<void> {
     try {
-      this.window ??= new ReadWindow(this.ns, this.range, this.cut)
+      this.window ??= new ReadWindow(this.io, this.range, this.cut)
       if (!this.pace.due() && this.give(this.window)) return
       return this.wait(this.window)
     } catch (error) {
@@ -102,7 +102,7 @@ class ByteSource {
     while (filled < view.byteLength) {
       const slot = filled === 0 ? window.peek() : this.peekOn(window)
       if (slot === null) break
-      const bytes = Math.min(slot.nlb * this.ns.blocksize - this.given, view.byteLength - filled)
+      const bytes = Math.min(slot.nlb * this.io.geometry.blocksize - this.given, view.byteLength - filled)
       view.set(slot.buffer.subarray(this.given, this.given + bytes), filled)
       filled += bytes
       this.consume(window, slot.nlb, bytes)
@@ -122,7 +122,7 @@ class ByteSource {
   private enqueue(window: ReadWindow): number {
     const slot = window.peek()
     if (slot === null) return 0
-    const bytes = slot.nlb * this.ns.blocksize
+    const bytes = slot.nlb * this.io.geometry.blocksize
     keepFreedMemory()
     // Of its own, since the stream takes its ArrayBuffer.
     const chunk = Buffer.allocUnsafeSlow(bytes - this.given)
@@ -134,7 +134,7 @@ class ByteSource {
 
   private consume(window: ReadWindow, nlb: number, bytes: number): void {
     this.given += bytes
-    if (this.given < nlb * this.ns.blocksize) return
+    if (this.given < nlb * this.io.geometry.blocksize) return
     this.given = 0
     window.release()
   }
@@ -161,7 +161,7 @@ class ByteSource {
   }
 
   private readonly cut = (): Promise<void> =>
-    this.end(new ClosedError(`readableWebStream: ${this.ns.device} was closed before the end of the range`))
+    this.end(new ClosedError(`readableWebStream: ${this.io.device} was closed before the end of the range`))
 
   private readonly abort = (): void => {
     void this.end(new AbortError(this.signal!.reason))

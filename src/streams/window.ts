@@ -3,7 +3,7 @@
 // ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
 
 import type { DmaTag } from '../../lib/memory/tag.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import { Operation, STATE } from '../queue/operation.ts'
 import { tuning } from '../queue/tuning.ts'
@@ -27,7 +27,7 @@ export class Window {
   readonly slots: readonly Slot[]
   /** Slots that may be in flight at once. */
   readonly limit: number
-  readonly ns: Namespace
+  readonly io: BlockIo
   /** Called when a slot's command has ended, successfully or not: see `errorOf`. */
   onSettled: (slot: Slot) => void = () => {}
   inFlight = 0
@@ -46,21 +46,21 @@ export class Window {
    * @param end called when the namespace is closed: must end the stream, and with it this window
    * @param lends its slots are shown to callers, who must not see the next window's data in them
    */
-  constructor(ns: Namespace, range: Range, end: () => Promise<void>, { lends = false, spare = 0 } = {}) {
-    this.ns = ns
+  constructor(io: BlockIo, range: Range, end: () => Promise<void>, { lends = false, spare = 0 } = {}) {
+    this.io = io
     this.lends = lends
-    this.queue = ns.queue(range.qid, 'stream')
-    const commands = Math.ceil(range.chunk / ns.maxbpio)
+    this.queue = io.queue(range.qid, 'stream')
+    const commands = Math.ceil(range.chunk / io.geometry.maxbpio)
     const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
-    const bytes = range.chunk * ns.blocksize
+    const bytes = range.chunk * io.geometry.blocksize
     this.limit = count
     const length = count + Math.min(Math.ceil(count * spare), Math.ceil(range.nlb / range.chunk) - count)
-    this.memory = lends ? ns.alloc(bytes * length) : ns.pool.reuse(bytes * length)
+    this.memory = lends ? io.pool.alloc(bytes * length) : io.pool.reuse(bytes * length)
     this.slots = Array.from({ length }, (_, i) => {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
-      const op = new Operation(this.queue, ns.geometry)
+      const op = new Operation(this.queue, io.geometry)
       op.onDone = settle
-      const tag = ns.pool.tagAt(this.memory, i * bytes)
+      const tag = io.pool.tagAt(this.memory, i * bytes)
       const slot = { buffer, tag, op, window: this, slba: 0, nlb: 0, inFlight: false, before: 0 }
       op.context = slot
       return slot
@@ -68,7 +68,7 @@ export class Window {
     this.depth = range.depth
     this.batch = Math.max(1, Math.min(tuning.batch, count >> 2, Math.floor(tuning.batchBytes / bytes)))
     this.queue.occupancy.want(this.depth)
-    this.forget = ns.onClose(end)
+    this.forget = io.onClose(end)
   }
 
   /** Sends a slot's chunk, or the first `nlb` blocks of it. */
@@ -80,7 +80,7 @@ export class Window {
     const { op, buffer, tag } = slot
     op.field = 0
     op.cause = null
-    this.queue.requestTransfer(op, this.ns.geometry, opc, buffer, tag, slba, nlb)
+    this.queue.requestTransfer(op, this.io.geometry, opc, buffer, tag, slba, nlb)
     if (++this.posted >= this.batch) this.poll()
   }
 
@@ -120,8 +120,8 @@ export class Window {
   }
 
   private finish(): void {
-    if (this.lends) this.ns.pool.discard(this.memory)
-    else this.ns.pool.keep(this.memory)
+    if (this.lends) this.io.pool.discard(this.memory)
+    else this.io.pool.keep(this.memory)
     this.closing?.()
   }
 }

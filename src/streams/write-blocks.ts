@@ -6,7 +6,7 @@
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { throwIfAborted } from '../queue/validate.ts'
 import { abortable } from './abortable.ts'
 import { Pace } from './pace.ts'
@@ -41,11 +41,11 @@ export type WriteSource = Iterable<Uint8Array | PlacedBlock> | AsyncIterable<Uin
  * @returns bytes written, when they are on the medium
  */
 export async function writeBlocks(
-  ns: Namespace,
+  io: BlockIo,
   source: WriteSource,
   options: WriteBlocksOptions,
 ): Promise<number> {
-  const range = resolveRange(ns, 'writeBlocks', options, options.chunk)
+  const range = resolveRange(io, 'writeBlocks', options, options.chunk)
   checkWriteOptions('writeBlocks', options)
   if (!isIterable(source)) {
     throw new ArgumentTypeError(
@@ -53,9 +53,9 @@ export async function writeBlocks(
     )
   }
   const { signal } = options
-  const pace = new Pace(range.chunk * ns.blocksize)
+  const pace = new Pace(range.chunk * io.geometry.blocksize)
   let ended = false
-  const window = new WriteWindow(ns, range, options, () => {
+  const window = new WriteWindow(io, range, options, () => {
     ended = true
     const closed = window.close()
     // A closed window tells of no room any more.
@@ -64,11 +64,11 @@ export async function writeBlocks(
   })
   const check = () => {
     throwIfAborted(signal)
-    if (ended) ns.queue(range.qid, 'writeBlocks')
+    if (ended) io.queue(range.qid, 'writeBlocks')
   }
   try {
     for await (const item of abortable(source, signal)) {
-      const data = await place(ns, window, item)
+      const data = await place(io, window, item)
       check()
       for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
         await room(window, signal)
@@ -95,20 +95,16 @@ function isIterable(source: unknown): boolean {
 }
 
 /** The item's bytes, with the window where they go. */
-async function place(
-  ns: Namespace,
-  window: WriteWindow,
-  item: Uint8Array | PlacedBlock,
-): Promise<Uint8Array> {
+async function place(io: BlockIo, window: WriteWindow, item: Uint8Array | PlacedBlock): Promise<Uint8Array> {
   if (item instanceof Uint8Array) return item
   if (!(item?.data instanceof Uint8Array)) {
     throw new ArgumentTypeError(
       `writeBlocks: a chunk must be a Buffer or { slba, data }, received ${typeof item}`,
     )
   }
-  if (item.data.length % ns.blocksize !== 0) {
+  if (item.data.length % io.geometry.blocksize !== 0) {
     throw new OutOfRangeError(
-      `writeBlocks: ${item.data.length} bytes for slba ${item.slba} are no whole blocks of ${ns.blocksize}`,
+      `writeBlocks: ${item.data.length} bytes for slba ${item.slba} are no whole blocks of ${io.geometry.blocksize}`,
     )
   }
   await window.seek(item.slba)

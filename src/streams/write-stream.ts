@@ -5,7 +5,7 @@
 import { Writable } from 'node:stream'
 import { ClosedError, EndOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { ENDING_NAMES, Ending, type EndingOptions, endingOptions, whenSettled } from './ending.ts'
 import { Pace } from './pace.ts'
 import {
@@ -47,7 +47,7 @@ export class WriteStream extends Writable {
   /** First LBA and number of blocks that it may write. */
   readonly slba: number
   readonly nlb: number
-  readonly #ns: Namespace
+  readonly #io: BlockIo
   readonly #range: Range
   readonly #options: WriteOptions
   readonly #pace: Pace
@@ -60,15 +60,15 @@ export class WriteStream extends Writable {
   #callback: Callback | null = null
 
   /** Made by `Namespace.createWriteStream`. */
-  constructor(ns: Namespace, options: WriteStreamOptions) {
+  constructor(io: BlockIo, options: WriteStreamOptions) {
     const { highWaterMark, signal, encoding } = options
-    const chunk = chunkOfBytes(ns, 'createWriteStream', highWaterMark)
-    const range = resolveRange(ns, 'createWriteStream', inBlocks(ns, 'createWriteStream', options), chunk)
+    const chunk = chunkOfBytes(io, 'createWriteStream', highWaterMark)
+    const range = resolveRange(io, 'createWriteStream', inBlocks(io, 'createWriteStream', options), chunk)
     checkWriteOptions('createWriteStream', options)
-    const bytes = range.chunk * ns.blocksize
+    const bytes = range.chunk * io.geometry.blocksize
     super({ highWaterMark: bytes, ...endingOptions('createWriteStream', options) })
     if (encoding !== undefined) this.setDefaultEncoding(encoding)
-    this.#ns = ns
+    this.#io = io
     this.#range = range
     this.#pace = new Pace(bytes)
     this.#options = options
@@ -116,8 +116,8 @@ export class WriteStream extends Writable {
 
   #open(callback: Callback): WriteWindow | null {
     try {
-      const ns = this.#ns
-      const window = new WriteWindow(ns, this.#range, this.#options, () => this.#ending.cut(ns.device))
+      const io = this.#io
+      const window = new WriteWindow(io, this.#range, this.#options, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
       window.onRoom = () => queueMicrotask(this.#goOn)
       this.#window = window

@@ -5,7 +5,10 @@
 import { ClosedError, EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import type { Namespace } from '../namespace/namespace.ts'
+import type { BlockIo } from '../queue/block-io.ts'
+import type { IoQueue } from '../queue/io-queue.ts'
+import { prepareCommand } from '../queue/prepare.ts'
+import { send, sendTransfer } from '../queue/send.ts'
 import { checkBoolean } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import type { Range } from './range.ts'
@@ -35,7 +38,7 @@ export class WriteWindow {
    * within a poll, so that it must not call what may throw.
    */
   onRoom: () => void = () => {}
-  readonly #ns: Namespace
+  readonly #io: BlockIo
   readonly #range: Range
   readonly #options: WriteOptions
   readonly #window: Window
@@ -52,12 +55,12 @@ export class WriteWindow {
   #idle: (() => void) | null = null
 
   /** @param lends `lend` will be used: see Window */
-  constructor(ns: Namespace, range: Range, options: WriteOptions, end: () => Promise<void>, lends = false) {
-    this.#ns = ns
+  constructor(io: BlockIo, range: Range, options: WriteOptions, end: () => Promise<void>, lends = false) {
+    this.#io = io
     this.#range = range
     this.#options = options
     this.#next = range.slba
-    this.#window = new Window(ns, range, end, { lends })
+    this.#window = new Window(io, range, end, { lends })
     this.#window.onSettled = (slot) => this.#settled(slot)
     this.#free = [...this.#window.slots].reverse()
   }
@@ -70,7 +73,7 @@ export class WriteWindow {
   /** Bytes that the range has room for. */
   get room(): number {
     const { slba, nlb } = this.#range
-    return (slba + nlb - this.#next) * this.#ns.blocksize - this.#filled
+    return (slba + nlb - this.#next) * this.#io.geometry.blocksize - this.#filled
   }
 
   /**
@@ -139,7 +142,7 @@ export class WriteWindow {
     await this.#sendRest()
     this.#window.last()
     await this.drain()
-    if (this.#options.flush ?? true) await this.#ns.promises.flush({ qid: this.#range.qid })
+    if (this.#options.flush ?? true) await this.#flush()
   }
 
   /** Waits for everything that was sent. Throws the first failure, ClosedError where `close` came before that. */
@@ -154,7 +157,7 @@ export class WriteWindow {
     // How the rest ended is not known, and some of it may never have been sent.
     if (this.#window.closed) {
       throw new ClosedError(
-        `${this.#ns.device} was closed after ${this.bytesWritten} of ${this.bytesTaken} bytes`,
+        `${this.#io.device} was closed after ${this.bytesWritten} of ${this.bytesTaken} bytes`,
       )
     }
   }
@@ -210,7 +213,7 @@ export class WriteWindow {
   /** Sends the whole blocks of the current slot, which must be all that is in it. */
   #send(): void {
     const slot = this.#current!
-    const nlb = Math.floor(this.#filled / this.#ns.blocksize)
+    const nlb = Math.floor(this.#filled / this.#io.geometry.blocksize)
     this.#current = null
     this.#filled = 0
     slot.before = this.#sent
@@ -222,7 +225,7 @@ export class WriteWindow {
   async #sendRest(): Promise<void> {
     const slot = this.#current
     if (slot === null || this.#filled === 0) return
-    const { blocksize } = this.#ns
+    const { blocksize } = this.#io.geometry
     const rest = this.#filled % blocksize
     if (rest > 0) await this.#completeBlock(slot, this.#filled - rest, rest)
     if (this.#current !== slot) return
@@ -232,14 +235,30 @@ export class WriteWindow {
 
   /** The bytes after the end of the data, up to the end of its block: zeroes, or what the medium has there. */
   async #completeBlock(slot: Slot, start: number, rest: number): Promise<void> {
-    const { blocksize, promises } = this.#ns
+    const { geometry, pool } = this.#io
+    const { blocksize } = geometry
     if (this.#options.pad) {
       slot.buffer.fill(0, start + rest, start + blocksize)
       return
     }
-    const block = Buffer.allocUnsafe(blocksize)
-    await promises.read(block, this.#next + start / blocksize, 1, { qid: this.#range.qid })
-    block.copy(slot.buffer, start + rest, rest)
+    const block = pool.alloc(blocksize)
+    try {
+      const slba = this.#next + start / blocksize
+      await sendTransfer(this.#queue(), geometry, NVM.READ, block, pool.tagOf(block), slba, 1, undefined)
+      block.copy(slot.buffer, start + rest, rest)
+    } finally {
+      pool.discard(block)
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const { geometry, pool } = this.#io
+    const queue = this.#queue()
+    await send(queue, prepareCommand('flush', queue, geometry, pool, { opcode: NVM.FLUSH }), undefined)
+  }
+
+  #queue(): IoQueue {
+    return this.#io.queue(this.#range.qid, 'stream')
   }
 
   #settled(slot: Slot): void {

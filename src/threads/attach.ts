@@ -8,15 +8,7 @@ import { Namespace } from '../namespace/namespace.ts'
 import { AttachedController } from './attached-controller.ts'
 import { LOAN, type QueueTicket, WORD } from './protocol.ts'
 
-/**
- * The namespace of a loan, with the lent queues as its queues, numbered from 0. All calls are there; admin
- * commands go through the thread that opened the device, and `reset` is refused. `close`, or the end of this
- * thread, gives the queues back.
- *
- * @param ticket from `Namespace.lend`, with its `port` transferred to this thread
- * @throws QueueOwnerError where it has been attached already, or this is the thread that lent it; ClosedError
- * where it was recalled; ArgumentTypeError
- */
+/** See index.ts. */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {
   if (ticket?.kind !== 'unvme.queues') {
     throw new ArgumentTypeError('attach: a ticket from lend is needed, with its port in the transfer list')

@@ -48,15 +48,7 @@ const SPREAD_NAMES: OptionNames<SpreadOptions> = {
   prepare: true,
 }
 
-/**
- * Runs the file's `task` on worker threads, one for each part of the range, and returns their results in the
- * parts' order. With fewer blocks than threads, there are fewer threads.
- *
- * @param ns opened with as many queues as jobs; a `sim:` address with `{ threads: true }`
- * @param file a module that calls `task`
- * @throws OutOfRangeError, QueueOwnerError and UnsupportedError before anything has begun; what the first thread
- * failed with; AbortError. In any case all threads have ended, and the queues are back.
- */
+/** See index.ts. */
 export async function spread<T = unknown>(
   ns: Namespace,
   file: URL,

@@ -4,7 +4,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { AbortError, UnsupportedError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'
-import { attach } from './attach.ts'
 import { type PackedError, packError, unpackError } from './errors.ts'
 import type { QueueTicket } from './protocol.ts'
 
@@ -59,6 +58,7 @@ export async function task(run: (context: TaskContext) => unknown): Promise<void
   port.unref()
   const { ticket, slba, nlb, index, jobs, data } = start
   try {
+    const { attach } = await import('./attach.ts')
     const ns = await attach(ticket)
     const { signal } = controller
     const send = (message: unknown) => post({ kind: 'message', message })

@@ -4,7 +4,7 @@
 import { type ServeOptions, serve } from '../../src/index.ts'
 
 const [address = '', options = '{}'] = process.argv.slice(2)
-const server = serve(address, JSON.parse(options) as ServeOptions)
+const server = await serve(address, JSON.parse(options) as ServeOptions)
 process.on('disconnect', () => {
   server.close()
   process.exit()

@@ -85,23 +85,29 @@ test.serial(
     const killed = await startServer({ device: 'sim:?size=4M' }, socket)
     await killed.stop('SIGKILL')
     t.true(fs.existsSync(socket))
-    await using server = closing(serve(address, { device: 'sim:?size=4M' }))
-    t.throws(() => serve(address), { code: 'ERR_UNVME_IN_USE', message: /another server listens/ })
+    await using server = closing(await serve(address, { device: 'sim:?size=4M' }))
+    await t.throwsAsync(serve(address), { code: 'ERR_UNVME_IN_USE', message: /another server listens/ })
     const file = `${socket}-file`
     fs.writeFileSync(file, 'data')
-    t.throws(() => serve(`vfio-user:${file}`), { code: 'ERR_UNVME_ADDRESS', message: /no socket/ })
+    await t.throwsAsync(serve(`vfio-user:${file}`), { code: 'ERR_UNVME_ADDRESS', message: /no socket/ })
     t.is(fs.readFileSync(file, 'utf8'), 'data')
     fs.symlinkSync('/nowhere', `${file}-link`)
-    t.throws(() => serve(`vfio-user:${file}-link`), { code: 'ERR_UNVME_ADDRESS' })
-    t.throws(() => serve('vfio-user:/no/such/folder/cntrl'), {
+    await t.throwsAsync(serve(`vfio-user:${file}-link`), { code: 'ERR_UNVME_ADDRESS' })
+    await t.throwsAsync(serve('vfio-user:/no/such/folder/cntrl'), {
       code: 'ERR_UNVME_ADDRESS',
       message: /no folder/,
     })
-    t.throws(() => serve(`vfio-user:/tmp/${'x'.repeat(120)}`), { code: 'ERR_UNVME_ADDRESS', message: /107/ })
-    t.throws(() => serve(`${address}-2?nsid=1`), { code: 'ERR_UNVME_ADDRESS', message: /every namespace/ })
-    t.throws(() => serve(`${address}-2`, { device: 'sim:?thread=1' }), { code: 'ERR_UNVME_ADDRESS' })
-    t.throws(() => serve(`${address}-2`, { device: 'sim:?nsid=1' }), { code: 'ERR_UNVME_ADDRESS' })
-    t.throws(() => serve(`${address}-2`, { device: 'sim:no-such.img' }), { code: 'ERR_UNVME_IMAGE' })
+    await t.throwsAsync(serve(`vfio-user:/tmp/${'x'.repeat(120)}`), {
+      code: 'ERR_UNVME_ADDRESS',
+      message: /107/,
+    })
+    await t.throwsAsync(serve(`${address}-2?nsid=1`), {
+      code: 'ERR_UNVME_ADDRESS',
+      message: /every namespace/,
+    })
+    await t.throwsAsync(serve(`${address}-2`, { device: 'sim:?thread=1' }), { code: 'ERR_UNVME_ADDRESS' })
+    await t.throwsAsync(serve(`${address}-2`, { device: 'sim:?nsid=1' }), { code: 'ERR_UNVME_ADDRESS' })
+    await t.throwsAsync(serve(`${address}-2`, { device: 'sim:no-such.img' }), { code: 'ERR_UNVME_IMAGE' })
     t.false(fs.existsSync(`${socket}-2`))
     server.close()
     t.false(fs.existsSync(socket), 'its socket goes with it')
@@ -110,9 +116,9 @@ test.serial(
 
 test.serial('close leaves the socket of whoever has taken its place', async (t) => {
   const address = `vfio-user:${newSocketPath()}`
-  const first = serve(address, { device: 'sim:?size=4M' })
+  const first = await serve(address, { device: 'sim:?size=4M' })
   fs.rmSync(first.path)
-  const second = serve(address, { device: 'sim:?size=4M' })
+  const second = await serve(address, { device: 'sim:?size=4M' })
   for (const server of [first, second]) atEnd(async () => server.close())
   first.close()
   t.true(fs.existsSync(second.path))

@@ -34,7 +34,7 @@ export interface TransportFacts {
   readonly kind: string
   /** No hardware is behind it, and nobody's data: no question before it is overwritten, interrupts cost little. */
   readonly emulated: boolean
-  /** What tells the disk image behind it from every other file, where there is one: see `imageIdentity` of lib/sim. */
+  /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
   readonly image?: string | undefined
   /** Makes memory that the controller reaches. */
   readonly memory: DmaSource

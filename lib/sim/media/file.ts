@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
-import { lockFile } from '../../sys/file-lock.ts'
+import { inodeIdentity, lockFile } from '../../sys/file.ts'
 import { FALLOC_FL, fallocate } from '../../sys/libc.ts'
 import type { Pieces } from '../model/prp.ts'
 import type { Medium } from './medium.ts'
@@ -47,16 +47,11 @@ export function openImage(shape: ImageShape): Image {
     if (!stats.isFile()) throw new ImageError(`${path} is no regular file`)
     lock(fd, path)
     const stateFile = stateFileOf(path, fd)
-    return { path, fd, stateFile, identity: imageIdentity(stats), ...measure(shape, fd, stateFile) }
+    return { path, fd, stateFile, identity: inodeIdentity(stats), ...measure(shape, fd, stateFile) }
   } catch (error) {
     fs.closeSync(fd)
     throw error
   }
-}
-
-/** What tells a file from every other, whatever its path. As bigints: some inodes are no safe integers. */
-export function imageIdentity({ dev, ino }: Pick<fs.Stats | fs.BigIntStats, 'dev' | 'ino'>): string {
-  return `${dev}:${ino}`
 }
 
 function lock(fd: number, path: string): void {

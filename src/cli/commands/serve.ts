@@ -36,7 +36,7 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
   async run({ args, options, signal }) {
     const { serve: start } = await import('../../serve/index.ts')
     const { device, doorbells } = options
-    const server = start(args.address, { device, doorbells })
+    const server = await start(args.address, { device, doorbells })
     print(`serving ${device} at ${server.address}`)
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve()

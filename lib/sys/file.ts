@@ -1,9 +1,25 @@
-// Locks of files, as those who share disk images take them: flock(2), which this package's controllers take, and
+// Which file a path means, and locks of files, as those who share disk images take them: flock(2), which this package's controllers take, and
 // record locks, which QEMU and others take. Trade-off: record locks are looked for and not taken; who takes them
 // looks for no flock.
 
+import fs from 'node:fs'
+import path from 'node:path'
 import { InUseError } from '../errors.ts'
 import { F, fcntlLock, flock, LOCK, systemCallError } from './libc.ts'
+
+/** What tells a file from every other, whatever its path. As bigints: some inodes are no safe integers. */
+export function inodeIdentity({ dev, ino }: Pick<fs.Stats | fs.BigIntStats, 'dev' | 'ino'>): string {
+  return `${dev}:${ino}`
+}
+
+/** A path without links, as far as it exists. */
+export function realPath(file: string): string {
+  try {
+    return fs.realpathSync(file)
+  } catch {
+    return path.resolve(file)
+  }
+}
 
 // struct flock of x86-64.
 const FLOCK_BYTES = 32
@@ -16,17 +32,17 @@ const F_UNLCK = 2
  * Locks an open file for this descriptor alone, until it is closed.
  * Throws InUseError where somebody else has locked it, SystemCallError where its file system has no such locks.
  */
-export function lockFile(fd: number, path: string): void {
+export function lockFile(fd: number, file: string): void {
   if (flock(fd, LOCK.EX | LOCK.NB) !== 0) {
-    const cause = systemCallError('flock', path)
+    const cause = systemCallError('flock', file)
     if (cause.code !== 'EAGAIN') throw cause
-    throw new InUseError(`${path} is in use by another controller or copy, in this process or another`, {
+    throw new InUseError(`${file} is in use by another controller or copy, in this process or another`, {
       cause,
     })
   }
   const owner = recordLockOwner(fd)
   if (owner === null) return
-  throw new InUseError(`${path} is in use: ${owner > 0 ? `process ${owner}` : 'a process'} has locked it`)
+  throw new InUseError(`${file} is in use: ${owner > 0 ? `process ${owner}` : 'a process'} has locked it`)
 }
 
 /** Process that has a record lock in a file, or -1 for a lock that no process alone has; null where there is none. */
