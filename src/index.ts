@@ -5,7 +5,6 @@ export * from '../lib/errors.ts'
 export type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/host/admin-queue.ts'
 export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
-export type { ControllerHandle } from './controller/controller-handle.ts'
 export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'
 export {
   type CompareOptions,
@@ -18,6 +17,7 @@ export {
   type DifferingSide,
   type Place,
 } from './copy/index.ts'
+export type { ControllerHandle } from './namespace/controller-handle.ts'
 export type { Namespace } from './namespace/namespace.ts'
 export type { CallOptions, NamespacePromises } from './namespace/promises.ts'
 export { type OpenOptions, open, openController } from './open.ts'

@@ -2,6 +2,7 @@
 // Trade-off: a property of each buffer, and of each part of one from its first use on, in place of a table: found
 // without a look-up, and gone with the buffer.
 
+import { high32, low32 } from '../sys/int64.ts'
 import type { DmaPool } from './pool.ts'
 
 /** One buffer from `alloc`: where it is, and who still needs it. */
@@ -39,7 +40,7 @@ export function own(buffer: ArrayBuffer, allocation: DmaAllocation): void {
 
 /** The tag of what begins at `iova` within an allocation. */
 export function tagFor(allocation: DmaAllocation, iova: number): DmaTag {
-  return { allocation, iova, lo: iova | 0, hi: Math.floor(iova / 2 ** 32) | 0 }
+  return { allocation, iova, lo: low32(iova), hi: high32(iova) }
 }
 
 /** Tags a buffer that begins at `iova`. */

@@ -34,9 +34,7 @@ export {
 export { failureOf } from './pcie/bring-up.ts'
 export {
   bytesDescribed,
-  high32,
   listPagesNeeded,
-  low32,
   PRP_PAGE_BYTES,
   pagesTouched,
   writePrps,

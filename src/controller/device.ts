@@ -23,7 +23,6 @@ import { type Geometry, geometryOf } from '../queue/geometry.ts'
 import { IoQueue } from '../queue/io-queue.ts'
 import { attach, detach } from '../queue/scheduler.ts'
 import { SharedMetadata } from '../queue/shared-metadata.ts'
-import type { Loan } from '../threads/loan.ts'
 
 const DEFAULT_QSIZE = 256
 // Asked for in place of "as many as there are": controllers grant fewer.
@@ -98,7 +97,7 @@ export class Device {
   /** Those that this thread may use now: a lent one leaves a hole. */
   readonly usable: (IoQueue | undefined)[] = []
   /** Queues that worker threads have. */
-  readonly loans = new Set<Loan>()
+  readonly loans = new Set<{ readonly qids: readonly number[]; recall(): Promise<void> }>()
   qsize = 0
   maxqcount = 0
   /** Ids of the active namespaces, as last read. */

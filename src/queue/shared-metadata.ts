@@ -4,6 +4,7 @@
 import { type DmaPool, PAGE_BYTES } from '../../lib/memory/pool.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
+import { high32, low32 } from '../../lib/sys/int64.ts'
 import { KIND, type Operation } from './operation.ts'
 
 /** Where the commands of an operation point with their metadata pointer. */
@@ -42,5 +43,5 @@ interface Half {
 
 function half({ iova }: DmaAllocation, offset: number): Half {
   const at = iova + offset
-  return { lo: at | 0, hi: Math.floor(at / 2 ** 32) | 0 }
+  return { lo: low32(at), hi: high32(at) }
 }

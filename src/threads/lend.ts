@@ -89,7 +89,7 @@ function checkQueues(queues: readonly IoQueue[], address: string): void {
 
 function shareOf(transport: Transport, address: string): FunctionShare {
   const share = transport.share?.()
-  if (share !== undefined) return share
+  if (share !== undefined) return share as FunctionShare
   const how = transport.emulated
     ? 'its controller lives in this one; open it with { threads: true }, or with thread=1 in its address'
     : `there is no way to do this by ${transport.kind}`

@@ -86,7 +86,7 @@ export class AdminQueue {
       checkCommand('admin', command, ['data'])
       const { data, opcode, timeout = 0 } = command
       const { maxBytes } = this.queue
-      if (data !== undefined && data.length > maxBytes) {
+      if (data !== undefined && data.length > maxBytes && !isQueueMemory(opcode)) {
         throw new OutOfRangeError(
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )

@@ -3,7 +3,6 @@
 
 import type { DmaPool } from '../../memory/pool.ts'
 import type { DmaSource } from '../../memory/source.ts'
-import type { FunctionShare } from '../../pci/share.ts'
 import type { IdentifyController } from '../spec/identify/controller.ts'
 import type { Capabilities } from '../spec/registers.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
@@ -42,6 +41,12 @@ export interface TransportFacts {
   readProperty(offset: number): number | Promise<number>
   /** What has ended the controller, or null: gone, fatal, no longer ready. One look, which never waits. */
   health(): Error | null
+}
+
+/** A transport as plain data for another thread; what more there is to it is the transport's own. */
+export interface TransportShare {
+  readonly address: string
+  readonly emulated: boolean
 }
 
 /** One way to one controller, made by whoever opens an address. Owned by the `Controller` that drives it. */
@@ -95,5 +100,5 @@ export interface Transport extends TransportFacts {
   close(): Promise<void>
 
   /** Where there is one: what another thread needs to drive queues of this controller. */
-  share?(): FunctionShare | undefined
+  share?(): TransportShare | undefined
 }

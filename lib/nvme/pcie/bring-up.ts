@@ -4,6 +4,7 @@
 
 import { AbortError, ControllerFatalError, DeviceRemovedError } from '../../errors.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'
+import { high32, low32 } from '../../sys/int64.ts'
 import {
   ALL_ONES,
   type Capabilities,
@@ -14,7 +15,7 @@ import {
   SHN,
   SHST,
 } from '../spec/registers.ts'
-import { high32, low32, PRP_PAGE_BYTES } from './prp.ts'
+import { PRP_PAGE_BYTES } from './prp.ts'
 import type { QueuePair } from './queue-pair.ts'
 
 // A controller that reports a timeout of 0 still gets a moment.

@@ -80,13 +80,3 @@ export function writePrps(
     left -= PRP_PAGE_BYTES
   }
 }
-
-/** The low half of an address below 2^53, as a signed 32-bit integer. */
-export function low32(address: number): number {
-  return address | 0
-}
-
-/** Its high half. */
-export function high32(address: number): number {
-  return Math.floor(address / 2 ** 32) | 0
-}

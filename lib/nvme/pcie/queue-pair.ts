@@ -7,9 +7,10 @@
 import { OutOfRangeError } from '../../errors.ts'
 import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
+import { high32, low32 } from '../../sys/int64.ts'
 import type { Queue, QueueCounters } from '../host/queue.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
-import { bytesDescribed, high32, listPagesNeeded, low32, writePrps } from './prp.ts'
+import { bytesDescribed, listPagesNeeded, writePrps } from './prp.ts'
 import {
   attachRing,
   type QueuePairOptions,

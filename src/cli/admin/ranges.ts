@@ -4,6 +4,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { AbortError, NvmeError, OutOfRangeError, UnsupportedError, UsageError } from '../../../lib/errors.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { high32 } from '../../../lib/sys/int64.ts'
 import type { Namespace } from '../../index.ts'
 import { checkAtEnd, type DataFile } from '../data.ts'
 import { flag, valueOr } from '../define.ts'
@@ -209,7 +210,7 @@ async function sendPart(
   if (buf) refuseMetadata(ns)
   const { flags } = ns.geometry
   const cdw12 = ((buf ? bits | flags : bits) | (nlb - 1)) >>> 0
-  const dwords = { cdw10: slba >>> 0, cdw11: Math.floor(slba / 2 ** 32), cdw12 }
+  const dwords = { cdw10: slba >>> 0, cdw11: high32(slba) >>> 0, cdw12 }
   try {
     await ns.promises.cmd({ opcode, ...dwords, ...(buf && { buf }) })
   } catch (error) {

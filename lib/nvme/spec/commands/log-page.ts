@@ -2,6 +2,7 @@
 // Trade-off: the length and the offset are bytes here, as numbers; the specification's dwords and halves are not seen.
 
 import { OutOfRangeError } from '../../../errors.ts'
+import { high32, join32 } from '../../../sys/int64.ts'
 import { bits, flag, u32, word } from '../codec.ts'
 
 const dw10 = word('Get Log Page dword 10', {
@@ -64,7 +65,7 @@ export function encodeGetLogPage(request: LogPageRequest): LogPageDwords {
     cdw10: dw10.encode({ lid, lsp, rae, numdl: numd & 0xffff }),
     cdw11: dw11.encode({ numdu: Math.floor(numd / 0x1_0000), lsi }),
     cdw12: lpo >>> 0,
-    cdw13: Math.floor(lpo / 2 ** 32),
+    cdw13: high32(lpo) >>> 0,
     cdw14: dw14.encode({ uuid, ot, csi }),
   }
 }
@@ -73,6 +74,6 @@ export function decodeGetLogPage(dwords: LogPageDwords): DecodedLogPageRequest {
   const { lid, lsp, rae, numdl } = dw10.decode(dwords.cdw10)
   const { numdu, lsi } = dw11.decode(dwords.cdw11)
   const bytes = (numdu * 0x1_0000 + numdl + 1) * 4
-  const lpo = dwords.cdw13 * 2 ** 32 + dwords.cdw12
+  const lpo = join32(dwords.cdw12, dwords.cdw13)
   return { lid, lsp, rae, bytes, lsi, lpo, ...dw14.decode(dwords.cdw14) }
 }

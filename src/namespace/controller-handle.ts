@@ -8,9 +8,9 @@ import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
-import { Namespace } from '../namespace/namespace.ts'
+import { type Device, type DeviceOptions, OPENING_NAMES, type OpeningOptions } from '../controller/device.ts'
 import { checkInteger, checkOptions, checkSignal, SIGNAL_NAMES, throwIfAborted } from '../queue/validate.ts'
-import { type Device, type DeviceOptions, OPENING_NAMES, type OpeningOptions } from './device.ts'
+import { Namespace } from './namespace.ts'
 
 /** An open controller: what `openController` gives. */
 export class ControllerHandle implements AsyncDisposable {
