@@ -9,7 +9,7 @@ import { type Declaration, type Doc, exportsOf, lookUp, type Member } from './de
 const GROUPS: readonly (readonly [title: string, text: string, names: string])[] = [
   [
     'Opening',
-    'An address names a device: a PCI name, `sim:…`, or `vfio-user:…`. See the table in the README.',
+    'An address names a device: a PCI name, `sim:…`, or `vfio-user:…`. See [the guide](guide.md#addresses).',
     'open openController OpenOptions OpeningOptions DeviceOptions FaultRule FaultAction',
   ],
   [
