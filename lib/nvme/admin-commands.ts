@@ -1,6 +1,7 @@
 // Admin commands by name: Get Log Page, Get and Set Features, Format NVM, Sanitize, self-test, firmware, namespaces.
 // Trade-off: functions on whatever sends admin commands, so that a controller, a handle and a test's stand-in do.
 
+import { checkOptionNames, type OptionNames } from '../options.ts'
 import {
   COMMIT_ACTION,
   encodeFirmwareCommit,
@@ -30,7 +31,18 @@ const LONG_MS = 4 * 3_600_000
 
 export interface GetLogPageOptions extends Omit<LogPageRequest, 'lid' | 'bytes'> {
   /** Default: all namespaces, which is the controller. */
-  nsid?: number
+  nsid?: number | undefined
+}
+
+const LOG_PAGE_NAMES: OptionNames<GetLogPageOptions> = {
+  nsid: true,
+  lpo: true,
+  lsp: true,
+  lsi: true,
+  rae: true,
+  uuid: true,
+  csi: true,
+  ot: true,
 }
 
 /**
@@ -41,8 +53,10 @@ export async function getLogPage(
   sender: AdminSender,
   lid: number,
   bytes: number,
-  { nsid = ALL_NAMESPACES, lpo = 0, rae = false, ...rest }: GetLogPageOptions = {},
+  options: GetLogPageOptions = {},
 ): Promise<Buffer> {
+  checkOptionNames('getLogPage', options, LOG_PAGE_NAMES)
+  const { nsid = ALL_NAMESPACES, lpo = 0, rae = false, ...rest } = options
   const data = Buffer.alloc(Math.ceil(bytes / 4) * 4)
   const most = Math.floor(sender.maxTransferBytes / 4096) * 4096
   for (let at = 0; at < data.length; at += most) {
@@ -56,14 +70,22 @@ export async function getLogPage(
 }
 
 export interface GetFeatureOptions {
-  nsid?: number
+  nsid?: number | undefined
   /** One of FEATURE_SELECT, default CURRENT. */
-  select?: number
+  select?: number | undefined
   /** What dword 11 asks for: which temperature sensor, which vector. */
-  cdw11?: number
+  cdw11?: number | undefined
   /** Bytes of data; default: what the feature is known to have, and none with FEATURE_SELECT.SUPPORTED. */
-  bytes?: number
-  uuid?: number
+  bytes?: number | undefined
+  uuid?: number | undefined
+}
+
+const GET_FEATURE_NAMES: OptionNames<GetFeatureOptions> = {
+  nsid: true,
+  select: true,
+  cdw11: true,
+  bytes: true,
+  uuid: true,
 }
 
 export interface FeatureReply {
@@ -79,6 +101,7 @@ export async function getFeature(
   fid: number,
   options: GetFeatureOptions = {},
 ): Promise<FeatureReply> {
+  checkOptionNames('getFeature', options, GET_FEATURE_NAMES)
   const { nsid = 0, select: sel = FEATURE_SELECT.CURRENT, cdw11 = 0, uuid = 0 } = options
   const { bytes = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes } = options
   const data = Buffer.alloc(bytes)
@@ -88,14 +111,23 @@ export async function getFeature(
 }
 
 export interface SetFeatureOptions {
-  nsid?: number
+  nsid?: number | undefined
   /** Keep the value over resets and power cycles. */
-  save?: boolean
+  save?: boolean | undefined
   /** Dwords of features that have more than one. */
-  cdw12?: number
-  cdw13?: number
-  data?: Buffer
-  uuid?: number
+  cdw12?: number | undefined
+  cdw13?: number | undefined
+  data?: Buffer | undefined
+  uuid?: number | undefined
+}
+
+const SET_FEATURE_NAMES: OptionNames<SetFeatureOptions> = {
+  nsid: true,
+  save: true,
+  cdw12: true,
+  cdw13: true,
+  data: true,
+  uuid: true,
 }
 
 /** Set Features (section 5.21): `value` is dword 11. Resolves with dword 0 of the completion. */
@@ -103,8 +135,10 @@ export async function setFeature(
   sender: AdminSender,
   fid: number,
   value: number,
-  { nsid = 0, save: sv = false, cdw12 = 0, cdw13 = 0, data, uuid = 0 }: SetFeatureOptions = {},
+  options: SetFeatureOptions = {},
 ): Promise<number> {
+  checkOptionNames('setFeature', options, SET_FEATURE_NAMES)
+  const { nsid = 0, save: sv = false, cdw12 = 0, cdw13 = 0, data, uuid = 0 } = options
   const cdw10 = encodeSetFeatures({ fid, sv })
   const dwords = { cdw10, cdw11: value, cdw12, cdw13, cdw14: uuid }
   const { result } = await sender.admin({

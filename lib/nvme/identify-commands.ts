@@ -1,6 +1,7 @@
 // Identify as calls, for whoever can send admin commands.
 // Trade-off: functions over that one ability, so that a thread which only passes commands on has them, too.
 
+import { checkOptionNames, type OptionNames } from '../options.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
 import {
   CNS,
@@ -16,10 +17,12 @@ export interface SendsAdmin {
 
 /** Fields of Identify beside CNS, default 0. */
 export interface IdentifyOptions {
-  nsid?: number
-  cdw10?: number
-  cdw11?: number
+  nsid?: number | undefined
+  cdw10?: number | undefined
+  cdw11?: number | undefined
 }
+
+const IDENTIFY_NAMES: OptionNames<IdentifyOptions> = { nsid: true, cdw10: true, cdw11: true }
 
 /** The same ability, with a signal for every command. */
 export function withSignal(to: SendsAdmin, signal: AbortSignal | undefined): SendsAdmin {
@@ -27,11 +30,9 @@ export function withSignal(to: SendsAdmin, signal: AbortSignal | undefined): Sen
 }
 
 /** Identify with any CNS (NVMe 1.4 base, section 5.15): 4096 bytes. */
-export async function identify(
-  to: SendsAdmin,
-  cns: number,
-  { nsid = 0, cdw10 = 0, cdw11 = 0 }: IdentifyOptions = {},
-): Promise<Buffer> {
+export async function identify(to: SendsAdmin, cns: number, options: IdentifyOptions = {}): Promise<Buffer> {
+  checkOptionNames('identify', options, IDENTIFY_NAMES)
+  const { nsid = 0, cdw10 = 0, cdw11 = 0 } = options
   const data = Buffer.alloc(4096)
   await to.admin({ opcode: ADMIN.IDENTIFY, nsid, data, cdw10: (cns | cdw10) >>> 0, cdw11 })
   return data

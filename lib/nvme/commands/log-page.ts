@@ -27,17 +27,20 @@ export interface LogPageRequest {
   /** Bytes to transfer, a multiple of 4. */
   bytes: number
   /** Log page offset in bytes, a multiple of 4. */
-  lpo?: number
+  lpo?: number | undefined
   /** Log specific field and identifier. */
-  lsp?: number
-  lsi?: number
+  lsp?: number | undefined
+  lsi?: number | undefined
   /** Retain asynchronous event: the event that names this page stays reported. */
-  rae?: boolean
+  rae?: boolean | undefined
   /** UUID index, command set identifier, offset type (the offset is an index, 2.0). */
-  uuid?: number
-  csi?: number
-  ot?: boolean
+  uuid?: number | undefined
+  csi?: number | undefined
+  ot?: boolean | undefined
 }
+
+/** The same, with every field. */
+type KnownRequest = { [Field in keyof LogPageRequest]-?: NonNullable<LogPageRequest[Field]> }
 
 export interface LogPageDwords {
   cdw10: number
@@ -66,7 +69,7 @@ export function encodeGetLogPage(request: LogPageRequest): LogPageDwords {
   }
 }
 
-export function decodeGetLogPage(dwords: LogPageDwords): Required<LogPageRequest> {
+export function decodeGetLogPage(dwords: LogPageDwords): KnownRequest {
   const { lid, lsp, rae, numdl } = dw10.decode(dwords.cdw10)
   const { numdu, lsi } = dw11.decode(dwords.cdw11)
   const bytes = (numdu * 0x1_0000 + numdl + 1) * 4

@@ -98,7 +98,9 @@ const sanitizeLog = showCommand({
   examples: [['sanitize-log 0a:00.0', 'progress, state, estimated times']],
   async read({ handle, options }) {
     const { getLogPage } = await commands()
-    const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, options)
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, {
+      rae: options.rae,
+    })
     return (await operations()).viewSanitize(bytes, handle.controller.pci.address)
   },
 })
@@ -111,7 +113,9 @@ const changedNamespaces = showCommand({
   async read({ handle, options }) {
     const { getLogPage } = await commands()
     const { viewChanged } = await import('../admin/views/lists.ts')
-    const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, {
+      rae: options.rae,
+    })
     return viewChanged(bytes, handle.controller.pci.address)
   },
 })
