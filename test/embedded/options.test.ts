@@ -2,6 +2,7 @@
 // absent, and the words of fs mean what they mean there.
 
 import test from 'ava'
+import { getFeature, getLogPage, setFeature } from '../../lib/nvme/host/admin-commands.ts'
 import {
   compare,
   copy,
@@ -57,6 +58,10 @@ const CALLS: Record<string, [call: Call, wrong: string, nearest: string]> = {
     'numjobs',
     'jobs',
   ],
+  identify: [(ns, options) => ns.controller.identify(1, options), 'nsId', 'nsid'],
+  getLogPage: [(ns, options) => getLogPage(ns.controller, 2, 512, options), 'lps', 'lsp'],
+  getFeature: [(ns, options) => getFeature(ns.controller, 7, options), 'sel', 'select'],
+  setFeature: [(ns, options) => setFeature(ns.controller, 2, 0, options), 'safe', 'save'],
   copy: [(ns, options) => copy('/dev/null', ns, options), 'seek', 'dstSlba'],
   compare: [(ns, options) => compare('/dev/null', ns, options), 'byte', 'bytes'],
   serve: [(_, options) => serve('vfio-user:/proc/self/nowhere', options), 'doorbell', 'doorbells'],

@@ -2,6 +2,7 @@
 // Trade-off: functions on whatever sends admin commands, so that a controller, a handle and a test's stand-in do.
 
 import { NvmeError } from '../../errors.ts'
+import { checkOptionNames, type OptionNames } from '../../sys/options.ts'
 import {
   COMMIT_ACTION,
   encodeFirmwareCommit,
@@ -35,6 +36,17 @@ export interface GetLogPageOptions extends Omit<LogPageRequest, 'lid' | 'bytes'>
   nsid?: number | undefined
 }
 
+const LOG_PAGE_NAMES: OptionNames<GetLogPageOptions> = {
+  nsid: true,
+  lpo: true,
+  lsp: true,
+  lsi: true,
+  rae: true,
+  uuid: true,
+  csi: true,
+  ot: true,
+}
+
 /**
  * Get Log Page (section 5.14): `bytes` bytes, rounded up to dwords for the command; a long page in several commands.
  * Rejects with NvmeError, Invalid Log Page or Invalid Field, where the controller has no such page.
@@ -43,8 +55,10 @@ export async function getLogPage(
   sender: AdminSender,
   lid: number,
   bytes: number,
-  { nsid = ALL_NAMESPACES, lpo = 0, rae = false, ...rest }: GetLogPageOptions = {},
+  options: GetLogPageOptions = {},
 ): Promise<Buffer> {
+  checkOptionNames('getLogPage', options, LOG_PAGE_NAMES)
+  const { nsid = ALL_NAMESPACES, lpo = 0, rae = false, ...rest } = options
   const data = Buffer.alloc(Math.ceil(bytes / 4) * 4)
   const most = Math.floor(sender.maxTransferBytes / 4096) * 4096
   for (let at = 0; at < data.length; at += most) {
@@ -71,6 +85,14 @@ export interface GetFeatureOptions {
   uuid?: number | undefined
 }
 
+const GET_FEATURE_NAMES: OptionNames<GetFeatureOptions> = {
+  nsid: true,
+  select: true,
+  cdw11: true,
+  bytes: true,
+  uuid: true,
+}
+
 export interface FeatureReply {
   /** Dword 0 of the completion: see decodeFeature. */
   value: number
@@ -84,6 +106,7 @@ export async function getFeature(
   fid: number,
   options: GetFeatureOptions = {},
 ): Promise<FeatureReply> {
+  checkOptionNames('getFeature', options, GET_FEATURE_NAMES)
   const { nsid = 0, select: sel = FEATURE_SELECT.CURRENT, cdw11 = 0, uuid = 0 } = options
   const known = sel === FEATURE_SELECT.SUPPORTED ? 0 : featureInfo(fid).getBytes
   const { bytes = known } = options
@@ -104,13 +127,24 @@ export interface SetFeatureOptions {
   uuid?: number | undefined
 }
 
+const SET_FEATURE_NAMES: OptionNames<SetFeatureOptions> = {
+  nsid: true,
+  save: true,
+  cdw12: true,
+  cdw13: true,
+  data: true,
+  uuid: true,
+}
+
 /** Set Features (section 5.21): `value` is dword 11. Resolves with dword 0 of the completion. */
 export async function setFeature(
   sender: AdminSender,
   fid: number,
   value: number,
-  { nsid = 0, save: sv = false, cdw12 = 0, cdw13 = 0, data, uuid = 0 }: SetFeatureOptions = {},
+  options: SetFeatureOptions = {},
 ): Promise<number> {
+  checkOptionNames('setFeature', options, SET_FEATURE_NAMES)
+  const { nsid = 0, save: sv = false, cdw12 = 0, cdw13 = 0, data, uuid = 0 } = options
   const cdw10 = encodeSetFeatures({ fid, sv })
   const dwords = { cdw10, cdw11: value, cdw12, cdw13, cdw14: uuid }
   const { result } = await sender.admin({

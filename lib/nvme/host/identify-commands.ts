@@ -2,6 +2,7 @@
 // Trade-off: functions over that one ability, so that a thread which only passes commands on has them, too.
 
 import { DecodeError, NvmeError } from '../../errors.ts'
+import { checkOptionNames, type OptionNames } from '../../sys/options.ts'
 import {
   CNS,
   decodeIdentifyController,
@@ -27,6 +28,8 @@ export interface IdentifyOptions {
   cdw11?: number | undefined
 }
 
+const IDENTIFY_NAMES: OptionNames<IdentifyOptions> = { nsid: true, cdw10: true, cdw11: true }
+
 /** The same ability, with a signal for every command. */
 export function withSignal(to: SendsAdmin, signal: AbortSignal | undefined): SendsAdmin {
   const { version } = to
@@ -34,11 +37,9 @@ export function withSignal(to: SendsAdmin, signal: AbortSignal | undefined): Sen
 }
 
 /** Identify with any CNS (NVMe 1.4 base, section 5.15): 4096 bytes. */
-export async function identify(
-  to: SendsAdmin,
-  cns: number,
-  { nsid = 0, cdw10 = 0, cdw11 = 0 }: IdentifyOptions = {},
-): Promise<Buffer> {
+export async function identify(to: SendsAdmin, cns: number, options: IdentifyOptions = {}): Promise<Buffer> {
+  checkOptionNames('identify', options, IDENTIFY_NAMES)
+  const { nsid = 0, cdw10 = 0, cdw11 = 0 } = options
   const data = Buffer.alloc(4096)
   await to.admin({ opcode: ADMIN.IDENTIFY, nsid, data, cdw10: (cns | cdw10) >>> 0, cdw11 })
   return data

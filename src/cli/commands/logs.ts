@@ -99,7 +99,7 @@ const sanitizeLog = showCommand({
   examples: [['sanitize-log 0a:00.0', 'progress, state, estimated times']],
   async read({ handle, options }) {
     const { getLogPage } = await commands()
-    const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, options)
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.SANITIZE_STATUS, 512, { rae: options.rae })
     const { address } = handle.controller.transport
     return { bytes, show: async () => (await operations()).viewSanitize(bytes, address) }
   },
@@ -112,7 +112,7 @@ const changedNamespaces = showCommand({
   examples: [['changed-ns-list-log 0a:00.0', 'those whose size, format or attachment changed']],
   async read({ handle, options }) {
     const { getLogPage } = await commands()
-    const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, options)
+    const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, { rae: options.rae })
     const { address } = handle.controller.transport
     return { bytes, show: async () => (await import('../admin/views/lists.ts')).viewChanged(bytes, address) }
   },
