@@ -1,0 +1,76 @@
+// Ways to a controller: each is loaded when an address asks for it, and can be taken out of the package.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import test from 'ava'
+import { run } from './support/run.ts'
+
+const dist = path.resolve(import.meta.dirname, '..')
+
+/** Runs a module's text, with `unvme` as the package's code at a folder. */
+async function runOn(folder: string, text: string) {
+  const file = path.join(folder, `program-${process.pid}-${Math.random().toString(36).slice(2)}.mjs`)
+  fs.writeFileSync(file, text.replaceAll('unvme', path.join(folder, 'src/index.js')))
+  try {
+    return await run(file, [])
+  } finally {
+    fs.rmSync(file)
+  }
+}
+
+test('open: without the files of VFIO and vfio-user, software controllers open, and an address of those says so', async (t) => {
+  // Inside the package, so that its dependencies are found.
+  const folder = fs.mkdtempSync(path.join(dist, 'without-vfio-'))
+  try {
+    for (const part of ['lib', 'src']) {
+      fs.cpSync(path.join(dist, part), path.join(folder, part), { recursive: true })
+    }
+    for (const part of ['vfio', 'vfio-user']) fs.rmSync(path.join(folder, 'lib', part), { recursive: true })
+    const { code, stdout, stderr } = await runOn(
+      folder,
+      `import { copy, open } from 'unvme'
+       const ns = await open('sim:?size=1M')
+       console.log((await copy(ns, ns, { bytes: 4096, dstSlba: 100 })).bytes)
+       await ns.close()
+       for (const address of ['0a:00.0', 'vfio-user:/run/x']) {
+         await open(address).catch((error) => console.log(error.code, error.message))
+       }`,
+    )
+    t.is(stderr, '')
+    t.is(code, 0)
+    t.is(
+      stdout,
+      '4096\n' +
+        'ERR_UNVME_UNSUPPORTED "0a:00.0": this package has no vfio\n' +
+        'ERR_UNVME_UNSUPPORTED "vfio-user:/run/x": this package has no vfio-user\n',
+    )
+  } finally {
+    fs.rmSync(folder, { recursive: true })
+  }
+})
+
+const LOADS = `
+import { register } from 'node:module'
+import { MessageChannel } from 'node:worker_threads'
+const { port1, port2 } = new MessageChannel()
+const own = new Set()
+port1.on('message', (url) => own.add(url))
+port1.unref()
+const hook = \`let port
+export const initialize = (data) => { port = data.port }
+export const load = (url, context, next) => { port.postMessage(url); return next(url, context) }\`
+register('data:text/javascript,' + encodeURIComponent(hook), { data: { port: port2 }, transferList: [port2] })
+await import('unvme')
+await new Promise((resolve) => setTimeout(resolve, 200))
+console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
+console.log([...own].filter((url) => /lib.(sim.model|vfio|vfio-user|nvme.pcie)./.test(url)).join())
+`
+
+test('import of the package loads no transport, and at most 100 modules', async (t) => {
+  const { code, stdout, stderr } = await runOn(dist, LOADS)
+  t.is(stderr, '')
+  t.is(code, 0)
+  const [count, transports] = stdout.split('\n')
+  t.true(Number(count) > 50 && Number(count) <= 100, count)
+  t.is(transports, '')
+})
