@@ -1,16 +1,24 @@
 // Options of public calls: a name that a call does not have is an error, and not ignored.
 // Trade-off: each call has a list of its names beside the type of its options, which the compiler holds to be the same.
 
-import { ArgumentValueError } from '../errors.ts'
+import { ArgumentTypeError, ArgumentValueError } from '../errors.ts'
 
 /** Every name of the options `T`. */
 export type OptionNames<T> = { readonly [Name in keyof Required<T>]: true }
 
 /**
- * Throws ArgumentValueError for an option that is not among the names, with the nearest one. An option that is
- * `undefined` counts as absent.
+ * Throws ArgumentTypeError for options that are no object, and ArgumentValueError for one that is not among the names,
+ * with the nearest that is. An option that is `undefined` counts as absent.
  */
-export function checkOptionNames(call: string, options: object, names: Readonly<Record<string, true>>): void {
+export function checkOptionNames(
+  call: string,
+  options: unknown,
+  names: Readonly<Record<string, true>>,
+): void {
+  if (typeof options !== 'object' || options === null) {
+    const what = options === null ? 'null' : `${typeof options} ${String(options).slice(0, 40)}`
+    throw new ArgumentTypeError(`${call}: options must be an object, received ${what}`)
+  }
   for (const name in options) {
     if (Object.hasOwn(names, name) || (options as Record<string, unknown>)[name] === undefined) continue
     const known = Object.keys(names)
@@ -54,6 +62,9 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
 function nearestOf(name: string, known: readonly string[]): string | null {
   const meant = Object.hasOwn(ELSEWHERE, name) ? ELSEWHERE[name]!.find((word) => known.includes(word)) : null
   if (meant) return meant
+  // An abbreviation.
+  const longer = name.length > 1 ? known.find((word) => word.startsWith(name)) : undefined
+  if (longer !== undefined) return longer
   const ranked = known
     .map((word) => ({ word, distance: distanceOf(name.toLowerCase(), word.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)

@@ -55,9 +55,6 @@ export function checkBuffer(call: string, buffer: unknown): asserts buffer is Bu
 
 /** Options, where there are any, are an object, and each has one of the names: see lib/sys/options.ts. */
 export function checkOptions<T>(call: string, options: T, names: OptionNames<T>): T {
-  if (typeof options !== 'object' || options === null) {
-    throw new ArgumentTypeError(`${call}: options must be an object, received ${show(options)}`)
-  }
   checkOptionNames(call, options, names as Readonly<Record<string, true>>)
   return options
 }

@@ -59,7 +59,7 @@ const CALLS: Record<string, [call: Call, wrong: string, nearest: string]> = {
     'jobs',
   ],
   identify: [(ns, options) => ns.controller.identify(1, options), 'nsId', 'nsid'],
-  getLogPage: [(ns, options) => getLogPage(ns.controller, 2, 512, options), 'lps', 'lsp'],
+  getLogPage: [(ns, options) => getLogPage(ns.controller, 2, 512, options), 'lspp', 'lsp'],
   getFeature: [(ns, options) => getFeature(ns.controller, 7, options), 'sel', 'select'],
   setFeature: [(ns, options) => setFeature(ns.controller, 2, 0, options), 'safe', 'save'],
   copy: [(ns, options) => copy('/dev/null', ns, options), 'seek', 'dstSlba'],
