@@ -16,7 +16,7 @@ import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import { inodeIdentity } from '../../lib/sys/file.ts'
 import { deviceBytes, deviceNumber } from '../system/block-device.ts'
 import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
@@ -151,9 +151,7 @@ async function openFifo(path: string, signal: AbortSignal | undefined): Promise<
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error
     }
-    await sleep(FIFO_LOOK_MS, undefined, { signal }).catch(() => {
-      throw new AbortError(signal?.reason)
-    })
+    await untilAborted(sleep(FIFO_LOOK_MS), signal)
   }
 }
 
@@ -212,19 +210,15 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
 
 // The next chunk is asked for when this one has been taken, since it is only lent.
 async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
+  // Standard output stays open: what it has not taken is the process's to drop.
   if (stream === process.stdout) return writeChunks(stream, chunks, signal)
   // Reported by the write that failed; without a listener it would be the process's.
   stream.on('error', () => {})
-  // A reader that takes nothing is not waited for.
-  const end = () => stream.destroy(new AbortError(signal?.reason))
-  if (signal?.aborted) end()
-  signal?.addEventListener('abort', end, { once: true })
   try {
     const bytes = await writeChunks(stream, chunks, signal)
-    await finished(stream.end())
+    await untilAborted(finished(stream.end()), signal)
     return bytes
   } finally {
-    signal?.removeEventListener('abort', end)
     stream.destroy()
   }
 }
@@ -232,13 +226,28 @@ async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSigna
 async function writeChunks(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
   let bytes = 0
   for await (const chunk of chunks) {
-    if (signal?.aborted) throw new AbortError(signal.reason)
-    await new Promise<void>((resolve, reject) => {
+    throwIfAborted(signal)
+    const taken = new Promise<void>((resolve, reject) => {
       stream.write(chunk, (error) => (error ? reject(error) : resolve()))
     })
+    await untilAborted(taken, signal)
     bytes += chunk.length
   }
   return bytes
+}
+
+/** Waits for a reader to take something, and no longer than until the abort: there are readers that take nothing. */
+async function untilAborted(taken: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  throwIfAborted(signal)
+  let forget = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    forget = onAbort(signal, () => reject(new AbortError(signal?.reason)))
+  })
+  try {
+    await Promise.race([taken, aborted])
+  } finally {
+    forget()
+  }
 }
 
 /** True for an attribute of sysfs or the like, which is shorter than its size says. */

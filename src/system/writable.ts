@@ -123,7 +123,7 @@ function deviceInUse(machine: Machine, file: string, stats: fs.BigIntStats, caus
 }
 
 function inUse(file: string, uses: readonly Use[], cause?: Error): InUseError {
-  const message = `${file} is in use: ${usesText(uses)} (force writes it all the same)`
+  const message = `${file} is in use: ${usesText(uses)} (force: true writes it all the same)`
   return new InUseError(message, { cause })
 }
 

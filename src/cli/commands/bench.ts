@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
 import { ArgumentTypeError, OutOfRangeError, UsageError } from '../../../lib/errors.ts'
+import { onAbort } from '../../../lib/sys/abort.ts'
 import { parseDuration } from '../../../lib/sys/units.ts'
 import {
   type BenchOptions,
@@ -303,7 +304,7 @@ async function runWithThreads({ iodepth, numjobs }: BenchOptions, signal: AbortS
     )
   }
   if (Number(process.env.UV_THREADPOOL_SIZE ?? 4) >= needed) {
-    signal.addEventListener('abort', () => process.connected && process.send?.('ending'), { once: true })
+    onAbort(signal, () => process.connected && process.send?.('ending'))
     return false
   }
   const { spawn } = await import('node:child_process')
