@@ -103,7 +103,8 @@ back does not count in the rates.
 A file or a kernel block device (a word without a colon, as /dev/nvme0n1) is measured through Node's fs with as \
 many reads or writes in flight, past the page cache where that can be had.
 
-The options are fio's, also in its spelling: --ramp_time=5, --direct=1, --output-format=json. What differs: --runtime \
+The options are fio's, also in its spelling: --ramp_time=5, --direct=1, --output-format=json. One that is 0 or 1 is 1 \
+where neither follows it: --direct. What differs: --runtime \
 alone is time-based; 4k and 4KiB are 4096 bytes, 4KB is 4000 (for fio, KB is 1024 and KiB 1000); \
 the checksums of --verify are this program's, crc32c is taken for crc32.
 
