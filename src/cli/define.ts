@@ -164,6 +164,9 @@ export const outputOption = () =>
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
 
+/** How `forceOption` is written, for errors that name it. */
+export const FORCE_WORD = '--force'
+
 /** `--force`, of the commands that write a file or a block device; -f is another option of nvme-cli's read and write. */
 export const forceOption = () =>
   flag('write a block device that the system uses, or a locked file, all the same')

@@ -301,10 +301,10 @@ test.serial(
     }
     writeFileSync(file('target'), Buffer.alloc(8192, 5))
     const self = await unvme(['bench', file('target'), '--html', file('target')])
-    t.regex(self.stderr, /a report would overwrite it/)
+    t.regex(self.stderr, /it would be overwritten/)
     t.is(readFileSync(file('target')).length, 8192)
     const same = await unvme(['bench', SIM, '--html', file('both'), '--output', file('both')])
-    t.regex(same.stderr, /a report would overwrite it/)
+    t.regex(same.stderr, /it would be overwritten/)
   },
 )
 

@@ -16,11 +16,13 @@ import {
   VERIFY,
   writes,
 } from '../../bench/plan.ts'
-import { openReportFile, type ReportFile } from '../../bench/report-file.ts'
 import type { BenchResult } from '../../bench/run.ts'
+import type { BenchTarget } from '../../bench/target.ts'
+import type { OutputFile } from '../../system/writable.ts'
 import {
   choice,
   defineCommand,
+  FORCE_WORD,
   flag,
   forceOption,
   optionalArgument,
@@ -137,14 +139,8 @@ What is written is random and destroys what was there: anything but a software c
       throw new UsageError(`--rw ${plan.rw} writes, and --readonly is given`)
     }
     const { isAddress } = await import('../../copy/place.ts')
-    const isFile = !isAddress(name)
-    if (isFile && (await runWithThreads(plan, signal))) return process.exitCode as number
-    const reports = openReports(options, isFile ? [name] : [])
-    try {
-      await measure(name, plan, options, reports, signal)
-    } finally {
-      for (const report of Object.values(reports)) report?.close()
-    }
+    if (!isAddress(name) && (await runWithThreads(plan, signal))) return process.exitCode as number
+    await measure(name, plan, options, signal)
   },
 })
 
@@ -202,19 +198,20 @@ function outputFile(word: string): string {
 }
 
 interface Reports {
-  readonly output: ReportFile | undefined
-  readonly html: ReportFile | undefined
+  readonly output: OutputFile | undefined
+  readonly html: OutputFile | undefined
 }
 
-function openReports({ output, html }: Options, others: readonly string[]): Reports {
-  const first = output === undefined ? undefined : openReportFile(output, others)
+async function openReports({ output, html }: Options, target: BenchTarget): Promise<Reports> {
+  const { openOutputFile } = await import('../../system/writable.ts')
+  const measured = { name: `${target.name}, which is measured`, identity: target.file }
+  const first = output === undefined ? undefined : await openOutputFile(output, [measured])
   try {
-    return {
-      output: first,
-      html: html === undefined ? undefined : openReportFile(html, output ? [...others, output] : others),
-    }
+    const others =
+      first === undefined ? [measured] : [measured, { name: '--output', identity: first.identity }]
+    return { output: first, html: html === undefined ? undefined : await openOutputFile(html, others) }
   } catch (error) {
-    first?.close()
+    await first?.close()
     throw error
   }
 }
@@ -222,18 +219,21 @@ function openReports({ output, html }: Options, others: readonly string[]): Repo
 async function measure(
   name: string,
   plan: BenchOptions,
-  { namespaceId: nsid, direct, ioengine, yes, force, outputFormat }: Options,
-  reports: Reports,
+  options: Options,
   signal: AbortSignal,
 ): Promise<void> {
   const { openBenchTarget } = await import('../../bench/target.ts')
   const { runBench } = await import('../../bench/run.ts')
-  const target = await openBenchTarget(name, { ...plan, nsid, direct, force })
+  const { namespaceId: nsid, direct, ioengine, yes, force, outputFormat } = options
+  const target = await openBenchTarget(name, { ...plan, nsid, direct, force, forceWord: FORCE_WORD })
+  let reports: Reports | undefined
   let failure: unknown
   try {
     planJobs(plan, target)
     const remark = ioengine && engineRemark(ioengine, target.engine)
     if (remark) note(remark)
+    // Before anything is measured: a name that can't be written is an error now, and not after an hour.
+    reports = await openReports(options, target)
     if (writes(plan.rw) && target.precious) {
       const region = bytesText(plan.size ?? target.bytes - plan.offset)
       await confirm(`Overwrite ${region} of ${target.name} (${target.description})?`, yes)
@@ -247,9 +247,11 @@ async function measure(
   } catch (error) {
     failure = error
   }
-  await target.close().catch((error) => {
-    failure ??= error
-  })
+  for (const open of [reports?.output, reports?.html, target]) {
+    await open?.close().catch((error) => {
+      failure ??= error
+    })
+  }
   if (failure !== undefined) throw failure
 }
 
