@@ -5,12 +5,12 @@ import { AbortError, AddressError, ArgumentTypeError, UnsupportedError } from '.
 import { logger } from '../lib/log/index.ts'
 import { type Controller, MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
 import type { FaultRule } from '../lib/sim/faults/syntax.ts'
-import { onAbort } from '../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../lib/sys/abort.ts'
 import type { OptionNames } from '../lib/sys/options.ts'
 import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './controller/device.ts'
 import { ControllerHandle } from './namespace/controller-handle.ts'
 import { Namespace } from './namespace/namespace.ts'
-import { checkInteger, checkOptions, checkSignal, throwIfAborted } from './queue/validate.ts'
+import { checkInteger, checkOptions, checkSignal } from './queue/validate.ts'
 import { resolveAddress, type Target } from './transports/registry.ts'
 
 const log = logger('open')

@@ -98,3 +98,13 @@ test('nothing of the package is exported by default', (t) => {
   }
   t.true(files.length > 0)
 })
+
+test('onAbort is the one who listens to an AbortSignal: a program gives one signal to any number of calls', (t) => {
+  const files = [...sources('lib'), ...sources('src')].filter((file) => file !== 'lib/sys/abort.ts')
+  for (const file of files) {
+    const text = fs.readFileSync(path.join(root, file), 'utf8')
+    t.notRegex(text, /addEventListener\('abort'/, file)
+    t.notRegex(text, /if \(signal\??\.aborted\) throw new AbortError/, `${file}: throwIfAborted`)
+  }
+  t.true(files.length > 0)
+})

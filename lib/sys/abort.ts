@@ -2,6 +2,8 @@
 // leak where a signal has more than ten listeners: so each signal has one listener here, whoever waits for it.
 // Trade-off: a look-up for each call with a signal; in return, taking one back does not search a list.
 
+import { AbortError } from '../errors.ts'
+
 interface Waiting {
   readonly act: () => void
 }
@@ -53,4 +55,9 @@ export function onAbort(signal: AbortSignal | undefined, act: () => void): () =>
   const one = { act }
   listener.add(one)
   return () => listener.remove(one)
+}
+
+/** Throws AbortError where the signal is aborted already. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError(signal.reason)
 }

@@ -3,6 +3,7 @@
 // all from a server that is awake, and no harm done by one that is not.
 
 import { AbortError, AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'
+import { onAbort, throwIfAborted } from '../sys/abort.ts'
 import { lookAt } from './address.ts'
 import { Channel } from './channel.ts'
 import { VfioUserFunction } from './function.ts'
@@ -41,22 +42,21 @@ export async function openConnection(
   { timeout = TIMEOUT_MS, patience = timeout, signal }: VfioUserOptions = {},
 ): Promise<VfioUserFunction> {
   const channel = new Channel(fd, `vfio-user:${path}`, timeout)
-  const onAbort = () => channel.fail(new AbortError(signal?.reason))
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const forget = onAbort(signal, () => channel.fail(new AbortError(signal?.reason)))
   try {
     return await VfioUserFunction.open(channel, await channel.negotiate(), Math.min(patience, timeout))
   } catch (error) {
     channel.close()
     throw error
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    forget()
   }
 }
 
 async function connectInTime(path: string, timeout: number, signal?: AbortSignal): Promise<number> {
   checkSocket(path)
   for (const until = performance.now() + timeout; ; ) {
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     try {
       return connectTo(path)
     } catch (cause) {

@@ -27,13 +27,20 @@ export interface FileOptions {
   readonly direct?: boolean | undefined
   /** Write what the system uses all the same. */
   readonly force?: boolean | undefined
+  /** How the user writes `force`, for the error. */
+  readonly forceWord?: string | undefined
 }
 
 /** Opens it; what is to be written and in use is refused with InUseError, unless `force`: see `openToWrite`. */
-export async function openFile(path: string, { write, direct, force }: FileOptions): Promise<OpenFile> {
+export async function openFile(
+  path: string,
+  { write, direct, force, forceWord }: FileOptions,
+): Promise<OpenFile> {
   const { O_RDONLY, O_DIRECT } = fs.constants
   const openWith = async (flags: number) =>
-    write ? (await openToWrite(path, { read: true, flags, force })).handle : open(path, O_RDONLY | flags)
+    write
+      ? (await openToWrite(path, { read: true, flags, force, forceWord })).handle
+      : open(path, O_RDONLY | flags)
   const [handle, isDirect] = await openDirect(openWith, direct === false ? 0 : O_DIRECT)
   try {
     if (direct && !isDirect) {

@@ -2,6 +2,7 @@
 // Trade-off: what is shown while it runs comes from counters in shared memory, read four times a second; what is
 // reported comes from the jobs' own results.
 
+import { onAbort } from '../../lib/sys/abort.ts'
 import { unpackError } from '../threads/errors.ts'
 import { Histogram } from './histogram.ts'
 import {
@@ -98,9 +99,8 @@ export async function runBench(
 ): Promise<BenchResult> {
   const plans = planJobs(options, target)
   const board = createBoard(plans.length)
-  const onAbort = () => stop(board)
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
+  const forget = onAbort(signal, () => stop(board))
+  if (signal?.aborted) stop(board)
   const samples: Sample[] = []
   let started = performance.now()
   let startedAt = new Date()
@@ -137,7 +137,7 @@ export async function runBench(
     }
   } finally {
     clearInterval(timer)
-    signal?.removeEventListener('abort', onAbort)
+    forget()
   }
 }
 

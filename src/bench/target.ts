@@ -8,6 +8,7 @@ import { UsageError } from '../../lib/errors.ts'
 import { isAddress } from '../copy/place.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { openController } from '../open.ts'
+import { fileIdentity } from '../system/writable.ts'
 import { unpackError } from '../threads/errors.ts'
 import { spread } from '../threads/spread.ts'
 import type { TaskMessage } from '../threads/task.ts'
@@ -24,6 +25,8 @@ export interface BenchTarget extends TargetFacts {
   readonly engine: string
   /** Model and serial number, or what kind of file it is. */
   readonly description: string
+  /** Identity of the file, or of a software controller's image: see `fileIdentity`. */
+  readonly file: string | undefined
   /** True where what is written is lost for somebody: not a software controller's. */
   readonly precious: boolean
   /** Runs one job for each plan. `onStart` is called when all begin. */
@@ -39,6 +42,8 @@ export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth
   readonly nsid?: number | undefined
   /** Write what the system uses all the same. */
   readonly force?: boolean | undefined
+  /** How the user writes `force`, for the error. */
+  readonly forceWord?: string | undefined
 }
 
 /**
@@ -71,13 +76,14 @@ async function openDevice(address: string, options: TargetOptions): Promise<Benc
 }
 
 function deviceTarget(ns: Namespace): BenchTarget {
-  const { kind, emulated } = ns.controller.transport
+  const { kind, emulated, image } = ns.controller.transport
   return {
     name: ns.device,
     bytes: ns.blockcount * ns.blocksize,
     blocksize: ns.blocksize,
     engine: 'unvme',
     description: `namespace ${ns.id} of ${ns.mn}, ${ns.sn}, ${kind}`,
+    file: image,
     precious: !emulated,
     run: (plans, board, onStart) =>
       plans.length === 1 ? runHere(ns, plans[0]!, board, onStart) : runSpread(ns, plans, board, onStart),
@@ -125,8 +131,8 @@ function whenAllReady(jobs: number, board: Board, onStart: () => void): () => vo
   }
 }
 
-async function openPath(path: string, { rw, direct, force }: TargetOptions): Promise<BenchTarget> {
-  const file = await openFile(path, { write: writes(rw), direct, force })
+async function openPath(path: string, { rw, direct, force, forceWord }: TargetOptions): Promise<BenchTarget> {
+  const file = await openFile(path, { write: writes(rw), direct, force, forceWord })
   const kind = file.blockDevice ? 'block device of the kernel' : 'file'
   return {
     name: path,
@@ -134,6 +140,7 @@ async function openPath(path: string, { rw, direct, force }: TargetOptions): Pro
     blocksize: file.blocksize,
     engine: file.direct ? 'node-fs' : 'node-fs (buffered)',
     description: `${kind}, by fs.read and fs.write${file.direct ? ' past the page cache' : ''}`,
+    file: fileIdentity(await file.handle.stat({ bigint: true })),
     precious: true,
     run: (plans, board, onStart) => runOnFile(file.handle.fd, plans, board, onStart),
     close: () => file.handle.close(),

@@ -1,7 +1,10 @@
 // The data that a command sends or receives: a file, a FIFO, or standard input and output.
 // Trade-off: it is read as it is needed, so that an input without an end costs no memory.
 
-import { ArgumentTypeError, UsageError } from '../../lib/errors.ts'
+import fs from 'node:fs'
+import { UsageError } from '../../lib/errors.ts'
+import { inodeIdentity } from '../../lib/sys/file.ts'
+import type { OutputFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
 
 const files = () => import('../copy/file-side.ts')
@@ -77,27 +80,46 @@ export async function readData(path: string, most: number, length?: number): Pro
   }
 }
 
+/** True for `-`, and for a path of what standard output is open on: /dev/stdout, or the file that it goes to. */
+export function isStandardOutput(path: string): boolean {
+  if (path === '-') return true
+  const there = fs.statSync(path, { bigint: true, throwIfNoEntry: false })
+  if (there === undefined) return false
+  try {
+    return inodeIdentity(there) === inodeIdentity(fs.fstatSync(1, { bigint: true }))
+  } catch {
+    // It is closed: writing it will say so.
+    return false
+  }
+}
+
 /** True for a path, or `-`, that is standard output: then nothing but the data may be printed. */
-export async function isOutput(path: string): Promise<boolean> {
-  const { isStandardOutput } = await files()
+export function isOutput(path: string): boolean {
   if (!isStandardOutput(path)) return false
   checkTerminal()
   return true
 }
 
-/** Writes what a device sends to a file. */
-export async function writeData(path: string, data: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
-  const { openTargetFile } = await files()
-  const side = await openTargetFile(path)
-  try {
-    // It is one of the things that commands overwrite only when they are asked to, after a question.
-    if (side.hardware) throw new ArgumentTypeError(`${path} is a block device, not a file`)
-    await side.write(data instanceof Uint8Array ? once(data) : data, undefined, { flush: false })
-  } finally {
-    await side.close()
+/** Where a command writes what a device sends, beside what it prints. */
+export type Output = Pick<OutputFile, 'write' | 'close'>
+
+/** Opens it before the command is sent: a name that can't be written costs no data. */
+export async function openOutput(path: string): Promise<Output> {
+  if (!isStandardOutput(path)) return (await import('../system/writable.ts')).openOutputFile(path)
+  const side = (await files()).createStandardSide('stdout')
+  if (side.file?.startsWith('block')) throw new UsageError(`${path} is a block device, not a file`)
+  return {
+    async write(data) {
+      await side.write(
+        typeof data === 'string' || data instanceof Uint8Array ? once(data) : data,
+        undefined,
+        {},
+      )
+    },
+    close: side.close,
   }
 }
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes
+async function* once(data: string | Uint8Array): AsyncGenerator<Uint8Array> {
+  yield typeof data === 'string' ? Buffer.from(data) : data
 }

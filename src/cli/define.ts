@@ -58,8 +58,12 @@ export interface CommandDefinition<A extends Specs = Specs, O extends Specs = Sp
   readonly ignored?: readonly string[]
   /** What is added to an error in the words: where nvme-cli's command of the same name is another one. */
   readonly hint?: string
-  /** Puts words in this program's spelling, before they are parsed. @throws UsageError */
-  respell?(words: readonly string[]): string[]
+  /**
+   * Puts words in this program's spelling, before they are parsed.
+   * @param isOption whether the command has an option `--name`
+   * @throws UsageError
+   */
+  respell?(words: readonly string[], isOption: (name: string) => boolean): string[]
   /** Command lines (after `unvme`), each with what it does. */
   readonly examples: readonly (readonly [line: string, what: string])[]
   /** Does the work. Returns the exit code where it is not 0; 1 means that the device or the system said no. */
@@ -159,6 +163,9 @@ export const outputOption = () =>
 
 /** `-y, --yes`, of every command that asks first. */
 export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
+
+/** How `forceOption` is written, for errors that name it. */
+export const FORCE_WORD = '--force'
 
 /** `--force`, of the commands that write a file or a block device; -f is another option of nvme-cli's read and write. */
 export const forceOption = () =>

@@ -13,21 +13,39 @@ const SWITCHES = new Set(['direct', 'group-reporting', 'randrepeat', 'time-based
 /** Options without a value here, which fio also takes as `=1` and `=0`. */
 const FLAGS = new Set(['gtod-reduce', 'norandommap', 'readonly', 'thread'])
 
-/** fio's words as this program's: `--ramp_time=5` as `--ramp-time=5`, `--direct` as `--direct=1`. */
-export function fromFio(words: readonly string[]): string[] {
+/** Those of both that take the next word where it is 0 or 1, as fio's getopt takes it. */
+const TAKE_NEXT = new Set([...SWITCHES, 'gtod-reduce'])
+
+/**
+ * fio's words as this program's: `--ramp_time=5` as `--ramp-time=5`, `--direct` and `--direct 1` as `--direct=1`. What
+ * is no option stays as it was written, for the error that says so.
+ */
+export function fromFio(words: readonly string[], isOption: (name: string) => boolean): string[] {
   const end = words.indexOf('--')
   const options = end < 0 ? words : words.slice(0, end)
   const names = options.filter((word) => /^--name(=|$)/.test(word)).length
   if (names > 1) throw new UsageError(`--name is given ${names} times: a run has one job description here`)
-  return [...options.flatMap(respell), ...words.slice(options.length)]
+  const respelled: string[] = []
+  for (let at = 0; at < options.length; at++) {
+    const next = options[at + 1]
+    const taken = takesNext(options[at]!) && (next === '0' || next === '1')
+    respelled.push(...respell(taken ? `${options[at]}=${next}` : options[at]!, isOption))
+    if (taken) at++
+  }
+  return [...respelled, ...words.slice(options.length)]
 }
 
-function respell(word: string): string[] {
+function takesNext(word: string): boolean {
+  return word.startsWith('--') && TAKE_NEXT.has(word.slice(2).replaceAll('_', '-'))
+}
+
+function respell(word: string, isOption: (name: string) => boolean): string[] {
   const parts = /^--([a-z][a-z0-9_-]*)(?:=(.*))?$/s.exec(word)
   if (parts === null) return [word]
   const spelled = parts[1]!.replaceAll('_', '-')
   const name = ALIASES[spelled] ?? spelled
   const value = parts[2]
+  if (!isOption(name)) return [word]
   if (SWITCHES.has(name)) return [`--${name}=${value ?? '1'}`]
   if (FLAGS.has(name) && value !== undefined) return zeroOrOne(value) ? [`--${name}`] : []
   return [value === undefined ? `--${name}` : `--${name}=${value}`]

@@ -40,9 +40,10 @@ export function decimal({ min = 0, max = Number.MAX_VALUE }: Range = {}) {
   }
 }
 
-/** A parser for sizes in bytes: `512`, `4k`, `128KiB`, `1GB`, as `parseSize` reads them. */
+/** A parser for sizes in bytes: `512`, `4k`, `128KiB`, `1GB`, as `parseSize` reads them, and `0x200`, as nvme-cli does. */
 export function size({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) {
-  return (word: string): number => within(word, parseSize(word), min, max)
+  return (word: string): number =>
+    within(word, /^0x[0-9a-f]+$/i.test(word) ? Number(word) : parseSize(word), min, max)
 }
 
 /** A parser for durations: `100us`, `2ms`, `15s`, `1.5m`, `2h`; seconds without a unit. Gives milliseconds. */

@@ -115,7 +115,8 @@ function describe(command: Command, definition: CommandDefinition, runner: Runne
   }
   if (definition.respell !== undefined) {
     const parse = command.parseOptions.bind(command)
-    command.parseOptions = (words) => parse(definition.respell!(words))
+    const isOption = (name: string) => command.options.some(({ long }) => long === `--${name}`)
+    command.parseOptions = (words) => parse(definition.respell!(words, isOption))
   }
   return command.action(() =>
     runner(

@@ -1,13 +1,7 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import {
-  AbortError,
-  AddressError,
-  DeviceRemovedError,
-  OutOfRangeError,
-  QueueOwnerError,
-} from '../../lib/errors.ts'
+import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } from '../../lib/errors.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
@@ -18,6 +12,7 @@ import {
   type TransportFacts,
   type WakeUp,
 } from '../../lib/nvme/host/transport.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
 import { IoQueue } from '../queue/io-queue.ts'
@@ -220,7 +215,7 @@ export class Device {
     const created: Queue[] = []
     try {
       for (let qid = 1; qid <= count; qid++) {
-        if (signal?.aborted) throw new AbortError(signal.reason)
+        throwIfAborted(signal)
         created.push(await controller.queues.create(qid, this.qsize))
       }
     } catch (error) {

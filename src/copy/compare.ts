@@ -84,6 +84,11 @@ export async function compare(a: Place, b: Place, options: CompareOptions = {}):
 
 /** Checks what can be checked before. Returns the number of bytes to compare; undefined: to the end of both. */
 export function planCompare(a: Side, b: Side, options: CompareOptions): number | undefined {
+  if (isOneStream(a, b)) {
+    throw new OutOfRangeError(
+      `${a.name} and ${b.name} are the same: what one side reads is gone for the other`,
+    )
+  }
   const bytes = options.bytes ?? lengthOf(a, b)
   for (const side of [a, b]) {
     checkTransfer(side, options)
@@ -92,6 +97,12 @@ export function planCompare(a: Side, b: Side, options: CompareOptions): number |
     }
   }
   return bytes
+}
+
+function isOneStream(a: Side, b: Side): boolean {
+  if (a.rereadable || b.rereadable) return false
+  // Of a terminal nothing else says that it is one.
+  return a.file === undefined ? b.name === a.name && a.name === 'stdin' : a.file === b.file
 }
 
 function lengthOf(a: Side, b: Side): number | undefined {

@@ -4,8 +4,9 @@
 // share no memory.
 
 import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import { checkInteger, checkOptions, checkSignal, throwIfAborted } from '../queue/validate.ts'
+import { checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/index.ts'
 import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'

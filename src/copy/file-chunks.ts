@@ -3,7 +3,7 @@
 // the latency of libuv's threads.
 
 import type { FileHandle } from 'node:fs/promises'
-import { AbortError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { Chunks } from './side.ts'
 
 const PIECE_BYTES = 1 << 20
@@ -27,7 +27,7 @@ export async function* readFile(handle: FileHandle, bytes: number, signal?: Abor
     while (asked < bytes && reads.length < PIECES) ask()
     while (reads.length > 0) {
       const data = await reads.shift()!
-      check(signal)
+      throwIfAborted(signal)
       if (data.length > 0) yield data
       if (asked < bytes) ask()
     }
@@ -53,7 +53,7 @@ export async function writeFile(handle: FileHandle, chunks: Chunks, signal?: Abo
   }
   try {
     for await (const chunk of chunks) {
-      check(signal)
+      throwIfAborted(signal)
       for (let at = 0; at < chunk.length; ) {
         const part = chunk.subarray(at, at + PIECE_BYTES - filled)
         buffers[current]!.set(part, filled)
@@ -90,8 +90,4 @@ export async function writeFully(handle: FileHandle, buffer: Buffer, position: n
     const { bytesWritten } = await handle.write(buffer, done, buffer.length - done, position + done)
     done += bytesWritten
   }
-}
-
-function check(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new AbortError(signal.reason)
 }

@@ -2,27 +2,27 @@
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that nobody mounts it meanwhile.
 
-import fs, {
-  type BigIntStats,
-  createReadStream,
-  createWriteStream,
-  fstatSync,
-  type Stats,
-  statSync,
-} from 'node:fs'
+import fs, { createReadStream, createWriteStream, fstatSync, type Stats, statSync } from 'node:fs'
 import { type FileHandle, open, stat, statfs } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
-import { inodeIdentity } from '../../lib/sys/file.ts'
-import { deviceBytes, deviceNumber } from '../system/block-device.ts'
-import { openToWrite, refuseBelowDev, usesText } from '../system/writable.ts'
+import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
+import { deviceBytes } from '../system/block-device.ts'
+import {
+  fileIdentity,
+  openToWrite,
+  refuseBelowDev,
+  usesText,
+  type WritingOptions,
+} from '../system/writable.ts'
 import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
 import type { Chunks, Side, TransferOptions } from './side.ts'
 
+const writeDescriptor = promisify(fs.write)
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
 // How often a FIFO that nobody reads yet is looked at.
 const FIFO_LOOK_MS = 20
@@ -46,25 +46,26 @@ export async function openSourceFile(path: string): Promise<Side> {
 }
 
 /**
- * A file to write, new or emptied first; a block device or pipe is written as it is, and what standard output is
- * open on is written through it.
+ * A file to write, new or emptied first; a block device or pipe is written as it is.
  * Throws InUseError for a block device that the system uses, unless `force`; SystemCallError (`ENOENT`) for a path below
  * /dev where nothing is; ArgumentTypeError for a directory.
  */
-export async function openTargetFile(path: string, force = false): Promise<Side> {
-  if (isStandardOutput(path)) return createStandardSide('stdout')
+export async function openTargetFile(
+  path: string,
+  options: Pick<WritingOptions, 'force' | 'forceWord'> = {},
+): Promise<Side> {
   const stats = await stat(path).catch(nothingThere)
   if (stats?.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
   if (stats === undefined) refuseBelowDev(path)
   const seekable = isSeekable(stats)
-  const device = stats?.isBlockDevice() ? await openToWrite(path, { force }) : undefined
+  const device = stats?.isBlockDevice() ? await openToWrite(path, options) : undefined
   const now = device?.stats ?? stats
   const side = fileSide(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
   if (!seekable) return side
   let handle = device?.handle
   const empty = async () => {
     if (handle !== undefined) return handle
-    const opened = await openToWrite(path, { force, create: true })
+    const opened = await openToWrite(path, { ...options, create: true })
     handle = opened.handle
     // Nobody has been asked about that.
     if (opened.stats.isBlockDevice()) throw new InUseError(`${path} has become a block device meanwhile`)
@@ -85,16 +86,38 @@ export async function openTargetFile(path: string, force = false): Promise<Side>
     },
     write: (chunks, _bytes, options) => write(options, (file) => writeFile(file, chunks, options.signal)),
     writeAt: (work, options) => write(options, (file) => work((data, at) => writeFully(file, data, at))),
+    descriptor: () => handle?.fd,
     close: async () => handle?.close(),
   }
 }
 
-/** True for `-`, and for a path of what standard output is open on: /dev/stdout, or the file that it goes to. */
-export function isStandardOutput(path: string): boolean {
-  if (path === '-') return true
-  const there = fs.statSync(path, { throwIfNoEntry: false })
-  const output = standardStats('stdout')
-  return there?.ino === output?.ino && there?.dev === output?.dev && there !== undefined
+/**
+ * Standard output to write. One that is a block device is asked about, and refused where it is in use, as by its path.
+ * @throws InUseError
+ */
+export async function openStandardOutput(options: WritingOptions = {}): Promise<Side> {
+  const side = createStandardSide('stdout')
+  const stats = standardStats('stdout')
+  if (!stats?.isBlockDevice()) return side
+  const { handle, uses } = await openToWrite('/proc/self/fd/1', { ...options, inherited: true })
+  return {
+    ...side,
+    size: sizeOf(stats),
+    hardware: true,
+    uses: uses.length > 0 ? usesText(uses) : undefined,
+    // Node's own stream drops what it is given there. From where the descriptor stands, as a pipe of commands expects.
+    write: async (chunks, _bytes, { signal, flush = true }) => {
+      let bytes = 0
+      for await (const chunk of chunks) {
+        throwIfAborted(signal)
+        for (let at = 0; at < chunk.length; ) at += (await writeDescriptor(1, chunk, at)).bytesWritten
+        bytes += chunk.length
+      }
+      if (flush) await handle.datasync()
+      return bytes
+    },
+    close: () => handle.close(),
+  }
 }
 
 /** Standard input, to be read, and standard output, to be written. */
@@ -151,9 +174,7 @@ async function openFifo(path: string, signal: AbortSignal | undefined): Promise<
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error
     }
-    await sleep(FIFO_LOOK_MS, undefined, { signal }).catch(() => {
-      throw new AbortError(signal?.reason)
-    })
+    await untilAborted(sleep(FIFO_LOOK_MS), signal)
   }
 }
 
@@ -185,6 +206,7 @@ function fileSide(
     write: async (chunks, _bytes, { signal }) =>
       writeStream(stats?.isFIFO() ? await openFifo(path, signal) : createWriteStream(path), chunks, signal),
     ...(seekable && handle !== null && { readAt: (buffer, at) => readFully(handle, buffer, at) }),
+    descriptor: () => handle?.fd,
     close: async () => handle?.close(),
   }
 }
@@ -212,19 +234,15 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
 
 // The next chunk is asked for when this one has been taken, since it is only lent.
 async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
+  // Standard output stays open: what it has not taken is the process's to drop.
   if (stream === process.stdout) return writeChunks(stream, chunks, signal)
   // Reported by the write that failed; without a listener it would be the process's.
   stream.on('error', () => {})
-  // A reader that takes nothing is not waited for.
-  const end = () => stream.destroy(new AbortError(signal?.reason))
-  if (signal?.aborted) end()
-  signal?.addEventListener('abort', end, { once: true })
   try {
     const bytes = await writeChunks(stream, chunks, signal)
-    await finished(stream.end())
+    await untilAborted(finished(stream.end()), signal)
     return bytes
   } finally {
-    signal?.removeEventListener('abort', end)
     stream.destroy()
   }
 }
@@ -232,13 +250,28 @@ async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSigna
 async function writeChunks(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
   let bytes = 0
   for await (const chunk of chunks) {
-    if (signal?.aborted) throw new AbortError(signal.reason)
-    await new Promise<void>((resolve, reject) => {
+    throwIfAborted(signal)
+    const taken = new Promise<void>((resolve, reject) => {
       stream.write(chunk, (error) => (error ? reject(error) : resolve()))
     })
+    await untilAborted(taken, signal)
     bytes += chunk.length
   }
   return bytes
+}
+
+/** Waits for a reader to take something, and no longer than until the abort: there are readers that take nothing. */
+async function untilAborted(taken: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  throwIfAborted(signal)
+  let forget = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    forget = onAbort(signal, () => reject(new AbortError(signal?.reason)))
+  })
+  try {
+    await Promise.race([taken, aborted])
+  } finally {
+    forget()
+  }
 }
 
 /** True for an attribute of sysfs or the like, which is shorter than its size says. */
@@ -257,17 +290,6 @@ function sizeOf(stats: Stats): number | undefined {
   } catch {
     return undefined
   }
-}
-
-/**
- * What tells a file from all others, whatever its path: a block device by its number, whatever its node. Undefined for
- * what may be read and written at once: terminals, /dev/null, sockets.
- */
-export function fileIdentity(
-  stats: Pick<Stats | BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice' | 'isFile' | 'isFIFO'>,
-): string | undefined {
-  if (stats.isBlockDevice()) return `block ${deviceNumber(stats)}`
-  return stats.isFile() || stats.isFIFO() ? inodeIdentity(stats) : undefined
 }
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {

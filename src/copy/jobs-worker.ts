@@ -1,5 +1,6 @@
 // One thread's part of a copy or a comparison: see jobs.ts.
 
+import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { type TaskContext, task } from '../threads/task.ts'
 import { compareSides } from './compare.ts'
@@ -9,8 +10,9 @@ import type { JobData, JobEnd, PartResult } from './jobs.ts'
 import type { Side } from './side.ts'
 
 await task(async (context) => {
-  const { path, kind } = context.data as JobData
-  const handle = await open(path, kind === 'empty' ? 'r+' : 'r')
+  const { fd, kind } = context.data as JobData
+  // What was checked: its path may lead to something else by now.
+  const handle = await open(`/proc/self/fd/${fd}`, kind === 'empty' ? constants.O_WRONLY : constants.O_RDONLY)
   try {
     return await reported(context, work(context, handle))
   } finally {
@@ -43,7 +45,7 @@ function lengthOf({ ns, slba, nlb, data }: TaskContext): number {
 
 async function work(context: TaskContext, file: FileHandle): Promise<PartResult> {
   const { ns, slba, data, signal, send } = context
-  const { kind, path, name, deviceFirst, slba: first, bytes: _bytes, ...how } = data as JobData
+  const { kind, path, name, deviceFirst, slba: first, bytes: _bytes, fd: _fd, ...how } = data as JobData
   const base = (slba - first) * ns.blocksize
   const length = lengthOf(context)
   const options = { ...how, signal }

@@ -14,6 +14,8 @@ export type JobKind = 'fill' | 'empty' | 'compare'
 /** What every thread gets. */
 export interface JobData extends Pick<TransferOptions, 'chunk' | 'depth' | 'flush' | 'pad'> {
   readonly kind: JobKind
+  /** Descriptor of the file in this process, and its path to name it. */
+  fd: number | undefined
   readonly path: string
   /** The device as the user named it. */
   readonly name: string
@@ -111,7 +113,19 @@ async function run<T extends PartResult>(
   const { jobs = 1, chunk, depth, flush, pad, signal, onProgress } = options
   const { slba, blocksize, name } = device
   const deviceFirst = first === device
-  const data: JobData = { kind, path: file.name, name, deviceFirst, slba, bytes, chunk, depth, flush, pad }
+  const data: JobData = {
+    kind,
+    fd: undefined,
+    path: file.name,
+    name,
+    deviceFirst,
+    slba,
+    bytes,
+    chunk,
+    depth,
+    flush,
+    pad,
+  }
   let done = 0
   const ends: JobEnd[] = []
   const running = spread<T>(device.ns!, new URL('./jobs-worker.js', import.meta.url), {
@@ -121,7 +135,10 @@ async function run<T extends PartResult>(
     align: Math.max(1, Math.floor((chunk ?? ALIGN_BYTES) / blocksize)),
     data,
     signal,
-    prepare,
+    prepare: async () => {
+      await prepare?.()
+      data.fd = file.descriptor?.()
+    },
     onMessage: (message, part) => {
       if (typeof message !== 'number') {
         ends[part] = message as JobEnd

@@ -6,7 +6,7 @@ import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { open } from '../open.ts'
 import { createDeviceSide } from './device-side.ts'
-import { createStandardSide, openSourceFile, openTargetFile } from './file-side.ts'
+import { createStandardSide, openSourceFile, openStandardOutput, openTargetFile } from './file-side.ts'
 import type { Side } from './side.ts'
 
 /** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
@@ -21,6 +21,8 @@ export interface PlaceOptions {
   jobs?: number | undefined
   /** Write a block device that the system uses, or a file that another program has locked, all the same. */
   force?: boolean | undefined
+  /** How the user writes `force`, for the error; default `force: true`. */
+  forceWord?: string | undefined
   /** Ends the opening of a device. */
   signal?: AbortSignal | undefined
 }
@@ -42,8 +44,10 @@ export function openSource(place: Place, options: PlaceOptions = {}): Promise<Si
  * Throws InUseError for a block device that the system uses, unless `force`.
  */
 export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Side> {
+  const { force, forceWord } = options
+  const writing = { force, forceWord }
   return openSide(place, options, (path) =>
-    path === '-' ? createStandardSide('stdout') : openTargetFile(path, options.force),
+    path === '-' ? openStandardOutput(writing) : openTargetFile(path, writing),
   )
 }
 

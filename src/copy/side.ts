@@ -63,6 +63,8 @@ export interface Side {
   readonly writeAt?:
     | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
     | undefined
+  /** Descriptor of a file that is open, and has been checked: another thread opens that, and not its path again. */
+  descriptor?(): number | undefined
   /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */
   empty?(): Promise<void>
   close(): Promise<void>

@@ -6,10 +6,11 @@ import { ClosedError } from '../../lib/errors.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
 import { type Device, type DeviceOptions, OPENING_NAMES, type OpeningOptions } from '../controller/device.ts'
-import { checkInteger, checkOptions, checkSignal, SIGNAL_NAMES, throwIfAborted } from '../queue/validate.ts'
+import { checkInteger, checkOptions, checkSignal, SIGNAL_NAMES } from '../queue/validate.ts'
 import { Namespace } from './namespace.ts'
 
 /** An open controller: what `openController` gives. */

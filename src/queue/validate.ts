@@ -1,7 +1,7 @@
 // Checks of what callers give, with errors as Node's fs throws them: the argument named, the value shown.
 // Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
 
-import { AbortError, AlignmentError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { AlignmentError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { DmaTag } from '../../lib/memory/tag.ts'
 import { checkOptionNames, type OptionNames } from '../../lib/sys/options.ts'
@@ -66,11 +66,6 @@ export const SIGNAL_NAMES: OptionNames<{ signal?: AbortSignal | undefined }> = {
 export function checkSignal(call: string, value: unknown): void {
   if (value === undefined || value instanceof AbortSignal) return
   throw new ArgumentTypeError(`${call}: signal must be an AbortSignal, received ${show(value)}`)
-}
-
-/** Throws AbortError where it is too late. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new AbortError(signal.reason)
 }
 
 /** A switch among them. */

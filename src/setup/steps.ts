@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, SetupError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { Account, Machine } from '../system/machine.ts'
 
 export type Step =
@@ -32,7 +33,7 @@ const POLL_INTERVAL = 10
 /** Performs the steps in order. Throws at the first that fails, naming it. */
 export async function perform(machine: Machine, steps: readonly Step[], signal?: AbortSignal): Promise<void> {
   for (const step of steps) {
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     if (step.kind === 'wait') await waitFor(step, signal)
     else act(machine, step)
   }

@@ -4,11 +4,11 @@
 
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError } from '../../lib/errors.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { checkBoolean, throwIfAborted } from '../queue/validate.ts'
+import { checkBoolean } from '../queue/validate.ts'
 import { ChunkMemory } from './chunk-memory.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'

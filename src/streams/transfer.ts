@@ -4,10 +4,10 @@
 // one holds the chunks after it back, up to the depth.
 
 import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { checkInteger, throwIfAborted } from '../queue/validate.ts'
+import { checkInteger } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'

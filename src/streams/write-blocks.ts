@@ -4,10 +4,9 @@
 // step. Who wants to do without the copy fills the memory that `transferFrom` lends.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { throwIfAborted } from '../queue/validate.ts'
 import { abortable } from './abortable.ts'
 import { Pace } from './pace.ts'
 import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'

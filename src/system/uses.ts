@@ -11,6 +11,8 @@ export interface Use {
   kind: 'mount' | 'swap' | 'holder' | 'export' | 'process' | 'reader' | 'claim'
   /** A sentence part: `nvme0n1p1 is mounted on /boot`. */
   text: string
+  /** The process, where it is one. */
+  pid?: number
 }
 
 interface Process {
@@ -102,6 +104,7 @@ export function usesOfNode({ processes }: UseTables, node: string): Use[] {
   return (processes.get(node) ?? []).map(({ pid, command, reads }) => ({
     kind: reads ? 'reader' : 'process',
     text: `${node} is open in process ${pid} (${command})`,
+    pid,
   }))
 }
 

@@ -3,17 +3,28 @@
 // writing; a file is locked before it is emptied; and below /dev no file is made in place of a device that is missing.
 
 import fs from 'node:fs'
-import { type FileHandle, open, writeFile } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
 import path from 'node:path'
-import { ArgumentTypeError, InUseError, SystemCallError } from '../../lib/errors.ts'
-import { lockFile } from '../../lib/sys/file.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { InUseError, SystemCallError, UsageError } from '../../lib/errors.ts'
+import { inodeIdentity, lockFile } from '../../lib/sys/file.ts'
 import { deviceNumber } from './block-device.ts'
 import { type Machine, thisMachine } from './machine.ts'
 import { claimUse, readUseTables, type Use, usesOfDevice, usesOfFile } from './uses.ts'
 
+// How often a pipe that takes nothing is looked at.
+const PIPE_LOOK_MS = 10
+
 export interface WritingOptions {
   /** Write what the system uses, or another program has locked, all the same. */
   force?: boolean | undefined
+  /** How the caller's user writes `force`, for the error; empty where it can't be forced. Default `force: true`. */
+  forceWord?: string | undefined
+  /**
+   * It is a descriptor that this process was started with: that it is open here, and in those that started this process,
+   * is no use of it.
+   */
+  inherited?: boolean
   /** Make a file where there is none; never below /dev. */
   create?: boolean
   /** Open it for reading as well. */
@@ -46,7 +57,7 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
   const flags = (options.read ? O_RDWR : O_WRONLY) | (options.flags ?? 0)
   const exclusive = missing ? O_CREAT : force ? 0 : O_EXCL
   const handle = await open(file, flags | exclusive).catch((error: NodeJS.ErrnoException) => {
-    throw there !== undefined && error.code === 'EBUSY' ? deviceInUse(machine, file, there, error) : error
+    throw there !== undefined && error.code === 'EBUSY' ? deviceInUse(options, file, there, error) : error
   })
   try {
     const stats = await handle.stat()
@@ -55,8 +66,8 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
       await handle.close()
       return openToWrite(file, { ...options, create: false })
     }
-    const uses = usesOf(machine, await handle.stat({ bigint: true }))
-    if (!force && uses.length > 0) throw inUse(file, uses)
+    const uses = usesOf(options, await handle.stat({ bigint: true }))
+    if (!force && uses.length > 0) throw inUse(options, file, uses)
     if (stats.isFile()) lock(handle.fd, file, force)
     return { handle, stats, uses }
   } catch (error) {
@@ -65,22 +76,91 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
   }
 }
 
+/** A file that a command makes beside what it does: a report, or what a device sends. */
+export interface OutputFile {
+  readonly path: string
+  /** See `fileIdentity`. */
+  readonly identity: string | undefined
+  /** Puts data in place of what the file holds, which is kept until the first byte comes. Once. */
+  write(data: string | Uint8Array | AsyncIterable<Uint8Array>): Promise<void>
+  /** Closes it. A file that was made here, and is empty, is taken away again. */
+  close(): Promise<void>
+}
+
+/** Something that an output would overwrite: its identity (see `fileIdentity`) and what to call it. */
+export interface Taken {
+  readonly identity: string | undefined
+  readonly name: string
+}
+
 /**
- * Writes a file that a command makes beside what it does: new, or emptied first.
- * @throws as `openToWrite`; ArgumentTypeError for a block device, which no such file is meant for
+ * Opens the file before the work that it is for, so that a name that can't be written is an error then. It is locked
+ * until it is closed.
+ * @param others what else the command reads or writes
+ * @throws as `openToWrite`; UsageError for a block device, and where it is one of the others; ENXIO for a FIFO without
+ * a reader
  */
-export async function writeOutputFile(file: string, data: Uint8Array | string): Promise<void> {
-  const there = fs.statSync(file, { throwIfNoEntry: false })
-  // A pipe or a terminal.
-  if (there !== undefined && !there.isFile() && !there.isBlockDevice()) return writeFile(file, data)
-  const { handle, stats } = await openToWrite(file, { create: true })
-  try {
-    if (!stats.isFile()) throw new ArgumentTypeError(`${file} is a block device, not a file`)
-    if (stats.size > 0) await handle.truncate()
-    await handle.writeFile(data)
-  } finally {
+export async function openOutputFile(file: string, others: readonly Taken[] = []): Promise<OutputFile> {
+  const there = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
+  const identity = there && fileIdentity(there)
+  const other = others.find((one) => identity !== undefined && one.identity === identity)
+  if (other !== undefined) throw new UsageError(`${file} is ${other.name}: it would be overwritten`)
+  const isPlain = there === undefined || there.isFile() || there.isDirectory()
+  if (there?.isBlockDevice()) throw notAFile(file)
+  const { O_WRONLY, O_NONBLOCK } = fs.constants
+  const handle = isPlain
+    ? (await openToWrite(file, { create: true, forceWord: '' })).handle
+    : await open(file, O_WRONLY | O_NONBLOCK)
+  const stats = await handle.stat({ bigint: true })
+  if (stats.isBlockDevice()) {
     await handle.close()
+    throw notAFile(file)
   }
+  return {
+    path: file,
+    identity: fileIdentity(stats),
+    async write(data) {
+      let first = stats.isFile()
+      for await (const piece of typeof data === 'string' || data instanceof Uint8Array ? [data] : data) {
+        if (first) await handle.truncate()
+        first = false
+        await writeAll(handle, typeof piece === 'string' ? Buffer.from(piece) : piece)
+      }
+    },
+    async close() {
+      const isEmpty = there === undefined && stats.isFile() && (await handle.stat()).size === 0
+      // By the end of links, which stay.
+      if (isEmpty) fs.rmSync(placeOf(file), { force: true })
+      await handle.close()
+    },
+  }
+}
+
+function notAFile(file: string): UsageError {
+  return new UsageError(`${file} is a block device, not a file`)
+}
+
+/** Writes everything, however much a pipe takes at a time. */
+async function writeAll(handle: FileHandle, data: Uint8Array): Promise<void> {
+  for (let at = 0; at < data.length; ) {
+    try {
+      at += (await handle.write(data, at)).bytesWritten
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      await sleep(PIPE_LOOK_MS)
+    }
+  }
+}
+
+/**
+ * What tells a file from all others, whatever its path: a block device by its number, whatever its node. Undefined for
+ * what may be read and written at once: terminals, /dev/null, sockets.
+ */
+export function fileIdentity(
+  stats: Pick<fs.Stats | fs.BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice' | 'isFile' | 'isFIFO'>,
+): string | undefined {
+  if (stats.isBlockDevice()) return `block ${deviceNumber(stats)}`
+  return stats.isFile() || stats.isFIFO() ? inodeIdentity(stats) : undefined
 }
 
 /** Throws SystemCallError (`ENOENT`) where a file of this path would be a new one below /dev. */
@@ -110,21 +190,43 @@ function placeOf(file: string): string {
 }
 
 /** Uses that the writing would harm: who only reads a device is none of them. */
-function usesOf(machine: Machine, stats: fs.BigIntStats): Use[] {
+function usesOf({ machine = thisMachine(), inherited }: WritingOptions, stats: fs.BigIntStats): Use[] {
   if (stats.isFile()) return usesOfFile(machine, stats)
   if (!stats.isBlockDevice()) return []
+  const own = inherited ? ancestors() : []
   const uses = usesOfDevice(readUseTables(machine), deviceNumber(stats))
-  return uses.filter(({ kind }) => kind !== 'reader')
+  return uses.filter(({ kind, pid }) => kind !== 'reader' && (pid === undefined || !own.includes(pid)))
 }
 
-function deviceInUse(machine: Machine, file: string, stats: fs.BigIntStats, cause: Error): InUseError {
-  const uses = usesOf(machine, stats)
-  return inUse(file, uses.length > 0 ? uses : [claimUse(file)], cause)
+/** This process and those that started it, up to the first. */
+function ancestors(): number[] {
+  const pids = [process.pid]
+  for (let pid = process.ppid; pid > 0; ) {
+    pids.push(pid)
+    try {
+      const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8')
+      // Behind the name, which may hold anything: the state, and the parent.
+      pid = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+    } catch {
+      break
+    }
+  }
+  return pids
 }
 
-function inUse(file: string, uses: readonly Use[], cause?: Error): InUseError {
-  const message = `${file} is in use: ${usesText(uses)} (force writes it all the same)`
-  return new InUseError(message, { cause })
+function deviceInUse(options: WritingOptions, file: string, stats: fs.BigIntStats, cause: Error): InUseError {
+  const uses = usesOf(options, stats)
+  return inUse(options, file, uses.length > 0 ? uses : [claimUse(file)], cause)
+}
+
+function inUse(
+  { forceWord = 'force: true' }: WritingOptions,
+  file: string,
+  uses: readonly Use[],
+  cause?: Error,
+): InUseError {
+  const hint = forceWord && ` (${forceWord} writes it all the same)`
+  return new InUseError(`${file} is in use: ${usesText(uses)}${hint}`, { cause })
 }
 
 /** The users of a device, as one sentence part. */

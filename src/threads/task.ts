@@ -2,7 +2,8 @@
 // longer than anything that could be saved by keeping it.
 
 import { parentPort, workerData } from 'node:worker_threads'
-import { AbortError, UnsupportedError } from '../../lib/errors.ts'
+import { UnsupportedError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { type PackedError, packError, unpackError } from './errors.ts'
 import type { QueueTicket } from './protocol.ts'
@@ -64,7 +65,7 @@ export async function task(run: (context: TaskContext) => unknown): Promise<void
     const send = (message: unknown) => post({ kind: 'message', message })
     const result = await run({ ns, slba, nlb, index, jobs, data, signal, send })
     await ns.close()
-    if (signal.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     post({ kind: 'result', result })
   } catch (error) {
     post({ kind: 'error', error: packError(error) })

@@ -153,6 +153,7 @@ test.serial('words that can not be', async (t) => {
     [[SIM, '--filename', SIM], /two targets/],
     [[SIM, '--runtime', '0'], /0 leaves no time to measure/],
     [[SIM, '--runtime=0s'], /0s leaves no time/],
+    [[SIM, '--io_size=1m'], /unknown option '--io_size=1m'/],
     [[SIM, '--time_based'], /--time-based needs --runtime/],
     [[SIM, '--group_reporting=0'], /all jobs are reported together/],
     [[SIM, '--direct=0'], /has no page cache/],
@@ -176,6 +177,20 @@ test.serial('words that can not be', async (t) => {
     t.regex(stderr, message)
     t.is(code, /ENOENT/.test(stderr) ? 1 : 2)
   }
+})
+
+test.serial('bench: 0 or 1 behind a switch is its value, and no target', async (t) => {
+  for (const words of [
+    ['--direct', '1', '--group_reporting', '1', '--randrepeat', '0', '--gtod-reduce', '1'],
+    ['--time-based', '0', '--runtime', '5'],
+    ['--randrepeat', '--gtod-reduce', '0'],
+  ]) {
+    const { code, stderr } = await unvme(['bench', ...words, SIM, '--size', '1M'])
+    t.deepEqual([code, stderr], [0, ''], words.join(' '))
+  }
+  // A word that is neither is the target.
+  const { code, stderr } = await unvme(['bench', '--direct', SIM, '--size', '1M'])
+  t.deepEqual([code, stderr], [0, ''])
 })
 
 test.serial("fio's words and spellings are taken", async (t) => {
@@ -286,10 +301,10 @@ test.serial(
     }
     writeFileSync(file('target'), Buffer.alloc(8192, 5))
     const self = await unvme(['bench', file('target'), '--html', file('target')])
-    t.regex(self.stderr, /a report would overwrite it/)
+    t.regex(self.stderr, /it would be overwritten/)
     t.is(readFileSync(file('target')).length, 8192)
     const same = await unvme(['bench', SIM, '--html', file('both'), '--output', file('both')])
-    t.regex(same.stderr, /a report would overwrite it/)
+    t.regex(same.stderr, /it would be overwritten/)
   },
 )
 

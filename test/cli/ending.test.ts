@@ -1,10 +1,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
-import { cleanEnvironment } from './command.ts'
+import { cleanEnvironment, readProc, start } from './command.ts'
 
 const file = testFolder()
 // As it is shown: its colour and line feed are not its own.
@@ -181,4 +182,29 @@ test('where standard input is a pipe the terminal is asked', async (t) => {
   t.notRegex(no.shown, /overwritten/)
   const interrupted = await answer('\u0003', '--watch', 'printf "y\\ny\\n" |')
   t.is(interrupted.code, 130)
+})
+
+// What a pipe holds, unless its capacity was changed.
+const PIPE_BYTES = 65536
+
+test('copy and read: one signal ends them while standard output takes nothing', async (t) => {
+  const fifo = file('stuck')
+  execFileSync('mkfifo', [fifo])
+  for (const words of [
+    ['copy', 'sim:?size=8M', '-'],
+    ['read', 'sim:?size=8M'],
+  ]) {
+    // Held open and never read.
+    const fd = openSync(fifo, 'r+')
+    try {
+      const command = start(words, { stdout: fd })
+      const filled = () =>
+        Number(/^wchar: (\d+)$/m.exec(readProc(command.child.pid!, 'io'))?.[1]) >= PIPE_BYTES
+      while (!filled()) await sleep(10)
+      command.child.kill('SIGINT')
+      t.is((await command.ended).code, 130, words.join(' '))
+    } finally {
+      closeSync(fd)
+    }
+  }
 })

@@ -3,6 +3,9 @@ import { choiceParser, decimal, duration, integer, size, suggestion } from '../.
 
 test('a size and a duration are within their range', (t) => {
   t.is(size({ min: 512 })('4k'), 4096)
+  t.is(size({ min: 512 })('0x200'), 512)
+  t.throws(() => size({ min: 512 })('0x1ff'), { code: 'ERR_OUT_OF_RANGE' })
+  t.throws(() => size()('0x2k'), { code: 'ERR_INVALID_ARG_TYPE' })
   t.throws(() => size({ min: 512 })('511'), { code: 'ERR_OUT_OF_RANGE', message: /511 is not in 512 to/ })
   t.is(duration({ max: 1000 })('1s'), 1000)
   t.throws(() => duration({ max: 1000 })('2s'), { code: 'ERR_OUT_OF_RANGE', message: /0 to 1000 ms/ })

@@ -87,6 +87,30 @@ sysfs(`copy: a file that says a page is read to its end (where there is ${SYSFS}
   t.true(readFileSync(file('sysfs')).equals(readFileSync(SYSFS)))
 })
 
+test('verify: one stream is refused as both sides; standard input has one name', async (t) => {
+  const image = written('stream.img')
+  for (const words of [
+    ['-', '-'],
+    ['-', '/dev/stdin'],
+  ]) {
+    const { code, stderr } = await unvme(['verify', ...words], { input: readFileSync(image) })
+    // A socket, as Node gives it to a child, can't be opened by its path.
+    if (words[1] === '/dev/stdin') t.not(code, 0)
+    else t.deepEqual([code, /^unvme: stdin and stdin are the same/.test(stderr)], [2, true])
+  }
+  t.is((await redirected(['verify', '-', '-'], { input: image })).code, 2)
+  t.regex((await redirected(['verify', '-', image], { input: image })).stdout, /^stdin and .* are equal/)
+})
+
+test('write: --no-flush with --force-unit-access is refused', async (t) => {
+  const image = written('fua.img')
+  const { code, stderr } = await unvme(['write', 'sim:?size=1M', image, '--no-flush', '-f'])
+  t.is(code, 2)
+  t.regex(stderr, /--force-unit-access and --no-flush/)
+  t.is((await unvme(['write', 'sim:?size=1M', image, '-f'])).code, 0)
+  t.is((await unvme(['write', 'sim:?size=1M', image, '-z', '0x200'])).code, 0)
+})
+
 test('verify: nothing is equal only with the words 0 bytes', async (t) => {
   writeFileSync(file('empty'), '')
   for (const words of [

@@ -1,4 +1,6 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { createReadStream, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { setImmediate as turn } from 'node:timers/promises'
 import test from 'ava'
 import fc from 'fast-check'
 import { compare, copy, EndOfSourceError, NvmeError, OutOfRangeError, open } from '../../src/index.ts'
@@ -7,6 +9,22 @@ import { testFolder } from '../support/folder.ts'
 
 const file = testFolder()
 const MIB = 1 << 20
+
+test.serial('copy: one signal for many copies at a time makes no warning of a leak', async (t) => {
+  const warnings: Error[] = []
+  const note = (warning: Error) => warnings.push(warning)
+  process.on('warning', note)
+  const { signal } = new AbortController()
+  await using ns = await open('sim:?size=1M')
+  const fifo = file('fifo')
+  execFileSync('mkfifo', [fifo])
+  const reader = createReadStream(fifo).resume()
+  await Promise.all(Array.from({ length: 15 }, () => copy(ns, fifo, { signal })))
+  await turn()
+  reader.destroy()
+  process.off('warning', note)
+  t.deepEqual(warnings, [])
+})
 
 test('any length of a file arrives at any LBA, and the rest of the last block stays', async (t) => {
   await using ns = await open('sim:?size=8M&lba=4096')

@@ -1,12 +1,15 @@
 // Copies and comparisons by several threads.
 
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'ava'
+import { transferByJobs } from '../../src/copy/jobs.ts'
+import { openSource, openTarget } from '../../src/copy/place.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
 
 const file = testFolder()
+const MIB = 2 ** 20
 const BLOCK = 4096
 
 test('threads copy a file to a device and back, to the byte, and compare', async (t) => {
@@ -84,4 +87,17 @@ test('what threads can not do is refused, and what a thread fails with is told',
   const gone = new AbortController()
   const aborted = copy(file('some'), ns, { jobs: 2, signal: gone.signal, onProgress: () => gone.abort() })
   await t.throwsAsync(aborted, { code: 'ABORT_ERR' })
+})
+
+test('transferByJobs: threads open the file that was checked, whatever its path leads to by then', async (t) => {
+  await using ns = await open('sim:?size=4M', { qcount: 2, threads: true })
+  const content = pattern(MIB)
+  writeFileSync(file('moved'), content)
+  const source = await openSource(file('moved'))
+  const target = await openTarget(ns)
+  rmSync(file('moved'))
+  writeFileSync(file('moved'), Buffer.alloc(MIB))
+  await transferByJobs(source, target, MIB, { jobs: 2 })
+  await source.close()
+  t.true((await ns.promises.read(Buffer.alloc(MIB), 0)).equals(content))
 })

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava'
 import { fcntlLock } from '../../lib/sys/libc.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { readUseTables, usesOfDevice } from '../../src/system/uses.ts'
-import { openToWrite, refuseBelowDev, writeOutputFile } from '../../src/system/writable.ts'
+import { openOutputFile, openToWrite, refuseBelowDev } from '../../src/system/writable.ts'
 import { unvme } from '../cli/command.ts'
 import { FakeMachine } from '../setup/fake-machine.ts'
 import { pattern } from '../support/devices.ts'
@@ -100,10 +100,72 @@ test('openToWrite: what another has locked is refused and stays as it was, unles
   const image = made('locked.img')
   await using _ns = await open(`sim:${image}`)
   await t.throwsAsync(openToWrite(image), { code: IN_USE, message: /in use by another controller or copy/ })
-  await t.throwsAsync(writeOutputFile(image, 'x'), { code: IN_USE })
+  await t.throwsAsync(openOutputFile(image), { code: IN_USE })
   t.is(fs.statSync(image).size, MIB)
   const { handle } = await openToWrite(image, { force: true })
   await handle.close()
+})
+
+test('openOutputFile: what is there is kept until data comes; an empty new file goes; a FIFO without a reader is an error', async (t) => {
+  const kept = made('kept', 'what was there')
+  const first = await openOutputFile(kept)
+  await t.throwsAsync(openOutputFile(kept), { code: IN_USE })
+  t.is(fs.readFileSync(kept, 'utf8'), 'what was there')
+  await first.write('new')
+  await first.close()
+  t.is(fs.readFileSync(kept, 'utf8'), 'new')
+  await (await openOutputFile(file('empty'))).close()
+  t.false(fs.existsSync(file('empty')))
+  const others = [{ name: 'the target', identity: first.identity }]
+  await t.throwsAsync(openOutputFile(kept, others), { code: 'ERR_UNVME_USAGE', message: /is the target/ })
+  shell(`mkfifo ${file('fifo')}`)
+  await t.throwsAsync(openOutputFile(file('fifo')), { code: 'ENXIO' })
+})
+
+test('bench: a report does not overwrite the image that is measured, nor one that another has locked', async (t) => {
+  const image = made('measured.img')
+  const locked = made('locked-report.img')
+  await using _ns = await open(`sim:${locked}`)
+  for (const option of ['--output', '--html']) {
+    const own = await unvme(['bench', `sim:${image}`, '--rw', 'read', option, image])
+    t.is(own.code, 2)
+    t.regex(own.stderr, /measured\.img is sim:.*, which is measured/)
+    const other = await unvme(['bench', 'sim:?size=1M', option, locked])
+    t.is(other.code, 1)
+    t.regex(other.stderr, /ERR_UNVME_IN_USE/)
+  }
+  t.true(fs.readFileSync(image).equals(pattern(MIB)))
+  t.is(fs.statSync(locked).size, MIB)
+})
+
+test('io-passthru and telemetry-log: the output is opened before the command is sent', async (t) => {
+  const nowhere = file('no-such-folder/out')
+  for (const words of [
+    ['io-passthru', 'sim:?size=1M&fault=read:vanish', '-o', '2', '-l', '512', '-i', nowhere],
+    ['telemetry-log', 'sim:', '-o', nowhere],
+  ]) {
+    t.regex((await unvme(words)).stderr, /^unvme: ENOENT/, words[0])
+  }
+})
+
+test('copy(): a path is never standard output', async (t) => {
+  const log = made('program.log', '')
+  const source = made('small', 'data')
+  const script = `
+    const { copy } = await import(${JSON.stringify(new URL('../../src/index.js', import.meta.url).href)})
+    require('node:fs').writeSync(1, 'a line of the log')
+    await copy(${JSON.stringify(source)}, ${JSON.stringify(log)})`.replace(
+    'require(',
+    'process.getBuiltinModule(',
+  )
+  const fd = fs.openSync(log, 'r+')
+  t.teardown(() => fs.closeSync(fd))
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', fd, 'pipe'],
+    encoding: 'utf8',
+  })
+  t.deepEqual([status, stderr], [0, ''])
+  t.is(fs.readFileSync(log, 'utf8'), 'data')
 })
 
 test('openToWrite: a record lock, as QEMU takes it, counts too; the own lock ends with the handle', async (t) => {
@@ -187,8 +249,32 @@ loopTest(`copy, read and bench on a block device: a question, or --yes${because}
   for (const words of lines) t.is((await unvme([...words, '--yes'])).code, 0, words.join(' '))
   await copy(source, device)
   t.is((await compare(source, device, { bytes: MIB })).difference, null)
-  await t.throwsAsync(writeOutputFile(device, 'x'), { code: 'ERR_INVALID_ARG_TYPE' })
+  await t.throwsAsync(openOutputFile(device), { code: 'ERR_UNVME_USAGE' })
 })
+
+loopTest(
+  `copy to standard output that is a block device: the question, and the in-use rule${because}`,
+  async (t) => {
+    const device = loopDevice(t, 'output.img')
+    const source = made('to-output')
+    const run = async (...words: string[]) => {
+      const stdout = fs.openSync(device, 'r+')
+      const outcome = await unvme(['copy', source, '-', ...words], { stdout })
+      fs.closeSync(stdout)
+      return outcome
+    }
+    const asked = await run()
+    t.is(asked.code, 2)
+    t.regex(asked.stderr, /Overwrite .*block device.*Not asked without a terminal/)
+    const holder = fs.openSync(device, fs.constants.O_EXCL)
+    t.regex((await run('--yes')).stderr, /is in use: .*\(--force writes/)
+    fs.closeSync(holder)
+    t.true(fs.readFileSync(device).equals(pattern(4 * MIB, 4)))
+    const written = await run('--yes', '--force')
+    t.deepEqual([written.code, written.stderr], [0, ''])
+    t.is((await compare(source, device, { bytes: MIB })).difference, null)
+  },
+)
 
 loopTest(`copy, read, bench and copy() refuse a block device in use, unless forced${because}`, async (t) => {
   const device = loopDevice(t, 'used.img')
@@ -204,12 +290,12 @@ loopTest(`copy, read, bench and copy() refuse a block device in use, unless forc
   for (const words of lines) {
     const { code, stderr } = await unvme(words)
     t.is(code, 1, words.join(' '))
-    t.regex(stderr, /is in use: .* is held by the kernel or by a process.*ERR_UNVME_IN_USE/, words.join(' '))
+    t.regex(stderr, /is in use: .* is held by the kernel or by a process.*\(--force writes.*ERR_UNVME_IN_USE/)
   }
   await t.throwsAsync(copy(source, device), { code: IN_USE })
   // What is behind a loop device is not written past it, either.
   const behind = await t.throwsAsync(copy(source, file('used.img')), { code: IN_USE })
-  t.regex(behind!.message, /used\.img is behind loop\d+ \(force writes it all the same\)/)
+  t.regex(behind!.message, /used\.img is behind loop\d+ \(force: true writes it all the same\)/)
   t.true(fs.readFileSync(device).equals(pattern(4 * MIB, 4)))
   for (const words of lines) t.is((await unvme([...words, '--force'])).code, 0, words.join(' '))
   await copy(source, device, { force: true })

@@ -4,7 +4,7 @@
 
 import { AbortError, CommandTimeoutError, OutOfRangeError } from '../../errors.ts'
 import type { DmaPool } from '../../memory/pool.ts'
-import { onAbort } from '../../sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../sys/abort.ts'
 import { isEventLoopDue, rejectPaced } from '../../sys/event-loop.ts'
 import { adminDataBytes } from '../spec/data-length.ts'
 import { ADMIN, dataDirection, opcodeName } from '../spec/opcodes.ts'
@@ -91,7 +91,7 @@ export class AdminQueue {
           `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
         )
       }
-      if (signal?.aborted) throw new AbortError(signal.reason)
+      throwIfAborted(signal)
       const name = opcodeName(opcode, { admin: true })
       checkDataBytes('admin', name, data, adminDataBytes(command))
       const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)

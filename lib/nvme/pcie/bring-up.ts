@@ -2,8 +2,9 @@
 // Trade-off: registers are polled, at once and then by the event loop's turns, so that a quick controller is
 // ready in microseconds and a slow one blocks nobody.
 
-import { AbortError, ControllerFatalError, DeviceRemovedError } from '../../errors.ts'
+import { ControllerFatalError, DeviceRemovedError } from '../../errors.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'
+import { throwIfAborted } from '../../sys/abort.ts'
 import { high32, low32 } from '../../sys/int64.ts'
 import {
   ALL_ONES,
@@ -94,7 +95,7 @@ async function waitForStatus(
     if (csts === ALL_ONES) throw removedError(pci, 'CSTS reads all-ones')
     if ((csts & mask) === value) return
     if (endOnFatal && (csts & CSTS.CFS) !== 0) throw fatalError(pci, csts)
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     const waited = performance.now() - started
     if (waited > limit) {
       throw new ControllerFatalError(

@@ -2,8 +2,9 @@
 // Trade-off: one command after the other: what each of them does takes the device far longer than it takes to send.
 
 import { setImmediate as turn } from 'node:timers/promises'
-import { AbortError, NvmeError, OutOfRangeError, UnsupportedError, UsageError } from '../../../lib/errors.ts'
+import { NvmeError, OutOfRangeError, UnsupportedError, UsageError } from '../../../lib/errors.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { throwIfAborted } from '../../../lib/sys/abort.ts'
 import { high32 } from '../../../lib/sys/int64.ts'
 import type { Namespace } from '../../index.ts'
 import { checkAtEnd, type DataFile } from '../data.ts'
@@ -185,7 +186,7 @@ function checkBlocks({ blocksize }: Namespace, bytes: number): void {
 /** Lets signals in, which a software controller of this process would keep out, and throws AbortError for one. */
 async function checkSignal(signal: AbortSignal): Promise<void> {
   await turn()
-  if (signal.aborted) throw new AbortError(signal.reason)
+  throwIfAborted(signal)
 }
 
 /** A command whose dwords are given has no pointer to metadata, and a device would read or write it at address 0. */

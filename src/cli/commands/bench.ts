@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
 import { ArgumentTypeError, OutOfRangeError, UsageError } from '../../../lib/errors.ts'
+import { onAbort } from '../../../lib/sys/abort.ts'
 import { parseDuration } from '../../../lib/sys/units.ts'
 import {
   type BenchOptions,
@@ -15,11 +16,13 @@ import {
   VERIFY,
   writes,
 } from '../../bench/plan.ts'
-import { openReportFile, type ReportFile } from '../../bench/report-file.ts'
 import type { BenchResult } from '../../bench/run.ts'
+import type { BenchTarget } from '../../bench/target.ts'
+import type { OutputFile } from '../../system/writable.ts'
 import {
   choice,
   defineCommand,
+  FORCE_WORD,
   flag,
   forceOption,
   optionalArgument,
@@ -102,7 +105,8 @@ back does not count in the rates.
 A file or a kernel block device (a word without a colon, as /dev/nvme0n1) is measured through Node's fs with as \
 many reads or writes in flight, past the page cache where that can be had.
 
-The options are fio's, also in its spelling: --ramp_time=5, --direct=1, --output-format=json. What differs: --runtime \
+The options are fio's, also in its spelling: --ramp_time=5, --direct=1, --output-format=json. One that is 0 or 1 is 1 \
+where neither follows it: --direct. What differs: --runtime \
 alone is time-based; 4k and 4KiB are 4096 bytes, 4KB is 4000 (for fio, KB is 1024 and KiB 1000); \
 the checksums of --verify are this program's, crc32c is taken for crc32.
 
@@ -135,14 +139,8 @@ What is written is random and destroys what was there: anything but a software c
       throw new UsageError(`--rw ${plan.rw} writes, and --readonly is given`)
     }
     const { isAddress } = await import('../../copy/place.ts')
-    const isFile = !isAddress(name)
-    if (isFile && (await runWithThreads(plan, signal))) return process.exitCode as number
-    const reports = openReports(options, isFile ? [name] : [])
-    try {
-      await measure(name, plan, options, reports, signal)
-    } finally {
-      for (const report of Object.values(reports)) report?.close()
-    }
+    if (!isAddress(name) && (await runWithThreads(plan, signal))) return process.exitCode as number
+    await measure(name, plan, options, signal)
   },
 })
 
@@ -200,19 +198,20 @@ function outputFile(word: string): string {
 }
 
 interface Reports {
-  readonly output: ReportFile | undefined
-  readonly html: ReportFile | undefined
+  readonly output: OutputFile | undefined
+  readonly html: OutputFile | undefined
 }
 
-function openReports({ output, html }: Options, others: readonly string[]): Reports {
-  const first = output === undefined ? undefined : openReportFile(output, others)
+async function openReports({ output, html }: Options, target: BenchTarget): Promise<Reports> {
+  const { openOutputFile } = await import('../../system/writable.ts')
+  const measured = { name: `${target.name}, which is measured`, identity: target.file }
+  const first = output === undefined ? undefined : await openOutputFile(output, [measured])
   try {
-    return {
-      output: first,
-      html: html === undefined ? undefined : openReportFile(html, output ? [...others, output] : others),
-    }
+    const others =
+      first === undefined ? [measured] : [measured, { name: '--output', identity: first.identity }]
+    return { output: first, html: html === undefined ? undefined : await openOutputFile(html, others) }
   } catch (error) {
-    first?.close()
+    await first?.close()
     throw error
   }
 }
@@ -220,18 +219,21 @@ function openReports({ output, html }: Options, others: readonly string[]): Repo
 async function measure(
   name: string,
   plan: BenchOptions,
-  { namespaceId: nsid, direct, ioengine, yes, force, outputFormat }: Options,
-  reports: Reports,
+  options: Options,
   signal: AbortSignal,
 ): Promise<void> {
   const { openBenchTarget } = await import('../../bench/target.ts')
   const { runBench } = await import('../../bench/run.ts')
-  const target = await openBenchTarget(name, { ...plan, nsid, direct, force })
+  const { namespaceId: nsid, direct, ioengine, yes, force, outputFormat } = options
+  const target = await openBenchTarget(name, { ...plan, nsid, direct, force, forceWord: FORCE_WORD })
+  let reports: Reports | undefined
   let failure: unknown
   try {
     planJobs(plan, target)
     const remark = ioengine && engineRemark(ioengine, target.engine)
     if (remark) note(remark)
+    // Before anything is measured: a name that can't be written is an error now, and not after an hour.
+    reports = await openReports(options, target)
     if (writes(plan.rw) && target.precious) {
       const region = bytesText(plan.size ?? target.bytes - plan.offset)
       await confirm(`Overwrite ${region} of ${target.name} (${target.description})?`, yes)
@@ -245,9 +247,11 @@ async function measure(
   } catch (error) {
     failure = error
   }
-  await target.close().catch((error) => {
-    failure ??= error
-  })
+  for (const open of [reports?.output, reports?.html, target]) {
+    await open?.close().catch((error) => {
+      failure ??= error
+    })
+  }
   if (failure !== undefined) throw failure
 }
 
@@ -303,7 +307,7 @@ async function runWithThreads({ iodepth, numjobs }: BenchOptions, signal: AbortS
     )
   }
   if (Number(process.env.UV_THREADPOOL_SIZE ?? 4) >= needed) {
-    signal.addEventListener('abort', () => process.connected && process.send?.('ending'), { once: true })
+    onAbort(signal, () => process.connected && process.send?.('ending'))
     return false
   }
   const { spawn } = await import('node:child_process')

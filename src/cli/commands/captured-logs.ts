@@ -19,7 +19,7 @@ import {
 } from '../../../lib/nvme/spec/logs/telemetry.ts'
 import { adminCommand } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
-import { isOutput, writeData } from '../data.ts'
+import { isOutput, openOutput } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { integer, namedNumber, text } from '../parse.ts'
@@ -52,20 +52,23 @@ which the command says that it takes that area (ETDAS), while it reads.`,
   async run({ handle: { controller }, options }) {
     const { getLogPage } = await commands()
     const { outputFile, hostGenerate, controllerInit, dataArea, rae } = options
-    const quiet = await isOutput(outputFile)
+    const quiet = isOutput(outputFile)
     const lid = controllerInit ? LOG_PAGE.TELEMETRY_CONTROLLER : LOG_PAGE.TELEMETRY_HOST
     const create = controllerInit ? 0 : hostGenerate
     const area = dataArea as 1 | 2 | 3 | 4
-    const leaveArea4 = area === 4 ? await enterArea4(controller) : undefined
+    const output = await openOutput(outputFile)
+    let leaveArea4: (() => Promise<void>) | undefined
     try {
+      if (area === 4) leaveArea4 = await enterArea4(controller)
       const header = await getLogPage(controller, lid, TELEMETRY_BLOCK_BYTES, { lsp: create, rae: true })
       const bytes = telemetryBytes(decodeTelemetryHeader(header), area)
       // The header again, this time as it is.
       await withProgress('telemetry-log', bytes, (onProgress) =>
-        writeData(outputFile, logParts(controller, lid, bytes, { rae, onProgress })),
+        output.write(logParts(controller, lid, bytes, { rae, onProgress })),
       )
       if (!quiet) print(`telemetry-log: ${bytes} bytes written to ${outputFile}`)
     } finally {
+      await output.close()
       await leaveArea4?.()
     }
   },

@@ -9,6 +9,7 @@ import { isOutput } from '../data.ts'
 import {
   argument,
   defineCommand,
+  FORCE_WORD,
   flag,
   forceOption,
   outputOption,
@@ -73,11 +74,18 @@ device that the system uses, and a file that another program has locked, are ref
     const { openSource, openTarget } = await import('../../copy/place.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     const { withChecksum } = await import('../../copy/checksum.ts')
-    const toOutput = await isOutput(args.target)
+    const toOutput = isOutput(args.target)
     const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
     const source = await openSource(args.source, { slba, nsid, signal, jobs })
     try {
-      const target = await openTarget(args.target, { slba: dstSlba, nsid, signal, jobs, force })
+      const target = await openTarget(toOutput ? '-' : args.target, {
+        slba: dstSlba,
+        nsid,
+        signal,
+        jobs,
+        force,
+        forceWord: FORCE_WORD,
+      })
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
         if (options.verify) checkRereadable(target)

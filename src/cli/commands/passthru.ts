@@ -8,7 +8,7 @@ import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command
 import { refuseMetadata } from '../admin/ranges.ts'
 import { writeBytes } from '../admin/show.ts'
 import { dumpText, dwordText, hexText } from '../admin/text.ts'
-import { checkAtEnd, isOutput, openData, writeData } from '../data.ts'
+import { checkAtEnd, isOutput, type Output, openData, openOutput } from '../data.ts'
 import { flag, required, type Values, value, valueOr } from '../define.ts'
 import { checkTerminal, fields, print } from '../output.ts'
 import { integer, size, text } from '../parse.ts'
@@ -154,12 +154,31 @@ function dwordsOf({ cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 }: Options) {
 }
 
 async function pass(queue: Queue, options: Options, nsid: number, send: Send): Promise<void> {
-  const { opcode, rawBinary, showCommand, dryRun, latency, inputFile } = options
+  const { rawBinary, showCommand, dryRun, inputFile } = options
   const receives = isReceived(options)
-  const raw = receives && (inputFile === undefined ? rawBinary : await isOutput(inputFile))
+  const raw = receives && (inputFile === undefined ? rawBinary : isOutput(inputFile))
   if (raw) checkTerminal()
   if (showCommand || dryRun) print(commandText(queue, options, nsid))
   if (dryRun) return
+  const file =
+    receives && inputFile !== undefined && options.dataLen > 0 ? await openOutput(inputFile) : undefined
+  try {
+    await sendAndShow(queue, options, { receives, raw, file }, send)
+  } finally {
+    await file?.close()
+  }
+}
+
+/** Where what is received goes. */
+interface Going {
+  readonly receives: boolean
+  readonly raw: boolean
+  readonly file: Output | undefined
+}
+
+async function sendAndShow(queue: Queue, options: Options, going: Going, send: Send): Promise<void> {
+  const { receives, raw, file } = going
+  const { opcode, latency } = options
   const data = await dataOf(options, receives)
   const before = performance.now()
   const result = await send(data, dwordsOf(options))
@@ -167,7 +186,7 @@ async function pass(queue: Queue, options: Options, nsid: number, send: Send): P
   if (!raw) print(`${nameOf(queue, opcode)} (${queue} command): success, result ${dwordText(result)}`)
   if (latency && !raw) print(`latency: ${microseconds} us`)
   if (data === undefined || !receives) return
-  if (inputFile !== undefined) await writeData(inputFile, data)
+  if (file !== undefined) await file.write(data)
   else if (raw) await writeBytes(data)
   else print(dumpText(data))
 }

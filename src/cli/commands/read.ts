@@ -3,9 +3,11 @@
 
 import { UsageError } from '../../../lib/errors.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
+import { isStandardOutput } from '../data.ts'
 import {
   argument,
   defineCommand,
+  FORCE_WORD,
   flag,
   forceOption,
   optionalArgument,
@@ -61,7 +63,7 @@ are refused.`,
   async run({ args, options, signal }) {
     const file = dataFile(args.file, options.data) ?? '-'
     const { isAddress, openSource } = await import('../../copy/place.ts')
-    const { isStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
+    const { openStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
     const toOutput = isStandardOutput(file)
     if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
@@ -71,7 +73,8 @@ are refused.`,
     const { slba, namespaceId: nsid, chunk, depth } = options
     const source = await openSource(args.address, { slba, nsid, signal })
     try {
-      const target = await openTargetFile(file, options.force)
+      const writing = { force: options.force, forceWord: FORCE_WORD }
+      const target = await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing))
       try {
         const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
         await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)

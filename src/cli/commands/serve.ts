@@ -1,6 +1,7 @@
 // `unvme serve`: the software controller behind a vfio-user socket, for other processes.
 // Trade-off: it says one line when clients can come, and nothing after; DEBUG=unvme:vfio-user tells of each.
 
+import { onAbort } from '../../../lib/sys/abort.ts'
 import { argument, choice, defineCommand, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { text } from '../parse.ts'
@@ -40,7 +41,7 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
     print(`serving ${device} at ${server.address}`)
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
+      else onAbort(signal, resolve)
     })
     server.close()
   },

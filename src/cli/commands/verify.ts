@@ -65,7 +65,7 @@ differ.`,
           printJson({ equal: difference === null, ...result, ...found })
         } else {
           const nothing = result.bytes === 0 ? ': nothing was compared' : ''
-          const equal = `${args.a} and ${args.b} are equal: ${resultText(result)}${nothing}`
+          const equal = `${a.name} and ${b.name} are equal: ${resultText(result)}${nothing}`
           print(difference ? differenceText(difference) : equal)
         }
         return difference ? 1 : 0

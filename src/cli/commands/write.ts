@@ -43,6 +43,9 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     data: value('FILE', text, 'file to read, in place of FILE', { short: 'd' }),
     ...queueOptions(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
+    forceUnitAccess: flag('the data is on the medium when the command ends: so it is without this', {
+      short: 'f',
+    }),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
     namespaceId: namespaceOption(),
     yes: yesOption(),
@@ -51,8 +54,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     ...REFUSED_WITH_DATA,
     '-l, --limited-retry': 'unvme writes with full effort: see unvme io-passthru',
   },
-  // The data is on the medium when the command ends.
-  ignored: ['-f, --force-unit-access', '-t, --latency'],
+  ignored: ['-t, --latency'],
   examples: [
     ['write 0a:00.0 boot.bin --slba 2048', 'a file to block 2048 and those after it'],
     ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
@@ -62,6 +64,11 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     const { createStandardSide, openSourceFile } = await import('../../copy/file-side.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
+    if (options.forceUnitAccess && !options.flush) {
+      throw new UsageError(
+        '--force-unit-access and --no-flush: the one waits for the medium, and the other does not',
+      )
+    }
     const file = dataFile(args.file, options.data)
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
     const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
