@@ -116,6 +116,14 @@ export class ReadWindow {
     // A command may end while it is sent, or others while it is rung: the loop that sends takes their slots, too.
     if (this.filling) return
     this.filling = true
+    try {
+      this.send()
+    } finally {
+      this.filling = false
+    }
+  }
+
+  private send(): void {
     const { window } = this
     const { slots, limit } = window
     while (
@@ -132,6 +140,5 @@ export class ReadWindow {
       this.window.issue(slots[at >= slots.length ? at - slots.length : at]!, NVM.READ, slba, nlb)
       if (this.next === this.endSlba) this.window.last()
     }
-    this.filling = false
   }
 }
