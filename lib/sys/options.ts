@@ -9,14 +9,20 @@ export type OptionNames<T> = { readonly [Name in keyof Required<T>]: true }
 /**
  * Throws ArgumentValueError for an option that is not among the names, with the nearest one. An option that is
  * `undefined` counts as absent.
+ * @param what the message calls one
  */
-export function checkOptionNames(call: string, options: object, names: Readonly<Record<string, true>>): void {
+export function checkOptionNames(
+  call: string,
+  options: object,
+  names: Readonly<Record<string, true>>,
+  what = 'option',
+): void {
   for (const name in options) {
     if (Object.hasOwn(names, name) || (options as Record<string, unknown>)[name] === undefined) continue
     const known = Object.keys(names)
     const nearest = nearestOf(name, known)
     const hint = nearest === null ? `there are: ${known.join(', ')}` : `did you mean '${nearest}'?`
-    throw new ArgumentValueError(`${call}: there is no option '${name.slice(0, 40)}'; ${hint}`)
+    throw new ArgumentValueError(`${call}: there is no ${what} '${name.slice(0, 40)}'; ${hint}`)
   }
 }
 

@@ -234,8 +234,13 @@ export class NamespacePromises {
 
   /** What a console shows of it: which namespace's calls they are. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('NamespacePromises', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { device, id } = this.ns
-    return summary('NamespacePromises', { device, id }, depth, options)
+    return { device, id }
   }
 
   /** @internal Gives the bounce buffers back: other namespaces may go on with the pool. */

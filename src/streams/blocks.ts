@@ -116,8 +116,13 @@ class Blocks implements BlockIterator {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('BlockIterator', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: the same. */
+  toJSON() {
     const { device, geometry } = this.io
-    return summary('BlockIterator', { device, id: geometry.nsid, ended: this.ended !== null }, depth, options)
+    return { device, id: geometry.nsid, ended: this.ended !== null }
   }
 
   private begin(): ReadWindow {
