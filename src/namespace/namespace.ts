@@ -185,8 +185,8 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#closers].map((close) => close()))
     this.promises.close()
+    await Promise.all([...this.#closers].map((close) => close()))
     await this.#device.release()
   }
 
