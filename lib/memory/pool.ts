@@ -220,6 +220,11 @@ export class DmaPool {
     return at < 0 ? this.alloc(bytes) : this.#kept.splice(at, 1)[0]!
   }
 
+  /** As `ready`, for `reuse`. */
+  readyToReuse(bytes: number): Promise<void> | null {
+    return this.#kept.some(({ length }) => length === bytes) ? null : this.ready([bytes])
+  }
+
   /**
    * As `discard`, for memory that no caller has seen: it is kept for `reuse`, mapped and touched as it is, until
    * others come or its room is needed. Making a view of 4 MiB anew costs as much as reading 16 MiB.

@@ -34,7 +34,14 @@ class Listener {
     // What one does may take another back, which is not called then.
     for (const one of this.#all) {
       this.#all.delete(one)
-      one.act()
+      try {
+        one.act()
+      } catch (error) {
+        // It is that one's own: the others have to hear of the abort all the same.
+        queueMicrotask(() => {
+          throw error
+        })
+      }
     }
   }
 }

@@ -9,22 +9,24 @@ export type OptionNames<T> = { readonly [Name in keyof Required<T>]: true }
 /**
  * Throws ArgumentTypeError for options that are no object, and ArgumentValueError for one that is not among the names,
  * with the nearest that is. An option that is `undefined` counts as absent.
+ * @param what the message calls one
  */
 export function checkOptionNames(
   call: string,
   options: unknown,
   names: Readonly<Record<string, true>>,
+  what = 'option',
 ): void {
   if (typeof options !== 'object' || options === null) {
-    const what = options === null ? 'null' : `${typeof options} ${String(options).slice(0, 40)}`
-    throw new ArgumentTypeError(`${call}: options must be an object, received ${what}`)
+    const received = options === null ? 'null' : `${typeof options} ${String(options).slice(0, 40)}`
+    throw new ArgumentTypeError(`${call}: ${what}s must be an object, received ${received}`)
   }
   for (const name in options) {
     if (Object.hasOwn(names, name) || (options as Record<string, unknown>)[name] === undefined) continue
     const known = Object.keys(names)
     const nearest = nearestOf(name, known)
     const hint = nearest === null ? `there are: ${known.join(', ')}` : `did you mean '${nearest}'?`
-    throw new ArgumentValueError(`${call}: there is no option '${name.slice(0, 40)}'; ${hint}`)
+    throw new ArgumentValueError(`${call}: there is no ${what} '${name.slice(0, 40)}'; ${hint}`)
   }
 }
 

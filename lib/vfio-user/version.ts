@@ -3,6 +3,7 @@
 // left alone, since newer peers have more.
 
 import { DecodeError } from '../errors.ts'
+import { show, showText } from '../sys/show.ts'
 import { MAX_DATA_BYTES, MAX_FDS } from './constants.ts'
 
 export interface Capabilities {
@@ -56,7 +57,7 @@ function parseObject(text: string): Record<string, unknown> {
   try {
     return asObject(JSON.parse(text))
   } catch (cause) {
-    throw new DecodeError(`VERSION: no JSON object: ${JSON.stringify(text.slice(0, 80))}`, { cause })
+    throw new DecodeError(`VERSION: no JSON object: ${showText(text)}`, { cause })
   }
 }
 
@@ -68,9 +69,4 @@ function asObject(value: unknown): Record<string, unknown> {
 function count(name: string, value: unknown): number {
   if (Number.isSafeInteger(value) && (value as number) >= 1) return value as number
   throw new DecodeError(`VERSION: ${name} of ${show(value)}: a number from 1 on is needed`)
-}
-
-// What comes from a peer is shown in part: it may be long, or nested deeper than the stack.
-function show(value: unknown): string {
-  return typeof value === 'object' && value !== null ? 'an object' : String(value).slice(0, 80)
 }

@@ -32,6 +32,10 @@ export class Bounces {
   private idleBytes = 0
   private usedBytes = 0
   private closed = false
+  // Memory has been asked of another process, and waiters are served when it has answered.
+  private growing = false
+  // There is no more memory: none is asked for until somebody gives some back.
+  private full = false
 
   /** @param device named in messages */
   constructor(pool: DmaPool, device: string) {
@@ -39,14 +43,19 @@ export class Bounces {
     this.device = device
   }
 
-  /** Memory for `bytes` (up to BOUNCE_BYTES, or one block), which holds anything; null where `wait` gives it later. */
+  /**
+   * Memory for `bytes` (up to BOUNCE_BYTES, or one block), which holds anything; null where `wait` gives it later.
+   * Throws ClosedError, OutOfMemoryError.
+   */
   take(bytes: number): Buffer | null {
+    if (this.closed) throw this.closedError()
     return this.waiters.length > 0 ? null : this.obtain(bytes)
   }
 
-  /** The same, as soon as others give theirs back. Rejects with AbortError, ClosedError. */
+  /** The same, as soon as others give theirs back, or another process has taken more. Rejects with AbortError, ClosedError. */
   wait(bytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
     return new Promise((resolve, reject) => {
+      if (this.closed) return reject(this.closedError())
       if (signal?.aborted) return reject(new AbortError(signal.reason))
       const waiter: Waiter = { bytes, resolve, reject, unwatch() {} }
       this.waiters.push(waiter)
@@ -64,6 +73,7 @@ export class Bounces {
   give(buffer: Buffer): void {
     const { allocation } = (buffer as DmaBuffer)[kDma]!
     this.usedBytes -= buffer.length
+    this.full = false
     if (this.closed || allocation.owner === null || allocation.users > 0) {
       this.pool.discard(buffer)
     } else {
@@ -77,11 +87,11 @@ export class Bounces {
   close(): void {
     this.closed = true
     this.dropIdle()
-    const error = new ClosedError(`${this.device} was closed`)
-    for (const { reject, unwatch } of this.waiters.splice(0)) {
-      unwatch()
-      reject(error)
-    }
+    this.refuse(this.closedError())
+  }
+
+  private closedError(): Error {
+    return new ClosedError(`${this.device} was closed`)
   }
 
   private serve(): void {
@@ -114,16 +124,50 @@ export class Bounces {
   private alloc(bytes: number): Buffer | null {
     if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
     if (this.usedBytes + bytes > MOST_BYTES) return null
+    if (this.growing || this.full) return null
     try {
-      return this.pool.alloc(bytes)
-    } catch (error) {
-      if (!(error instanceof OutOfMemoryError)) throw error
-      if (this.idleBytes > 0) {
-        this.dropIdle()
-        return this.alloc(bytes)
-      }
-      if (this.usedBytes === 0) throw error
+      const waiting = this.pool.ready([bytes])
+      if (waiting === null) return this.pool.alloc(bytes)
+      this.grow(waiting)
       return null
+    } catch (error) {
+      return this.insteadOf(error, bytes)
+    }
+  }
+
+  // What can be had without more memory: of other sizes, or by waiting for somebody to give some back.
+  private insteadOf(error: unknown, bytes: number): Buffer | null {
+    if (!(error instanceof OutOfMemoryError)) throw error
+    if (this.idleBytes > 0) {
+      this.dropIdle()
+      return this.alloc(bytes)
+    }
+    if (this.usedBytes === 0) throw error
+    return null
+  }
+
+  // Where `alloc` would block until another process has taken more memory, that is waited for instead.
+  private grow(waiting: Promise<void>): void {
+    this.growing = true
+    waiting.then(
+      () => this.grown(null),
+      (error) => this.grown(error),
+    )
+  }
+
+  private grown(error: Error | null): void {
+    this.growing = false
+    if (this.closed) return
+    if (error instanceof OutOfMemoryError && this.idleBytes > 0) this.dropIdle()
+    else if (error instanceof OutOfMemoryError && this.usedBytes > 0) this.full = true
+    else if (error !== null) this.refuse(error)
+    if (!this.full) this.serve()
+  }
+
+  private refuse(error: Error): void {
+    for (const { reject, unwatch } of this.waiters.splice(0)) {
+      unwatch()
+      reject(error)
     }
   }
 

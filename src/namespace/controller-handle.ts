@@ -101,9 +101,14 @@ export class ControllerHandle implements AsyncDisposable {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('ControllerHandle', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { address, nsid, closed } = this
     const { mn, sn, fr } = this.identity
-    return summary('ControllerHandle', { address, nsid, mn, sn, fr, closed }, depth, options)
+    return { address, nsid, mn, sn, fr, closed }
   }
 
   #check(call: string): void {

@@ -185,8 +185,8 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#closers].map((close) => close()))
     this.promises.close()
+    await Promise.all([...this.#closers].map((close) => close()))
     await this.#device.release()
   }
 
@@ -196,9 +196,13 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('Namespace', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed } = this
-    const shown = { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed }
-    return summary('Namespace', shown, depth, options)
+    return { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed }
   }
 
   /** @internal What has to be ended before the namespace is closed; returns the call that takes it back. */

@@ -92,7 +92,8 @@ export class NamespacePromises {
   async deallocate(ranges: readonly LbaRange[], options: CallOptions = {}): Promise<void> {
     const ns = this.ns
     checkCallOptions('deallocate', options)
-    const buf = ns.alloc(ns.pagesize)
+    ns.queue(options.qid ?? 0, 'deallocate')
+    const buf = await ns.pool.allocAsync(ns.pagesize)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
     } finally {
@@ -195,6 +196,12 @@ export class NamespacePromises {
   ): Promise<void> {
     const { blocksize } = this.ns
     let next = 0
+    // A namespace that is closed takes no more pieces, and waits for those that were sent.
+    let ended = () => {}
+    const end = new Promise<void>((resolve) => {
+      ended = resolve
+    })
+    const forget = this.ns.onClose(() => end)
     const failures: { at: number; error: unknown }[] = []
     const work = async () => {
       while (next < buf.length && failures.length === 0) {
@@ -209,6 +216,8 @@ export class NamespacePromises {
     }
     const pieces = Math.ceil(buf.length / pieceBytes)
     await Promise.all(Array.from({ length: Math.min(PIECES, pieces) }, work))
+    forget()
+    ended()
     failures.sort((a, b) => a.at - b.at)
     if (failures.length > 0) throw failures[0]!.error
   }
@@ -234,11 +243,16 @@ export class NamespacePromises {
 
   /** What a console shows of it: which namespace's calls they are. */
   [inspect.custom](depth: number, options: InspectOptions): string {
-    const { device, id } = this.ns
-    return summary('NamespacePromises', { device, id }, depth, options)
+    return summary('NamespacePromises', this.toJSON(), depth, options)
   }
 
-  /** @internal Gives the bounce buffers back: other namespaces may go on with the pool. */
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
+    const { device, id } = this.ns
+    return { device, id }
+  }
+
+  /** @internal Ends what waits for a bounce buffer, and gives them back: other namespaces may go on with the pool. */
   close(): void {
     this.bounces.close()
   }

@@ -116,8 +116,13 @@ export class Operation implements IoDescriptor {
 
   /** What a console shows of a descriptor: what is public of it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('IoDescriptor', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { qid, opc, slba, nlb, id, buf } = this
-    return summary('IoDescriptor', { qid, opc, slba, nlb, id, bytes: buf?.length ?? 0 }, depth, options)
+    return { qid, opc, slba, nlb, id, bytes: buf?.length ?? 0 }
   }
 
   /** The error that this operation ended with, or null. */

@@ -3,9 +3,15 @@
 
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
-import { type CommandFields, checkCommand, checkDataBytes } from '../../lib/nvme/host/check-command.ts'
+import {
+  COMMAND_NAMES,
+  type CommandFields,
+  checkCommand,
+  checkDataBytes,
+} from '../../lib/nvme/host/check-command.ts'
 import { ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
 import { NVM, opcodeName } from '../../lib/nvme/spec/opcodes.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { type Geometry, PRACT } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
@@ -25,6 +31,9 @@ export interface IoCommand extends CommandFields {
    */
   metadata?: Uint8Array | undefined
 }
+
+const IO_COMMAND_NAMES: OptionNames<IoCommand> = { ...COMMAND_NAMES, buf: true, metadata: true }
+const DATA = ['buf', 'metadata'] as const
 
 /** A range for `deallocate`. */
 export interface LbaRange {
@@ -71,7 +80,7 @@ export function prepareCommand(
   pool: DmaPool,
   command: IoCommand,
 ): Operation {
-  checkCommand(call, command, ['buf', 'metadata'])
+  checkCommand(call, command, IO_COMMAND_NAMES, DATA)
   const { opcode, nsid = geometry.nsid, buf, metadata } = command
   const tag = buf && pool.tagOf(buf, call)
   if (tag !== undefined) checkAlignment(call, tag, DWORD)

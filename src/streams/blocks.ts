@@ -44,7 +44,14 @@ export function blocks(io: BlockIo, options: BlocksOptions): BlockIterator {
   const { signal, copy = false } = options
   throwIfAborted(signal)
   const chunkBytes = range.chunk * io.geometry.blocksize
-  return new Blocks(io, signal, copy, chunkBytes, (end) => new ReadWindow(io, range, end, !copy))
+  return new Blocks(
+    io,
+    signal,
+    copy,
+    chunkBytes,
+    (end) => new ReadWindow(io, range, end, !copy),
+    () => ReadWindow.ready(io, range, !copy, signal),
+  )
 }
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
@@ -56,6 +63,7 @@ class Blocks implements BlockIterator {
   private readonly pace: Pace
   private forgetSignal = (): void => {}
   private opener: ((end: () => Promise<void>) => ReadWindow) | null
+  private readonly ready: () => Promise<void> | null
   private window: ReadWindow | null = null
   private lent = false
   private ended: Error | true | null = null
@@ -67,12 +75,14 @@ class Blocks implements BlockIterator {
     copy: boolean,
     chunkBytes: number,
     open: (end: () => Promise<void>) => ReadWindow,
+    ready: () => Promise<void> | null,
   ) {
     this.io = io
     this.memory = copy ? new ChunkMemory() : null
     this.signal = signal
     this.pace = new Pace(chunkBytes)
     this.opener = open
+    this.ready = ready
   }
 
   next(): Promise<IteratorResult<Block, undefined>> {
@@ -80,6 +90,11 @@ class Blocks implements BlockIterator {
     if (this.waiter !== null) return this.waiter.promise.then(() => this.next())
     if (this.ended !== null) return this.report()
     try {
+      if (this.window === null) {
+        throwIfAborted(this.signal)
+        const waiting = this.ready()
+        if (waiting !== null) return this.waitForMemory(waiting)
+      }
       const window = this.window ?? this.begin()
       if (this.lent) {
         this.lent = false
@@ -116,12 +131,16 @@ class Blocks implements BlockIterator {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('BlockIterator', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: the same. */
+  toJSON() {
     const { device, geometry } = this.io
-    return summary('BlockIterator', { device, id: geometry.nsid, ended: this.ended !== null }, depth, options)
+    return { device, id: geometry.nsid, ended: this.ended !== null }
   }
 
   private begin(): ReadWindow {
-    throwIfAborted(this.signal)
     const window = this.opener!(() => this.cut())
     this.forgetSignal = onAbort(this.signal, this.abort)
     this.opener = null
@@ -139,6 +158,22 @@ class Blocks implements BlockIterator {
 
   // Waits for the oldest chunk, or for a turn of the event loop where it is there already.
   private wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
+    return this.waitFor((resolve) => {
+      if (window.watch(resolve)) this.pace.pause(resolve)
+    })
+  }
+
+  private waitForMemory(waiting: Promise<void>): Promise<IteratorResult<Block, undefined>> {
+    return this.waitFor((resolve) => {
+      waiting.then(resolve, (error) => {
+        this.ended ??= error
+        resolve()
+      })
+    })
+  }
+
+  // Goes on with the next step when it is called back; whoever ends the iteration does that, too.
+  private waitFor(arm: (resolve: () => void) => void): Promise<IteratorResult<Block, undefined>> {
     let resolve!: () => void
     const promise = new Promise<void>((done) => {
       resolve = () => {
@@ -147,7 +182,7 @@ class Blocks implements BlockIterator {
       }
     })
     this.waiter = { resolve, promise }
-    if (window.watch(resolve)) this.pace.pause(resolve)
+    arm(resolve)
     return promise.then(() => this.next())
   }
 

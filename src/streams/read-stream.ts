@@ -83,6 +83,11 @@ export class ReadStream extends Readable {
     if (window !== null) this.#pump(window)
   }
 
+  readonly #resume = (): void => {
+    this.#paused = false
+    this.#advance()
+  }
+
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
     this.#ending.finish(this.#window?.close() ?? null, error, callback)
   }
@@ -94,6 +99,15 @@ export class ReadStream extends Readable {
   #open(): ReadWindow | null {
     try {
       const io = this.#io
+      const waiting = ReadWindow.ready(io, this.#range)
+      if (waiting !== null) {
+        this.#paused = true
+        waiting.then(
+          () => process.nextTick(this.#resume),
+          (error) => this.destroy(error),
+        )
+        return null
+      }
       const window = new ReadWindow(io, this.#range, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
       window.onReady = () => queueMicrotask(this.#advance)
@@ -120,10 +134,7 @@ export class ReadStream extends Readable {
     for (;;) {
       if (this.#pace.due()) {
         this.#paused = true
-        this.#pace.pause(() => {
-          this.#paused = false
-          this.#advance()
-        })
+        this.#pace.pause(this.#resume)
         return
       }
       const slot = this.#peek(window)

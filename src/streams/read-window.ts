@@ -6,7 +6,9 @@ import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import { tuning } from '../queue/tuning.ts'
 import type { Range } from './range.ts'
-import { errorOf, type Slot, Window } from './window.ts'
+import { errorOf, memoryFor, type Slot, Window, type WindowOptions } from './window.ts'
+
+const optionsOf = (lends: boolean): WindowOptions => ({ lends, spare: lends ? 0 : tuning.spare })
 
 export class ReadWindow {
   /**
@@ -30,7 +32,7 @@ export class ReadWindow {
     this.range = range
     this.next = range.slba
     this.endSlba = range.slba + range.nlb
-    this.window = new Window(io, range, end, { lends, spare: lends ? 0 : tuning.spare })
+    this.window = new Window(io, range, end, optionsOf(lends))
     const ahead = this.window.slots.length > this.window.limit
     this.window.onSettled = (slot) => {
       if (ahead) this.fill()
@@ -40,6 +42,11 @@ export class ReadWindow {
       }
     }
     this.fill()
+  }
+
+  /** What to wait for before such a window is made: see `memoryFor`. */
+  static ready(io: BlockIo, range: Range, lends = false, signal?: AbortSignal): Promise<void> | null {
+    return memoryFor(io, range, optionsOf(lends), signal)
   }
 
   /** Chunks that there is memory for. */
@@ -116,6 +123,14 @@ export class ReadWindow {
     // A command may end while it is sent, or others while it is rung: the loop that sends takes their slots, too.
     if (this.filling) return
     this.filling = true
+    try {
+      this.send()
+    } finally {
+      this.filling = false
+    }
+  }
+
+  private send(): void {
     const { window } = this
     const { slots, limit } = window
     while (
@@ -132,6 +147,5 @@ export class ReadWindow {
       this.window.issue(slots[at >= slots.length ? at - slots.length : at]!, NVM.READ, slba, nlb)
       if (this.next === this.endSlba) this.window.last()
     }
-    this.filling = false
   }
 }

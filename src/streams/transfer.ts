@@ -57,6 +57,8 @@ export async function transferTo(
 ): Promise<number> {
   const range = resolveRange(io, 'transferTo', options, options.chunk)
   const run = new Run('transferTo', io, range, sink, options)
+  const ready = () => ReadWindow.ready(io, range, true, options.signal)
+  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
   const window = new ReadWindow(io, range, run.cut, true)
   const parallel = run.begin(window)
   const lent: { bytes: number; taken: Promise<unknown> }[] = []
@@ -119,6 +121,8 @@ export async function transferFrom(
   }
   checkWriteOptions('transferFrom', options)
   const run = new Run('transferFrom', io, range, source, options)
+  const ready = () => WriteWindow.ready(io, range, true, options.signal)
+  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
   const window = new WriteWindow(io, range, options, run.cut, true)
   const parallel = run.begin(window)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []

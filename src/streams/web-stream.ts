@@ -69,7 +69,11 @@ class ByteSource {
 
   pull(): void | Promise<void> {
     try {
-      this.window ??= new ReadWindow(this.io, this.range, this.cut)
+      if (this.window === null) {
+        const waiting = ReadWindow.ready(this.io, this.range)
+        if (waiting !== null) return this.waitForMemory(waiting)
+        this.window = new ReadWindow(this.io, this.range, this.cut)
+      }
       if (!this.pace.due() && this.give(this.window)) return
       return this.wait(this.window)
     } catch (error) {
@@ -146,6 +150,15 @@ class ByteSource {
       if (window.watch(resolve)) this.pace.pause(resolve)
     })
     this.wake = null
+    if (!this.ended) await this.pull()
+  }
+
+  private async waitForMemory(waiting: Promise<void>): Promise<void> {
+    try {
+      await waiting
+    } catch (error) {
+      return this.fail(error as Error)
+    }
     if (!this.ended) await this.pull()
   }
 

@@ -2,7 +2,9 @@
 // Trade-off: one allocation for the whole ring, made when work begins and given back when the last command has
 // ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
 
+import { AbortError } from '../../lib/errors.ts'
 import type { DmaTag } from '../../lib/memory/tag.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import { Operation, STATE } from '../queue/operation.ts'
@@ -21,6 +23,42 @@ export interface Slot {
   inFlight: boolean
   /** Of a stream that writes: bytes of it before this chunk. */
   before: number
+}
+
+export interface WindowOptions {
+  /** Its slots are shown to callers, who must not see the next window's data in them. */
+  lends?: boolean
+  /** Slots beyond those in flight, as a part of them. */
+  spare?: number
+}
+
+/**
+ * What to wait for before a window begins, so that the event loop is not blocked: null where its memory is there, in
+ * the same turn. After the promise it is to be asked again: others may have been quicker.
+ * Rejects with AbortError, and as `alloc` throws.
+ */
+export function memoryFor(
+  io: BlockIo,
+  range: Range,
+  { lends = false, spare = 0 }: WindowOptions,
+  signal?: AbortSignal,
+): Promise<void> | null {
+  const { length, bytes } = sizeOf(io, range, spare)
+  const waiting = lends ? io.pool.ready([bytes * length]) : io.pool.readyToReuse(bytes * length)
+  if (waiting === null || signal === undefined) return waiting
+  return new Promise((resolve, reject) => {
+    const forget = onAbort(signal, () => reject(new AbortError(signal.reason)))
+    waiting.finally(forget).then(resolve, reject)
+  })
+}
+
+/** Slots in flight at once, slots in all, and bytes of each. */
+function sizeOf({ geometry }: BlockIo, { chunk, depth, nlb }: Range, spare: number) {
+  const commands = Math.ceil(chunk / geometry.maxbpio)
+  const chunks = Math.ceil(nlb / chunk)
+  const count = Math.max(1, Math.min(Math.ceil(depth / commands), chunks))
+  const length = count + Math.min(Math.ceil(count * spare), chunks - count)
+  return { count, length, bytes: chunk * geometry.blocksize }
 }
 
 export class Window {
@@ -44,17 +82,19 @@ export class Window {
 
   /**
    * @param end called when the namespace is closed: must end the stream, and with it this window
-   * @param lends its slots are shown to callers, who must not see the next window's data in them
+   * Where `memoryFor` the same is a promise, this would block until another process has taken the memory.
    */
-  constructor(io: BlockIo, range: Range, end: () => Promise<void>, { lends = false, spare = 0 } = {}) {
+  constructor(
+    io: BlockIo,
+    range: Range,
+    end: () => Promise<void>,
+    { lends = false, spare = 0 }: WindowOptions = {},
+  ) {
     this.io = io
     this.lends = lends
     this.queue = io.queue(range.qid, 'stream')
-    const commands = Math.ceil(range.chunk / io.geometry.maxbpio)
-    const count = Math.max(1, Math.min(Math.ceil(range.depth / commands), Math.ceil(range.nlb / range.chunk)))
-    const bytes = range.chunk * io.geometry.blocksize
+    const { count, length, bytes } = sizeOf(io, range, spare)
     this.limit = count
-    const length = count + Math.min(Math.ceil(count * spare), Math.ceil(range.nlb / range.chunk) - count)
     this.memory = lends ? io.pool.alloc(bytes * length) : io.pool.reuse(bytes * length)
     this.slots = Array.from({ length }, (_, i) => {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)

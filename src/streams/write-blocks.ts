@@ -54,6 +54,8 @@ export async function writeBlocks(
   const { signal } = options
   const pace = new Pace(range.chunk * io.geometry.blocksize)
   let ended = false
+  const ready = () => WriteWindow.ready(io, range, false, signal)
+  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
   const window = new WriteWindow(io, range, options, () => {
     ended = true
     const closed = window.close()

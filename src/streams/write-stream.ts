@@ -54,7 +54,7 @@ export class WriteStream extends Writable {
   #window: WriteWindow | null = null
   #written = 0
   readonly #ending = new Ending(this)
-  // The chunk that waits for room, how far it was taken, and its callback.
+  // The chunk that waits for room or memory, how far it was taken, and its callback.
   #chunk: Buffer | null = null
   #at = 0
   #callback: Callback | null = null
@@ -86,7 +86,7 @@ export class WriteStream extends Writable {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
-    const window = this.#window ?? this.#open(callback)
+    const window = this.#window ?? this.#open(chunk, callback)
     if (window !== null) this.#take(window, chunk, 0, callback)
   }
 
@@ -100,6 +100,7 @@ export class WriteStream extends Writable {
     const window = this.#window
     if (window === null) {
       this.#ending.finish(null, error, callback)
+      process.nextTick(this.#refuse, error)
       return
     }
     const closed = window.close().then(() => {
@@ -114,9 +115,20 @@ export class WriteStream extends Writable {
     return this.#ending.dispose()
   }
 
-  #open(callback: Callback): WriteWindow | null {
+  #open(chunk: Buffer, callback: Callback): WriteWindow | null {
     try {
       const io = this.#io
+      const waiting = WriteWindow.ready(io, this.#range)
+      if (waiting !== null) {
+        this.#chunk = chunk
+        this.#at = 0
+        this.#callback = callback
+        waiting.then(
+          () => process.nextTick(this.#goOn),
+          (error) => process.nextTick(this.#refuse, error),
+        )
+        return null
+      }
       const window = new WriteWindow(io, this.#range, this.#options, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
       window.onRoom = () => queueMicrotask(this.#goOn)
@@ -151,13 +163,14 @@ export class WriteStream extends Writable {
     const chunk = this.#chunk
     const callback = this.#callback
     // Where the stream has been destroyed meanwhile, `_destroy` answers.
-    if (this.destroyed || this.#window === null || chunk === null || callback === null) return
+    if (this.destroyed || chunk === null || callback === null) return
     this.#chunk = null
     this.#callback = null
-    this.#take(this.#window, chunk, this.#at, callback)
+    const window = this.#window ?? this.#open(chunk, callback)
+    if (window !== null) this.#take(window, chunk, this.#at, callback)
   }
 
-  // The chunk that waits for room will not be taken any more.
+  // The chunk that waits for room or memory will not be taken any more.
   readonly #refuse = (error: Error | null): void => {
     const callback = this.#callback
     this.#chunk = null

@@ -12,7 +12,7 @@ import { send, sendTransfer } from '../queue/send.ts'
 import { checkBoolean } from '../queue/validate.ts'
 import { withBytesWritten } from './ending.ts'
 import type { Range } from './range.ts'
-import { errorOf, type Slot, Window } from './window.ts'
+import { errorOf, memoryFor, type Slot, Window } from './window.ts'
 
 export interface WriteOptions {
   /** Flush before the end is reported, default true. */
@@ -63,6 +63,11 @@ export class WriteWindow {
     this.#window = new Window(io, range, end, { lends })
     this.#window.onSettled = (slot) => this.#settled(slot)
     this.#free = [...this.#window.slots].reverse()
+  }
+
+  /** What to wait for before such a window is made: see `memoryFor`. */
+  static ready(io: BlockIo, range: Range, lends = false, signal?: AbortSignal): Promise<void> | null {
+    return memoryFor(io, range, { lends }, signal)
   }
 
   /** Chunks that there is memory for. */
@@ -241,7 +246,7 @@ export class WriteWindow {
       slot.buffer.fill(0, start + rest, start + blocksize)
       return
     }
-    const block = pool.alloc(blocksize)
+    const block = await pool.allocAsync(blocksize)
     try {
       const slba = this.#next + start / blocksize
       await sendTransfer(this.#queue(), geometry, NVM.READ, block, pool.tagOf(block), slba, 1, undefined)

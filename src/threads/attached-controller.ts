@@ -161,10 +161,15 @@ export class AttachedController implements NamespaceController {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('AttachedController', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { version, maxTransferBytes, failure } = this
     const { mn, sn, fr } = this.identity
     const { address, kind } = this.transport
-    const shown = {
+    return {
       address,
       transport: kind,
       version,
@@ -174,7 +179,6 @@ export class AttachedController implements NamespaceController {
       maxTransferBytes,
       failure: failure?.message ?? null,
     }
-    return summary('AttachedController', shown, depth, options)
   }
 
   async #close(): Promise<void> {

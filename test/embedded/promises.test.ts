@@ -157,6 +157,44 @@ test('options that are undefined count as absent', async (t) => {
   t.is((await ns.controller.identify(0, { nsid: 1, cdw11: undefined })).length, 4096)
 })
 
+test('JSON.stringify of what is public gives what a console shows', async (t) => {
+  await using ns = await open('sim:?size=1M')
+  await using handle = await openController('sim:?size=1M')
+  await using blocks = ns.blocks()
+  await blocks.next()
+  await ns.promises.read(Buffer.alloc(512), 0)
+  const iod = ns.aflush(0)
+  const { device, id, mn, sn, blockcount, blocksize, qcount, qsize } = ns
+  const json = (object: unknown) => JSON.parse(JSON.stringify(object))
+  t.deepEqual(json(ns), { device, id, mn, sn, blockcount, blocksize, qcount, qsize, closed: false })
+  const { fr } = handle.identity
+  t.deepEqual(json(handle), {
+    address: handle.address,
+    ...{ mn: handle.identity.mn, sn: handle.identity.sn, fr },
+    closed: false,
+  })
+  t.deepEqual(json(ns.promises), { device, id })
+  t.deepEqual(json(blocks), { device, id, ended: false })
+  t.is(json({ ns }).ns.id, id)
+  for (const object of [ns.controller, handle.controller, iod]) t.true(JSON.stringify(object).length < 400)
+  while (!ns.apoll(iod, 10));
+})
+
+test('a command with a property that there is none of is not sent, and the nearest one named', async (t) => {
+  await using ns = await open('sim:?size=1M')
+  const invalid = (message: RegExp) => ({ code: 'ERR_INVALID_ARG_VALUE', message })
+  const admin = (more: object) => ns.admin({ opcode: 6, cdw10: 1, data: Buffer.alloc(4096), ...more })
+  await t.throwsAsync(
+    admin({ foo: 1 }),
+    invalid(/^admin: there is no property 'foo'; there are: opcode, nsid/),
+  )
+  await t.throwsAsync(admin({ cwd10: 1 }), invalid(/'cwd10'; did you mean 'cdw10'/))
+  await t.throwsAsync(admin({ timout: 1 }), invalid(/'timout'; did you mean 'timeout'/))
+  const bufr = { opcode: 0, bufr: Buffer.alloc(512) }
+  await t.throwsAsync(ns.promises.cmd(bufr), invalid(/^cmd: there is no property 'bufr'; did you mean 'buf'/))
+  t.throws(() => ns.acmd(0, bufr), invalid(/^acmd: there is no property 'bufr'; did you mean 'buf'/))
+})
+
 test('inspect shows what is public of an object in a few lines', async (t) => {
   await using ns = await open('sim:?size=1M')
   await using handle = await openController('sim:?size=1M')

@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { type OpenOptions, open } from '../../src/index.ts'
+import { ReadWindow } from '../../src/streams/read-window.ts'
 
 const SLOW: NonNullable<OpenOptions['faults']> = [{ action: { kind: 'delay', ms: 20 } }]
 const DEPTH = 4
@@ -33,4 +34,27 @@ test('a range that is shorter than the depth takes memory for itself alone', asy
   await using blocks = ns.blocks({ nlb: 24, chunk: 8, depth: 32, copy: true })
   await blocks.next()
   t.is(ns.pool.bytes - bytes, 3 * 8 * 512)
+})
+
+test('a window goes on reading ahead after a chunk whose sending threw', async (t) => {
+  await using ns = await open('sim:?size=4M')
+  const range = { slba: 0, nlb: 64, chunk: 8, depth: 2, qid: 0 }
+  const window = new ReadWindow(ns, range, () => window.close())
+  const queue = ns.queue(0, 'test')
+  const { requestTransfer } = queue
+  let sent = 0
+  const next = async () => {
+    while (window.peek() === null) await new Promise((resolve) => setImmediate(resolve))
+    window.release()
+  }
+  queue.requestTransfer = (...args) => {
+    requestTransfer.apply(queue, args)
+    if (++sent === 1) throw new Error('of a wake-up')
+  }
+  await t.throwsAsync(next(), { message: 'of a wake-up' })
+  await next()
+  await next()
+  t.true(sent >= 3, `${sent} chunks`)
+  queue.requestTransfer = requestTransfer
+  await window.close()
 })

@@ -6,9 +6,10 @@ import { AbortError, CommandTimeoutError, OutOfRangeError } from '../../errors.t
 import type { DmaPool } from '../../memory/pool.ts'
 import { onAbort, throwIfAborted } from '../../sys/abort.ts'
 import { isEventLoopDue, rejectPaced } from '../../sys/event-loop.ts'
+import type { OptionNames } from '../../sys/options.ts'
 import { adminDataBytes } from '../spec/data-length.ts'
 import { ADMIN, dataDirection, opcodeName } from '../spec/opcodes.ts'
-import { type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
+import { COMMAND_NAMES, type CommandFields, checkCommand, checkDataBytes } from './check-command.ts'
 import { nvmeError } from './failure.ts'
 import type { Queue } from './queue.ts'
 
@@ -19,6 +20,8 @@ export interface AdminCommand extends CommandFields {
   /** Milliseconds that it may take, where that is more than the controller's `adminTimeout`. */
   timeout?: number | undefined
 }
+
+const ADMIN_COMMAND_NAMES: OptionNames<AdminCommand> = { ...COMMAND_NAMES, data: true, timeout: true }
 
 export interface AdminOptions {
   /** Rejects with AbortError at once; a command that was sent goes on, and owns its memory until it is done. */
@@ -31,10 +34,13 @@ export interface AdminResult {
   result: number
 }
 
-interface Pending {
-  command: AdminCommand
-  resolve: (value: AdminResult) => void
-  reject: (error: Error) => void
+interface Call {
+  readonly command: AdminCommand
+  readonly resolve: (value: AdminResult) => void
+  readonly reject: (error: Error) => void
+}
+
+interface Pending extends Call {
   /** Where the data is: the caller's own DMA memory, or a bounce buffer in its place. */
   dma: Uint8Array | undefined
   bounce: boolean
@@ -75,38 +81,67 @@ export class AdminQueue {
 
   /**
    * Sends a command; resolves with its result, rejects with NvmeError, CommandTimeoutError, what ended the
-   * queue, AbortError, or ArgumentTypeError and OutOfRangeError where nothing is sent.
+   * queue, AbortError, or ArgumentTypeError, ArgumentValueError and OutOfRangeError where nothing is sent.
    */
   submit(command: AdminCommand, signal?: AbortSignal): Promise<AdminResult> {
     if (this.#failure) return rejectPaced(this.#failure)
-    const data = command?.data
-    const waiting = data instanceof Uint8Array && data.length > 0 ? this.#pool.ready([data.length]) : null
-    if (waiting !== null) return waiting.then(() => this.submit(command, signal))
     return new Promise((resolve, reject) => {
-      checkCommand('admin', command, ['data'])
-      const { data, opcode, timeout = 0 } = command
-      const { maxBytes } = this.queue
-      if (data !== undefined && data.length > maxBytes && !isQueueMemory(opcode)) {
-        throw new OutOfRangeError(
-          `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
-        )
-      }
-      throwIfAborted(signal)
-      const name = opcodeName(opcode, { admin: true })
-      checkDataBytes('admin', name, data, adminDataBytes(command))
-      const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
-      const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
-      if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
-      if (dma) this.#pool.tagOf(dma).allocation.users++
-      const patience = isEndless(opcode)
-        ? Number.POSITIVE_INFINITY
-        : performance.now() + timeout - this.#timeout
-      const watch = { aborted: false, unwatch: () => {} }
-      const pending: Pending = { command, resolve, reject, dma, bounce, patience, ...watch }
-      if (signal !== undefined) this.#watch(pending, signal)
-      if (!this.#post(pending)) this.#waiting.push(pending)
-      if (!isEndless(opcode)) this.#awaited++
-      this.#start()
+      this.#check(command, signal)
+      // What was checked is what is sent, even where that has to wait.
+      this.#send({ command: { ...command }, resolve, reject }, signal)
+    })
+  }
+
+  #check(command: AdminCommand, signal: AbortSignal | undefined): void {
+    checkCommand('admin', command, ADMIN_COMMAND_NAMES, ['data'])
+    const { data, opcode } = command
+    const { maxBytes } = this.queue
+    if (data !== undefined && data.length > maxBytes && !isQueueMemory(opcode)) {
+      throw new OutOfRangeError(
+        `admin: data has ${data.length} bytes, one command's data at most ${maxBytes}`,
+      )
+    }
+    throwIfAborted(signal)
+    checkDataBytes('admin', opcodeName(opcode, { admin: true }), data, adminDataBytes(command))
+  }
+
+  #send(call: Call, signal: AbortSignal | undefined): void {
+    const { data, opcode, timeout = 0 } = call.command
+    const bounce = data !== undefined && data.length > 0 && !this.#pool.owns(data)
+    const waiting = bounce ? this.#pool.ready([data.length]) : null
+    if (waiting !== null) {
+      this.#sendAfter(waiting, call, signal)
+      return
+    }
+    const dma = bounce ? this.#pool.alloc(data.length) : data?.length ? data : undefined
+    if (bounce && dataDirection(opcode) !== 'read') dma!.set(data)
+    if (dma) this.#pool.tagOf(dma).allocation.users++
+    const patience = isEndless(opcode)
+      ? Number.POSITIVE_INFINITY
+      : performance.now() + timeout - this.#timeout
+    const pending: Pending = { ...call, dma, bounce, patience, aborted: false, unwatch: () => {} }
+    if (signal !== undefined) this.#watch(pending, signal)
+    if (!this.#post(pending)) this.#waiting.push(pending)
+    if (!isEndless(opcode)) this.#awaited++
+    this.#start()
+  }
+
+  // Memory has to be asked of another process: nothing is sent before that, and the signal counts meanwhile.
+  #sendAfter(waiting: Promise<void>, call: Call, signal: AbortSignal | undefined): void {
+    let aborted = false
+    const unwatch = onAbort(signal, () => {
+      aborted = true
+      call.reject(new AbortError(signal!.reason))
+    })
+    const send = () => {
+      unwatch()
+      if (aborted) return
+      if (this.#failure) throw this.#failure
+      this.#send(call, signal)
+    }
+    waiting.then(send).catch((error) => {
+      unwatch()
+      call.reject(error)
     })
   }
 

@@ -3,6 +3,7 @@
 // the controller will not read or write beyond its data.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../errors.ts'
+import { checkOptionNames, type OptionNames } from '../../sys/options.ts'
 import { show } from '../../sys/show.ts'
 
 /** What every pass-through command has: opcode, namespace, dwords 10 to 15. */
@@ -20,17 +21,37 @@ export interface CommandFields {
   cdw15?: number | undefined
 }
 
+/** Names of CommandFields. */
+export const COMMAND_NAMES: OptionNames<CommandFields> = {
+  opcode: true,
+  nsid: true,
+  cdw10: true,
+  cdw11: true,
+  cdw12: true,
+  cdw13: true,
+  cdw14: true,
+  cdw15: true,
+}
+
 const DWORDS = ['nsid', 'cdw10', 'cdw11', 'cdw12', 'cdw13', 'cdw14', 'cdw15'] as const
 
 /**
- * Throws ArgumentTypeError or OutOfRangeError where a field does not fit into its place.
+ * Throws ArgumentTypeError or OutOfRangeError where a field does not fit into its place, ArgumentValueError for a
+ * property that no command of the call has: a misspelt dword would be sent as 0.
  * @param call named in the message
- * @param data names of the properties that have data, where there are any
+ * @param names every property that a command of this call may have
+ * @param data names of those that have data
  */
-export function checkCommand(call: string, command: CommandFields, data: readonly string[]): void {
+export function checkCommand<T extends CommandFields>(
+  call: string,
+  command: T,
+  names: OptionNames<T>,
+  data: readonly string[],
+): void {
   if (typeof command !== 'object' || command === null) {
     throw new ArgumentTypeError(`${call}: a command is needed as { opcode, … }, received ${show(command)}`)
   }
+  checkOptionNames(call, command, names as Readonly<Record<string, true>>, 'property')
   checkField(call, 'opcode', command.opcode, 0, 0xff)
   for (const name of DWORDS) {
     const value = command[name]
@@ -38,7 +59,7 @@ export function checkCommand(call: string, command: CommandFields, data: readonl
     if (value !== undefined) checkField(call, name, value, -0x8000_0000, 0xffff_ffff)
   }
   for (const name of data) {
-    const given = (command as CommandFields & Record<string, unknown>)[name]
+    const given = (command as T & Record<string, unknown>)[name]
     if (given === undefined || given instanceof Uint8Array) continue
     throw new ArgumentTypeError(`${call}: ${name} must be a Buffer, received ${show(given)}`)
   }

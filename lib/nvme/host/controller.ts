@@ -201,11 +201,16 @@ export class Controller {
 
   /** What a console shows of it: not the driver behind it. */
   [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('Controller', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
     const { version, maxTransferBytes, failure } = this
     // One that was ended before it was identified has none.
     const { mn, sn, fr } = this.identity ?? {}
     const { address, kind } = this.transport
-    const shown = {
+    return {
       address,
       transport: kind,
       version,
@@ -215,7 +220,6 @@ export class Controller {
       maxTransferBytes,
       failure: failure?.message ?? null,
     }
-    return summary('Controller', shown, depth, options)
   }
 
   async #shutdown(): Promise<void> {
