@@ -174,8 +174,8 @@ test.serial(
     await stop(server)
     const dma = ns.alloc(4096)
     for (let bytes = 2 ** 20; bytes >= 4096; bytes /= 2) {
-    while (ns.pool.ready([bytes]) === null) ns.alloc(bytes)
-  }
+      while (ns.pool.ready([bytes]) === null) ns.alloc(bytes)
+    }
     const abort = new AbortController()
     const { signal } = abort
     const aborted = { code: 'ABORT_ERR' }
