@@ -216,3 +216,20 @@ test('inspect shows what is public of an object in a few lines', async (t) => {
   }
   while (!ns.apoll(iod, 10));
 })
+
+test('close ends a long call with a plain buffer, and waits for the pieces in flight', async (t) => {
+  const a = await open('sim:?size=16M&latency=1ms')
+  await using b = await a.openNamespace(a.id)
+  const writing = t.throwsAsync(a.promises.write(Buffer.alloc(16 * 2 ** 20, 1), 0), {
+    code: 'ERR_UNVME_CLOSED',
+  })
+  while (b.stats.writes < 4) await new Promise((resolve) => setImmediate(resolve))
+  await a.close()
+  const { writes, inFlight } = b.stats
+  t.is(inFlight, 0)
+  t.true(writes < 128, `${writes} pieces`)
+  await writing
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
+  t.is(b.stats.writes, writes)
+  await t.throwsAsync(a.promises.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_CLOSED' })
+})
