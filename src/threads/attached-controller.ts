@@ -9,6 +9,7 @@ import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
 import { viewsWithin } from '../../lib/memory/views.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
+import { shownOf } from '../../lib/nvme/host/controller.ts'
 import {
   activeNamespaces,
   type IdentifyOptions,
@@ -166,19 +167,7 @@ export class AttachedController implements NamespaceController {
 
   /** For JSON.stringify: what a console shows. */
   toJSON() {
-    const { version, maxTransferBytes, failure } = this
-    const { mn, sn, fr } = this.identity
-    const { address, kind } = this.transport
-    return {
-      address,
-      transport: kind,
-      version,
-      mn,
-      sn,
-      fr,
-      maxTransferBytes,
-      failure: failure?.message ?? null,
-    }
+    return shownOf(this)
   }
 
   async #close(): Promise<void> {

@@ -26,7 +26,7 @@ import {
   withSignal,
 } from './identify-commands.ts'
 import { IoQueues } from './io-queues.ts'
-import type { ResetKind, Transport } from './transport.ts'
+import type { ResetKind, Transport, TransportFacts } from './transport.ts'
 
 const log = logger('nvme')
 
@@ -206,20 +206,7 @@ export class Controller {
 
   /** For JSON.stringify: what a console shows. */
   toJSON() {
-    const { version, maxTransferBytes, failure } = this
-    // One that was ended before it was identified has none.
-    const { mn, sn, fr } = this.identity ?? {}
-    const { address, kind } = this.transport
-    return {
-      address,
-      transport: kind,
-      version,
-      mn,
-      sn,
-      fr,
-      maxTransferBytes,
-      failure: failure?.message ?? null,
-    }
+    return shownOf(this)
   }
 
   async #shutdown(): Promise<void> {
@@ -242,6 +229,19 @@ export class Controller {
     }
     await this.transport.disable()
   }
+}
+
+/** What a console and JSON show of a controller, in whichever thread. */
+export function shownOf(
+  controller: Pick<Controller, 'version' | 'maxTransferBytes' | 'failure' | 'identity'> & {
+    readonly transport: TransportFacts
+  },
+) {
+  const { version, maxTransferBytes, failure } = controller
+  // One that was ended before it was identified has none.
+  const { mn, sn, fr } = controller.identity ?? {}
+  const { address, kind: transport } = controller.transport
+  return { address, transport, version, mn, sn, fr, maxTransferBytes, failure: failure?.message ?? null }
 }
 
 /** Brings a controller up. On failure everything is given back, the transport closed too. */
