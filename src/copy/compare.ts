@@ -186,10 +186,12 @@ async function firstDifference(
   }
 }
 
+const NOTHING = Buffer.alloc(0)
+
 /** A chunk of one side, and how much of it has been compared. */
 class Reader {
   readonly #chunks: AsyncIterator<Uint8Array>
-  #chunk: Buffer = Buffer.alloc(0)
+  #chunk: Buffer = NOTHING
   #at = 0
 
   constructor(chunks: Chunks) {
@@ -205,7 +207,12 @@ class Reader {
   async fill(): Promise<boolean> {
     while (this.length === 0) {
       const { done, value } = await this.#chunks.next()
-      if (done) return false
+      if (done) {
+        // What was lent is the device's again: newer versions of Node detach it.
+        this.#chunk = NOTHING
+        this.#at = 0
+        return false
+      }
       this.#chunk = Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.length)
       this.#at = 0
     }
@@ -230,7 +237,7 @@ class Reader {
 
   /** A copy of the bytes around the one at `ahead`, from a multiple of 16 on. */
   context(ahead: number): Context {
-    if (this.length === 0) return { data: Buffer.alloc(0), at: 0 }
+    if (this.length === 0) return { data: NOTHING, at: 0 }
     const position = this.#at + ahead
     const start = position - (position % ROW_BYTES)
     return { data: Buffer.from(this.#chunk.subarray(start, start + CONTEXT_BYTES)), at: position - start }
