@@ -14,7 +14,7 @@ import type { FunctionShare } from './share.ts'
 export interface PciFunction extends DmaSource {
   /** What moves the data: for messages. */
   readonly transport: 'vfio' | 'vfio-user' | 'sim' | 'sim-thread'
-  /** No hardware is behind it, and nobody's data. */
+  /** No hardware is behind it. */
   readonly emulated: boolean
   /** What tells the disk image behind it from every other file, where there is one. */
   readonly image?: string | undefined

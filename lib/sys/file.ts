@@ -50,7 +50,7 @@ function recordLockOwner(fd: number): number | null {
   // From 0 to whatever end: as if all of it were to be written.
   const lock = Buffer.alloc(FLOCK_BYTES)
   lock.writeInt16LE(F_WRLCK, TYPE)
-  // A file system without record locks has nobody who holds one.
+  // A file system without record locks has no holder of one.
   if (fcntlLock(fd, F.OFD_GETLK, lock) !== 0) return null
   return lock.readInt16LE(TYPE) === F_UNLCK ? null : lock.readInt32LE(PID)
 }

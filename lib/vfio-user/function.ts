@@ -109,7 +109,7 @@ export class VfioUserFunction implements PciFunction {
     const vectors = await channel.request(irqCount(IRQ.MSIX))
     const config = await openConfigSpace(channel)
     await config.enable()
-    // Eventfds are given later, if at all: until then an interrupt would reach nobody.
+    // Eventfds are given later, if at all: until then an interrupt would reach no handler.
     await config.enableMsix(false)
     const { region, fds } = await channel.request(regionInfo(REGION.BAR0))
     const maxFds = Math.min(maxMsgFds, MAX_FDS)
@@ -395,7 +395,7 @@ export class VfioUserFunction implements PciFunction {
 
   async #close(): Promise<void> {
     this.quiesce()
-    // A server that was told everything, and has answered, leaves nothing to be done when the connection ends.
+    // A server that has answered every request leaves nothing to be done when the connection ends.
     await this.#endInterrupts(this.#state === 'open').catch((error) => {
       log('%s: while closing: %s', this.address, error)
     })

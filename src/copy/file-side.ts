@@ -1,6 +1,6 @@
 // A file, block device, pipe, or standard input or output as one side of a copy or a comparison.
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
-// before leaves it as it was. A block device is held from the start, so that nobody mounts it meanwhile.
+// before leaves it as it was. A block device is held from the start, so that it can't be mounted meanwhile.
 
 import fs, { createReadStream, createWriteStream, fstatSync, type Stats, statSync } from 'node:fs'
 import { type FileHandle, open, stat, statfs } from 'node:fs/promises'
@@ -24,7 +24,7 @@ import type { Chunks, Side, TransferOptions } from './side.ts'
 
 const writeDescriptor = promisify(fs.write)
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
-// How often a FIFO that nobody reads yet is looked at.
+// How often a FIFO without a reader is looked at.
 const FIFO_LOOK_MS = 20
 /** Types of file systems (statfs) whose files have a page's size, whatever can be read: sysfs, configfs. */
 const PAGE_SIZED = new Set([0x62656572, 0x62656570])
@@ -67,7 +67,7 @@ export async function openTargetFile(
     if (handle !== undefined) return handle
     const opened = await openToWrite(path, { ...options, create: true })
     handle = opened.handle
-    // Nobody has been asked about that.
+    // The user has not been asked about that.
     if (opened.stats.isBlockDevice()) throw new InUseError(`${path} has become a block device meanwhile`)
     if (opened.stats.isFile() && opened.stats.size > 0) await handle.truncate()
     return handle

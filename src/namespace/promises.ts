@@ -159,7 +159,7 @@ export class NamespacePromises {
     }
     // A part of DMA memory that comes here for the first time, or was freed: which is an error.
     const tag = (buf as DmaBuffer)[kDma] ?? (pool.owns(buf) ? pool.tagOf(buf, call) : undefined)
-    // Another device's, too: what a freed buffer shows is nobody's data, and must not be written.
+    // Another device's, too: what a freed buffer shows is no data, and must not be written.
     if (tag?.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
       return this.copied(queue, opc, buf, slba, count, options)

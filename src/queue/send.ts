@@ -77,7 +77,7 @@ function settle(op: Operation): void {
   resolve!(error === null ? (value as never) : rejection(error))
 }
 
-// The promise has been rejected: an error that comes now is nobody's, and must not be an unhandled rejection.
+// The promise has been rejected: an error that comes now has no listener, and must not be an unhandled rejection.
 function settleUnheard(op: Operation): void {
   op.takeError()
   settle(op)

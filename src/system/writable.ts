@@ -234,7 +234,7 @@ export function usesText(uses: readonly Use[]): string {
   return uses.map(({ text }) => text).join('; ')
 }
 
-// A file system that has no locks has nobody who holds one.
+// A file system that has no locks has no holder of one.
 function lock(fd: number, file: string, force: boolean): void {
   try {
     lockFile(fd, file)

@@ -31,7 +31,7 @@ export interface TransportFacts {
   readonly address: string
   /** What moves the data, for messages: `vfio`, `vfio-user`, `sim`, `sim-thread`. */
   readonly kind: string
-  /** No hardware is behind it, and nobody's data: no question before it is overwritten, interrupts cost little. */
+  /** No hardware is behind it: no question is asked before it is overwritten, and interrupts cost little. */
   readonly emulated: boolean
   /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
   readonly image?: string | undefined

@@ -34,7 +34,7 @@ export interface SavedState {
 /** Where a controller keeps its state. */
 export interface StateFile {
   readonly path: string
-  /** As of the image: who may read and write that may do so with what is kept beside it, and nobody else. */
+  /** As of the image: the users who may read and write that may do so with what is kept beside it, and no others. */
   readonly mode: number
 }
 

@@ -149,7 +149,7 @@ function deviceText({ name, model, serial, namespaces, uses }: NvmeDevice): stri
   return facts.length === 0 ? name : `${name} (${facts.join(', ')})`
 }
 
-/** False where nobody has named the device, and the system has begun to use it meanwhile. */
+/** False where the device was not named by the user, and the system has begun to use it meanwhile. */
 async function bindOne(job: Job, device: NvmeDevice): Promise<boolean> {
   const { machine, names, force } = job
   try {
