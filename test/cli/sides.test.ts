@@ -250,16 +250,23 @@ test('commands that wait for the other end of a FIFO end by the first signal', a
     ['verify', fifo, 'sim:?size=1M'],
     ['compare', 'sim:?size=1M', '-d', fifo],
     ['io-passthru', 'sim:?size=1M', '-o', '1', '-l', '512', '-i', fifo],
-    ['io-passthru', 'sim:?size=1M', '-o', '2', '-l', '512', '-i', fifo],
     ['fw-download', 'sim:', '-f', fifo],
     ['set-feature', 'sim:', '-f', '1', '-v', '0', '-d', fifo],
-    ['telemetry-log', 'sim:', '-o', fifo],
   ]) {
     const [int, term] = await Promise.all([
       interrupted(start(words), 'SIGINT', fifo),
       interrupted(start(words), 'SIGTERM', fifo),
     ])
     t.deepEqual([int, term], [130, 143], words.join(' '))
+  }
+  // What a device sends is opened first, and waits for no reader.
+  for (const words of [
+    ['io-passthru', 'sim:?size=1M', '-o', '2', '-l', '512', '--cdw12=0', '-i', fifo],
+    ['telemetry-log', 'sim:', '-o', fifo],
+  ]) {
+    const { code, stderr } = await start(words).ended
+    t.is(code, 1, words.join(' '))
+    t.regex(stderr, /^unvme: ENXIO: .*\n$/)
   }
 })
 
