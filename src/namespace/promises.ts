@@ -185,7 +185,7 @@ export class NamespacePromises {
     return buf
   }
 
-  // Several pieces at a time; after a failure those that were sent are waited for, and the first of the range is told.
+  // Several pieces at a time; after a failure those that were sent are waited for, and the first failure of the range is the one that is thrown.
   private async inPieces(
     queue: IoQueue,
     opc: number,

@@ -1,5 +1,5 @@
 // How a Node stream over a namespace ends before its time: by its signal, by the end of the namespace, or when it is
-// disposed of; and what others are told of the bytes then.
+// disposed of; and the bytes that are reported then.
 // Trade-off: no event is relied upon, since a stream may have been made with `emitClose: false`.
 
 import type { Readable, Writable } from 'node:stream'
@@ -84,7 +84,7 @@ export class Ending {
     return this.#done
   }
 
-  /** The namespace is closed. A stream that nobody listens to has nobody to tell, and is no uncaught exception. */
+  /** The namespace is closed. A stream without any listener ends quietly: its error would be an uncaught exception. */
   cut(device: string): Promise<void> {
     if (this.#stream.eventNames().length === 0) return this.dispose()
     this.#destroy(new ClosedError(`${device} was closed before the end of the stream`))

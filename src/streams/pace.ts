@@ -22,7 +22,7 @@ export class Pace {
   due(): boolean {
     left -= this.bytes
     if (left > 0) return false
-    // Whoever is told of it may end before it pauses: the next is told again.
+    // The caller may end before it pauses: then the next one pauses.
     const due = isEventLoopDue(performance.now())
     if (!due) left = CLOCK_BYTES
     return due

@@ -69,7 +69,7 @@ function loadModule(name: string): void {
 
 // O_EXCL on a block device (without O_CREAT) asks for it alone: mounted file systems, swap, RAID, LVM and
 // careful programs hold theirs so, and a partition's holder counts for the whole device. One that can't be opened
-// for another reason (it has no node, or is just going) is held by nobody.
+// for another reason (it has no node, or is just going) is held by no user.
 function claim(file: string): (() => void) | null {
   try {
     const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_EXCL)

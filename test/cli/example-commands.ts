@@ -75,7 +75,10 @@ const ask = defineCommand({
 const stuck = defineCommand({
   ...common,
   name: 'stuck',
-  options: { fifo: value('PATH', text, 'a FIFO that nobody opens'), watch: flag('promise to end by Ctrl-C') },
+  options: {
+    fifo: value('PATH', text, 'a FIFO without its other end'),
+    watch: flag('promise to end by Ctrl-C'),
+  },
   async run(context) {
     if (context.options.watch) void context.signal
     await import('../../lib/sys/libc.ts')

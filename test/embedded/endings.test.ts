@@ -51,28 +51,28 @@ test('writeBlocks that waits for room is told of the end of its namespace', asyn
   const ns = await open('sim:?size=4M', { faults: SLOW })
   const writing = ns.writeBlocks([Buffer.alloc(2 ** 20)], { depth: 2, chunk: 8 })
   // Looked at before the close, which takes turns of the event loop: a rejection may come before its end.
-  const told = t.throwsAsync(writing, { code: 'ERR_UNVME_CLOSED' })
+  const rejected = t.throwsAsync(writing, { code: 'ERR_UNVME_CLOSED' })
   await turn()
   await ns.close()
-  await told
+  await rejected
 })
 
 test('what was in flight at the end of a namespace is not reported as written', async (t) => {
   for (const sent of [16 * 512, 16 * 512 + 7]) {
     const ns = await open('sim:?size=4M', { faults: SLOWER })
     const writing = ns.writeBlocks([Buffer.alloc(sent)], { depth: 4, chunk: 8, flush: false })
-    const told = t.throwsAsync(writing, { code: 'ERR_UNVME_CLOSED' })
+    const rejected = t.throwsAsync(writing, { code: 'ERR_UNVME_CLOSED' })
     await turn()
     await ns.close()
-    await told
+    await rejected
   }
 })
 
 test("a deallocate that its namespace's end overtakes says so", async (t) => {
   const ns = await open('sim:?size=1M', { faults: SLOW })
-  const told = t.throwsAsync(ns.promises.deallocate([{ slba: 0, nlb: 1 }]), { code: 'ERR_UNVME_CLOSED' })
+  const rejected = t.throwsAsync(ns.promises.deallocate([{ slba: 0, nlb: 1 }]), { code: 'ERR_UNVME_CLOSED' })
   await ns.close()
-  await told
+  await rejected
 })
 
 test('a freed buffer of another device is refused, and not copied', async (t) => {

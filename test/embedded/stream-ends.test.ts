@@ -1,4 +1,4 @@
-// How streams end before their time, and what their users are told: of the end, of the bytes, and of what they have
+// How streams end before their time, and what their users learn: of the end, of the bytes, and of what they have
 // thrown themselves.
 
 import { execFile } from 'node:child_process'
@@ -72,7 +72,7 @@ for (const emitClose of [true, false]) {
   })
 }
 
-test('close: a reader with listeners of any kind is told, after its data and before its end', async (t) => {
+test('close: a reader with listeners of any kind emits the error, after its data and before its end', async (t) => {
   for (const listener of ['data', 'end', 'error', 'close', 'readable']) {
     const ns = await open('sim:?size=8M&latency=1ms')
     const stream = ns.createReadStream({ highWaterMark: 4096, depth: 2 })
@@ -121,7 +121,7 @@ test('close: iterators, pipelines and web streams reject with ERR_UNVME_CLOSED',
   }
 })
 
-test('close: a stream that nobody listens to ends quietly, and so does one that has ended', async (t) => {
+test('close: a stream without listeners ends quietly, and so does one that has ended', async (t) => {
   const ns = await open('sim:?size=1M&latency=1ms')
   const quiet = ns.createReadStream()
   quiet.read(0)

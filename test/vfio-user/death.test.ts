@@ -141,11 +141,11 @@ test.serial('kill -9 of the server under a worker thread that has a queue', asyn
   await ns.close()
 })
 
-test.serial('a device that was removed and is not closed keeps nobody from its address', async (t) => {
+test.serial('open: a device that was removed and is not closed does not keep its address', async (t) => {
   const first = await startServer({ device: 'sim:?size=16M' })
   const old = await open(first.address)
   await first.stop('SIGKILL')
-  // At once: the event loop has not told anybody yet.
+  // At once: before the event loop has run a handler.
   await t.throwsAsync(open(first.address), { code: 'ERR_UNVME_ADDRESS', message: /nobody listens/ })
   const next = await startServer({ device: 'sim:?size=16M&lba=4096' }, first.socket)
   const [ns, controller] = await Promise.all([open(first.address), openController(first.address)])

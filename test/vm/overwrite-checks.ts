@@ -64,7 +64,7 @@ async function refuses(disk: string, reason: RegExp): Promise<void> {
   assert.ok(firstBytes(disk).equals(before))
 }
 
-check('copy(), read and bench write a disk that nobody uses, after a yes', async () => {
+check('copy(), read and bench write a disk that is not in use, after a yes', async () => {
   fs.writeFileSync(SOURCE, Buffer.alloc(BYTES, 0xa5))
   const disk = diskOf('0000:00:04.0')
   const { status, stderr } = unvme('read', 'sim:?size=1M', disk)
