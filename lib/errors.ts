@@ -112,6 +112,11 @@ export class ControllerResetError extends UnvmeError {
   readonly code = 'ERR_UNVME_CONTROLLER_RESET'
 }
 
+/** The controller was recovered by a reset, and whether it had done what the command asks for is not known. */
+export class OutcomeUnknownError extends UnvmeError {
+  readonly code = 'ERR_UNVME_OUTCOME_UNKNOWN'
+}
+
 /** The device, group or image is held by another process, or the system uses it. */
 export class InUseError extends UnvmeError {
   readonly code = 'ERR_UNVME_IN_USE'

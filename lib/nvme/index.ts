@@ -31,7 +31,6 @@ export {
   type TransportFacts,
   type WakeUp,
 } from './host/transport.ts'
-export { failureOf } from './pcie/bring-up.ts'
 export {
   bytesDescribed,
   listPagesNeeded,

@@ -5,9 +5,11 @@ import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } fr
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
+import type { QueueUser, RecoveryPolicy } from '../../lib/nvme/host/recovery.ts'
 import {
   NO_WAKE_UP,
   type ResetKind,
+  type SendAdmin,
   type Transport,
   type TransportFacts,
   type WakeUp,
@@ -30,6 +32,15 @@ export interface DeviceOptions {
   qsize?: number | undefined
   /** Milliseconds after which a command without an answer is rejected, default 30 000. */
   timeout?: number | undefined
+  /**
+   * What is done about a command without an answer, and about a controller that reports a fatal status. `none`: the
+   * call rejects with CommandTimeoutError. `abort`: an Abort is sent before that. `reset`, the default: where that does
+   * not end the command, the controller is reset, and reads, writes and flushes that were in flight are sent again;
+   * other commands reject with OutcomeUnknownError.
+   */
+  recovery?: RecoveryPolicy | undefined
+  /** How often a command is sent again after a reset, or a failure that may pass (DNR clear): default 5, at least 0. */
+  retries?: number | undefined
   /** Use interrupts to sleep on slow commands. Default: where they cost little. */
   interrupts?: boolean | undefined
   /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
@@ -55,6 +66,8 @@ export const OPENING_NAMES: OptionNames<OpeningOptions> = {
   qcount: true,
   qsize: true,
   timeout: true,
+  recovery: true,
+  retries: true,
   interrupts: true,
   shadowDoorbells: true,
   maxTransferBytes: true,
@@ -65,7 +78,11 @@ export const OPENING_NAMES: OptionNames<OpeningOptions> = {
  * A controller as a namespace has it: identify data, registers, admin commands. In a thread that only has queues
  * of it, admin commands go through the thread that opened it, and what is that thread's business is refused.
  */
-export type NamespaceController = { readonly transport: TransportFacts } & Pick<
+export type NamespaceController = {
+  readonly transport: TransportFacts
+  /** What was done about faults, where this thread knows it. */
+  readonly recovery?: { readonly aborts: number; readonly resets: number }
+} & Pick<
   Controller,
   | 'pool'
   | 'cap'
@@ -81,12 +98,18 @@ export type NamespaceController = { readonly transport: TransportFacts } & Pick<
   | 'onEvent'
   | 'onFailure'
   | 'checkHealth'
+  | 'expired'
+  | 'addQueueUser'
   | 'reset'
   | 'close'
 >
 
-export class Device {
+const DEFAULT_RETRIES = 5
+
+export class Device implements QueueUser {
   readonly controller: NamespaceController
+  /** How often a command is sent again. */
+  readonly retries: number
   /** None until a namespace has been opened. */
   readonly queues: IoQueue[] = []
   /** Those that this thread may use now: a lent one leaves a hole. */
@@ -104,10 +127,14 @@ export class Device {
   #onClosed: (() => void) | null = null
   #metadata: SharedMetadata | null = null
   readonly #wakeUps: WakeUp[] = []
+  // Of the namespaces that have been opened, as they were found.
+  readonly #geometries = new Map<number, Geometry>()
 
-  constructor(controller: NamespaceController, namespaces: number[]) {
+  constructor(controller: NamespaceController, namespaces: number[], retries = DEFAULT_RETRIES) {
     this.controller = controller
     this.namespaces = namespaces
+    this.retries = retries
+    controller.addQueueUser(this)
     controller.onFailure((cause) => {
       for (const queue of this.queues) queue.fail(cause)
     })
@@ -157,12 +184,23 @@ export class Device {
       throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
     }
     const id = await identifyNamespace(controller, nsid)
-    return geometryOf(nsid, id, this.controller.maxTransferBytes)
+    const geometry = geometryOf(nsid, id, this.controller.maxTransferBytes)
+    this.#geometries.set(nsid, geometry)
+    return geometry
   }
 
   /** One more queue, numbered from 0, polled by this thread's scheduler. */
   addQueue(pair: Queue, geometry: Geometry, wakeUp: WakeUp = NO_WAKE_UP): void {
-    const queue = new IoQueue(this.controller, pair, geometry, this.queues.length)
+    const { controller, retries } = this
+    const { timeout, identity } = controller
+    const queue = new IoQueue(
+      {
+        ...{ timeout, retries, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
+        checkHealth: (now) => controller.checkHealth(now),
+        expired: (command) => controller.expired(command),
+      },
+      ...([pair, geometry, this.queues.length] as const),
+    )
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)
@@ -241,22 +279,58 @@ export class Device {
       throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
     }
     await this.controller.reset(how)
-    for (const queue of this.queues) queue.reset()
   }
+
+  // What the controller asks for when it is recovered: see QueueUser.
+
+  suspend(cause: Error): void {
+    for (const queue of this.usable) queue?.suspend(cause)
+  }
+
+  /** Throws where a namespace is not what it was when it was opened. */
+  async verify(send: SendAdmin): Promise<void> {
+    const { maxTransferBytes, transport } = this.controller
+    for (const [nsid, before] of this.#geometries) {
+      const now = geometryOf(nsid, await identifyNamespace({ admin: send }, nsid), maxTransferBytes)
+      if (isSame(before, now)) continue
+      throw new DeviceRemovedError(`${transport.address}/${nsid} is not the same namespace after a reset`)
+    }
+  }
+
+  resume(): void {
+    const lent = new Set([...this.loans].flatMap((loan) => loan.qids))
+    for (const queue of this.queues) {
+      if (this.usable[queue.qid] !== undefined) queue.resume()
+      // One that could not be taken back is there again.
+      else if (!lent.has(queue.qid)) this.takeBackQueue(queue)
+    }
+  }
+}
+
+/** The same blocks of the same size are there. */
+function isSame(before: Geometry, now: Geometry): boolean {
+  return (
+    before.blocksize === now.blocksize &&
+    before.blockcount === now.blockcount &&
+    before.metadataBytes === now.metadataBytes &&
+    before.flags === now.flags &&
+    before.maxbpio <= now.maxbpio
+  )
 }
 
 /** Brings the controller of a transport up; one user is counted. Closes the transport where that fails. */
 export async function createDevice(
   transport: Transport,
-  { timeout, maxTransferBytes, signal }: OpeningOptions,
+  { timeout, recovery, retries, maxTransferBytes, signal }: OpeningOptions,
 ): Promise<Device> {
   const controller = await createController(transport, {
     signal,
     ...(timeout !== undefined && { timeout }),
+    ...(recovery !== undefined && { recovery }),
     ...(maxTransferBytes !== undefined && { maxTransferBytes }),
   })
   try {
-    return new Device(controller, await activeNamespaces(withSignal(controller, signal))).retain()
+    return new Device(controller, await activeNamespaces(withSignal(controller, signal)), retries).retain()
   } catch (error) {
     await controller.close()
     throw error

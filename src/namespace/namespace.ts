@@ -61,7 +61,8 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
 
   /** What has been done since open, and how full the queues were: all queues of the controller together. */
   get stats(): Stats {
-    return collectStats(this.#device.queues)
+    const { queues, controller } = this.#device
+    return collectStats(queues, controller.recovery)
   }
 
   /** Any admin command. */

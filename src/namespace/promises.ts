@@ -27,9 +27,11 @@ export interface CallOptions {
   qid?: number | undefined
   /** Rejects with AbortError at once; what was sent goes on, and owns DMA memory until it is done. */
   signal?: AbortSignal | undefined
+  /** false: sent once only, also where the controller says that its failure may pass, or was reset. Default: true. */
+  retry?: boolean | undefined
 }
 
-const CALL_NAMES: OptionNames<CallOptions> = { qid: true, signal: true }
+const CALL_NAMES: OptionNames<CallOptions> = { qid: true, signal: true, retry: true }
 
 /** Throws ArgumentTypeError or ArgumentValueError for options that are none. */
 function checkCallOptions(call: string, options: CallOptions | undefined): void {
@@ -105,9 +107,8 @@ export class NamespacePromises {
   cmd(command: IoCommand, options: CallOptions = {}): Promise<number> {
     try {
       checkCallOptions('cmd', options)
-      const { qid = 0, signal } = options
-      const queue = this.ns.queue(qid, 'cmd')
-      return send(queue, prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command), signal)
+      const queue = this.ns.queue(options.qid ?? 0, 'cmd')
+      return send(queue, prepareCommand('cmd', queue, this.ns.geometry, this.ns.pool, command), options)
     } catch (error) {
       return rejectPaced(error)
     }
@@ -130,7 +131,7 @@ export class NamespacePromises {
       if (tag !== undefined) {
         const count = nlb ?? wholeBlocks(call, buf, geometry)
         if (ns.fits(buf, tag, slba, count)) {
-          return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
+          return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
         }
       }
       return this.transferAny(queue, opc, call, buf, slba, nlb, options)
@@ -164,7 +165,7 @@ export class NamespacePromises {
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
       return this.copied(queue, opc, buf, slba, count, options)
     }
-    return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options?.signal)
+    return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
   }
 
   private async copied<B extends Uint8Array>(
@@ -176,12 +177,11 @@ export class NamespacePromises {
     options: CallOptions | undefined,
   ): Promise<B> {
     const { blocksize } = this.ns
-    const signal = options?.signal
     const bytes = nlb * blocksize
     const data = bytes === buf.length ? buf : buf.subarray(0, bytes)
     const step = Math.max(1, Math.floor(BOUNCE_BYTES / blocksize))
-    if (nlb <= step) await this.bounced(queue, opc, data, slba, signal)
-    else await this.inPieces(queue, opc, data, slba, step * blocksize, signal)
+    if (nlb <= step) await this.bounced(queue, opc, data, slba, options)
+    else await this.inPieces(queue, opc, data, slba, step * blocksize, options)
     return buf
   }
 
@@ -192,7 +192,7 @@ export class NamespacePromises {
     buf: Uint8Array,
     slba: number,
     pieceBytes: number,
-    signal: AbortSignal | undefined,
+    options: CallOptions | undefined,
   ): Promise<void> {
     const { blocksize } = this.ns
     let next = 0
@@ -208,7 +208,7 @@ export class NamespacePromises {
         const at = next
         next += pieceBytes
         try {
-          await this.bounced(queue, opc, buf.subarray(at, next), slba + at / blocksize, signal)
+          await this.bounced(queue, opc, buf.subarray(at, next), slba + at / blocksize, options)
         } catch (error) {
           failures.push({ at, error })
         }
@@ -227,14 +227,14 @@ export class NamespacePromises {
     opc: number,
     buf: Uint8Array,
     slba: number,
-    signal: AbortSignal | undefined,
+    options: CallOptions | undefined,
   ): Promise<void> {
     const { ns, bounces } = this
     const nlb = buf.length / ns.blocksize
-    const whole = bounces.take(buf.length) ?? (await bounces.wait(buf.length, signal))
+    const whole = bounces.take(buf.length) ?? (await bounces.wait(buf.length, options?.signal))
     try {
       if (opc !== NVM.READ) whole.set(buf)
-      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, signal)
+      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, options)
       if (opc === NVM.READ) whole.copy(buf, 0, 0, buf.length)
     } finally {
       bounces.give(whole)
@@ -267,10 +267,9 @@ export class NamespacePromises {
     const { ns } = this
     try {
       checkCallOptions(call, options)
-      const { qid = 0, signal } = options
-      const queue = ns.queue(qid, call)
+      const queue = ns.queue(options.qid ?? 0, call)
       checkRange(call, slba, nlb, ns.geometry)
-      await send(queue, prepareRange(queue, ns.geometry, opc, slba, nlb), signal)
+      await send(queue, prepareRange(queue, ns.geometry, opc, slba, nlb), options)
     } catch (error) {
       return rejectPaced(error)
     }

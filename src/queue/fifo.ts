@@ -30,6 +30,18 @@ export class Fifo<T> {
     return item
   }
 
+  /** Takes an item out, wherever it is. False where it is not in. */
+  remove(item: T): boolean {
+    const items = [...this.#ring.slice(this.#head), ...this.#ring.slice(0, this.#head)].slice(0, this.#length)
+    const at = items.indexOf(item)
+    if (at < 0) return false
+    items.splice(at, 1)
+    this.#ring = [...items, ...new Array(this.#ring.length - items.length)]
+    this.#head = 0
+    this.#length--
+    return true
+  }
+
   #grow(): void {
     const { length } = this.#ring
     const items = [...this.#ring.slice(this.#head), ...this.#ring.slice(0, this.#head)]

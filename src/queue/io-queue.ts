@@ -4,15 +4,17 @@
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
 
-import { CommandTimeoutError } from '../../lib/errors.ts'
+import { CommandTimeoutError, OutcomeUnknownError } from '../../lib/errors.ts'
 import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
-import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
+import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
+import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
 import { Fifo } from './fifo.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import { KIND, type Operation, OperationPool, releaseMemory, STATE } from './operation.ts'
 import { Occupancy, QueueCounters } from './queue-counters.ts'
+import { isRepeatable, type Part, Resends } from './resend.ts'
 import type { Metadata } from './shared-metadata.ts'
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
@@ -22,7 +24,16 @@ const { FREE, IN_FLIGHT, DONE } = STATE
 const LOOK_MASK = 63
 
 /** What a queue needs of its controller, in whichever thread that is. */
-export type QueueController = Pick<Controller, 'timeout' | 'checkHealth'>
+export interface QueueController {
+  readonly timeout: number
+  /** How often a command that failed for the time being, or met a reset, is sent again. */
+  readonly retries: number
+  /** CRDT1 to 3 of Identify Controller, in units of 100 ms. */
+  readonly retryDelays: readonly number[]
+  checkHealth(now?: number): void
+  /** A command had no answer. False: nothing is done about it. */
+  expired(command: ExpiredCommand): boolean
+}
 
 export class IoQueue {
   /** As the API counts: from 0. The controller's own id, from 1, is `pair.qid`. */
@@ -43,17 +54,30 @@ export class IoQueue {
   private readonly ops: (Operation | null)[]
   private readonly slba: Float64Array
   private readonly nlb: Uint32Array
+  private readonly order: Uint32Array
+  private posted = 0
+  // The identifier of the command that was posted last, where that was not the commonest kind.
+  private latest = 0
   private flushArmed = false
   // How many things keep an operation of one command from being posted at once and as it is: each held operation,
   // a failure, and metadata count one. The hot path looks at nothing else.
   private obstacles = 0
   private failure: Error | null = null
+  // The controller is being recovered: nothing is posted, and nothing reaped.
+  private suspension: Error | null = null
+  private resends: Resends | null = null
+  // By command identifier: those without an answer that the controller's recovery has in hand.
+  private readonly expired = new Map<number, CommandTimeoutError>()
+  // When the event loop, which recovery needs, had its latest turn.
+  private turnAt = 0
+  private turnAsked = false
   private metadata: Metadata | null = null
   // What is held: the operation that is posted in part, and those behind it of which nothing is.
   private partial: Operation | null = null
   private readonly waiting = new Fifo<Operation>()
-  // Memory of commands that had no answer: the device may still write to it, until the controller is reset or closed.
-  private readonly lostMemory: DmaAllocation[] = []
+  // By command identifier, memory of commands that had no answer: the device may still write to it, until one comes
+  // after all, or the controller is reset or closed.
+  private readonly lostMemory = new Map<number, DmaAllocation[]>()
 
   constructor(controller: QueueController, pair: Queue, geometry: Geometry, qid = pair.qid - 1) {
     this.qid = qid
@@ -64,6 +88,8 @@ export class IoQueue {
     this.ops = new Array(pair.entries - 1).fill(null)
     this.slba = new Float64Array(this.ops.length)
     this.nlb = new Uint32Array(this.ops.length)
+    this.order = new Uint32Array(this.ops.length)
+    pair.onLate = (cid) => this.completeLate(cid)
   }
 
   /** From now on commands may need separate metadata: a namespace of the controller has it. */
@@ -78,7 +104,7 @@ export class IoQueue {
   }
 
   private get holding(): boolean {
-    return this.partial !== null || this.waiting.length > 0
+    return this.partial !== null || this.waiting.length > 0 || (this.resends?.pending ?? 0) > 0
   }
 
   /**
@@ -112,6 +138,7 @@ export class IoQueue {
     const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
+    this.order[cid] = this.posted++
     op.state = IN_FLIGHT
     op.pending = 1
     allocation.users++
@@ -130,8 +157,8 @@ export class IoQueue {
    * @returns false where there was no room at all, and nothing was sent
    */
   start(op: Operation): boolean {
-    const { failure } = this
     op.begin()
+    const failure = this.failure ?? this.exhaustion()
     if (failure !== null) {
       op.cause = failure
       op.retain()
@@ -139,7 +166,7 @@ export class IoQueue {
       return true
     }
     // Those that came first go first.
-    if (this.holding || !this.post(op)) {
+    if (this.suspension !== null || this.holding || !this.post(op)) {
       op.state = FREE
       return false
     }
@@ -177,6 +204,11 @@ export class IoQueue {
   private wait(op: Operation): void {
     op.begin()
     op.retain()
+    const exhaustion = this.exhaustion()
+    if (exhaustion !== null) {
+      this.endPart(op, exhaustion)
+      return
+    }
     this.waiting.push(op)
     this.obstacles++
   }
@@ -184,6 +216,7 @@ export class IoQueue {
   /** Rings what was posted, takes what completed, goes on with what waits. */
   poll(): boolean {
     const { pair } = this
+    if (this.suspension !== null) return this.pollSuspended()
     if (pair.dirty) pair.ring()
     pair.step()
     this.counters.polls++
@@ -205,12 +238,13 @@ export class IoQueue {
     const { pair } = this
     if (op.kind === SINGLE) op.result = pair.result
     const field = pair.status
-    if (field !== 0 && op.field === 0) this.failCommand(op, cid, field)
+    if ((field !== 0 || this.resends !== null) && this.completeOther(op, cid, field)) return
     if (--op.pending === 0) this.finish(op)
   }
 
   private finish(op: Operation): void {
     op.state = DONE
+    if (this.resends !== null) this.resends.forget(op)
     op.release()
     if (op.cause === null && op.field === 0) this.counters.count(op)
     else this.counters.failed++
@@ -246,7 +280,7 @@ export class IoQueue {
     while (op.sent < op.nlb) {
       const n = Math.min(op.nlb - op.sent, stride)
       const bytes = n * blockBytes
-      if (!this.postRange(op, op.slba + op.sent, n, bytes)) {
+      if (!this.postRange(op, op.slba + op.sent, n, bytes, op.lo, op.hi)) {
         if (op.sent === 0) return false
         this.partial = op
         this.obstacles++
@@ -272,23 +306,38 @@ export class IoQueue {
     if (withMetadata) pair.pointMetadata(0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
+    this.order[cid] = this.posted++
+    this.latest = cid
     return true
   }
 
-  private postRange(op: Operation, slba: number, nlb: number, bytes: number): boolean {
-    const { opc, geometry, lo, hi } = op
+  private postRange(
+    op: Operation,
+    slba: number,
+    nlb: number,
+    bytes: number,
+    lo: number,
+    hi: number,
+  ): boolean {
+    const { opc, geometry } = op
     const high = high32(slba)
     const dw12 = (nlb - 1) | (bytes === 0 ? 0 : geometry.flags)
     const cid = this.pair.post(opc, geometry.nsid, lo, hi, bytes, slba | 0, high, dw12, 0, 0, 0)
     if (cid < 0) return false
     this.ops[cid] = op
+    this.order[cid] = this.posted++
     this.slba[cid] = slba
     this.nlb[cid] = nlb
+    this.latest = cid
     return true
   }
 
-  // Posts what there is room for now.
+  // Posts what there is room for now: first what was sent before.
   private continue(): void {
+    if (this.resends !== null && this.resends.pending > 0) {
+      this.postAgain(this.resends)
+      if (this.resends.pending > 0) return
+    }
     while (this.partial !== null && this.pair.available > 0) {
       const op = this.partial
       this.partial = null
@@ -310,11 +359,65 @@ export class IoQueue {
     op.pending--
   }
 
-  private failCommand(op: Operation, cid: number, field: number): void {
+  // A command that failed, or one that was sent again. True where its operation goes on without its completion.
+  private completeOther(op: Operation, cid: number, field: number): boolean {
+    const { resends } = this
+    resends?.ended(cid)
+    if (field === 0 || op.field !== 0 || op.cause !== null) return false
+    if (mayPass(field) && isRepeatable(op) && this.sendAgain(this.partOf(op, cid, field), null)) return true
     op.field = field
     op.failedSlba = this.slbaOf(op, cid)
     op.failedNlb = this.nlbOf(op, cid)
     this.stop(op)
+    return false
+  }
+
+  private partOf(op: Operation, cid: number, field = 0): Part {
+    const delay = field === 0 ? 0 : retryDelay(field, this.controller.retryDelays)
+    return {
+      op,
+      slba: this.slbaOf(op, cid),
+      nlb: this.nlbOf(op, cid),
+      order: this.order[cid]!,
+      from: delay === 0 ? 0 : performance.now() + delay,
+    }
+  }
+
+  // False where it has been tried often enough.
+  private sendAgain(part: Part, resends: Resends | null): boolean {
+    const all = resends ?? this.resends ?? new Resends()
+    if (all.count(part.op) > this.controller.retries) return false
+    this.counters.retries++
+    if (this.resends === null) this.obstacles++
+    this.resends = all
+    all.add([part])
+    return true
+  }
+
+  private postAgain(resends: Resends): void {
+    const now = performance.now()
+    for (let part = resends.next(now); part !== undefined; part = resends.next(now)) {
+      if (!this.postPart(part)) break
+      resends.sent(part, this.latest)
+    }
+    if (!resends.active) this.endResends()
+    if (this.pair.dirty) this.pair.ring()
+  }
+
+  private endResends(): void {
+    if (this.resends === null) return
+    this.resends = null
+    this.obstacles--
+  }
+
+  private postPart({ op, slba, nlb }: Part): boolean {
+    if (this.metadata !== null) this.metadata.point(this.pair, op)
+    if (op.kind === SINGLE) return this.postSingle(op)
+    if (op.kind !== TRANSFER) return this.postRange(op, slba, nlb, 0, 0, 0)
+    const { lo, hi } = op.allocation!.pool.tagOf(op.buf!)
+    const { blocksize } = op.geometry
+    const at = (lo >>> 0) + (slba - op.slba) * blocksize
+    return this.postRange(op, slba, nlb, nlb * blocksize, at | 0, (hi + high32(at)) | 0)
   }
 
   // The blocks of one command of an operation: nothing is noted where that is all of them.
@@ -328,8 +431,18 @@ export class IoQueue {
 
   /** Timeouts and the controller's health: now and then, while something is in flight. */
   look(now: number): void {
-    this.pair.expire(now, (cid) => this.lose(cid))
+    if (this.suspension === null) this.pair.expire(now, (cid) => this.lose(cid))
+    if (this.resends !== null) {
+      if (this.resends.length > 0 && this.suspension === null) this.continue()
+      else if (!this.resends.active) this.endResends()
+    }
+    if (this.expired.size > 0 || this.suspension !== null) this.watchEventLoop(now)
     this.controller.checkHealth(now)
+  }
+
+  private pollSuspended(): boolean {
+    if ((++this.counters.emptyPolls & LOOK_MASK) === 0) this.look(performance.now())
+    return false
   }
 
   /** Ends everything in flight or waiting with `cause`, and everything to come until `reset`. */
@@ -337,11 +450,18 @@ export class IoQueue {
     // First: what is started from now on, by a callback too, ends at once.
     if (this.failure === null) this.obstacles++
     this.failure = cause
-    for (const op of this.takeHeld()) {
-      op.cause ??= cause
-      if (--op.pending === 0) this.finish(op)
-    }
+    this.endSuspension()
+    for (const { op } of this.resends?.take() ?? []) this.endPart(op, cause)
+    for (const op of this.takeHeld()) this.endPart(op, cause)
     this.pair.abandon((cid) => this.end(cid, cause))
+    for (const cid of [...this.expired.keys()]) this.giveUp(cid, cause)
+  }
+
+  // One part of an operation, in flight or still to be sent, comes to nothing.
+  private endPart(op: Operation, cause: Error | null): void {
+    op.cause ??= cause
+    this.stop(op)
+    if (--op.pending === 0) this.finish(op)
   }
 
   // Everything that is held, in order, which is no longer.
@@ -353,31 +473,168 @@ export class IoQueue {
     return held
   }
 
+  /** Sends nothing more of an operation whose caller has been answered; what was posted goes on. */
+  cancel(op: Operation, cause: Error): void {
+    if (this.waiting.remove(op)) {
+      this.obstacles--
+      this.endPart(op, cause)
+      return
+    }
+    op.cause ??= cause
+    this.stop(op)
+    for (const part of this.resends?.take(op) ?? []) this.endPart(part.op, cause)
+  }
+
   /** After the controller was reset, and the pair with it. */
   reset(): void {
     if (this.failure !== null) this.obstacles--
     this.failure = null
-    for (const allocation of this.lostMemory.splice(0)) releaseMemory(allocation)
+    this.endSuspension()
+    this.releaseLost()
+  }
+
+  private releaseLost(): void {
+    for (const cid of [...this.lostMemory.keys()]) this.releaseLostOf(cid)
+  }
+
+  private releaseLostOf(cid: number): void {
+    const memory = this.lostMemory.get(cid) ?? []
+    this.lostMemory.delete(cid)
+    for (const allocation of memory) releaseMemory(allocation)
+  }
+
+  // Recovery of the controller: see lib/nvme/host/recovery.ts.
+
+  /** The controller is about to be reset: what is in flight is kept, to be sent again, or ends. */
+  suspend(cause: Error): void {
+    if (this.failure !== null || this.suspension !== null) return
+    this.suspension = cause
+    this.obstacles++
+    const expired = new Map(this.expired)
+    const cids: number[] = [...expired.keys()]
+    this.expired.clear()
+    this.pair.abandon((cid) => cids.push(cid))
+    cids.sort((a, b) => (this.order[a]! - this.order[b]!) | 0)
+    const resends = this.resends ?? new Resends()
+    resends.reset()
+    for (const cid of cids) {
+      const op = this.ops[cid]!
+      if (op.cause !== null || op.field !== 0) this.end(cid, null)
+      else if (!isRepeatable(op)) this.end(cid, expired.get(cid) ?? this.unknownOutcome(op, cid, cause))
+      else if (!this.sendAgain(this.partOf(op, cid), resends)) this.end(cid, expired.get(cid) ?? cause)
+    }
+  }
+
+  /** The controller was reset, and the pair is as new. */
+  resume(): void {
+    if (this.suspension === null) {
+      this.reset()
+      return
+    }
+    this.endSuspension()
+    this.releaseLost()
+    this.continue()
+    if (this.scheduled > 0 && this.awake === false) this.wake(this)
+  }
+
+  private endSuspension(): void {
+    if (this.suspension === null) return
+    this.suspension = null
+    this.obstacles--
   }
 
   private lose(cid: number): void {
-    const op = this.ops[cid]!
     const { pair } = this
-    const { timeout } = this.controller
-    const range = op.kind === SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
-    const what = `opcode ${op.opc.toString(16)}h, qid ${pair.qid}, nsid ${op.geometry.nsid}${range}`
-    this.end(cid, new CommandTimeoutError(`no answer within ${timeout} ms: ${what}`))
+    const cause = new CommandTimeoutError(
+      `no answer within ${this.controller.timeout} ms: ${this.describe(this.ops[cid]!, cid)}`,
+    )
+    this.expired.set(cid, cause)
+    this.askForTurn(performance.now())
+    const command: ExpiredCommand = {
+      qid: pair.qid,
+      id: pair.idOf(cid),
+      cause,
+      ended: () => {
+        if (this.expired.get(cid) === cause && this.suspension === null) this.poll()
+        return this.expired.get(cid) !== cause
+      },
+      giveUp: () => {
+        if (this.expired.get(cid) === cause) this.giveUp(cid, cause)
+      },
+    }
+    if (!this.controller.expired(command)) this.giveUp(cid, cause)
   }
 
-  private end(cid: number, cause: Error): void {
-    const op = this.ops[cid]!
-    op.cause ??= cause
-    this.stop(op)
-    for (const allocation of op.memory()) {
-      allocation.users++
-      this.lostMemory.push(allocation)
+  private unknownOutcome(op: Operation, cid: number, cause: Error): Error {
+    const what = this.describe(op, cid)
+    return new OutcomeUnknownError(`outcome unknown, since the controller was reset: ${what}`, { cause })
+  }
+
+  private describe(op: Operation, cid: number): string {
+    const range = op.kind === SINGLE ? '' : `, slba ${this.slbaOf(op, cid)}, nlb ${this.nlbOf(op, cid)}`
+    return `opcode ${op.opc.toString(16)}h, qid ${this.pair.qid}, nsid ${op.geometry.nsid}${range}`
+  }
+
+  // Its call ends; the identifier stays out of use, and its memory the device's.
+  private giveUp(cid: number, cause: Error): void {
+    this.expired.delete(cid)
+    this.end(cid, cause)
+    const exhaustion = this.exhaustion()
+    if (exhaustion === null || !this.holding) return
+    for (const { op } of this.resends?.take() ?? []) this.endPart(op, exhaustion)
+    for (const op of this.takeHeld()) this.endPart(op, exhaustion)
+  }
+
+  // Why nothing can be sent any more, where every identifier is out of use and nothing is done about it.
+  private exhaustion(): Error | null {
+    const { pair } = this
+    if (pair.lost < pair.entries - 1 || this.expired.size > 0 || this.suspension !== null) return null
+    return new CommandTimeoutError(
+      `queue ${this.qid} is full: its ${pair.lost} commands had no answer; reset() makes room`,
+    )
+  }
+
+  // A command that was given up, or nearly, has ended after all.
+  private completeLate(cid: number): void {
+    const cause = this.expired.get(cid)
+    if (cause === undefined) {
+      this.releaseLostOf(cid)
+      return
     }
-    if (--op.pending === 0) this.finish(op)
+    this.expired.delete(cid)
+    this.resends?.ended(cid)
+    this.endPart(this.ops[cid]!, cause)
+  }
+
+  // Recovery goes on in turns of the event loop. A program that polls and never returns to it is not kept for longer
+  // than another timeout.
+  private watchEventLoop(now: number): void {
+    this.askForTurn(now)
+    if (now - this.turnAt < this.controller.timeout) return
+    const cause = this.suspension
+    if (cause !== null) {
+      for (const { op } of this.resends?.take() ?? []) this.endPart(op, cause)
+      for (const op of this.takeHeld()) this.endPart(op, cause)
+    }
+    for (const [cid, expiry] of [...this.expired]) this.giveUp(cid, expiry)
+  }
+
+  private askForTurn(now: number): void {
+    if (this.turnAsked) return
+    this.turnAsked = true
+    this.turnAt = now
+    setImmediate(() => {
+      this.turnAsked = false
+    })
+  }
+
+  /** @param cause null where its operation has failed already */
+  private end(cid: number, cause: Error | null): void {
+    const op = this.ops[cid]!
+    const memory = op.memory()
+    for (const allocation of memory) allocation.users++
+    this.lostMemory.set(cid, memory)
+    this.endPart(op, cause)
   }
 }
 

@@ -78,6 +78,10 @@ export class Operation implements IoDescriptor {
   cdw13 = 0
   cdw14 = 0
   cdw15 = 0
+  /** A single command that may be sent again where it is not known whether it was executed. */
+  retry = false
+  /** Its caller asked for one try: until its promise is settled. */
+  once = false
   /** Its metadata: whose memory, and where, in halves. */
   metadata: DmaAllocation | null = null
   mptrLo = 0

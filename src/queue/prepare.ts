@@ -30,9 +30,20 @@ export interface IoCommand extends CommandFields {
    * makes protection information by itself (PRACT).
    */
   metadata?: Uint8Array | undefined
+  /**
+   * It may be sent again where the controller was reset with it in flight, or says that its failure may pass. Only
+   * commands count for which it does not matter how often they are executed: reads, writes, Write Zeroes, Verify.
+   * Default: true for Flush and Dataset Management alone.
+   */
+  retry?: boolean | undefined
 }
 
-const IO_COMMAND_NAMES: OptionNames<IoCommand> = { ...COMMAND_NAMES, buf: true, metadata: true }
+const IO_COMMAND_NAMES: OptionNames<IoCommand> = {
+  ...COMMAND_NAMES,
+  buf: true,
+  metadata: true,
+  retry: true,
+}
 const DATA = ['buf', 'metadata'] as const
 
 /** A range for `deallocate`. */
@@ -113,6 +124,7 @@ export function prepareCommand(
   op.metadata = metadataTag?.allocation ?? null
   op.mptrLo = metadataTag?.lo ?? 0
   op.mptrHi = metadataTag?.hi ?? 0
+  op.retry = command.retry ?? (opcode === NVM.FLUSH || opcode === NVM.DATASET_MANAGEMENT)
   return op
 }
 

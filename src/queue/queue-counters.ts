@@ -15,6 +15,8 @@ export class QueueCounters {
   writes = 0
   others = 0
   failed = 0
+  /** Commands that were sent again. */
+  retries = 0
   bytesRead = 0
   bytesWritten = 0
   polls = 0

@@ -12,6 +12,12 @@ import { KIND, type Operation } from './operation.ts'
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER } = KIND
 
+export interface SendOptions {
+  readonly signal?: AbortSignal | undefined
+  /** false: sent once only. */
+  readonly retry?: boolean | undefined
+}
+
 /** Sends a transfer of checked arguments: resolves with its buffer. */
 export function sendTransfer<B extends Uint8Array>(
   queue: IoQueue,
@@ -21,21 +27,25 @@ export function sendTransfer<B extends Uint8Array>(
   tag: DmaTag,
   slba: number,
   nlb: number,
-  signal: AbortSignal | undefined,
+  options: SendOptions | undefined,
 ): Promise<B> {
+  const signal = options?.signal
   if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
   const op = queue.operations.take()
+  if (options?.retry === false) op.once = true
   const promise = promiseOf<B>(op, signal)
   queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, tag, slba, nlb)
   return promise
 }
 
 /** Sends an operation: resolves with dword 0 of its last completion. */
-export function send(queue: IoQueue, op: Operation, signal: AbortSignal | undefined): Promise<number> {
+export function send(queue: IoQueue, op: Operation, options: SendOptions | undefined): Promise<number> {
+  const signal = options?.signal
   if (signal?.aborted) {
     queue.operations.give(op)
     return rejectPaced(new AbortError(signal.reason))
   }
+  if (options?.retry === false) op.once = true
   const promise = promiseOf<number>(op, signal)
   queue.request(op)
   return promise
@@ -58,8 +68,10 @@ function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T
 
 function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
   op.context = onAbort(signal, () => {
+    const error = new AbortError(signal.reason)
     op.onDone = settleUnheard
-    resolve(rejection(new AbortError(signal.reason)))
+    resolve(rejection(error))
+    op.queue.cancel(op, error)
   })
 }
 
@@ -69,6 +81,7 @@ function settle(op: Operation): void {
   const value = op.kind === TRANSFER ? op.buf : op.result
   op.onDone = null
   op.resolve = null
+  op.once = false
   op.queue.operations.give(op)
   if (context !== null) {
     op.context = null

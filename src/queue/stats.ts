@@ -3,6 +3,8 @@
 
 import type { IoQueue } from './io-queue.ts'
 
+const NO_RECOVERY = { aborts: 0, resets: 0 }
+
 export interface Stats {
   /** NVMe commands submitted. */
   commands: number
@@ -25,6 +27,12 @@ export interface Stats {
   /** Identifiers out of use since their commands had no answer; answers that came after all. */
   lost: number
   late: number
+  /** Completions of nothing that was in flight, as of a command's second one: the controller is at fault. */
+  stray: number
+  /** Commands that were sent again; Aborts sent for commands without an answer; resets that recovered the controller. */
+  retries: number
+  aborts: number
+  resets: number
   /**
    * How full streams kept the queues: mean commands in flight over the depth that they asked for, over the
    * time in which they had more to send, from 0 to 1. 0 where nothing has been streamed.
@@ -35,7 +43,11 @@ export interface Stats {
   wantedTime: number
 }
 
-export function collectStats(queues: readonly IoQueue[]): Stats {
+/** @param recovery the controller's counts, which a thread that only has queues of it does not know */
+export function collectStats(
+  queues: readonly IoQueue[],
+  recovery: { readonly aborts: number; readonly resets: number } = NO_RECOVERY,
+): Stats {
   const sum = (pick: (queue: IoQueue) => number) => queues.reduce((total, queue) => total + pick(queue), 0)
   const bytesRead = sum(({ counters }) => counters.bytesRead)
   const bytesWritten = sum(({ counters }) => counters.bytesWritten)
@@ -56,6 +68,10 @@ export function collectStats(queues: readonly IoQueue[]): Stats {
     inFlight: sum(({ pair }) => pair.inFlight),
     lost: sum(({ pair }) => pair.lost),
     late: sum(({ pair }) => pair.counters.late),
+    stray: sum(({ pair }) => pair.counters.stray),
+    retries: sum(({ counters }) => counters.retries),
+    aborts: recovery.aborts,
+    resets: recovery.resets,
     occupancy: wantedTime === 0 ? 0 : inFlightTime / wantedTime,
     inFlightTime,
     wantedTime,

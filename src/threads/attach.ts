@@ -24,11 +24,11 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
   if (state !== LOAN.OFFERED)
     throw new QueueOwnerError(`attach: the queues of ${share.address} are attached already`)
   const controller = new AttachedController(ticket)
-  const device = new Device(controller, share.namespaces)
+  const device = new Device(controller, share.namespaces, share.retries)
   device.qsize = share.qsize
   device.maxqcount = share.maxqcount
   for (const pair of share.pairs) {
-    device.addQueue(controller.transport.attachQueue(controller.pool, pair), share.geometry)
+    device.addQueue(controller.attachQueue(pair), share.geometry)
   }
   const buffers = share.buffers.map((buffer) => controller.pool.adopt(buffer))
   const ns = new Namespace(device, share.geometry, share.address, buffers)

@@ -4,7 +4,13 @@
 
 import { type InspectOptions, inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
-import { AbortError, ClosedError, OutOfMemoryError, UnsupportedError } from '../../lib/errors.ts'
+import {
+  AbortError,
+  ClosedError,
+  ControllerFatalError,
+  OutOfMemoryError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
 import { viewsWithin } from '../../lib/memory/views.ts'
@@ -16,7 +22,10 @@ import {
   identify,
   identifyNamespace,
 } from '../../lib/nvme/host/identify-commands.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
+import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
 import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
+import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
 import type { IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
@@ -24,12 +33,13 @@ import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { NamespaceController } from '../controller/device.ts'
-import { unpackError } from './errors.ts'
+import { packError, unpackError } from './errors.ts'
 import { type BorrowerMessage, LOAN, type OwnerMessage, type QueueTicket, WORD } from './protocol.ts'
 import { receiveAll } from './receive.ts'
 
 const HEALTH_EVERY_MS = 50
 const ANSWER_MS = 10_000
+const EXPIRED_EVERY_MS = 10
 
 interface PendingAdmin {
   /** Where the answer's data goes; nowhere once nobody waits for it. */
@@ -61,6 +71,10 @@ export class AttachedController implements NamespaceController {
   #healthAt = 0
   #closed: Promise<void> | null = null
   #returned: (() => void) | null = null
+  readonly #pairs: Queue[] = []
+  readonly #users = new Set<QueueUser>()
+  readonly #expired = new Set<ExpiredCommand>()
+  #suspended = false
 
   constructor({ port, words, device }: QueueTicket) {
     this.#port = port
@@ -128,14 +142,75 @@ export class AttachedController implements NamespaceController {
   checkHealth(now = performance.now()): void {
     if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
     this.#healthAt = now
-    if (Atomics.load(this.#words, WORD.STATE) === LOAN.URGENT) {
+    const { URGENT, ATTACHED } = LOAN
+    if (Atomics.compareExchange(this.#words, WORD.STATE, URGENT, ATTACHED) === URGENT) {
       this.#receive()
       if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.transport.address} were recalled`))
     }
-    const failure = this.transport.health()
+    this.#lookForEnded()
+    const failure = this.#suspended || this.failure ? null : this.transport.health()
     if (failure === null) return
-    this.fail(failure)
+    // What can be recovered is for the owner to recover.
+    if (!(failure instanceof ControllerFatalError)) this.fail(failure)
     this.#send({ kind: 'look' })
+  }
+
+  /** A queue of the ticket, from where its owner stopped. */
+  attachQueue(share: QueuePairShare): Queue {
+    const pair = this.transport.attachQueue(this.pool, share)
+    this.#pairs.push(pair)
+    return pair
+  }
+
+  addQueueUser(user: QueueUser): () => void {
+    this.#users.add(user)
+    return () => this.#users.delete(user)
+  }
+
+  /** The owner sends Aborts, and resets: it is asked to. */
+  expired(command: ExpiredCommand): boolean {
+    const { qid, id, cause } = command
+    this.#send({ kind: 'expired', qid, id, error: packError(cause) })
+    if (this.#expired.size === 0) this.#watchExpired()
+    this.#expired.add(command)
+    return true
+  }
+
+  // A thread that only polls looks by checkHealth.
+  #watchExpired(): void {
+    const timer = setInterval(() => {
+      this.#lookForEnded()
+      if (this.#expired.size === 0) clearInterval(timer)
+    }, EXPIRED_EVERY_MS).unref()
+  }
+
+  #lookForEnded(): void {
+    for (const command of this.#expired) {
+      if (!command.ended()) continue
+      this.#expired.delete(command)
+      this.#send({ kind: 'ended', qid: command.qid, id: command.id })
+    }
+  }
+
+  #giveUp({ qid, id }: { readonly qid: number; readonly id: number }): void {
+    for (const command of this.#expired) {
+      if (command.qid !== qid || command.id !== id) continue
+      this.#expired.delete(command)
+      command.giveUp()
+    }
+  }
+
+  #suspend(cause: Error): void {
+    this.#suspended = true
+    this.#expired.clear()
+    for (const user of this.#users) void user.suspend(cause)
+    this.#send({ kind: 'suspended' })
+  }
+
+  #resume(): void {
+    this.#suspended = false
+    for (const pair of this.#pairs) pair.reset()
+    for (const user of this.#users) user.resume()
   }
 
   /** Ends the controller for this thread: everything pending gets `cause`. */
@@ -209,6 +284,15 @@ export class AttachedController implements NamespaceController {
         this.#recalled = true
         // Not within somebody's poll.
         setImmediate(() => this.onRecall())
+        break
+      case 'giveUp':
+        this.#giveUp(message)
+        break
+      case 'suspend':
+        this.#suspend(unpackError(message.error))
+        break
+      case 'resume':
+        this.#resume()
         break
       case 'returned':
         this.#returned?.()

@@ -48,6 +48,9 @@ export function lend(
   // Only the thread that opened a device shares its queues.
   const { pool, transport } = device.controller as Controller
   checkQueues(queues, address)
+  if ((device.controller as Controller).resetting) {
+    throw new QueueOwnerError(`lend: ${address} is being reset`)
+  }
   if (!Number.isSafeInteger(memory) || memory < 0) {
     throw new OutOfRangeError(`lend: memory must be a number of bytes from 0 on, received ${show(memory)}`)
   }
@@ -56,7 +59,7 @@ export function lend(
   const views = reserveAddresses(VIEW_BYTES)
   const arenas = mapArenas(transport.memory, memory, views)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
-  const { namespaces, qsize, maxqcount } = device
+  const { namespaces, qsize, maxqcount, retries } = device
   const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
   const { port1: port, port2 } = new MessageChannel()
   const ticket: QueueTicket = {
@@ -66,7 +69,7 @@ export function lend(
     words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
     device: {
       ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
-      ...{ geometry, namespaces, qsize, maxqcount, pairs, views },
+      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs, views },
       arenas: [...arenas],
       buffers: shared,
     },
@@ -80,6 +83,12 @@ function checkQueues(queues: readonly IoQueue[], address: string): void {
     throw new OutOfRangeError('lend: the id of one queue, or of several different ones, is needed')
   }
   for (const { qid, pair, busy, occupancy } of queues) {
+    // The other thread could not tell their late answers from those of its own commands.
+    if (pair.lost > 0) {
+      throw new QueueOwnerError(
+        `lend: ${pair.lost} commands of queue ${qid} of ${address} had no answer; reset() first`,
+      )
+    }
     const streaming = occupancy.wanted > 0
     if (!busy && !streaming) continue
     const why = streaming ? 'a stream is at work on it' : `${pair.inFlight} commands are in flight`

@@ -3,15 +3,16 @@
 // which everything on it has ended for certain, and the same for a worker that closed, threw or died.
 
 import type { MessagePort } from 'node:worker_threads'
-import { QueueOwnerError } from '../../lib/errors.ts'
+import { type CommandTimeoutError, QueueOwnerError } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { releaseAddresses } from '../../lib/memory/views.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
+import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
 import type { Device } from '../controller/device.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
-import { packError } from './errors.ts'
+import { type PackedError, packError, unpackError } from './errors.ts'
 import {
   type BorrowerMessage,
   LOAN,
@@ -55,7 +56,7 @@ export interface LoanParts {
   readonly buffers: readonly Buffer[]
 }
 
-export class QueueLoan implements Loan {
+export class QueueLoan implements Loan, QueueUser {
   readonly qids: readonly number[]
   readonly ticket: QueueTicket
   readonly #returned: Promise<void>
@@ -66,6 +67,12 @@ export class QueueLoan implements Loan {
   #grace: NodeJS.Timeout | undefined
   #ending: Promise<void> | null = null
   #ended = false
+  readonly #forgetUser: () => void
+  // Commands of the worker that had no answer.
+  readonly #expired = new Set<string>()
+  #suspended = () => {}
+  // A reset went on without its queues.
+  #left = false
 
   constructor(parts: LoanParts) {
     const { device, queues, ticket, port } = parts
@@ -85,6 +92,7 @@ export class QueueLoan implements Loan {
     for (const queue of queues) device.lendQueue(queue, cause)
     device.loans.add(this)
     this.#forgetFailure = this.#controller.onFailure((failure) => this.#tellFailure(failure))
+    this.#forgetUser = this.#controller.addQueueUser(this)
     port.on('message', (message: BorrowerMessage) => this.#act(message))
     port.on('close', () => this.#borrowerEnded())
     port.unref()
@@ -135,6 +143,15 @@ export class QueueLoan implements Loan {
       case 'look':
         this.#controller.checkHealth()
         break
+      case 'expired':
+        this.#recover(message)
+        break
+      case 'ended':
+        this.#expired.delete(`${message.qid}:${message.id}`)
+        break
+      case 'suspended':
+        this.#suspended()
+        break
       case 'return':
         void this.#return()
     }
@@ -163,6 +180,60 @@ export class QueueLoan implements Loan {
     }
     Atomics.add(words, WORD.ANSWERS, 1)
     Atomics.notify(words, WORD.ANSWERS)
+  }
+
+  // A command of the worker had no answer: what is done about it is the controller's business.
+  #recover({ qid, id, error }: { qid: number; id: number; error: PackedError }): void {
+    const key = `${qid}:${id}`
+    this.#expired.add(key)
+    const command: ExpiredCommand = {
+      ...{ qid, id, cause: unpackError(error) as CommandTimeoutError },
+      ended: () => !this.#expired.has(key),
+      giveUp: () => {
+        if (this.#expired.delete(key)) this.#urge({ kind: 'giveUp', qid, id })
+      },
+    }
+    if (!this.#controller.expired(command)) command.giveUp()
+  }
+
+  #urge(message: OwnerMessage): void {
+    this.#send(message)
+    this.#press()
+  }
+
+  /**
+   * The worker's queues post nothing from then on. One that says nothing within a while has its queues left out of the
+   * reset: they do not exist until it returns them, or ends.
+   */
+  async suspend(cause: Error): Promise<void> {
+    if (this.#ending !== null) return
+    const { ticket, port } = this.#parts
+    // A ticket says where its rings stand, which a reset changes.
+    if (Atomics.compareExchange(ticket.words, WORD.STATE, LOAN.OFFERED, LOAN.ENDED) === LOAN.OFFERED) {
+      await this.#end()
+      port.close()
+      return
+    }
+    this.#expired.clear()
+    const answered = await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), GRACE_MS)
+      this.#suspended = () => {
+        clearTimeout(timer)
+        resolve(true)
+      }
+      port.ref()
+      this.#urge({ kind: 'suspend', error: packError(cause) })
+    })
+    if (!this.#ended) port.unref()
+    if (answered) return
+    log('%s: the thread that has queues %s does not answer', ticket.device.address, this.qids)
+    for (const { pair } of this.#parts.queues) this.#controller.queues.leaveOut(pair.qid)
+    this.#left = true
+    this.#tellFailure(cause)
+  }
+
+  resume(): void {
+    if (this.#ending === null && !this.#left) this.#urge({ kind: 'resume' })
   }
 
   #tellFailure(failure: Error): void {
@@ -207,9 +278,16 @@ export class QueueLoan implements Loan {
     const controller = this.#controller
     clearTimeout(this.#grace)
     this.#forgetFailure()
+    this.#forgetUser()
+    this.#expired.clear()
+    this.#suspended()
     Atomics.store(this.ticket.words, WORD.STATE, LOAN.ENDED)
     for (const { pair } of queues) {
-      if (!controller.failure) await controller.queues.recreate(pair.qid)
+      if (controller.failure) break
+      await controller.queues.recreate(pair.qid).catch((error) => {
+        // A controller that has gone meanwhile has no queue to take back.
+        if (controller.failure === null) throw error
+      })
     }
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {

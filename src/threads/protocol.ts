@@ -54,6 +54,7 @@ export interface DeviceShare {
   readonly identity: IdentifyController
   readonly maxTransferBytes: number
   readonly timeout: number
+  readonly retries: number
   readonly geometry: Geometry
   readonly namespaces: number[]
   readonly qsize: number
@@ -72,6 +73,10 @@ export type BorrowerMessage =
   /** The controller looks dead from here. */
   | { readonly kind: 'look' }
   | { readonly kind: 'return' }
+  /** A command had no answer; one of those has ended; queues post nothing any more. */
+  | { readonly kind: 'expired'; readonly qid: number; readonly id: number; readonly error: PackedError }
+  | { readonly kind: 'ended'; readonly qid: number; readonly id: number }
+  | { readonly kind: 'suspended' }
 
 /** From the owner to the borrower. */
 export type OwnerMessage =
@@ -86,6 +91,11 @@ export type OwnerMessage =
   | { readonly kind: 'notMapped'; readonly error: PackedError }
   | { readonly kind: 'failed'; readonly error: PackedError }
   | { readonly kind: 'recall' }
+  /** An expired command is given up. */
+  | { readonly kind: 'giveUp'; readonly qid: number; readonly id: number }
+  /** The controller is about to be reset; it is back. */
+  | { readonly kind: 'suspend'; readonly error: PackedError }
+  | { readonly kind: 'resume' }
   | { readonly kind: 'returned'; readonly error: PackedError | undefined }
 
 /** An admin command with a copy of its data. */

@@ -19,6 +19,7 @@ const PRACT = 1 << 29
 async function openWith(changes: Partial<Geometry>, faults: readonly FaultRule[] = []) {
   const device = await createDevice(await openPcieTransport(await openSim('sim:?size=1M', { faults })), {
     timeout: 80,
+    recovery: 'none',
   })
   const geometry = { ...(await device.findGeometry()), ...changes }
   await device.provideQueues({ qsize: 4 }, geometry)

@@ -83,7 +83,7 @@ test.serial(
       write.call(pci, offset, value)
     }
     const closed = ns.controller.close()
-    await t.throwsAsync(loan.recall(), { code: 'ERR_UNVME_CLOSED' })
+    await loan.recall()
     await closed
     t.deepEqual(written, [0x0046_4001, 0x0046_4000], 'CC.SHN, then CC.EN 0')
     await ns.close()
@@ -111,6 +111,7 @@ for (const [kind, code] of [
       async (t) => {
         await using ns = await openThreaded({
           qcount: 2,
+          recovery: 'none',
           faults: [{ opcode: 2, skip: 1000, times: 1, action: { kind } }],
         })
         const loan = ns.lend(0)
@@ -123,6 +124,33 @@ for (const [kind, code] of [
         if (kind === 'vanish') return
         await ns.reset()
         t.true(await works(ns, 0))
+      },
+    )
+  }
+}
+
+for (const kind of ['lose', 'fatal'] as const) {
+  for (const task of ['spin', 'stream'] as const) {
+    test.serial(
+      `a worker (${task}) goes on over resets (${kind}), and so does the other queue`,
+      async (t) => {
+        await using ns = await openThreaded({
+          ...{ qcount: 2, timeout: 300 },
+          faults: [{ opcode: 2, skip: 500, times: 1, action: { kind } }],
+        })
+        const loan = ns.lend(0)
+        const worker = start(loan, { task })
+        await hear(worker)
+        while (ns.stats.resets === 0) {
+          await ns.promises.flush({ qid: 1 })
+          await new Promise((resolve) => setTimeout(resolve, 5))
+        }
+        t.true(await works(ns, 1))
+        const code = hear(worker)
+        await loan.recall()
+        t.is(await code, 'ERR_UNVME_CLOSED')
+        t.true(await works(ns, 0))
+        t.is(ns.stats.resets, 1)
       },
     )
   }

@@ -111,7 +111,7 @@ test('an entry holds its own command, and nothing of those before it', (t) => {
         const hi = high >>> 0
         const first = pages === 0 ? [0, 0] : [lo, hi]
         const second = pages < 2 ? [0, 0] : pages === 2 ? [17 * PAGE, hi] : entry.slice(8, 10)
-        t.deepEqual(entry.slice(0, 2), [1 | (cid << 16), nsid])
+        t.deepEqual(entry.slice(0, 2), [(1 | (pair.idOf(cid) << 16)) >>> 0, nsid])
         t.deepEqual(entry.slice(4), [
           ...[metadata, metadata === 0 ? 0 : 3, ...first, ...second],
           ...[cdw10, cdw11, cdw12, cdw13, cdw14, cdw15],

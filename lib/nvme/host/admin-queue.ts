@@ -67,6 +67,10 @@ export class AdminQueue {
   // Posted when an identifier is free: more admin commands at once than the queue holds are possible.
   readonly #waiting: Pending[] = []
   #failure: Error | null = null
+  // Those without an answer, whose memory the device may still write to: until one comes, or the next reset.
+  readonly #lost = new Map<number, Pending>()
+  /** Called when a command had no answer in time. */
+  onTimeout: (cause: Error) => void = () => {}
 
   /**
    * @param timeout milliseconds for a command without an answer
@@ -77,6 +81,7 @@ export class AdminQueue {
     this.#pool = pool
     this.#timeout = timeout
     this.#health = health
+    queue.onLate = (cid) => this.#forget(cid)
   }
 
   /**
@@ -159,17 +164,30 @@ export class AdminQueue {
   fail(cause: Error): void {
     this.#failure = cause
     this.queue.abandon((cid) => this.#settle(cid, cause))
+    this.#rejectWaiting(cause)
+    this.#awaited = 0
+  }
+
+  #rejectWaiting(cause: Error): void {
     for (const pending of this.#waiting.splice(0)) {
       pending.unwatch()
       this.#release(pending)
       pending.reject(cause)
+      if (!isEndless(pending.command.opcode)) this.#awaited--
     }
-    this.#awaited = 0
   }
 
   reset(): void {
     this.queue.reset()
+    for (const cid of [...this.#lost.keys()]) this.#forget(cid)
     this.#failure = null
+  }
+
+  // The device has no use for its memory any more.
+  #forget(cid: number): void {
+    const pending = this.#lost.get(cid)
+    this.#lost.delete(cid)
+    if (pending !== undefined) this.#release(pending)
   }
 
   #watch(pending: Pending, signal: AbortSignal): void {
@@ -220,7 +238,10 @@ export class AdminQueue {
 
   // For commands that will have no answer: their memory stays in use, since the device may still write to it.
   #settle(cid: number, error: Error): void {
-    this.#take(cid)?.reject(error)
+    const pending = this.#take(cid)
+    if (pending === undefined) return
+    this.#lost.set(cid, pending)
+    pending.reject(error)
   }
 
   #take(cid: number): Pending | undefined {
@@ -260,8 +281,17 @@ export class AdminQueue {
       const { opcode = 0, timeout = 0 } = this.#pending.get(cid)?.command ?? {}
       const name = opcodeName(opcode, { admin: true })
       const limit = Math.max(timeout, this.#timeout)
-      this.#settle(cid, new CommandTimeoutError(`${name} (admin) had no answer within ${limit} ms`))
+      const cause = new CommandTimeoutError(`${name} (admin) had no answer within ${limit} ms`)
+      this.#settle(cid, cause)
+      this.onTimeout(cause)
     })
+    // None of them has an answer, so none of those that wait for one is ever sent.
+    if (this.#waiting.length > 0 && this.queue.available === 0 && this.queue.inFlight === 0) {
+      const { lost } = this.queue
+      this.#rejectWaiting(
+        new CommandTimeoutError(`the admin queue is full: ${lost} commands had no answer; a reset frees it`),
+      )
+    }
     this.#health()
   }
 }

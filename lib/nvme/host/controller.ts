@@ -3,6 +3,7 @@
 import { type InspectOptions, inspect } from 'node:util'
 import {
   ClosedError,
+  ControllerFatalError,
   ControllerResetError,
   DeviceRemovedError,
   OutOfRangeError,
@@ -10,6 +11,7 @@ import {
 } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
+import { throwIfAborted } from '../../sys/abort.ts'
 import { rejectPaced } from '../../sys/event-loop.ts'
 import { summary } from '../../sys/show.ts'
 import { CNS } from '../spec/identify/cns.ts'
@@ -26,7 +28,14 @@ import {
   withSignal,
 } from './identify-commands.ts'
 import { IoQueues } from './io-queues.ts'
-import type { ResetKind, Transport, TransportFacts } from './transport.ts'
+import {
+  type ExpiredCommand,
+  type QueueUser,
+  Recovery,
+  type RecoveryEvent,
+  type RecoveryPolicy,
+} from './recovery.ts'
+import type { ResetKind, SendAdmin, Transport, TransportFacts } from './transport.ts'
 
 const log = logger('nvme')
 
@@ -44,6 +53,8 @@ export interface ControllerOptions {
    * is lower, that one counts. One page is only to be had this way: MDTS 0 means no limit, MDTS 1 two pages.
    */
   maxTransferBytes?: number | undefined
+  /** What is done about commands without an answer, and a fatal controller: default `reset`. */
+  recovery?: RecoveryPolicy | undefined
   /** Ends the bringing up with AbortError, whatever it waits for; nothing once that is done. */
   signal?: AbortSignal | undefined
 }
@@ -71,12 +82,22 @@ export class Controller {
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
   readonly #events: EventWatch
+  /** What is done about faults of the controller. */
+  readonly recovery: Recovery
   #closed: Promise<void> | null = null
   readonly #mostBytes: number
   #healthAt = 0
+  // Ends what waits for the controller to become ready.
+  readonly #ending = new AbortController()
+  #restarting = false
+  // Resets that were asked for, and are under way or wait for their turn.
+  #resets = 0
+  // What must not come into one another: resets, and the making of queues.
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(transport: Transport, options: ControllerOptions = {}) {
     const { timeout = 30_000, adminTimeout = 60_000, maxTransferBytes = MAX_TRANSFER_BYTES } = options
+    const { recovery = 'reset' } = options
     if (!(maxTransferBytes >= PAGE_BYTES && maxTransferBytes <= MAX_TRANSFER_BYTES)) {
       throw new OutOfRangeError(
         `maxTransferBytes ${maxTransferBytes}: 4096 to ${MAX_TRANSFER_BYTES} are possible`,
@@ -96,13 +117,53 @@ export class Controller {
     this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.checkHealth())
     this.#events = new EventWatch(this.#admin)
     this.queues = new IoQueues(this, this.#admin)
+    this.recovery = new Recovery(this, (command, options) => this.#send(command, options), recovery)
+    this.#admin.onTimeout = (cause) => this.recovery.begin(cause)
     transport.onFailed = (cause) => this.fail(cause)
   }
 
-  /** Sends any admin command: see AdminCommand. */
-  admin(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
+  /** Sends any admin command: see AdminCommand. One that comes while the controller is recovered waits for that. */
+  admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    const { running } = this.recovery
+    if (running === null || this.#closed) return this.#send(command, options)
+    return running.then(() => this.#send(command, options))
+  }
+
+  #send(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
     if (this.#closed) return rejectPaced(new ClosedError(`${this.transport.address} is closed`))
     return this.#admin.submit(command, signal)
+  }
+
+  /** Calls `handler` with what was done about a fault of the controller; returns what ends that. */
+  onRecovery(handler: (event: RecoveryEvent) => void): () => void {
+    return this.recovery.onEvent(handler)
+  }
+
+  /** One more who has commands in flight on its queues; returns what takes it out again. */
+  addQueueUser(user: QueueUser): () => void {
+    return this.recovery.add(user)
+  }
+
+  /** From the call of `close` on. */
+  get closed(): boolean {
+    return this.#closed !== null
+  }
+
+  /** True while the controller is being reset, or recovered: queues can't be used. */
+  get resetting(): boolean {
+    return this.#resets > 0 || this.recovery.running !== null
+  }
+
+  /** A command of queue `pair` had no answer. False: its queue gives it up. */
+  expired(command: ExpiredCommand): boolean {
+    return this.recovery.expired(command)
+  }
+
+  /** Does work that no reset may come into, and that comes into none. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
   }
 
   /**
@@ -136,11 +197,11 @@ export class Controller {
 
   /** Looks at CSTS, at most every 50 ms: a controller that is gone or fatal fails everything that waits. */
   checkHealth(now = performance.now()): void {
-    if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
+    if (this.failure || this.resetting || now - this.#healthAt < HEALTH_EVERY_MS) return
     this.#healthAt = now
     const failure = this.transport.health()
-    if (failure !== null) this.fail(failure)
-    else this.#events.poll()
+    if (failure === null) this.#events.poll()
+    else if (!(failure instanceof ControllerFatalError) || !this.recovery.begin(failure)) this.fail(failure)
   }
 
   /** Ends the controller: every pending command gets `cause`. */
@@ -156,11 +217,15 @@ export class Controller {
   async enable(signal?: AbortSignal): Promise<void> {
     await this.transport.enable(signal)
     this.#events.resume()
-    this.identity = decodeIdentifyController(await identify(withSignal(this, signal), CNS.CONTROLLER))
+    const send: SendAdmin = (command, options) => this.#send(command, options)
+    const bytes = await identify(withSignal({ admin: send }, signal), CNS.CONTROLLER)
+    const identity = decodeIdentifyController(bytes)
+    checkSame(this.transport.address, this.identity, identity)
+    this.identity = identity
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
     this.maxTransferBytes = Math.min(limit, this.#mostBytes)
-    await this.transport.configure(this.identity, (command, options) => this.admin(command, options), signal)
+    await this.transport.configure(this.identity, send, signal)
     log('%s: %s %s, NVMe %s', this.transport.address, this.identity.mn, this.identity.fr, this.version)
   }
 
@@ -170,23 +235,62 @@ export class Controller {
    */
   async reset(how: ResetKind = 'controller'): Promise<void> {
     if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
-    if (this.failure instanceof DeviceRemovedError) throw this.failure
+    this.#resets++
+    try {
+      if (this.recovery.running !== null) await this.recovery.running
+      await this.#resetNow(how)
+    } finally {
+      this.#resets--
+    }
+  }
+
+  async #resetNow(how: ResetKind): Promise<void> {
+    // What the system took away is gone; where registers only read all-ones a reset may bring the device back.
+    if (this.failure instanceof DeviceRemovedError && this.transport.removed) throw this.failure
     if (how === 'subsystem' && !this.cap.nssrs) {
       throw new UnsupportedError(`${this.transport.address} has no NVM subsystem reset (CAP.NSSRS)`)
     }
-    this.failure = null
-    this.fail(new ControllerResetError(`${this.transport.address} was reset with the command in flight`))
+    const cause = new ControllerResetError(`${this.transport.address} was reset with the command in flight`)
+    const interrupt = () => {
+      this.failure = null
+      this.fail(cause)
+    }
+    // What waits for an answer, and keeps others from their turn, ends now.
+    if (!this.#restarting) interrupt()
+    await this.exclusively(async () => {
+      if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
+      if (this.failure !== cause) interrupt()
+      await this.#restart(how, cause)
+      this.recovery.resumeUsers()
+    })
+  }
+
+  /** Resets and brings up again, without a word to those who wait for I/O: for `recovery`. */
+  restart(how: ResetKind, cause: Error): Promise<void> {
+    // What waits for an answer, and keeps this from its turn, ends now.
+    if (!this.#restarting) this.#admin.fail(cause)
+    return this.exclusively(() => this.#restart(how, cause))
+  }
+
+  async #restart(how: ResetKind, cause: Error): Promise<void> {
+    const { signal } = this.#ending
+    this.#restarting = true
     try {
+      throwIfAborted(signal)
+      this.#admin.fail(cause)
       await this.transport.reset(how)
       this.#admin.reset()
       this.queues.reset()
       this.failure = null
-      await this.enable()
+      await this.enable(signal)
       await this.queues.restore()
     } catch (error) {
-      this.failure ??= error as Error
-      this.#admin.fail(this.failure)
+      // What recovery can't mend either it says itself.
+      if (this.recovery.running === null) this.failure = error as Error
+      this.#admin.fail(error as Error)
       throw error
+    } finally {
+      this.#restarting = false
     }
   }
 
@@ -211,6 +315,9 @@ export class Controller {
 
   async #shutdown(): Promise<void> {
     this.#events.close()
+    this.#ending.abort()
+    await this.recovery.running
+    await this.#turn
     try {
       if (!(this.failure instanceof DeviceRemovedError)) await this.#stop()
     } catch (error) {
@@ -242,6 +349,14 @@ export function shownOf(
   const { mn, sn, fr } = controller.identity ?? {}
   const { address, kind: transport } = controller.transport
   return { address, transport, version, mn, sn, fr, maxTransferBytes, failure: failure?.message ?? null }
+}
+
+/** After a reset the same controller must be there, not another one behind the same address. */
+function checkSame(address: string, before: IdentifyController | undefined, now: IdentifyController): void {
+  if (before === undefined || (before.sn === now.sn && before.mn === now.mn)) return
+  throw new DeviceRemovedError(
+    `${address} is another controller after a reset: ${now.mn} ${now.sn}, before ${before.mn} ${before.sn}`,
+  )
 }
 
 /** Brings a controller up. On failure everything is given back, the transport closed too. */

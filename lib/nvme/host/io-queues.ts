@@ -1,19 +1,25 @@
 // The I/O queues of one controller: how many it grants, which exist, and how they outlive its resets. A reset creates
 // each of them again in the same memory, so that no pointer to one ever goes stale.
 
-import { ClosedError, NvmeError, OutOfRangeError } from '../../errors.ts'
+import { ClosedError, ControllerFatalError, NvmeError, OutOfRangeError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import { FEATURE } from '../spec/features/ids.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import type { AdminQueue } from './admin-queue.ts'
-import type { Controller } from './controller.ts'
 import type { Queue } from './queue.ts'
 import type { SendAdmin, Transport } from './transport.ts'
 
 const log = logger('nvme')
 
 /** What queues need of their controller. */
-type Owner = Pick<Controller, 'transport' | 'timeout' | 'maxTransferBytes' | 'failure'>
+interface Owner {
+  readonly transport: Transport
+  readonly timeout: number
+  readonly maxTransferBytes: number
+  readonly failure: Error | null
+  /** Does work that no reset of the controller may come into. */
+  exclusively<T>(work: () => Promise<T>): Promise<T>
+}
 
 /** Made by its controller, and `queues` there. */
 export class IoQueues {
@@ -23,6 +29,8 @@ export class IoQueues {
   readonly #sendLast: SendAdmin
   // By queue id.
   readonly #made = new Map<number, Queue>()
+  // Those that the latest reset left out: their threads do not answer.
+  readonly #left = new Set<number>()
   #granted = 0
   #ending = false
 
@@ -61,7 +69,11 @@ export class IoQueues {
    * Creates queue `qid`. Throws UnsupportedError for one that the transport can't reach.
    * @param entries at least 2, at most CAP.MQES
    */
-  async create(qid: number, entries: number): Promise<Queue> {
+  create(qid: number, entries: number): Promise<Queue> {
+    return this.#controller.exclusively(() => this.#create(qid, entries))
+  }
+
+  async #create(qid: number, entries: number): Promise<Queue> {
     const { address, cap } = this.#transport
     if (entries > cap.mqes) {
       throw new OutOfRangeError(`queues of ${entries} entries: ${address} takes 2 to ${cap.mqes}`)
@@ -80,7 +92,11 @@ export class IoQueues {
   }
 
   /** Deletes a queue, and gives its memory back. */
-  async delete(qid: number): Promise<void> {
+  delete(qid: number): Promise<void> {
+    return this.#controller.exclusively(() => this.#delete(qid))
+  }
+
+  async #delete(qid: number): Promise<void> {
     const queue = this.#made.get(qid)
     if (queue === undefined) return
     await this.#transport.deleteQueue(qid, this.#send)
@@ -92,25 +108,41 @@ export class IoQueues {
    * Deletes a queue and creates it again in the same memory: whatever was in flight, of whichever thread, has ended
    * when this resolves.
    */
-  async recreate(qid: number): Promise<void> {
+  recreate(qid: number): Promise<void> {
+    return this.#controller.exclusively(() => this.#recreate(qid))
+  }
+
+  async #recreate(qid: number): Promise<void> {
     const queue = this.#made.get(qid)
     if (queue === undefined) return
-    await this.#transport.deleteQueue(qid, this.#send)
+    // A reset that it was left out of has deleted it already.
+    if (!this.#left.delete(qid)) await this.#transport.deleteQueue(qid, this.#send)
     queue.reset()
     await this.#transport.createQueue(queue, this.#send)
   }
 
+  /** From the next reset on the queue does not exist, until `recreate`: a thread has it that does not answer. */
+  leaveOut(qid: number): void {
+    this.#left.add(qid)
+  }
+
   /** The controller was reset: it knows of no queue any more. */
   reset(): void {
-    for (const queue of this.#made.values()) queue.reset()
+    for (const [qid, queue] of this.#made) if (!this.#left.has(qid)) queue.reset()
   }
 
   /** Creates every queue again, for a controller that was reset. */
   async restore(): Promise<void> {
     const granted = this.#granted
     this.#granted = 0
-    if (granted > 0) await this.request(granted)
-    for (const queue of this.#made.values()) await this.#transport.createQueue(queue, this.#send)
+    if (granted > 0 && (await this.request(granted)) < granted) {
+      throw new ControllerFatalError(
+        `${this.#transport.address} grants ${this.#granted} queues after a reset, before ${granted}`,
+      )
+    }
+    for (const [qid, queue] of this.#made) {
+      if (!this.#left.has(qid)) await this.#transport.createQueue(queue, this.#send)
+    }
   }
 
   /** Deletes every queue of a controller that is being closed; their memory goes with its pool. */

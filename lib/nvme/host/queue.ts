@@ -6,9 +6,9 @@ export interface QueueCounters {
   submitted: number
   /** Stores to this queue's doorbells, or what a transport does in place of them: one for a batch. */
   doorbells: number
-  /** Completions for identifiers that were given up. */
+  /** Completions of commands that had been given up. */
   late: number
-  /** Completions for identifiers that were not in flight at all. */
+  /** Completions of nothing that was in flight: a command's second one, or of an identifier never used. */
   stray: number
 }
 
@@ -37,8 +37,10 @@ export interface Queue {
   /** Milliseconds between two calls of `expire`, at most, for timeouts to be kept. */
   readonly sliceMs: number
   readonly counters: QueueCounters
-  /** Identifiers that are out of use since their commands had no answer. */
+  /** Identifiers that are out of use since their commands had no answer, until one comes after all. */
   readonly lost: number
+  /** Called by `reap` for a command that had no answer in time and has one now: its identifier is free again. */
+  onLate: ((cid: number) => void) | null
   /** Commands posted and not reaped. */
   readonly inFlight: number
   /** Commands that can be posted now. */
@@ -87,6 +89,8 @@ export interface Queue {
   expire(now: number, give: (cid: number) => void): void
   /** Makes a command young again: for those that may rightly wait for ever, as Asynchronous Event Request. */
   refresh(cid: number): void
+  /** The identifier that the controller knows a command by that is in flight, or had no answer: for Abort. */
+  idOf(cid: number): number
   /** Gives up every command in flight. */
   abandon(give: (cid: number) => void): void
   /** As new, for a controller that was reset: every identifier free. Counters go on. */

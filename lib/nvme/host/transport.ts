@@ -62,6 +62,9 @@ export interface Transport extends TransportFacts {
   /** Set by the controller: called once, on the event loop, where the transport learns that the device is gone. */
   onFailed: ((cause: Error) => void) | null
 
+  /** The device was taken away, as the system says: it does not come back by a reset. */
+  readonly removed: boolean
+
   writeProperty(offset: number, value: number): void | Promise<void>
 
   /** Enables the controller, from whatever state it is in: the admin queue takes commands then (section 7.6.1). */

@@ -5,7 +5,7 @@ import type { PciFunction } from '../../pci/function.ts'
 import { attachFunction, type FunctionShare, type SharedDma } from '../../pci/share.ts'
 import type { Queue } from '../host/queue.ts'
 import type { TransportFacts } from '../host/transport.ts'
-import { failureOf } from './bring-up.ts'
+import { HealthCheck } from './bring-up.ts'
 import { QueuePair } from './queue-pair.ts'
 import type { QueuePairShare } from './queue-pair-share.ts'
 
@@ -17,6 +17,7 @@ export class AttachedTransport implements TransportFacts {
   readonly memory: PciFunction
   // Where registers can't be loaded, the owner's own look is what tells of a failure.
   readonly #readable: boolean
+  readonly #health: HealthCheck
 
   /** @param dma asks the owner for memory */
   constructor(share: FunctionShare, dma: SharedDma) {
@@ -25,6 +26,7 @@ export class AttachedTransport implements TransportFacts {
     this.emulated = share.emulated
     this.memory = attachFunction(share, dma)
     this.#readable = share.registers !== null
+    this.#health = new HealthCheck(this.memory)
   }
 
   readProperty(offset: number): number {
@@ -32,7 +34,7 @@ export class AttachedTransport implements TransportFacts {
   }
 
   health(): Error | null {
-    return this.#readable ? failureOf(this.memory) : null
+    return this.#readable ? this.#health.look() : null
   }
 
   /** The queue of a share, from where its owner stopped. */

@@ -22,6 +22,9 @@ import type { QueuePair } from './queue-pair.ts'
 // A controller that reports a timeout of 0 still gets a moment.
 const LEAST_READY_MS = 500
 const SHUTDOWN_MS = 5000
+// A controller may say up to 71 minutes. (CAP.TO says 127.5 s at most.)
+const MOST_SHUTDOWN_MS = 60_000
+const SECOND_READ_MS = 1
 const EAGER_MS = 2
 const CC_SHN_MASK = 0xc000
 
@@ -31,7 +34,7 @@ export async function disableController(
   cap: Capabilities,
   signal?: AbortSignal,
 ): Promise<void> {
-  const cc = await readRegister(pci, REGISTER.CC)
+  const cc = await readTwice(pci, REGISTER.CC)
   if (cc === ALL_ONES) throw removedError(pci, 'CC reads all-ones')
   await writeRegister(pci, REGISTER.CC, (cc & ~1) >>> 0)
   // A fatal status is what disabling clears.
@@ -63,21 +66,44 @@ export async function enableController(
 export async function shutdownController(pci: PciFunction, rtd3e: number): Promise<void> {
   const cc = await readRegister(pci, REGISTER.CC)
   await writeRegister(pci, REGISTER.CC, ((cc & ~CC_SHN_MASK) | (SHN.NORMAL << 14)) >>> 0)
-  await waitForStatus(pci, 'shut down', CSTS.SHST, SHST.COMPLETE, Math.max(SHUTDOWN_MS, rtd3e / 1000))
+  await waitForStatus(pci, 'shut down', CSTS.SHST, SHST.COMPLETE, shutdownTime(rtd3e))
 }
 
-/**
- * What the system and CSTS say of an enabled controller's end, or null: taken away, all-ones, a fatal status, or
- * no longer ready, as after a reset by somebody else, and where a bridge answers zeroes for a device that is gone.
- */
-export function failureOf(pci: PciFunction): Error | null {
-  if (pci.checkRemoved?.()) return removedError(pci, 'the system took it away')
-  const csts = pci.remote === undefined ? pci.readRegister(REGISTER.CSTS) : pci.remote.peek(REGISTER.CSTS)
-  if (csts === undefined) return null
-  if (csts === ALL_ONES) return removedError(pci, 'its registers read all-ones')
-  if ((csts & CSTS.CFS) !== 0) return fatalError(pci, csts)
-  if ((csts & CSTS.RDY) !== 0) return null
-  return new ControllerFatalError(`${pci.address} is no longer ready (CSTS ${csts.toString(16)}h)`)
+/** Looks at an enabled controller now and then. */
+export class HealthCheck {
+  readonly #pci: PciFunction
+  // The latest look found all-ones, as one read now and then does on a bus that is busy or recovers.
+  #doubted = false
+
+  constructor(pci: PciFunction) {
+    this.#pci = pci
+  }
+
+  /**
+   * What the system and CSTS say of the controller's end, or null: taken away, all-ones at two looks in a row, a fatal
+   * status, or no longer ready, as after a reset by somebody else, and where a bridge answers zeroes for a device
+   * that is gone.
+   */
+  look(): Error | null {
+    const pci = this.#pci
+    if (pci.checkRemoved?.()) return removedError(pci, 'the system took it away')
+    const csts = pci.remote === undefined ? pci.readRegister(REGISTER.CSTS) : pci.remote.peek(REGISTER.CSTS)
+    if (csts === undefined) return null
+    const doubted = this.#doubted
+    this.#doubted = csts === ALL_ONES
+    if (csts === ALL_ONES) return doubted ? removedError(pci, 'its registers read all-ones') : null
+    if ((csts & CSTS.CFS) !== 0) return fatalError(pci, csts)
+    if ((csts & CSTS.RDY) !== 0) return null
+    return new ControllerFatalError(`${pci.address} is no longer ready (CSTS ${csts.toString(16)}h)`)
+  }
+}
+
+/** A register's value; all-ones only where a second read a moment later says so, too. */
+async function readTwice(pci: PciFunction, register: number): Promise<number> {
+  const value = await readRegister(pci, register)
+  if (value !== ALL_ONES) return value
+  await new Promise((resolve) => setTimeout(resolve, SECOND_READ_MS))
+  return readRegister(pci, register)
 }
 
 /** Waits until the masked CSTS has a value, for `limit` ms. */
@@ -91,7 +117,7 @@ async function waitForStatus(
 ): Promise<void> {
   const started = performance.now()
   for (;;) {
-    const csts = await readRegister(pci, REGISTER.CSTS)
+    const csts = await readTwice(pci, REGISTER.CSTS)
     if (csts === ALL_ONES) throw removedError(pci, 'CSTS reads all-ones')
     if ((csts & mask) === value) return
     if (endOnFatal && (csts & CSTS.CFS) !== 0) throw fatalError(pci, csts)
@@ -104,6 +130,10 @@ async function waitForStatus(
     }
     await (waited < EAGER_MS ? new Promise(setImmediate) : new Promise((resolve) => setTimeout(resolve, 1)))
   }
+}
+
+function shutdownTime(rtd3e: number): number {
+  return Math.min(Math.max(SHUTDOWN_MS, rtd3e / 1000), MOST_SHUTDOWN_MS)
 }
 
 function readyTime({ to }: Capabilities): number {

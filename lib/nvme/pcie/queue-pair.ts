@@ -5,6 +5,7 @@
 // access, which was a third of a command's cost.
 
 import { OutOfRangeError } from '../../errors.ts'
+import { logger } from '../../log/index.ts'
 import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
 import { high32, low32 } from '../../sys/int64.ts'
@@ -23,6 +24,8 @@ import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
 export const SQE_BYTES = 64
 export const CQE_BYTES = 16
 
+const log = logger('nvme')
+
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const PAGE = PAGE_BYTES
 const PAGE_MASK = PAGE_BYTES - 1
@@ -30,9 +33,9 @@ const PAGE_MASK = PAGE_BYTES - 1
 // A command's age is counted in slices of its timeout: no clock is read for a command.
 const SLICES = 8
 const SLICE_MASK = 0x7f
-// In place of the slice that a command was posted in. A lost one had no answer in time, and stays out of use.
-const FREE = 0x80
-const LOST = 0x81
+// What is known of an identifier: nothing is in flight (FREE), a command in flight (its wire identifier in the upper
+// bits, its slice in the lower eight, never negative), or one without an answer (the complement of its wire identifier).
+const FREE = -0x2_0000
 
 /** Bytes of a pair's submission queue, completion queue and PRP lists: what it allocates, in this order. */
 export function pairMemory({
@@ -47,8 +50,9 @@ export function pairMemory({
 export class QueuePair implements Queue {
   readonly qid: number
   readonly entries: number
-  /** Identifiers that are out of use since their commands had no answer. */
+  /** Identifiers that are out of use since their commands had no answer, until one comes after all. */
   lost = 0
+  onLate: ((cid: number) => void) | null = null
   readonly counters: QueueCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
   /** Status field of the completion that `reap` has just given: bits 31:16 of its dword 3, phase cleared. */
   status = 0
@@ -73,9 +77,11 @@ export class QueuePair implements Queue {
   private readonly listBytes: number
   private readonly listLo: Int32Array
   private readonly listHi: Int32Array
-  // Free identifiers, a stack.
+  // Free identifiers as they are sent next, a stack: the index in the lower bits, and above it a generation, so that
+  // a second completion of one command is no completion of the next.
   private readonly freeIds: Uint16Array
   private freeCount: number
+  private readonly indexMask: number
   // Metadata pointer of the commands posted from now on, in halves.
   private mptrLo = 0
   private mptrHi = 0
@@ -86,10 +92,14 @@ export class QueuePair implements Queue {
   private cqHead = 0
   private cqRung = 0
   private phase = 1
-  // By command identifier: FREE, LOST, or the slice that it was posted in.
-  private readonly slots: Uint8Array
+  // By command identifier: see FREE.
+  private readonly slots: Int32Array
   private slice = 0
-  private sliceStart = 0
+  // Milliseconds that calls of `expire` have seen pass: at its latest call, and at the end of each slice.
+  private seen = 0
+  private seenAt = 0
+  private readonly sliceEnds = new Float64Array(SLICE_MASK + 1)
+  private readonly timeout: number
   /** Milliseconds between two calls of `expire`, at most, for timeouts to be kept. */
   readonly sliceMs: number
 
@@ -126,9 +136,12 @@ export class QueuePair implements Queue {
     this.stepHost = pci.step
     this.sqDoorbell = sqTailDoorbell(qid, dstrd)
     this.cqDoorbell = cqHeadDoorbell(qid, dstrd)
-    this.slots = new Uint8Array(entries - 1).fill(FREE)
+    this.indexMask = 2 ** Math.ceil(Math.log2(entries - 1)) - 1
+    // One for each index that an identifier can name: none is out of bounds.
+    this.slots = new Int32Array(this.indexMask + 1).fill(FREE)
     this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.freeCount = entries - 1
+    this.timeout = timeout
     this.sliceMs = timeout / SLICES
     this.unclean = entries
     if (share === undefined) return
@@ -242,11 +255,12 @@ export class QueuePair implements Queue {
     cdw15: number,
   ): number {
     if (this.freeCount === 0) return -1
-    const cid = this.freeIds[--this.freeCount]!
-    this.slots[cid] = this.slice
+    const id = this.freeIds[--this.freeCount]!
+    const cid = id & this.indexMask
+    this.slots[cid] = (id << 8) | this.slice
     const { sq } = this
     const at = this.sqTail << 4
-    sq[at] = opcode | (cid << 16)
+    sq[at] = opcode | (id << 16)
     sq[at | 1] = nsid
     if (this.unclean !== 0 || (cdw13 | cdw14 | cdw15) !== 0) this.postRest(at, cdw13, cdw14, cdw15)
     if ((lo & PAGE_MASK) + bytes <= PAGE) {
@@ -321,11 +335,11 @@ export class QueuePair implements Queue {
    * `result` until the next call; or -1 where there is none.
    */
   reap(): number {
-    for (;;) {
+    for (let strays = 0; ; strays++) {
       const at = this.cqHead << 2
       const dw3 = this.cq[at | 3]!
       if (((dw3 >>> 16) & 1) !== this.phase) return -1
-      const cid = dw3 & 0xffff
+      const id = dw3 & 0xffff
       const head = this.cqHead + 1
       if (head === this.entries) {
         this.cqHead = 0
@@ -333,42 +347,69 @@ export class QueuePair implements Queue {
       } else {
         this.cqHead = head
       }
-      const slot = this.slots[cid]!
-      if (slot < FREE) {
+      const cid = id & this.indexMask
+      if (this.slots[cid]! >> 8 === id) {
         this.status = (dw3 >>> 16) & 0xfffe
-        this.slots[cid] = FREE
-        this.freeIds[this.freeCount++] = cid
+        this.release(cid, id)
         return cid
       }
-      if (slot === LOST) this.counters.late++
-      else this.counters.stray++
+      this.status = (dw3 >>> 16) & 0xfffe
+      this.reapOther(cid, id)
+      // A controller that goes on like this has the queue's owner back after each round.
+      if (strays === this.entries) return -1
     }
+  }
+
+  // Free for a command of the next generation.
+  private release(cid: number, id: number): void {
+    this.slots[cid] = FREE
+    this.freeIds[this.freeCount++] = id + this.indexMask + 1
+  }
+
+  // No command in flight has this identifier: one that was given up has an answer after all, or nothing has.
+  private reapOther(cid: number, id: number): void {
+    // They take room in the completion queue that nothing was posted for.
+    this.acknowledge()
+    if (this.slots[cid] !== ~id) {
+      if (this.counters.stray++ === 0)
+        log('queue %d: a completion of command %d, which is not in flight', this.qid, id)
+      return
+    }
+    this.counters.late++
+    this.lost--
+    this.release(cid, id)
+    this.onLate?.(cid)
+  }
+
+  /** The identifier that the controller knows a command by that is in flight, or had no answer: for Abort. */
+  idOf(cid: number): number {
+    const slot = this.slots[cid]!
+    return slot >= 0 ? slot >> 8 : ~slot & 0xffff
   }
 
   /**
    * Counts time: commands older than the timeout are lost from now on, and handed to `give` one by one.
-   * Early never; late by up to a quarter of the timeout, and by a slice for each call that comes later than `sliceMs`.
+   * Early never; late by up to an eighth of the timeout, by what a call comes late, and by what goes beyond a quarter
+   * of the timeout between two calls: time in which nothing was looked at counts for no command's age.
    * @param now milliseconds of a steady clock
    */
   expire(now: number, give: (cid: number) => void): void {
-    if (this.inFlight === 0) {
-      this.sliceStart = now
-      return
-    }
-    if (now - this.sliceStart < this.sliceMs) return
-    // One slice for a call: what was posted since the last one has an unknown age, which must not be overrated. Of a
-    // call that comes late half a slice is made up for at most: a command is lost after eight and a half.
-    this.sliceStart = Math.max(this.sliceStart + this.sliceMs, now - this.sliceMs / 2)
+    this.seen += Math.min(now - this.seenAt, 2 * this.sliceMs)
+    this.seenAt = now
+    const last = (this.slice - 1) & SLICE_MASK
+    if (this.seen - this.sliceEnds[last]! < this.sliceMs) return
+    this.sliceEnds[this.slice] = this.seen
     this.slice = (this.slice + 1) & SLICE_MASK
+    if (this.inFlight === 0) return
     for (let cid = 0; cid < this.slots.length; cid++) {
       const slot = this.slots[cid]!
-      if (slot < FREE && ((this.slice - slot) & SLICE_MASK) > SLICES) this.lose(cid, give)
+      if (slot >= 0 && this.seen - this.sliceEnds[slot & SLICE_MASK]! >= this.timeout) this.lose(cid, give)
     }
   }
 
   /** Makes a command young again: for those that may rightly wait for ever, as Asynchronous Event Request. */
   refresh(cid: number): void {
-    this.slots[cid] = this.slice
+    this.slots[cid] = (this.slots[cid]! & ~0xff) | this.slice
   }
 
   /** Gives up every command in flight: the controller is gone, or about to be reset, or this pair another's. */
@@ -377,12 +418,12 @@ export class QueuePair implements Queue {
     this.sqTail = this.sqRung
     this.unclean = this.entries
     for (let cid = 0; cid < this.slots.length; cid++) {
-      if (this.slots[cid]! < FREE) this.lose(cid, give)
+      if (this.slots[cid]! >= 0) this.lose(cid, give)
     }
   }
 
   private lose(cid: number, give: (cid: number) => void): void {
-    this.slots[cid] = LOST
+    this.slots[cid] = ~(this.slots[cid]! >> 8)
     this.lost++
     give(cid)
   }
@@ -391,8 +432,10 @@ export class QueuePair implements Queue {
   reset(): void {
     this.sq.fill(0)
     this.cq.fill(0)
-    this.slots.fill(FREE)
-    for (let i = 0; i < this.freeIds.length; i++) this.freeIds[i] = this.freeIds.length - 1 - i
+    for (let cid = 0; cid < this.freeIds.length; cid++) {
+      // What was in flight or lost: its identifier is not the next one's.
+      if (this.slots[cid] !== FREE) this.release(cid, this.idOf(cid))
+    }
     this.freeCount = this.freeIds.length
     this.lost = 0
     this.sqTail = this.sqRung = this.cqHead = this.cqRung = 0

@@ -1,6 +1,6 @@
 // A PCI function as a controller's transport: registers, rings in DMA memory, doorbells, interrupt vectors.
 
-import { NvmeError, UnsupportedError } from '../../errors.ts'
+import { DeviceRemovedError, NvmeError, UnsupportedError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'
@@ -21,7 +21,7 @@ import {
 import {
   disableController,
   enableController,
-  failureOf,
+  HealthCheck,
   removedError,
   shutdownController,
 } from './bring-up.ts'
@@ -67,6 +67,7 @@ export class PcieTransport implements Transport {
   #shadowed = false
   // Interrupt vectors in use; vector 0 is the admin queue's, which is polled.
   #vectors = 0
+  readonly #health: HealthCheck
   readonly #wakes = new Map<number, () => void>()
 
   /**
@@ -84,11 +85,17 @@ export class PcieTransport implements Transport {
     this.memory = pci
     this.cap = decodeCapabilities(lo, hi)
     this.version = formatVersion(vs)
+    if (this.cap.mqes < 2) {
+      throw new UnsupportedError(
+        `${pci.address}: its queues have one entry (CAP.MQES 0), which holds no command; NVMe asks for two at least`,
+      )
+    }
     if (this.cap.mpsmin > PRP_PAGE_BYTES) {
       throw new UnsupportedError(
         `${pci.address}: its smallest page (${this.cap.mpsmin} bytes) is larger than 4096`,
       )
     }
+    this.#health = new HealthCheck(pci)
     this.#wantsShadow = shadowDoorbells
     this.pool = pool
     this.admin = new QueuePair(pci, this.pool, {
@@ -110,7 +117,11 @@ export class PcieTransport implements Transport {
   }
 
   health(): Error | null {
-    return failureOf(this.pci)
+    return this.#health.look()
+  }
+
+  get removed(): boolean {
+    return this.pci.checkRemoved?.() === true || this.pci.removal instanceof DeviceRemovedError
   }
 
   /** True while queues are rung by shadow doorbells. */

@@ -180,3 +180,21 @@ export function encodeStatus(
   const code = ((sct & 7) << 9) | ((sc & 0xff) << 1)
   return code | ((crd & 3) << 12) | (more ? 0x4000 : 0) | (dnr ? 0x8000 : 0) | phase
 }
+
+/** Whether a failed command may succeed when it is sent again: Do Not Retry (DNR) is clear in its status field. */
+export function mayPass(field: number): boolean {
+  return (field & 0x8000) === 0
+}
+
+// A controller can ask for up to 109 minutes.
+const MOST_DELAY_MS = 10_000
+
+/**
+ * Milliseconds to wait before a failed command is sent again, as Command Retry Delay (CRD) of its status field says;
+ * at most 10 s.
+ * @param delays CRDT1 to 3 of Identify Controller, in units of 100 ms
+ */
+export function retryDelay(field: number, delays: readonly number[]): number {
+  const crd = (field >> 12) & 3
+  return crd === 0 ? 0 : Math.min((delays[crd - 1] ?? 0) * 100, MOST_DELAY_MS)
+}

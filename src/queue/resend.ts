@@ -1,0 +1,129 @@
+// Commands of one queue that are to be sent again: after a reset of the controller, and after a failure that the
+// controller says may pass. Which commands that may be done with is said here, too.
+
+import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { KIND, type Operation } from './operation.ts'
+
+/**
+ * Commands that leave the same behind however often they are executed, so that it does not matter whether the first
+ * one was. Compare is not among them: its answer is about the moment in which it was sent.
+ */
+const REPEATABLE: ReadonlySet<number> = new Set([
+  NVM.FLUSH,
+  NVM.WRITE,
+  NVM.READ,
+  NVM.WRITE_UNCORRECTABLE,
+  NVM.WRITE_ZEROES,
+  NVM.DATASET_MANAGEMENT,
+  NVM.VERIFY,
+])
+const WRITES: ReadonlySet<number> = new Set([
+  NVM.WRITE,
+  NVM.WRITE_UNCORRECTABLE,
+  NVM.WRITE_ZEROES,
+  NVM.DATASET_MANAGEMENT,
+])
+
+/** Whether commands of the operation may be sent again: transfers and ranges by opcode, single commands as marked. */
+export function isRepeatable({ kind, opc, retry, once }: Operation): boolean {
+  return REPEATABLE.has(opc) && !once && (kind !== KIND.SINGLE || retry)
+}
+
+/** One command of an operation that is to be sent again. */
+export interface Part {
+  readonly op: Operation
+  /** All of the operation's blocks, or some. */
+  readonly slba: number
+  readonly nlb: number
+  /** In which order commands were posted first. */
+  readonly order: number
+  /** Milliseconds of a steady clock, before which it is not sent. */
+  readonly from: number
+}
+
+export class Resends {
+  /** Those to be sent, in the order of their first posting. */
+  #parts: Part[] = []
+  /** Command identifiers of those that were sent again and have no answer. */
+  readonly #inFlight = new Set<number>()
+  readonly #attempts = new Map<Operation, number>()
+  // Some of them overlap, one of which writes: each is sent when the one before it has ended.
+  #oneByOne = false
+
+  /** False where there is nothing left to be kept of. */
+  get active(): boolean {
+    return this.#parts.length > 0 || this.#inFlight.size > 0 || this.#attempts.size > 0
+  }
+
+  /** Commands that are to be sent, or were and have no answer: what is new waits for them. */
+  get pending(): number {
+    return this.#parts.length + this.#inFlight.size
+  }
+
+  get length(): number {
+    return this.#parts.length
+  }
+
+  /** One more try of an operation: which one that is, from 1 on. */
+  count(op: Operation): number {
+    const attempt = (this.#attempts.get(op) ?? 0) + 1
+    this.#attempts.set(op, attempt)
+    return attempt
+  }
+
+  /** The operation is done. */
+  forget(op: Operation): void {
+    this.#attempts.delete(op)
+  }
+
+  add(parts: readonly Part[]): void {
+    this.#parts = [...this.#parts, ...parts].sort((a, b) => (a.order - b.order) | 0)
+    this.#oneByOne = overlap(this.#parts)
+  }
+
+  /** The next one that may be sent now. */
+  next(now: number): Part | undefined {
+    if (this.#oneByOne && this.#inFlight.size > 0) return undefined
+    const at = this.#parts.findIndex(({ from }) => from <= now)
+    // Behind one that has to wait, nothing that overlaps may go first.
+    if (at < 0 || (at > 0 && this.#oneByOne)) return undefined
+    return this.#parts[at]
+  }
+
+  sent(part: Part, cid: number): void {
+    this.#parts.splice(this.#parts.indexOf(part), 1)
+    this.#inFlight.add(cid)
+  }
+
+  ended(cid: number): void {
+    this.#inFlight.delete(cid)
+  }
+
+  /** Those of an operation, or all, which are no longer to be sent. */
+  take(op?: Operation): Part[] {
+    const taken = this.#parts.filter((part) => op === undefined || part.op === op)
+    this.#parts = this.#parts.filter((part) => !taken.includes(part))
+    return taken
+  }
+
+  /** The controller was reset: nothing is in flight. */
+  reset(): void {
+    this.#inFlight.clear()
+  }
+}
+
+/** True where two of the parts have a block in common that one of them writes, or what one writes is not known. */
+function overlap(parts: readonly Part[]): boolean {
+  if (!parts.some(({ op }) => WRITES.has(op.opc))) return false
+  if (parts.some(({ op }) => op.opc === NVM.DATASET_MANAGEMENT)) return parts.length > 1
+  const ranged = parts.filter(({ nlb }) => nlb > 0).sort((a, b) => a.slba - b.slba)
+  let end = 0
+  let endOfWrites = 0
+  for (const { op, slba, nlb } of ranged) {
+    const writes = WRITES.has(op.opc)
+    if (slba < (writes ? end : endOfWrites)) return true
+    end = Math.max(end, slba + nlb)
+    if (writes) endOfWrites = Math.max(endOfWrites, slba + nlb)
+  }
+  return false
+}
