@@ -11,7 +11,7 @@ import { startServer } from '../support/server.ts'
 type Faults = NonNullable<OpenOptions['faults']>
 
 async function faulty(faults: Faults, options: OpenOptions = {}, query = ''): Promise<Namespace> {
-  return open(`sim:?size=16M${query}`, { faults, ...options })
+  return open(`sim:?size=16M${query}`, { faults, recovery: 'none', retries: 0, ...options })
 }
 
 test('a failed command rejects its own call alone, with what and where', async (t) => {
@@ -126,7 +126,7 @@ for (const [where, start] of HOSTS) {
     options: OpenOptions = {},
   ): Promise<Namespace> => {
     const { address, stop } = await start(`fault=${fault}`)
-    const ns = await open(address, options)
+    const ns = await open(address, { recovery: 'none', retries: 0, ...options })
     t.teardown(async () => {
       await ns.close()
       await stop()
