@@ -17,8 +17,7 @@ import {
   identifyNamespace,
 } from '../../lib/nvme/host/identify-commands.ts'
 import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
-import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
-import type { IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
+import type { IdentifyController, IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'

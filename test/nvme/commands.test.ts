@@ -19,7 +19,7 @@ import {
   encodeNamespaceSelect,
   encodeSanitize,
   encodeSelfTest,
-} from '../../lib/nvme/spec/commands/index.ts'
+} from '../../lib/nvme/spec/commands.ts'
 
 test('Get Log Page: dwords as the specification has them', (t) => {
   t.deepEqual(encodeGetLogPage({ lid: 2, bytes: 512 }), {

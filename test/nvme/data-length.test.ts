@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { adminDataBytes, ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
-import { FEATURE } from '../../lib/nvme/spec/features/ids.ts'
+import { FEATURE } from '../../lib/nvme/spec/features.ts'
 import { ADMIN, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { open, openController } from '../../src/index.ts'
 

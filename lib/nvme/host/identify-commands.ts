@@ -10,7 +10,7 @@ import {
   decodeNamespaceList,
   type IdentifyNamespace,
   NAMESPACE_LIST_ENTRIES,
-} from '../spec/identify/index.ts'
+} from '../spec/identify.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import { STATUS } from '../spec/status.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'

@@ -7,7 +7,8 @@ import { type PciFunction, readRegister, writeRegister } from '../../pci/functio
 import type { FunctionShare } from '../../pci/share.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
 import { NO_WAKE_UP, type ResetKind, type SendAdmin, type Transport, type WakeUp } from '../host/transport.ts'
-import { type IdentifyController, OACS } from '../spec/identify/index.ts'
+import { OACS } from '../spec/flags.ts'
+import type { IdentifyController } from '../spec/identify.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import {
   ALL_ONES,

@@ -3,8 +3,7 @@
 // Trade-off: the controller does not know how long a buffer is, and goes on beyond its end. What the specification
 // leaves to a vendor or to a protocol is not known here, and counts as nothing.
 
-import { featureInfo } from './features/ids.ts'
-import { FEATURE, FEATURE_SELECT } from './features/index.ts'
+import { FEATURE, FEATURE_SELECT, featureInfo } from './features.ts'
 import { ADMIN, NVM } from './opcodes.ts'
 
 /** Opcode, and dwords 10 to 12: 0 where they are left out. */

@@ -1,7 +1,7 @@
 // Operations that go on in the background (NVMe 1.4 base, sections 5.8, 5.24 and 8.11): self-test and sanitize.
 // Trade-off: their work is done at once and only their time passes; what they found is told when it is over.
 
-import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs/index.ts'
+import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs.ts'
 import { updateInterposed } from '../faults/interposed.ts'
 import { saveState } from '../media/nonvolatile.ts'
 import type { Controller } from './controller.ts'

@@ -2,7 +2,7 @@
 // Trade-off: an event that was reported keeps its type silent until the host has read the log that it names,
 // as the specification asks; so no event can flood the host.
 
-import { LOG_PAGE } from '../../nvme/spec/logs/index.ts'
+import { LOG_PAGE } from '../../nvme/spec/logs.ts'
 
 export interface AsyncEvent {
   readonly type: number

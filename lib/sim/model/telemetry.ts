@@ -1,7 +1,7 @@
 // Telemetry (NVMe 1.4 base, sections 5.14.1.7 and 5.14.1.8): what the controller knows of itself, when asked to write it down.
 // Trade-off: the data is JSON, which any program reads; one data area holds all of it.
 
-import { encodeTelemetryHeader, LOG_PAGE, TELEMETRY_BLOCK_BYTES } from '../../nvme/spec/logs/index.ts'
+import { encodeTelemetryHeader, LOG_PAGE, TELEMETRY_BLOCK_BYTES } from '../../nvme/spec/logs.ts'
 import type { Controller } from './controller.ts'
 import { OUI } from './identity.ts'
 

@@ -1,8 +1,8 @@
 // Critical warnings of the SMART log, and the events that announce them.
 // Trade-off: looked at when a temperature, threshold or warning changes; nothing is measured over time.
 
-import { FEATURE } from '../../nvme/spec/features/index.ts'
-import { CRITICAL_WARNING } from '../../nvme/spec/logs/index.ts'
+import { FEATURE } from '../../nvme/spec/features.ts'
+import { CRITICAL_WARNING } from '../../nvme/spec/logs.ts'
 import type { Controller } from './controller.ts'
 import { EVENT, raiseEvent } from './events.ts'
 import { featureValue } from './features.ts'

@@ -2,7 +2,9 @@
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
-import { celsius, dataUnitsToBytes } from '../../../lib/nvme/spec/logs/smart.ts'
+import type { Layout } from '../../../lib/nvme/spec/codec.ts'
+import { dataUnitsToBytes } from '../../../lib/nvme/spec/logs.ts'
+import { type BitRow, temperatureText } from '../../../lib/nvme/spec/tables.ts'
 import { bytesText, visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */
@@ -15,18 +17,10 @@ export function dwordText(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`
 }
 
-/** `50°C (323 Kelvin)`. */
-export function temperatureText(kelvin: number): string {
-  return `${celsius(kelvin)}°C (${kelvin} Kelvin)`
-}
-
 /** Thousands of 512 bytes, and what that is: `1 (512.00 kB)`. */
 export function dataUnitsText(units: bigint): string {
   return `${units} (${bytesText(dataUnitsToBytes(units))})`
 }
-
-/** Some bits of a word: from `high` to `low`, and a name (with Supported or Not Supported) or what a value means. */
-export type BitRow = readonly [high: number, low: number, meaning: string | ((value: number) => string)]
 
 /** `  [8:8] : 0x1  Namespace Attribute Changed Event Supported`, a line for each row. */
 export function bitLines(word: number, rows: readonly BitRow[]): string[] {
@@ -39,24 +33,6 @@ export function bitLines(word: number, rows: readonly BitRow[]): string[] {
     return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(value).padEnd(3)}  ${means}`
   })
 }
-
-/** For a bit that means one of two things. */
-export const either =
-  (off: string, on: string) =>
-  (value: number): string =>
-    value === 0 ? off : on
-
-/** For a bit that answers a question. */
-export const yesNo =
-  (what: string) =>
-  (value: number): string =>
-    `${what}: ${value ? 'yes' : 'no'}`
-
-/** For a field of a few values; others are reserved. */
-export const oneOf =
-  (...meanings: readonly string[]) =>
-  (value: number): string =>
-    meanings[value] ?? 'Reserved'
 
 /** A field of a structure: its name, how its value is written, and its bits where it is a word of flags. */
 export interface Row {
@@ -74,6 +50,26 @@ export function rowLines(rows: readonly Row[], human: boolean): string {
       ...(human && bits.length > 0 ? [...bits, ''] : []),
     ])
     .join('\n')
+}
+
+/** The fields of a structure that `values` has, in the structure's order, each written as its table says. */
+export function structureRows(layout: Layout, values: Readonly<Record<string, unknown>>): Row[] {
+  return Object.entries(layout).flatMap(([name, [, , ...display]]) => {
+    const value = values[name] as number
+    if (value === undefined) return []
+    const bits = display.flatMap((shown) => {
+      if (shown === 'kelvin') return [`  ${temperatureText(value)}`]
+      return typeof shown === 'object' && 'rows' in shown ? bitLines(value, shown.rows) : []
+    })
+    return [{ name, value: display.includes('hex') ? hexText(value) : String(value), bits }]
+  })
+}
+
+/** A decoded structure with its 128-bit numbers as text, which no program reads wrongly: nvme-cli prints them so. */
+export function plain(value: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, typeof item === 'bigint' ? String(item) : item]),
+  )
 }
 
 /** A whole dump of bytes, rows that repeat as `*`. */

@@ -3,20 +3,17 @@
 
 import { NvmeError, UnsupportedError } from '../../../lib/errors.ts'
 import type { Controller } from '../../../lib/nvme/host/controller.ts'
-import { decodeHostBehavior } from '../../../lib/nvme/spec/features/data.ts'
-import { FEATURE } from '../../../lib/nvme/spec/features/ids.ts'
-import { LPA } from '../../../lib/nvme/spec/identify/flags.ts'
-import { LOG_PAGE } from '../../../lib/nvme/spec/logs/ids.ts'
+import { decodeHostBehavior, FEATURE } from '../../../lib/nvme/spec/features.ts'
+import { LPA } from '../../../lib/nvme/spec/flags.ts'
 import {
   decodePersistentEventHeader,
+  decodeTelemetryHeader,
+  LOG_PAGE,
   PERSISTENT_EVENT_ACTION,
   PERSISTENT_EVENT_HEADER_BYTES,
-} from '../../../lib/nvme/spec/logs/persistent-event.ts'
-import {
-  decodeTelemetryHeader,
   TELEMETRY_BLOCK_BYTES,
   telemetryBytes,
-} from '../../../lib/nvme/spec/logs/telemetry.ts'
+} from '../../../lib/nvme/spec/logs.ts'
 import { adminCommand } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { isOutput, openOutput } from '../data.ts'
@@ -124,7 +121,7 @@ const { READ, ESTABLISH_AND_READ, RELEASE } = PERSISTENT_EVENT_ACTION
 
 const shownLog = (bytes: Buffer) => ({
   bytes,
-  show: async () => (await import('../admin/views/persistent-event.ts')).viewPersistentEvents(bytes),
+  show: async () => (await import('../admin/views/logs.ts')).viewPersistentEvents(bytes),
 })
 
 const persistentEventLog = showCommand({

@@ -3,12 +3,19 @@
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
 import type { FeatureReply } from '../../../lib/nvme/host/admin-commands.ts'
-import { FEATURE, featureInfo, featureName } from '../../../lib/nvme/spec/features/ids.ts'
-import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../lib/nvme/spec/features/select.ts'
-import { ONCS } from '../../../lib/nvme/spec/identify/flags.ts'
+import {
+  decodeFeatureCapabilities,
+  decodeTimestamp,
+  encodeTimestamp,
+  FEATURE,
+  FEATURE_SELECT,
+  featureInfo,
+  featureName,
+  TIMESTAMP_ORIGIN,
+} from '../../../lib/nvme/spec/features.ts'
+import { ONCS } from '../../../lib/nvme/spec/flags.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
-import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../lib/nvme/spec/timestamp.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'

@@ -3,7 +3,7 @@
 // end: so fw-download commits too, and fw-commit by itself is for slots that have an image already.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { COMMIT_ACTION } from '../../../lib/nvme/spec/commands/firmware.ts'
+import { COMMIT_ACTION } from '../../../lib/nvme/spec/commands.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'

@@ -2,15 +2,14 @@
 // Trade-off: views are loaded when a command runs, so that help needs none of them.
 
 import { NvmeError } from '../../../lib/errors.ts'
-import { CNS } from '../../../lib/nvme/spec/identify/cns.ts'
-import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify/lists.ts'
+import { CNS, encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'
 import { note, print } from '../output.ts'
 import { integer } from '../parse.ts'
 
-const lists = () => import('../admin/views/lists.ts')
+const lists = () => import('../admin/views/identify.ts')
 
 const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v', also: ['-V'] })
 
@@ -26,7 +25,7 @@ const idCtrl = showCommand({
   async read({ handle, options }) {
     const bytes = await handle.controller.identify(CNS.CONTROLLER)
     const show = async () => {
-      const { viewController } = await import('../admin/views/controller.ts')
+      const { viewController } = await import('../admin/views/identify.ts')
       return viewController(bytes, { vendor: options.vendorSpecific })
     }
     return { bytes, show }
@@ -52,7 +51,7 @@ const idNs = showCommand({
     const bytes = await handle.controller.identify(cns, { nsid })
     if (bytes.every((byte) => byte === 0)) note(`namespace ${nsid} is not active`)
     const show = async () => {
-      const { viewNamespace } = await import('../admin/views/namespace.ts')
+      const { viewNamespace } = await import('../admin/views/identify.ts')
       return viewNamespace(bytes, { vendor: options.vendorSpecific })
     }
     return { bytes, show }

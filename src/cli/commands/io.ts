@@ -2,7 +2,7 @@
 // Trade-off: counts of blocks are one-based, as in all of unvme, where nvme-cli has them zero-based; help says so.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/spec/commands/dsm.ts'
+import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import {
   type AdminContext,

@@ -1,7 +1,7 @@
 // `unvme smart-log` and the other log pages, and `get-log` for any.
 // Trade-off: a page is a few words here (which, how many bytes, how it is shown); what they share is in admin/show.ts.
 
-import { LOG_PAGE, logPageName } from '../../../lib/nvme/spec/logs/ids.ts'
+import { LOG_PAGE, logPageName } from '../../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
@@ -10,7 +10,7 @@ import { flag, required, value, valueOr } from '../define.ts'
 import { integer, size } from '../parse.ts'
 
 const views = () => import('../admin/views/logs.ts')
-const operations = () => import('../admin/views/operations.ts')
+const operations = () => import('../admin/views/logs.ts')
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 
 const smartLog = showCommand({
@@ -27,7 +27,7 @@ const smartLog = showCommand({
     const { getLogPage } = await commands()
     const { namespaceId: nsid = ALL_NAMESPACES } = options
     const bytes = await getLogPage(handle.controller, LOG_PAGE.SMART, 512, { nsid })
-    return { bytes, show: async () => (await import('../admin/views/smart.ts')).viewSmart(bytes) }
+    return { bytes, show: async () => (await import('../admin/views/logs.ts')).viewSmart(bytes) }
   },
 })
 
@@ -114,7 +114,10 @@ const changedNamespaces = showCommand({
     const { getLogPage } = await commands()
     const bytes = await getLogPage(handle.controller, LOG_PAGE.CHANGED_NAMESPACES, 4096, { rae: options.rae })
     const { address } = handle.controller.transport
-    return { bytes, show: async () => (await import('../admin/views/lists.ts')).viewChanged(bytes, address) }
+    return {
+      bytes,
+      show: async () => (await import('../admin/views/logs.ts')).viewChanged(bytes, address),
+    }
   },
 })
 

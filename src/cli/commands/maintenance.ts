@@ -3,12 +3,16 @@
 // command waits where it is asked to, or where its own end would end the operation.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/spec/commands/maintenance.ts'
-import { FNA } from '../../../lib/nvme/spec/identify/flags.ts'
-import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/spec/identify/namespace.ts'
-import { LOG_PAGE } from '../../../lib/nvme/spec/logs/ids.ts'
-import { SANITIZE_STATE, sanitizeStateName } from '../../../lib/nvme/spec/logs/sanitize.ts'
-import { SELF_TEST, SELF_TEST_RESULT } from '../../../lib/nvme/spec/logs/self-test.ts'
+import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/spec/commands.ts'
+import { FNA } from '../../../lib/nvme/spec/flags.ts'
+import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/spec/identify.ts'
+import {
+  LOG_PAGE,
+  SANITIZE_STATE,
+  SELF_TEST,
+  SELF_TEST_RESULT,
+  sanitizeStateName,
+} from '../../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
@@ -18,7 +22,7 @@ import { print } from '../output.ts'
 import { integer, namedNumber, size } from '../parse.ts'
 
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
-const logs = () => import('../../../lib/nvme/spec/logs/index.ts')
+const logs = () => import('../../../lib/nvme/spec/logs.ts')
 
 /** Milliseconds, of the commands that may take hours. */
 export const timeoutOption = () =>
@@ -57,7 +61,7 @@ how far it is. Exit code 1: a test that was waited for found a fault, or was end
   async run(context) {
     const { deviceSelfTest, getLogPage } = await commands()
     const { decodeSelfTestLog, SELF_TEST_LOG_BYTES } = await logs()
-    const { selfTestResultText, viewSelfTest } = await import('../admin/views/operations.ts')
+    const { selfTestResultText, viewSelfTest } = await import('../admin/views/logs.ts')
     const { controller } = context.handle
     const { selfTestCode: code, wait } = context.options
     const readLog = () => getLogPage(controller, LOG_PAGE.DEVICE_SELF_TEST, SELF_TEST_LOG_BYTES)

@@ -1,10 +1,9 @@
 // Get and Set Features (NVMe 1.4 base, sections 5.13 and 5.21).
 // Trade-off: the general rules stand here once (save, scope, reserved bits); only what a feature adds is its own.
 
-import { FEATURE } from '../../../nvme/spec/features/index.ts'
+import { decodeTimestamp, encodeTimestamp, FEATURE, TIMESTAMP_ORIGIN } from '../../../nvme/spec/features.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
-import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../nvme/spec/timestamp.ts'
 import { saveState } from '../../media/nonvolatile.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
 import {

@@ -1,11 +1,7 @@
 // Firmware Image Download and Firmware Commit (NVMe 1.4 base, sections 5.12 and 5.11).
 // Trade-off: an image is looked at when it is committed, and not before.
 
-import {
-  COMMIT_ACTION,
-  decodeFirmwareCommit,
-  decodeFirmwareDownload,
-} from '../../../nvme/spec/commands/index.ts'
+import { COMMIT_ACTION, decodeFirmwareCommit, decodeFirmwareDownload } from '../../../nvme/spec/commands.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { saveState } from '../../media/nonvolatile.ts'
 import type { Controller } from '../controller.ts'

@@ -1,26 +1,18 @@
 // Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
 // Trade-off: structures are made anew for each command; nothing asks often.
 
+import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, VWC } from '../../../nvme/spec/flags.ts'
 import {
   CNS,
-  DLFEAT,
   encodeControllerList,
   encodeIdentifyController,
   encodeIdentifyNamespace,
   encodeNamespaceDescriptors,
   encodeNamespaceList,
-  FNA,
-  FRMW,
   IDENTIFY_BYTES,
-  LPA,
   NAMESPACE_ID_TYPE,
   NAMESPACE_LIST_ENTRIES,
-  OACS,
-  OAES,
-  ONCS,
-  SANICAP,
-  VWC,
-} from '../../../nvme/spec/identify/index.ts'
+} from '../../../nvme/spec/identify.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { type Controller, VERSION } from '../controller.ts'

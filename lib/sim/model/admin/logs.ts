@@ -1,7 +1,7 @@
 // Get Log Page (NVMe 1.4 base, section 5.14): what really happened, encoded with lib/nvme's tables.
 // Trade-off: each page is made whole and then cut to what was asked for, however little that is.
 
-import { decodeGetLogPage, SANITIZE_ACTION } from '../../../nvme/spec/commands/index.ts'
+import { decodeGetLogPage, SANITIZE_ACTION } from '../../../nvme/spec/commands.ts'
 import {
   encodeChangedNamespaces,
   encodeCommandEffects,
@@ -13,7 +13,7 @@ import {
   encodeSmartLog,
   LOG_PAGE,
   SANITIZE_STATE,
-} from '../../../nvme/spec/logs/index.ts'
+} from '../../../nvme/spec/logs.ts'
 import { ADMIN, ALL_NAMESPACES, NVM } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { progressOf } from '../background.ts'

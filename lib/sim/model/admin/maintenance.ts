@@ -1,14 +1,9 @@
 // Format NVM, Sanitize and Device Self-test (NVMe 1.4 base, sections 5.23, 5.24 and 5.8).
 // Trade-off: a format is done when its command is; the other two go on in the background (background.ts).
 
-import {
-  decodeFormat,
-  decodeSanitize,
-  FORMAT_ERASE,
-  SANITIZE_ACTION,
-} from '../../../nvme/spec/commands/index.ts'
-import { FEATURE } from '../../../nvme/spec/features/index.ts'
-import { SELF_TEST, SELF_TEST_RESULT } from '../../../nvme/spec/logs/index.ts'
+import { decodeFormat, decodeSanitize, FORMAT_ERASE, SANITIZE_ACTION } from '../../../nvme/spec/commands.ts'
+import { FEATURE } from '../../../nvme/spec/features.ts'
+import { SELF_TEST, SELF_TEST_RESULT } from '../../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { updateInterposed } from '../../faults/interposed.ts'

@@ -6,13 +6,9 @@ import {
   decodeNamespaceSelect,
   NAMESPACE_ATTACHMENT,
   NAMESPACE_MANAGEMENT,
-} from '../../../nvme/spec/commands/index.ts'
-import {
-  decodeControllerList,
-  decodeIdentifyNamespace,
-  IDENTIFY_BYTES,
-} from '../../../nvme/spec/identify/index.ts'
-import { SELF_TEST_RESULT } from '../../../nvme/spec/logs/index.ts'
+} from '../../../nvme/spec/commands.ts'
+import { decodeControllerList, decodeIdentifyNamespace, IDENTIFY_BYTES } from '../../../nvme/spec/identify.ts'
+import { SELF_TEST_RESULT } from '../../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { saveState } from '../../media/nonvolatile.ts'
