@@ -5,6 +5,7 @@
 // its value. The exceptions are blockCount and lbaCount: sizes of a namespace in blocks are numbers, as in the whole driver.
 
 import { DecodeError, OutOfRangeError } from '../../errors.ts'
+import { high32, join32 } from '../../sys/int64.ts'
 import type { Display } from './tables.ts'
 
 /** One kind of value: R is what reading gives, W what writing takes. */
@@ -58,11 +59,11 @@ export const u32 = unsigned(
 /** 48 bits: a timestamp in milliseconds. */
 export const u48: Field<number> = {
   bytes: 6,
-  read: (view, at) => view.getUint32(at, true) + view.getUint16(at + 4, true) * 2 ** 32,
+  read: (view, at) => join32(view.getUint32(at, true), view.getUint16(at + 4, true)),
   write(view, at, value, name) {
     if (!(Number.isInteger(value) && value >= 0 && value < 2 ** 48)) throw unfit(name, value, '48 bits')
     view.setUint32(at, value >>> 0, true)
-    view.setUint16(at + 4, Math.floor(value / 2 ** 32), true)
+    view.setUint16(at + 4, high32(value), true)
   },
 }
 
@@ -92,11 +93,11 @@ export const u128 = wide(16)
  */
 export const blockCount: Field<number> = {
   bytes: 8,
-  read: (view, at) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32,
+  read: (view, at) => join32(view.getUint32(at, true), view.getUint32(at + 4, true)),
   write(view, at, value, name) {
     if (!(Number.isSafeInteger(value) && value >= 0)) throw unfit(name, value, '53 bits')
     view.setUint32(at, value >>> 0, true)
-    view.setUint32(at + 4, Math.floor(value / 2 ** 32), true)
+    view.setUint32(at + 4, high32(value), true)
   },
 }
 

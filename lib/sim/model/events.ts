@@ -2,13 +2,20 @@
 // Trade-off: an event that was reported keeps its type silent until the host has read the log that it names,
 // as the specification asks; so no event can flood the host.
 
+import {
+  ASYNC_ERROR,
+  ASYNC_EVENT,
+  ASYNC_NOTICE,
+  ASYNC_NVM,
+  ASYNC_SMART,
+} from '../../nvme/spec/async-event.ts'
 import { LOG_PAGE } from '../../nvme/spec/logs.ts'
 
 export interface AsyncEvent {
   readonly type: number
   readonly info: number
   /** Log page that tells more, and whose reading lets the type speak again. */
-  readonly log: number
+  readonly lid: number
 }
 
 export interface Events {
@@ -26,14 +33,34 @@ export const EVENT_REQUESTS = 4
 
 /** Events by name, as section 5.2.1 has them. */
 export const EVENT = {
-  INVALID_DOORBELL_REGISTER: { type: 0, info: 0, log: LOG_PAGE.ERROR_INFORMATION },
-  INVALID_DOORBELL_VALUE: { type: 0, info: 1, log: LOG_PAGE.ERROR_INFORMATION },
-  SUBSYSTEM_RELIABILITY: { type: 1, info: 0, log: LOG_PAGE.SMART },
-  TEMPERATURE: { type: 1, info: 1, log: LOG_PAGE.SMART },
-  SPARE: { type: 1, info: 2, log: LOG_PAGE.SMART },
-  NAMESPACE_CHANGED: { type: 2, info: 0, log: LOG_PAGE.CHANGED_NAMESPACES },
-  SANITIZED: { type: 6, info: 1, log: LOG_PAGE.SANITIZE_STATUS },
-  SANITIZED_DEALLOCATED: { type: 6, info: 2, log: LOG_PAGE.SANITIZE_STATUS },
+  INVALID_DOORBELL_REGISTER: {
+    type: ASYNC_EVENT.ERROR,
+    info: ASYNC_ERROR.INVALID_DOORBELL_REGISTER,
+    lid: LOG_PAGE.ERROR_INFORMATION,
+  },
+  INVALID_DOORBELL_VALUE: {
+    type: ASYNC_EVENT.ERROR,
+    info: ASYNC_ERROR.INVALID_DOORBELL_VALUE,
+    lid: LOG_PAGE.ERROR_INFORMATION,
+  },
+  SUBSYSTEM_RELIABILITY: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.RELIABILITY, lid: LOG_PAGE.SMART },
+  TEMPERATURE: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.TEMPERATURE, lid: LOG_PAGE.SMART },
+  SPARE: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.SPARE, lid: LOG_PAGE.SMART },
+  NAMESPACE_CHANGED: {
+    type: ASYNC_EVENT.NOTICE,
+    info: ASYNC_NOTICE.NAMESPACE_ATTRIBUTE_CHANGED,
+    lid: LOG_PAGE.CHANGED_NAMESPACES,
+  },
+  SANITIZED: {
+    type: ASYNC_EVENT.IO_COMMAND_SET,
+    info: ASYNC_NVM.SANITIZE_COMPLETED,
+    lid: LOG_PAGE.SANITIZE_STATUS,
+  },
+  SANITIZED_DEALLOCATED: {
+    type: ASYNC_EVENT.IO_COMMAND_SET,
+    info: ASYNC_NVM.SANITIZE_COMPLETED_DEALLOCATED,
+    lid: LOG_PAGE.SANITIZE_STATUS,
+  },
 } as const satisfies Record<string, AsyncEvent>
 
 export function createEvents(): Events {
@@ -58,13 +85,6 @@ export function takeEvent(events: Events): { cid: number; event: AsyncEvent } | 
 }
 
 /** The host has read a log page and did not ask to retain its events. */
-export function readLog(events: Events, log: number): void {
-  for (const { type, log: ofType } of Object.values(EVENT)) {
-    if (ofType === log) events.silent &= ~(1 << type)
-  }
-}
-
-/** Dword 0 of the completion that reports an event. */
-export function encodeEvent({ type, info, log }: AsyncEvent): number {
-  return type | (info << 8) | (log << 16)
+export function readLog(events: Events, lid: number): void {
+  for (const event of Object.values(EVENT)) if (event.lid === lid) events.silent &= ~(1 << event.type)
 }

@@ -1,4 +1,4 @@
-// Data structures of admin commands, to and from host memory.
+// Data structures of commands, to and from host memory.
 // Trade-off: they are copied piece by piece through an array of their own; nothing here is on the I/O path.
 
 import type { Controller } from './controller.ts'

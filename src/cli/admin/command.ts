@@ -3,7 +3,7 @@
 // controller forgets at a reset does not last from one command to the next.
 
 import { InUseError, UsageError } from '../../../lib/errors.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
+import { ALL_NAMESPACES, MAX_NSID } from '../../../lib/nvme/spec/opcodes.ts'
 import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
 import type { ControllerHandle, Namespace } from '../../index.ts'
 import type { Machine } from '../../setup/index.ts'
@@ -105,7 +105,7 @@ function contextOf<O extends Specs>(
 
 // An address with a namespace id and another in the option are a contradiction, which the open finds.
 function openOptions({ namespaceId, timeout }: Readonly<Record<string, unknown>>) {
-  const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= LAST_NSID
+  const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= MAX_NSID
   return {
     ...(single && { nsid: namespaceId }),
     // Of I/O commands; admin commands are given theirs one by one.
@@ -113,13 +113,11 @@ function openOptions({ namespaceId, timeout }: Readonly<Record<string, unknown>>
   }
 }
 
-const LAST_NSID = 0xffff_fffe
-
 /** `-n, --namespace-id`. */
 export const namespaceIdOption = (
   description = 'namespace, where the address names none',
 ): Spec<number | undefined> =>
-  value('NSID', integer({ min: 0, max: 0xffff_ffff }), description, { short: 'n', also: ['--namespace'] })
+  value('NSID', integer({ min: 0, max: ALL_NAMESPACES }), description, { short: 'n', also: ['--namespace'] })
 
 /** The namespace that is meant: the one named, or the only one that is active. */
 export async function chosenNamespace({ nsid, handle, address }: AdminContext<Specs>): Promise<number> {

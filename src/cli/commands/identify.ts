@@ -3,6 +3,7 @@
 
 import { NvmeError } from '../../../lib/errors.ts'
 import { CNS, encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify.ts'
+import { MAX_NSID } from '../../../lib/nvme/spec/opcodes.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
 import { flag, value, valueOr } from '../define.ts'
@@ -62,7 +63,7 @@ const listNs = showCommand({
   name: 'list-ns',
   summary: 'List the namespaces of a controller by their ids',
   options: {
-    namespaceId: valueOr('NSID', integer({ min: 1, max: 0xffff_fffe }), 1, 'the first id to list', {
+    namespaceId: valueOr('NSID', integer({ min: 1, max: MAX_NSID }), 1, 'the first id to list', {
       short: 'n',
     }),
     csi: value('N', integer({ max: 255 }), 'those of one I/O command set (NVMe 2.0)', { short: 'y' }),

@@ -13,7 +13,7 @@ import {
   NAMESPACE_ID_TYPE,
   NAMESPACE_LIST_ENTRIES,
 } from '../../../nvme/spec/identify.ts'
-import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
+import { ALL_NAMESPACES, MAX_NSID } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { type Controller, VERSION } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
@@ -23,12 +23,9 @@ import { ERROR_ENTRIES } from '../health.ts'
 import { namespaceIds, OUI, subsystemName } from '../identity.ts'
 import type { Namespace } from '../namespaces.ts'
 import { sendData } from '../transfer.ts'
-import { ABORT_LIMIT } from './abort.ts'
 import { GRANULARITY } from './firmware.ts'
-import { LBA_FORMATS } from './formats.ts'
-import { CONTROLLER_ID, NAMESPACE_LIMIT, unusedBytes } from './namespaces.ts'
-
-const LAST_NSID = 0xffff_fffd
+import { CONTROLLER_ID, LBA_FORMATS, NAMESPACE_LIMIT, unusedBytes } from './namespaces.ts'
+import { ABORT_LIMIT } from './queues.ts'
 
 export function identify(c: Controller, sqe: Uint32Array, e: number): number {
   const nsid = sqe[e + 1]!
@@ -81,7 +78,7 @@ function sendList(
   namespaces: ReadonlyMap<number, Namespace>,
 ): number {
   const nsid = sqe[e + 1]!
-  if (nsid > LAST_NSID) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+  if (nsid >= MAX_NSID) return STATUS.INVALID_NAMESPACE_OR_FORMAT
   const above = [...namespaces.keys()].filter((id) => id > nsid)
   const sorted = above.sort((a, b) => a - b).slice(0, NAMESPACE_LIST_ENTRIES)
   return sendData(c, sqe, e, encodeNamespaceList(sorted))

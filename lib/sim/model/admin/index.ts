@@ -8,14 +8,13 @@ import type { Controller } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
 import { FUSE_AND_PSDT } from '../io-commands.ts'
 import { configureDoorbellBuffer } from '../shadow.ts'
-import { abort } from './abort.ts'
 import { getFeatures, setFeatures } from './features.ts'
 import { commitFirmware, downloadFirmware } from './firmware.ts'
 import { identify } from './identify.ts'
 import { getLogPage } from './logs.ts'
 import { format, sanitize, selfTest } from './maintenance.ts'
 import { attachNamespaces, manageNamespaces } from './namespaces.ts'
-import { createCq, createSq, deleteCq, deleteSq } from './queues.ts'
+import { abort, createCq, createSq, deleteCq, deleteSq } from './queues.ts'
 
 /** Executes the command at `sqe[e]`. Returns its status, or NO_COMPLETION where it is answered later. */
 export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number {

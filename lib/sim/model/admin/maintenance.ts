@@ -1,7 +1,13 @@
 // Format NVM, Sanitize and Device Self-test (NVMe 1.4 base, sections 5.23, 5.24 and 5.8).
 // Trade-off: a format is done when its command is; the other two go on in the background (background.ts).
 
-import { decodeFormat, decodeSanitize, FORMAT_ERASE, SANITIZE_ACTION } from '../../../nvme/spec/commands.ts'
+import {
+  decodeFormat,
+  decodeSanitize,
+  decodeSelfTest,
+  FORMAT_ERASE,
+  SANITIZE_ACTION,
+} from '../../../nvme/spec/commands.ts'
 import { FEATURE } from '../../../nvme/spec/features.ts'
 import { SELF_TEST, SELF_TEST_RESULT } from '../../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
@@ -12,8 +18,7 @@ import { abortTest, startSanitize, startTest } from '../background.ts'
 import type { Controller } from '../controller.ts'
 import { featureValue } from '../features.ts'
 import { createNamespace, type Namespace } from '../namespaces.ts'
-import { LBA_FORMATS } from './formats.ts'
-import { replaceNamespace } from './namespaces.ts'
+import { LBA_FORMATS, replaceNamespace } from './namespaces.ts'
 
 export function format(c: Controller, sqe: Uint32Array, e: number): number {
   const nsid = sqe[e + 1]!
@@ -52,7 +57,7 @@ export function sanitize(c: Controller, sqe: Uint32Array, e: number): number {
 
 export function selfTest(c: Controller, sqe: Uint32Array, e: number): number {
   const nsid = sqe[e + 1]!
-  const code = sqe[e + 10]! & 0xf
+  const { stc: code } = decodeSelfTest(sqe[e + 10]!)
   const { test } = c.background
   if (code === SELF_TEST.ABORT) {
     abortTest(c, SELF_TEST_RESULT.ABORTED_BY_COMMAND)

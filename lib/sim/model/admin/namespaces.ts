@@ -16,9 +16,10 @@ import { abortTest } from '../background.ts'
 import type { Controller } from '../controller.ts'
 import { createNamespace, type Namespace, NO_NAMESPACE } from '../namespaces.ts'
 import { fetchData } from '../transfer.ts'
-import { LBA_FORMATS } from './formats.ts'
 
 export const CONTROLLER_ID = 1
+/** By their index; what the medium has is blocks alone: no metadata and no protection information. */
+export const LBA_FORMATS = [{ lbads: 9 }, { lbads: 12 }] as const
 /** Ids of namespaces that are created are below this, and no more exist at a time. */
 export const NAMESPACE_LIMIT = 32
 /** Namespaces begin at multiples of this. */
