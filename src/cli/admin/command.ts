@@ -119,6 +119,15 @@ export const namespaceIdOption = (
 ): Spec<number | undefined> =>
   value('NSID', integer({ min: 0, max: ALL_NAMESPACES }), description, { short: 'n', also: ['--namespace'] })
 
+/** `-t, --timeout`. @param byDefault how long it may take without */
+export const timeoutOption = (byDefault = '4 hours') =>
+  value(
+    'MS',
+    integer({ min: 1, max: 2 ** 31 - 1 }),
+    `milliseconds that it may take (default: ${byDefault})`,
+    't',
+  )
+
 /** The namespace that is meant: the one named, or the only one that is active. */
 export async function chosenNamespace({ nsid, handle, address }: AdminContext<Specs>): Promise<number> {
   if (nsid !== undefined) return nsid

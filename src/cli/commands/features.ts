@@ -24,11 +24,10 @@ import type { FeatureShown } from '../admin/views/feature.ts'
 import { readData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { choiceParser, integer, text } from '../parse.ts'
+import { byte, choiceParser, dword, integer, text } from '../parse.ts'
 
 const MAX_DATA_BYTES = 2 ** 20
 
-const dword = integer({ max: 0xffff_ffff })
 const SELECTIONS = ['current', 'default', 'saved', 'supported'] as const
 const parseSelection = choiceParser(SELECTIONS)
 const selection = (word: string) =>
@@ -39,19 +38,15 @@ const getFeature = showCommand({
   group: 'Admin',
   summary: 'Show a feature of the controller, or all that it has',
   options: {
-    featureId: value('ID', integer({ max: 255 }), 'feature identifier (default: every one that is known)', {
-      short: 'f',
-    }),
+    featureId: value('ID', byte, 'feature identifier (default: every one that is known)', 'f'),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
     sel: valueOr('WHICH', selection, 0, 'current, default, saved or supported (or 0 to 3)', {
       short: 's',
       fallbackText: 'current',
     }),
-    dataLen: value('BYTES', integer({ max: 2 ** 20 }), 'bytes of data (default: what the feature has)', {
-      short: 'l',
-    }),
-    cdw11: valueOr('DWORD', dword, 0, 'dword 11: which sensor, which vector', { short: 'c' }),
-    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', { short: 'U' }),
+    dataLen: value('BYTES', integer({ max: 2 ** 20 }), 'bytes of data (default: what the feature has)', 'l'),
+    cdw11: valueOr('DWORD', dword, 0, 'dword 11: which sensor, which vector', 'c'),
+    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', 'U'),
   },
   examples: [
     ['get-feature 0a:00.0 -f 7 -H', 'the number of queues, in words'],
@@ -103,19 +98,22 @@ the output says whether the value has lasted.
 Data that is shorter than the feature's is filled up with zeroes, of longer data the beginning counts, and the output \
 says so.`,
   options: {
-    featureId: required('ID', integer({ max: 255 }), 'feature identifier', { short: 'f' }),
+    featureId: required('ID', byte, 'feature identifier', 'f'),
     value: required('DWORD', integer(), 'new value: dword 11; of Timestamp the milliseconds', {
       short: 'v',
       also: ['-V'],
     }),
-    cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', { short: 'c' }),
+    cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', 'c'),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
-    data: value('FILE', text, "file with the feature's data, or `-` for standard input", { short: 'd' }),
-    dataLen: value('BYTES', integer({ min: 1, max: MAX_DATA_BYTES }), 'bytes of it to send (default: all)', {
-      short: 'l',
-    }),
-    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', { short: 'U' }),
-    save: flag('keep the value over resets and power cycles', { short: 's' }),
+    data: value('FILE', text, "file with the feature's data, or `-` for standard input", 'd'),
+    dataLen: value(
+      'BYTES',
+      integer({ min: 1, max: MAX_DATA_BYTES }),
+      'bytes of it to send (default: all)',
+      'l',
+    ),
+    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', 'U'),
+    save: flag('keep the value over resets and power cycles', 's'),
   },
   examples: [
     ['set-feature 0a:00.0 -f 6 -v 0 --save', 'turn the volatile write cache off for good'],
