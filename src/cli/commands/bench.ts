@@ -8,8 +8,7 @@ import { constants } from 'node:os'
 import path from 'node:path'
 import { ArgumentTypeError, OutOfRangeError, UsageError } from '../../../lib/errors.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
-import { parseDuration, sizeText } from '../../../lib/sys/units.ts'
-import { short, timeText } from '../../bench/numbers.ts'
+import { parseDuration, short, sizeText, timeText } from '../../../lib/sys/units.ts'
 import {
   type BenchOptions,
   DEFAULT_NAME,
