@@ -124,6 +124,24 @@ export function bits(field: Field<number>, low: number, width: number): Field<nu
   }
 }
 
+/** A number that is stored in units, or from another zero: `value` = stored * unit + zero. What is between is rounded up. */
+export function scaled(field: Field<number>, unit: number, zero = 0): Field<number> {
+  return {
+    bytes: field.bytes,
+    read: (view, at) => field.read(view, at) * unit + zero,
+    write: (view, at, value, name) => field.write(view, at, Math.ceil((value - zero) / unit), name),
+  }
+}
+
+/** A number that is stored as a power of two, in units. */
+export function power(field: Field<number>, unit: number): Field<number> {
+  return {
+    bytes: field.bytes,
+    read: (view, at) => unit * 2 ** field.read(view, at),
+    write: (view, at, value, name) => field.write(view, at, Math.log2(value / unit), name),
+  }
+}
+
 /** One bit of an unsigned field. */
 export function flag(field: Field<number>, bit: number): Field<boolean> {
   const one = bits(field, bit, 1)

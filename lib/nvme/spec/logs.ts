@@ -1,6 +1,7 @@
 // Log pages (NVMe 1.4 base, section 5.14.1; fields of 2.0 included): identifiers, and the data structure of each page.
 
 import { DecodeError, OutOfRangeError } from '../../errors.ts'
+import { bytesText } from '../../sys/units.ts'
 import {
   ascii,
   bits,
@@ -22,7 +23,7 @@ import {
 import { timestampField } from './features.ts'
 import { decodeNamespaceList, encodeNamespaceList } from './identify.ts'
 import { ALL_NAMESPACES } from './opcodes.ts'
-import { bitTable, named, yesNo } from './tables.ts'
+import { bitTable, label, named, temperatureText, yesNo } from './tables.ts'
 
 const LOG_PAGES = named({
   SUPPORTED_LOG_PAGES: [0x00, 'Supported Log Pages'],
@@ -129,38 +130,43 @@ export const CRITICAL_WARNING = bitTable({
   SPARE: [0, yesNo('Available spare below its threshold')],
 })
 
-const smartLayout = {
+const percent = (value: number | bigint) => `${value}%`
+const minutes = (value: number | bigint) => `${value} minutes`
+const seconds = (value: number | bigint) => `${value} s`
+const dataUnits = (value: number | bigint) => `${value} (${bytesText(dataUnitsToBytes(BigInt(value)))})`
+
+export const smartLayout = {
   /** See CRITICAL_WARNING. */
   critical_warning: [0, u8, 'hex', CRITICAL_WARNING],
   /** Composite temperature in kelvin: see `celsius`. */
-  temperature: [1, u16],
+  temperature: [1, u16, label('temperature', temperatureText)],
   /** Spare capacity that is left, its threshold, and life that is used, in per cent; used may pass 100. */
-  avail_spare: [3, u8],
-  spare_thresh: [4, u8],
-  percent_used: [5, u8],
-  endurance_grp_critical_warning_summary: [6, u8],
+  avail_spare: [3, u8, label('available_spare', percent)],
+  spare_thresh: [4, u8, label('available_spare_threshold', percent)],
+  percent_used: [5, u8, label('percentage_used', percent)],
+  endurance_grp_critical_warning_summary: [6, u8, 'hex', label('endurance_group_critical_warning')],
   /** In units of 1000 times 512 bytes, rounded up: see `dataUnitsToBytes`. */
-  data_units_read: [32, u128],
-  data_units_written: [48, u128],
+  data_units_read: [32, u128, label('Data Units Read', dataUnits)],
+  data_units_written: [48, u128, label('Data Units Written', dataUnits)],
   host_read_commands: [64, u128],
   host_write_commands: [80, u128],
   /** In minutes. */
-  controller_busy_time: [96, u128],
+  controller_busy_time: [96, u128, label('controller_busy_time', minutes)],
   power_cycles: [112, u128],
   power_on_hours: [128, u128],
   unsafe_shutdowns: [144, u128],
   media_errors: [160, u128],
   num_err_log_entries: [176, u128],
   /** Minutes above the warning and the critical composite temperature. */
-  warning_temp_time: [192, u32],
-  critical_comp_time: [196, u32],
+  warning_temp_time: [192, u32, label('Warning Temperature Time', minutes)],
+  critical_comp_time: [196, u32, label('Critical Composite Temperature Time', minutes)],
   /** Temperature sensors 1 to 8 in kelvin; 0 where there is none. */
   temperature_sensors: [200, list(8, u16)],
   /** Thermal management temperatures 1 and 2: transitions, and seconds. */
-  thm_temp1_trans_count: [216, u32],
-  thm_temp2_trans_count: [220, u32],
-  thm_temp1_total_time: [224, u32],
-  thm_temp2_total_time: [228, u32],
+  thm_temp1_trans_count: [216, u32, label('Thermal Management T1 Trans Count')],
+  thm_temp2_trans_count: [220, u32, label('Thermal Management T2 Trans Count')],
+  thm_temp1_total_time: [224, u32, label('Thermal Management T1 Total Time', seconds)],
+  thm_temp2_total_time: [228, u32, label('Thermal Management T2 Total Time', seconds)],
 } as const
 
 export const { decode: decodeSmartLog, encode: encodeSmartLog } = structure(

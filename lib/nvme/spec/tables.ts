@@ -53,7 +53,7 @@ export const count = (what: string) => (value: number) => `${what}: ${value}`
 /** What a field is for a person, and how its value is written. */
 export interface Label {
   readonly label: string
-  text(value: number): string
+  text(value: number | bigint): string
 }
 
 export const label = (text: string, write: (value: number) => string = String): Label => ({

@@ -2,7 +2,14 @@
 // fatal, gone.
 // Trade-off: each change is done at once, within the step that sees the register; CAP.TO is never needed.
 
-import { ALL_ONES, CSTS, decodeConfiguration, NSSR_RESET, SHST } from '../../nvme/spec/registers.ts'
+import {
+  ALL_ONES,
+  CSTS,
+  decodeAdminQueues,
+  decodeConfiguration,
+  NSSR_RESET,
+  SHST,
+} from '../../nvme/spec/registers.ts'
 import { join32 } from '../../sys/int64.ts'
 import { resetBackground } from './background.ts'
 import { REQUEST, WORD } from './bar.ts'
@@ -40,9 +47,7 @@ export function followRegisters(c: Controller): void {
 function enable(c: Controller): void {
   const { registers } = c.bar
   const cc = decodeConfiguration(c.cc)
-  const aqa = registers[WORD.AQA]!
-  const sqSize = (aqa & 0xfff) + 1
-  const cqSize = ((aqa >>> 16) & 0xfff) + 1
+  const { asqs: sqSize, acqs: cqSize } = decodeAdminQueues(registers[WORD.AQA]!)
   const asq = join32(registers[WORD.ASQ_LO]!, registers[WORD.ASQ_HI]!)
   const acq = join32(registers[WORD.ACQ_LO]!, registers[WORD.ACQ_HI]!)
   const aligned = asq % cc.mps === 0 && acq % cc.mps === 0

@@ -12,7 +12,6 @@ import {
   type CommandDefinition,
   type Context,
   defineCommand,
-  type GROUPS,
   type Spec,
   type Specs,
   type Values,
@@ -33,16 +32,11 @@ export interface AdminContext<O extends Specs> {
   readonly signal: AbortSignal
 }
 
-export interface AdminDefinition<O extends Specs> {
-  readonly name: string
-  readonly group?: (typeof GROUPS)[number]
-  readonly summary: string
-  readonly details?: string
+type Words = 'name' | 'summary' | 'details' | 'refused' | 'ignored' | 'hint' | 'examples'
+
+export interface AdminDefinition<O extends Specs> extends Pick<CommandDefinition, Words> {
+  readonly group?: CommandDefinition['group']
   readonly options: O
-  readonly refused?: CommandDefinition['refused']
-  readonly ignored?: CommandDefinition['ignored']
-  readonly hint?: CommandDefinition['hint']
-  readonly examples: CommandDefinition['examples']
   /**
    * What is lost, as the beginning of a question: `Format namespace 1`. Undefined where nothing is. The device is
    * added, the user is asked, and a device that the system uses is refused.
@@ -53,22 +47,12 @@ export interface AdminDefinition<O extends Specs> {
 
 /** Gives a definition for a controller its argument, the options of consent, and what opens and closes it. */
 export function adminCommand<const O extends Specs>(definition: AdminDefinition<O>): CommandDefinition {
-  const { name, group = 'Admin', summary, details, examples, destroys } = definition
-  const { refused, ignored, hint } = definition
+  const { group = 'Admin', destroys, options, run, ...words } = definition
   return defineCommand({
-    name,
+    ...words,
     group,
-    summary,
-    ...(details !== undefined && { details }),
-    ...(refused && { refused }),
-    ...(ignored && { ignored }),
-    ...(hint !== undefined && { hint }),
     arguments: { address: argument('ADDR', text, 'address of the device') },
-    options: {
-      ...definition.options,
-      ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }),
-    } as Specs,
-    examples,
+    options: { ...options, ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }) } as Specs,
     async run(outer) {
       const { openController } = await import('../../index.ts')
       const address = String(outer.args.address)
@@ -78,7 +62,7 @@ export function adminCommand<const O extends Specs>(definition: AdminDefinition<
         const context = contextOf<O>(outer, address, handle)
         const lost = await destroys?.(context)
         if (lost !== undefined) await consent(context, lost, outer.options.yes === true)
-        return await definition.run(context)
+        return await run(context)
       } finally {
         await handle.close()
       }

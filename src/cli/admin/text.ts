@@ -1,11 +1,10 @@
-// How values of data structures are written: hexadecimal, temperatures, data units, bits of a word with their meaning.
+// How values of data structures are written: hexadecimal, bits of a word with their meaning, fields by their tables.
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
 import type { Layout } from '../../../lib/nvme/spec/codec.ts'
-import { dataUnitsToBytes } from '../../../lib/nvme/spec/logs.ts'
-import { type BitRow, temperatureText } from '../../../lib/nvme/spec/tables.ts'
-import { bytesText, visible } from '../output.ts'
+import { type BitRow, type Display, type Label, temperatureText } from '../../../lib/nvme/spec/tables.ts'
+import { visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */
 export function hexText(value: number | bigint): string {
@@ -17,21 +16,37 @@ export function dwordText(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`
 }
 
-/** Thousands of 512 bytes, and what that is: `1 (512.00 kB)`. */
-export function dataUnitsText(units: bigint): string {
-  return `${units} (${bytesText(dataUnitsToBytes(units))})`
+const bitsOf = (word: number, [high, low]: BitRow) => Math.floor(word / 2 ** low) % 2 ** (high - low + 1)
+
+/** `Namespace Attribute Changed Event Supported`, a line for each row. */
+export function bitMeanings(word: number, rows: readonly BitRow[]): string[] {
+  return rows.map((row) => {
+    const [, , meaning] = row
+    const value = bitsOf(word, row)
+    return typeof meaning === 'string' ? `${meaning} ${value === 0 ? 'Not ' : ''}Supported` : meaning(value)
+  })
 }
 
 /** `  [8:8] : 0x1  Namespace Attribute Changed Event Supported`, a line for each row. */
 export function bitLines(word: number, rows: readonly BitRow[]): string[] {
-  return rows.map(([high, low, meaning]) => {
-    const value = Math.floor(word / 2 ** low) % 2 ** (high - low + 1)
-    const means =
-      typeof meaning === 'string'
-        ? `${meaning} ${value === 0 ? 'Not Supported' : 'Supported'}`
-        : meaning(value)
-    return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(value).padEnd(3)}  ${means}`
+  const meanings = bitMeanings(word, rows)
+  return rows.map((row, i) => {
+    const [high, low] = row
+    return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(bitsOf(word, row)).padEnd(3)}  ${meanings[i]}`
   })
+}
+
+const isLabel = (shown: Display | undefined): shown is Label => typeof shown === 'object' && 'label' in shown
+
+/** `Doorbell Stride (DSTRD): 4 bytes`, from high bits to low; a field without a label is its name and number. */
+export function labelLines(layout: Layout, values: object): string[] {
+  return Object.entries(layout)
+    .reverse()
+    .map(([name, [, , shown]]) => {
+      const value = Number(values[name as keyof typeof values])
+      if (!isLabel(shown)) return `${name.toUpperCase()}: ${value}`
+      return `${shown.label} (${name.toUpperCase()}): ${shown.text(value)}`
+    })
 }
 
 /** A field of a structure: its name, how its value is written, and its bits where it is a word of flags. */
@@ -61,7 +76,8 @@ export function structureRows(layout: Layout, values: Readonly<Record<string, un
       if (shown === 'kelvin') return [`  ${temperatureText(value)}`]
       return typeof shown === 'object' && 'rows' in shown ? bitLines(value, shown.rows) : []
     })
-    return [{ name, value: display.includes('hex') ? hexText(value) : String(value), bits }]
+    const { label = name, text = String } = display.find(isLabel) ?? {}
+    return [{ name: label, value: display.includes('hex') ? hexText(value) : text(value), bits }]
   })
 }
 

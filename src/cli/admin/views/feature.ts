@@ -16,7 +16,7 @@ import {
   TIMESTAMP_ORIGIN,
 } from '../../../../lib/nvme/spec/features.ts'
 import type { Shown } from '../show.ts'
-import { dumpText, dwordText, hexText } from '../text.ts'
+import { dumpText, dwordText, hexText, labelLines } from '../text.ts'
 
 export const SELECT_WORDS = ['current', 'default', 'saved', 'supported'] as const
 
@@ -81,19 +81,11 @@ function featureJson({ fid, select, value, data }: FeatureShown) {
   }
 }
 
-// Fields from high bits to low; one without a label is shown by its name and number.
 function fieldLines(fid: number, value: number, data: Buffer): string[] {
   const word = FEATURE_VALUE.get(fid)
+  if (word !== undefined) return labelLines(word.layout, word.decode(value))
   // Of some the data is all.
-  if (word === undefined) return data.length > 0 ? [] : [`VALUE: ${value}`]
-  const values = word.decode(value)
-  return Object.entries(word.layout)
-    .reverse()
-    .map(([name, [, , shown]]) => {
-      const number = Number(values[name])
-      if (typeof shown !== 'object' || !('label' in shown)) return `${name.toUpperCase()}: ${number}`
-      return `${shown.label} (${name.toUpperCase()}): ${shown.text(number)}`
-    })
+  return data.length > 0 ? [] : [`VALUE: ${value}`]
 }
 
 const ORIGINS: Readonly<Record<number, string>> = {

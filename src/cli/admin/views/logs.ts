@@ -3,7 +3,6 @@
 // where nvme-cli keeps them.
 
 import {
-  CRITICAL_WARNING,
   decodeChangedNamespaces,
   decodeCommandEffects,
   decodeEffectsLog,
@@ -22,13 +21,14 @@ import {
   type SmartLog,
   sanitizeStateName,
   selfTestResultName,
+  smartLayout,
 } from '../../../../lib/nvme/spec/logs.ts'
 import { opcodeName } from '../../../../lib/nvme/spec/opcodes.ts'
 import { statusCode, statusName } from '../../../../lib/nvme/spec/status.ts'
 import { type BitRow, oneOf, temperatureText, yesNo } from '../../../../lib/nvme/spec/tables.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
-import { bitLines, dataUnitsText, dumpText, dwordText, hexText, plain, rowLines } from '../text.ts'
+import { bitLines, dumpText, dwordText, hexText, plain, rowLines, structureRows } from '../text.ts'
 import { numberedList } from './identify.ts'
 
 export function viewErrors(bytes: Uint8Array): Shown {
@@ -72,14 +72,12 @@ export function viewSmart(bytes: Uint8Array): Shown {
   const sensors = sensorsOf(log)
   return {
     text(human) {
-      const rows = Object.entries(smartTexts(log)).map(([name, value]) => ({ name, value }))
-      const [warning, ...rest] = rows
-      const bits = bitLines(log.critical_warning, CRITICAL_WARNING.rows)
+      const { temperature_sensors: _, ...values } = log
       const temperatures = Object.entries(sensors).map(([name, kelvin]) => ({
         name: name.replace('temperature_sensor_', 'Temperature Sensor '),
         value: temperatureText(kelvin),
       }))
-      return rowLines([{ ...warning!, bits }, ...rest, ...temperatures], human)
+      return rowLines([...structureRows(smartLayout, values), ...temperatures], human)
     },
     json() {
       const { temperature_sensors: _, thm_temp1_trans_count, thm_temp2_trans_count, ...rest } = log
@@ -99,33 +97,6 @@ export function viewSmart(bytes: Uint8Array): Shown {
 function sensorsOf({ temperature_sensors }: SmartLog): Record<string, number> {
   const sensors = temperature_sensors.map((kelvin, i) => [`temperature_sensor_${i + 1}`, kelvin] as const)
   return Object.fromEntries(sensors.filter(([, kelvin]) => kelvin !== 0))
-}
-
-function smartTexts(log: SmartLog): Record<string, string> {
-  return {
-    critical_warning: hexText(log.critical_warning),
-    temperature: temperatureText(log.temperature),
-    available_spare: `${log.avail_spare}%`,
-    available_spare_threshold: `${log.spare_thresh}%`,
-    percentage_used: `${log.percent_used}%`,
-    endurance_group_critical_warning: hexText(log.endurance_grp_critical_warning_summary),
-    'Data Units Read': dataUnitsText(log.data_units_read),
-    'Data Units Written': dataUnitsText(log.data_units_written),
-    host_read_commands: String(log.host_read_commands),
-    host_write_commands: String(log.host_write_commands),
-    controller_busy_time: `${log.controller_busy_time} minutes`,
-    power_cycles: String(log.power_cycles),
-    power_on_hours: String(log.power_on_hours),
-    unsafe_shutdowns: String(log.unsafe_shutdowns),
-    media_errors: String(log.media_errors),
-    num_err_log_entries: String(log.num_err_log_entries),
-    'Warning Temperature Time': `${log.warning_temp_time} minutes`,
-    'Critical Composite Temperature Time': `${log.critical_comp_time} minutes`,
-    'Thermal Management T1 Trans Count': String(log.thm_temp1_trans_count),
-    'Thermal Management T2 Trans Count': String(log.thm_temp2_trans_count),
-    'Thermal Management T1 Total Time': `${log.thm_temp1_total_time} s`,
-    'Thermal Management T2 Total Time': `${log.thm_temp2_total_time} s`,
-  }
 }
 
 /** @param device the name under which nvme-cli's JSON has it */
