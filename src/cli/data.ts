@@ -10,6 +10,18 @@ import { checkTerminal } from './output.ts'
 const files = () => import('../copy/file-side.ts')
 const PIECE_BYTES = 64 * 1024
 
+/** Does something with what was opened, and closes it. */
+export async function withOpen<T extends { close(): Promise<void> }, R>(
+  opened: T,
+  work: (opened: T) => Promise<R>,
+): Promise<R> {
+  try {
+    return await work(opened)
+  } finally {
+    await opened.close()
+  }
+}
+
 /** What is left to read of a file. It must be closed. */
 export interface DataFile {
   /** `standard input`, or the path. */
@@ -63,8 +75,7 @@ export async function checkAtEnd(data: DataFile, bytes: number): Promise<void> {
  * @throws UsageError where all of it is wanted and it has more than `most` bytes
  */
 export async function readData(path: string, most: number, length?: number): Promise<Buffer> {
-  const data = await openData(path)
-  try {
+  return withOpen(await openData(path), async (data) => {
     const pieces: Buffer[] = []
     for (let left = length ?? most; left > 0; ) {
       const piece = Buffer.allocUnsafe(Math.min(left, PIECE_BYTES))
@@ -75,9 +86,7 @@ export async function readData(path: string, most: number, length?: number): Pro
     }
     if (length === undefined) await checkAtEnd(data, most)
     return Buffer.concat(pieces)
-  } finally {
-    await data.close()
-  }
+  })
 }
 
 /** True for `-`, and for a path of what standard output is open on: /dev/stdout, or the file that it goes to. */

@@ -14,8 +14,8 @@ import {
   DSM_RANGE_BYTES,
   encodeDsmAttributes,
   encodeDsmRanges,
+  ioDataBytes,
 } from '../../lib/nvme/spec/commands.ts'
-import { ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
 import { NVM, opcodeName } from '../../lib/nvme/spec/opcodes.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'

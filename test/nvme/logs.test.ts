@@ -1,5 +1,6 @@
 import test from 'ava'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
+import { celsius } from '../../lib/nvme/spec/codec.ts'
 import {
   dataUnitsToBytes,
   decodeChangedNamespaces,
@@ -29,7 +30,6 @@ import {
   telemetryBytes,
 } from '../../lib/nvme/spec/logs.ts'
 import { decodeStatus } from '../../lib/nvme/spec/status.ts'
-import { celsius } from '../../lib/nvme/spec/tables.ts'
 import { fixture } from './fixture.ts'
 
 const ONES_8 = [255, 255, 255, 255, 255, 255, 255, 255]

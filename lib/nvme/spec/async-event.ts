@@ -1,8 +1,7 @@
 // Asynchronous events: dword 0 of an Asynchronous Event Request's completion (NVMe 1.4 base, section 5.2, figure 146).
 // An event of a vendor has the numbers of its type and information as its name.
 
-import { bits, u32, word } from './codec.ts'
-import { codesOf, named } from './tables.ts'
+import { bits, codesOf, named, u32, word } from './codec.ts'
 
 const TYPES = named({
   ERROR: [0, 'Error status'],

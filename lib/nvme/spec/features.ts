@@ -4,13 +4,16 @@
 import { OutOfRangeError } from '../../errors.ts'
 import {
   bits,
+  codesOf,
   type Decoded,
   type Encodable,
   flag,
   hex,
   type Layout,
+  label,
   list,
   structure,
+  temperatureText,
   u8,
   u16,
   u32,
@@ -20,7 +23,6 @@ import {
   type Word,
   word,
 } from './codec.ts'
-import { codesOf, label, temperatureText } from './tables.ts'
 
 /** What is known of a feature before it is asked for. */
 export interface FeatureInfo {

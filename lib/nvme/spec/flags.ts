@@ -1,7 +1,7 @@
 // Bits of the words of Identify (NVMe 1.4 base, figures 245 and 247; NVMe 2.0 where later): their masks, and what each
 // means, in the specification's order of bits from high to low. Words themselves stay numbers, as tools print them.
 
-import { bitTable, count, either, oneOf, yesNo } from './tables.ts'
+import { bitTable, count, either, oneOf, yesNo } from './codec.ts'
 
 /** Multi-path I/O and namespace sharing (`cmic`). */
 export const CMIC = bitTable({

@@ -5,12 +5,16 @@ import { bytesText } from '../../sys/units.ts'
 import {
   ascii,
   bits,
+  bitTable,
   type Decoded,
   type Encodable,
   flag,
+  label,
   list,
+  named,
   raw,
   structure,
+  temperatureText,
   u8,
   u16,
   u24,
@@ -19,11 +23,11 @@ import {
   u128,
   utf8,
   word,
+  yesNo,
 } from './codec.ts'
 import { timestampField } from './features.ts'
 import { decodeNamespaceList, encodeNamespaceList } from './identify.ts'
 import { ALL_NAMESPACES } from './opcodes.ts'
-import { bitTable, label, named, temperatureText, yesNo } from './tables.ts'
 
 const LOG_PAGES = named({
   SUPPORTED_LOG_PAGES: [0x00, 'Supported Log Pages'],

@@ -1,8 +1,19 @@
 // Controller registers (NVMe 1.4 base, section 3.1): offsets, and the fields of each with what they are for a person.
 // 64-bit registers are two 32-bit ones everywhere, since some controllers answer nothing else.
 
-import { bits, type Decoded, flag, power, scaled, structure, u16, u32, word } from './codec.ts'
-import { bitTable, label } from './tables.ts'
+import {
+  bits,
+  bitTable,
+  type Decoded,
+  flag,
+  label,
+  power,
+  scaled,
+  structure,
+  u16,
+  u32,
+  word,
+} from './codec.ts'
 
 /** Byte offsets in BAR 0. */
 export const REGISTER = {
@@ -39,12 +50,13 @@ export const SHN = { NONE: 0, NORMAL: 1, ABRUPT: 2 } as const
 const yes = (value: number) => (value === 0 ? 'No' : 'Yes')
 const bytes = (value: number) => `${value} bytes`
 
-const SETS = [
+const SET_NAMES = [
   [CSS.NVM, 'NVM'],
   [CSS.PROFILES, 'by profiles'],
   [CSS.ADMIN_ONLY, 'admin only'],
 ] as const
-const setNames = (css: number) => SETS.flatMap(([bit, name]) => ((css & bit) !== 0 ? [name] : [])).join(', ')
+const setNames = (css: number) =>
+  SET_NAMES.flatMap(([bit, name]) => ((css & bit) !== 0 ? [name] : [])).join(', ')
 
 const arbitrations = (ams: number) =>
   [

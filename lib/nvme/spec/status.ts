@@ -1,7 +1,7 @@
 // Completion status: the 16-bit status field of a completion queue entry (NVMe 1.4 base, section 4.6.1), and the names of
 // its codes. A status is one number, sct << 8 | sc, wherever it is compared; the decoded form is for reports.
 
-import { named } from './tables.ts'
+import { named } from './codec.ts'
 
 // Codes 80h and up are those of the NVM, Key Value and Zoned command sets; Fabrics reuses some of them.
 const STATUSES = named({

@@ -1,4 +1,5 @@
-// Asynchronous events (NVMe 1.4 base, section 5.2): requests that wait, and events that wait for a request.
+// Asynchronous events (NVMe 1.4 base, section 5.2): requests that wait, events that wait for a request, and the critical
+// warnings of the SMART log that raise some, looked at when a temperature, threshold or warning changes.
 // Trade-off: an event that was reported keeps its type silent until the host has read the log that it names,
 // as the specification asks; so no event can flood the host.
 
@@ -9,7 +10,10 @@ import {
   ASYNC_NVM,
   ASYNC_SMART,
 } from '../../nvme/spec/async-event.ts'
-import { LOG_PAGE } from '../../nvme/spec/logs.ts'
+import { FEATURE } from '../../nvme/spec/features.ts'
+import { CRITICAL_WARNING, LOG_PAGE } from '../../nvme/spec/logs.ts'
+import type { Controller } from './controller.ts'
+import { featureValue } from './features.ts'
 
 export interface AsyncEvent {
   readonly type: number
@@ -87,4 +91,34 @@ export function takeEvent(events: Events): { cid: number; event: AsyncEvent } | 
 /** The host has read a log page and did not ask to retain its events. */
 export function readLog(events: Events, lid: number): void {
   for (const event of Object.values(EVENT)) if (event.lid === lid) events.silent &= ~(1 << event.type)
+}
+
+/** Per cent of spare below which a warning is due. */
+export const SPARE_THRESHOLD = 10
+
+/** Bits of CRITICAL_WARNING that hold now. */
+export function criticalWarnings({ health, features }: Controller): number {
+  const over = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 0)
+  const under = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 1)
+  const hot = health.temperature >= over || (under !== 0 && health.temperature <= under)
+  const worn = health.availableSpare < SPARE_THRESHOLD
+  return health.warnings | (hot ? CRITICAL_WARNING.TEMPERATURE : 0) | (worn ? CRITICAL_WARNING.SPARE : 0)
+}
+
+/** Raises an event for each warning that is new since `before`, where feature 0Bh asks for it. */
+export function announceWarnings(c: Controller, before: number): void {
+  const fresh = criticalWarnings(c) & ~before & featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION)
+  if ((fresh & CRITICAL_WARNING.TEMPERATURE) !== 0) raiseEvent(c.events, EVENT.TEMPERATURE)
+  if ((fresh & CRITICAL_WARNING.SPARE) !== 0) raiseEvent(c.events, EVENT.SPARE)
+  if ((fresh & ~(CRITICAL_WARNING.TEMPERATURE | CRITICAL_WARNING.SPARE) & 0xff) !== 0) {
+    raiseEvent(c.events, EVENT.SUBSYSTEM_RELIABILITY)
+  }
+}
+
+/** Namespace `nsid` changed: into the Changed Namespace List, and announced where feature 0Bh asks for it. */
+export function announceNamespace(c: Controller, nsid: number): void {
+  c.events.changed.add(nsid)
+  if ((featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION) & 0x100) !== 0) {
+    raiseEvent(c.events, EVENT.NAMESPACE_CHANGED)
+  }
 }

@@ -15,8 +15,7 @@ import { saveState } from '../media/nonvolatile.ts'
 import type { Controller } from './controller.ts'
 import { COUNTER } from './health.ts'
 import { markBad, type Namespace, touchesBad, unmarkBad } from './namespaces.ts'
-import { followPrps } from './prp.ts'
-import { fetchData } from './transfer.ts'
+import { fetchData, followPrps } from './prp.ts'
 
 const HIGH = 0x1_0000_0000
 /** Fused operation and PSDT, bits 9:8 and 15:14 of dword 0: neither fused commands nor SGLs are known. */

@@ -11,12 +11,12 @@ import {
   SHST,
 } from '../../nvme/spec/registers.ts'
 import { join32 } from '../../sys/int64.ts'
+import { resetFirmware } from './admin/firmware.ts'
 import { resetBackground } from './background.ts'
 import { REQUEST, WORD } from './bar.ts'
 import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
-import { resetFirmware } from './firmware.ts'
 import { endPending, removePending } from './pending.ts'
 import { createCompletionQueue, createSubmissionQueue } from './queues.ts'
 

@@ -7,6 +7,7 @@ import { ALL_NAMESPACES, MAX_NSID } from '../../../lib/nvme/spec/opcodes.ts'
 import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
 import type { ControllerHandle, Namespace } from '../../index.ts'
 import type { Machine } from '../../setup/index.ts'
+import { withOpen } from '../data.ts'
 import {
   argument,
   type CommandDefinition,
@@ -57,15 +58,12 @@ export function adminCommand<const O extends Specs>(definition: AdminDefinition<
       const { openController } = await import('../../index.ts')
       const address = String(outer.args.address)
       if (destroys) await refuseUsed(address)
-      const handle = await openController(address, openOptions(outer.options))
-      try {
+      return withOpen(await openController(address, openOptions(outer.options)), async (handle) => {
         const context = contextOf<O>(outer, address, handle)
         const lost = await destroys?.(context)
         if (lost !== undefined) await consent(context, lost, outer.options.yes === true)
         return await run(context)
-      } finally {
-        await handle.close()
-      }
+      })
     },
   })
 }
@@ -132,12 +130,7 @@ export async function withNamespace<T>(
 ): Promise<T> {
   const nsid = await chosenNamespace(context)
   const [first = nsid] = nsid === ALL_NAMESPACES ? await context.handle.namespaces() : [nsid]
-  const ns = await context.handle.openNamespace(first)
-  try {
-    return await work(ns, nsid)
-  } finally {
-    await ns.close()
-  }
+  return withOpen(await context.handle.openNamespace(first), (ns) => work(ns, nsid))
 }
 
 async function consent({ handle, address }: AdminContext<Specs>, lost: string, yes: boolean): Promise<void> {

@@ -2,8 +2,13 @@
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
-import type { Layout } from '../../../lib/nvme/spec/codec.ts'
-import { type BitRow, type Display, type Label, temperatureText } from '../../../lib/nvme/spec/tables.ts'
+import {
+  type BitRow,
+  type Display,
+  type Label,
+  type Layout,
+  temperatureText,
+} from '../../../lib/nvme/spec/codec.ts'
 import { visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */

@@ -6,7 +6,7 @@ import { UsageError } from '../../../lib/errors.ts'
 import type { CopyResult } from '../../copy/copy.ts'
 import type { Side } from '../../copy/side.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
-import { isOutput, isStandardOutput } from '../data.ts'
+import { isOutput, isStandardOutput, withOpen } from '../data.ts'
 import {
   argument,
   defineCommand,
@@ -80,28 +80,25 @@ are refused.`,
     const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespaceId: nsid, chunk, depth } = options
-    const source = await openSource(args.address, { slba, nsid, signal })
-    try {
+    return withOpen(await openSource(args.address, { slba, nsid, signal }), async (source) => {
       const writing = { force: options.force, forceWord: FORCE_WORD }
-      const target = await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing))
-      try {
-        const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
-        await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
-        const started = performance.now()
-        await withProgress('read', bytes, async (onProgress) => {
-          const how = { chunk, depth, signal }
-          if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
-          const chunks = counted(source.read(bytes, how), onProgress)
-          return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
-        })
-        const seconds = (performance.now() - started) / 1000
-        if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
-      } finally {
-        await target.close()
-      }
-    } finally {
-      await source.close()
-    }
+      return withOpen(
+        await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing)),
+        async (target) => {
+          const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
+          await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
+          const started = performance.now()
+          await withProgress('read', bytes, async (onProgress) => {
+            const how = { chunk, depth, signal }
+            if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
+            const chunks = counted(source.read(bytes, how), onProgress)
+            return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
+          })
+          const seconds = (performance.now() - started) / 1000
+          if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
+        },
+      )
+    })
   },
 })
 
@@ -148,22 +145,19 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     const file = dataFile(args.file, options.data)
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
     const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
-    const source = file === '-' ? createStandardSide('stdin') : await openSourceFile(file)
-    try {
-      const target = await openTarget(args.address, { slba, nsid, signal })
-      try {
-        const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
-        await confirmOverwrite(target, bytes, options.yes)
-        const result = await withProgress('write', bytes, (onProgress) =>
-          transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
-        )
-        print(`${source.name} to ${target.name}: ${resultText(result)}`)
-      } finally {
-        await target.close()
-      }
-    } finally {
-      await source.close()
-    }
+    return withOpen(
+      file === '-' ? createStandardSide('stdin') : await openSourceFile(file),
+      async (source) => {
+        return withOpen(await openTarget(args.address, { slba, nsid, signal }), async (target) => {
+          const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
+          await confirmOverwrite(target, bytes, options.yes)
+          const result = await withProgress('write', bytes, (onProgress) =>
+            transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
+          )
+          print(`${source.name} to ${target.name}: ${resultText(result)}`)
+        })
+      },
+    )
   },
 })
 
@@ -210,43 +204,40 @@ device that the system uses, and a file that another program has locked, are ref
     const { withChecksum } = await import('../../copy/checksum.ts')
     const toOutput = isOutput(args.target)
     const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
-    const source = await openSource(args.source, { slba, nsid, signal, jobs })
-    try {
-      const target = await openTarget(toOutput ? '-' : args.target, {
-        slba: dstSlba,
-        nsid,
-        signal,
-        jobs,
-        force,
-        forceWord: FORCE_WORD,
-      })
-      try {
-        const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
-        if (options.verify) checkRereadable(target)
-        await confirmOverwrite(target, bytes, options.yes)
-        const moving = { chunk, depth, jobs, flush, pad, signal }
-        const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
-        const result = await withProgress('copy', bytes, (onProgress) =>
-          transfer(summed?.side ?? source, target, bytes, { ...moving, onProgress }),
-        )
-        const quiet = toOutput || options.output === 'json'
-        if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
-        const check = { bytes: result.bytes, moving, quiet }
-        const verified = !options.verify
-          ? undefined
-          : summed === undefined
-            ? await verifyCopy(source, target, check)
-            : await verifyChecksum(source, summed.sum(), target, check)
-        if (options.output === 'json' && !toOutput) {
-          printJson({ source: args.source, target: args.target, ...figures(result), ...verified })
-        }
-        return verified?.equal === false ? 1 : 0
-      } finally {
-        await target.close()
-      }
-    } finally {
-      await source.close()
-    }
+    return withOpen(await openSource(args.source, { slba, nsid, signal, jobs }), async (source) => {
+      return withOpen(
+        await openTarget(toOutput ? '-' : args.target, {
+          slba: dstSlba,
+          nsid,
+          signal,
+          jobs,
+          force,
+          forceWord: FORCE_WORD,
+        }),
+        async (target) => {
+          const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
+          if (options.verify) checkRereadable(target)
+          await confirmOverwrite(target, bytes, options.yes)
+          const moving = { chunk, depth, jobs, flush, pad, signal }
+          const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
+          const result = await withProgress('copy', bytes, (onProgress) =>
+            transfer(summed?.side ?? source, target, bytes, { ...moving, onProgress }),
+          )
+          const quiet = toOutput || options.output === 'json'
+          if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
+          const check = { bytes: result.bytes, moving, quiet }
+          const verified = !options.verify
+            ? undefined
+            : summed === undefined
+              ? await verifyCopy(source, target, check)
+              : await verifyChecksum(source, summed.sum(), target, check)
+          if (options.output === 'json' && !toOutput) {
+            printJson({ source: args.source, target: args.target, ...figures(result), ...verified })
+          }
+          return verified?.equal === false ? 1 : 0
+        },
+      )
+    })
   },
 })
 
@@ -297,12 +288,9 @@ async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, 
 async function withWritten<T>(target: Side, work: (written: Side) => Promise<T>): Promise<T> {
   if (target.ns !== null) return work(target)
   const { openSource } = await import('../../copy/place.ts')
-  const written = await openSource(target.name)
-  try {
+  return withOpen(await openSource(target.name), async (written) => {
     return await work(written)
-  } finally {
-    await written.close()
-  }
+  })
 }
 
 function figures({ bytes, seconds }: CopyResult) {
@@ -342,10 +330,8 @@ differ.`,
     const { openSource } = await import('../../copy/place.ts')
     const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
-    const a = await openSource(args.a, { slba, nsid, signal, jobs })
-    try {
-      const b = await openSource(args.b, { slba: dstSlba, nsid, signal, jobs })
-      try {
+    return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (a) => {
+      return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (b) => {
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress(
           'verify',
@@ -361,11 +347,7 @@ differ.`,
           print(difference ? differenceText(difference) : equal)
         }
         return difference ? 1 : 0
-      } finally {
-        await b.close()
-      }
-    } finally {
-      await a.close()
-    }
+      })
+    })
   },
 })

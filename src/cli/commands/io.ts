@@ -24,7 +24,7 @@ import {
   rangeText,
   sendRange,
 } from '../admin/ranges.ts'
-import { openData } from '../data.ts'
+import { openData, withOpen } from '../data.ts'
 import { flag, type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { blockCount, dword, integer, listOf, size, text } from '../parse.ts'
@@ -116,8 +116,7 @@ Exit code 1: they differ.`,
   async run(context) {
     const { options, signal } = context
     const { startBlock, blockCount, dataSize } = options
-    const data = await openData(options.data, signal)
-    try {
+    return withOpen(await openData(options.data, signal), async (data) => {
       await withNamespace(context, async (ns) => {
         const counted = blockCount === undefined ? undefined : blockCount * ns.blocksize
         if (counted !== undefined && dataSize !== undefined && counted !== dataSize) {
@@ -128,9 +127,7 @@ Exit code 1: they differ.`,
         const range = await compareRange(ns, startBlock, data, length, how)
         print(`NVMe Compare Success: ${rangeText(range)}`)
       })
-    } finally {
-      await data.close()
-    }
+    })
   },
 })
 

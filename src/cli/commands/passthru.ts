@@ -8,7 +8,7 @@ import { adminCommand, namespaceIdOption, timeoutOption, withNamespace } from '.
 import { refuseMetadata } from '../admin/ranges.ts'
 import { writeBytes } from '../admin/show.ts'
 import { dumpText, dwordText, hexText } from '../admin/text.ts'
-import { checkAtEnd, isOutput, type Output, openData, openOutput } from '../data.ts'
+import { checkAtEnd, isOutput, type Output, openData, openOutput, withOpen } from '../data.ts'
 import { flag, required, type Values, value, valueOr } from '../define.ts'
 import { checkTerminal, fields, print } from '../output.ts'
 import { byte, dword, size, text } from '../parse.ts'
@@ -190,14 +190,11 @@ async function dataOf(options: Options, receives: boolean): Promise<Buffer | und
   if (dataLen === 0) return undefined
   const data = Buffer.alloc(dataLen, prefill)
   if (receives) return data
-  const file = await openData(inputFile ?? '-')
-  try {
+  return withOpen(await openData(inputFile ?? '-'), async (file) => {
     await file.fill(data)
     await checkAtEnd(file, dataLen)
     return data
-  } finally {
-    await file.close()
-  }
+  })
 }
 
 function commandText(queue: Queue, options: Options, nsid: number): string {

@@ -6,6 +6,7 @@ import { onAbort } from '../../../lib/sys/abort.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import { type KernelNamespace, listDevices, type NvmeDevice, thisMachine } from '../../setup/index.ts'
 import { readText } from '../../system/machine.ts'
+import { withOpen } from '../data.ts'
 import {
   argument,
   choice,
@@ -186,13 +187,10 @@ export const info = defineCommand({
   async run({ args, options }) {
     const { open } = await import('../../index.ts')
     const { namespaceId: nsid } = options
-    const ns = await open(args.address, nsid === undefined ? {} : { nsid })
-    try {
+    return withOpen(await open(args.address, nsid === undefined ? {} : { nsid }), async (ns) => {
       if (options.output === 'json') printJson(attributes(ns))
       else print(fields(describe(ns)))
-    } finally {
-      await ns.close()
-    }
+    })
   },
 })
 

@@ -17,6 +17,7 @@ import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { saveState } from '../../media/nonvolatile.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
+import { announceWarnings, criticalWarnings } from '../events.ts'
 import {
   applyFeatures,
   defaultValue,
@@ -25,8 +26,7 @@ import {
   featureKind,
   featureValue,
 } from '../features.ts'
-import { fetchData, sendData } from '../transfer.ts'
-import { announceWarnings, criticalWarnings } from '../warnings.ts'
+import { fetchData, sendData } from '../prp.ts'
 
 export function getFeatures(c: Controller, sqe: Uint32Array, e: number): number {
   const { fid, sel: select } = decodeGetFeatures(sqe[e + 10]!)

@@ -12,8 +12,7 @@ import { getFeatures, setFeatures } from './features.ts'
 import { commitFirmware, downloadFirmware } from './firmware.ts'
 import { identify } from './identify.ts'
 import { getLogPage } from './logs.ts'
-import { format, sanitize, selfTest } from './maintenance.ts'
-import { attachNamespaces, manageNamespaces } from './namespaces.ts'
+import { attachNamespaces, format, manageNamespaces, sanitize, selfTest } from './namespaces.ts'
 import { abort, createCq, createSq, deleteCq, deleteSq } from './queues.ts'
 
 /** Executes the command at `sqe[e]`. Returns its status, or NO_COMPLETION where it is answered later. */

@@ -2,6 +2,7 @@
 // `sanitize-log`, by nvme-cli's names. Entries and results that are not used are left out of the text, and kept in JSON
 // where nvme-cli keeps them.
 
+import { type BitRow, oneOf, temperatureText, yesNo } from '../../../../lib/nvme/spec/codec.ts'
 import {
   decodeChangedNamespaces,
   decodeCommandEffects,
@@ -25,7 +26,6 @@ import {
 } from '../../../../lib/nvme/spec/logs.ts'
 import { opcodeName } from '../../../../lib/nvme/spec/opcodes.ts'
 import { statusCode, statusName } from '../../../../lib/nvme/spec/status.ts'
-import { type BitRow, oneOf, temperatureText, yesNo } from '../../../../lib/nvme/spec/tables.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
 import { bitLines, dumpText, dwordText, hexText, plain, rowLines, structureRows } from '../text.ts'
