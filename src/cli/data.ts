@@ -1,8 +1,9 @@
-// The data that a command sends or receives: a file, a FIFO, or standard input and output.
+// The data that a command sends or receives: a file, a FIFO, or standard input and output, and its dump as it streams by.
 // Trade-off: it is read as it is needed, so that an input without an end costs no memory.
 
 import fs from 'node:fs'
 import { UsageError } from '../../lib/errors.ts'
+import { hexDumper } from '../../lib/log/index.ts'
 import { inodeIdentity } from '../../lib/sys/file.ts'
 import type { OutputFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
@@ -131,4 +132,17 @@ export async function openOutput(path: string): Promise<Output> {
 
 async function* once(data: string | Uint8Array): AsyncGenerator<Uint8Array> {
   yield typeof data === 'string' ? Buffer.from(data) : data
+}
+
+/** The dump of a stream of bytes, a text for each chunk, with the end's position in the last line. */
+export async function* hexDump(
+  chunks: AsyncIterable<Uint8Array>,
+  position: number,
+): AsyncGenerator<Uint8Array> {
+  const dumper = hexDumper(position)
+  for await (const chunk of chunks) {
+    const lines = dumper.add(chunk)
+    if (lines !== '') yield Buffer.from(lines)
+  }
+  yield Buffer.from(dumper.end())
 }

@@ -299,6 +299,21 @@ export function structure<const L extends Layout>(
   }
 }
 
+/** Structures one after the other: as many as there are whole ones. */
+export function entries<R, W>({ bytes, decode, encode, name }: Structure<R, W>) {
+  return {
+    decode: (from: Uint8Array): R[] =>
+      Array.from({ length: Math.floor(from.length / bytes) }, (_, i) => decode(from.subarray(i * bytes))),
+    encode(values: readonly W[], target: Uint8Array = new Uint8Array(values.length * bytes)): Uint8Array {
+      if (target.length < values.length * bytes) {
+        throw new OutOfRangeError(`${name}: ${values.length} entries do not fit in ${target.length} bytes`)
+      }
+      for (const [i, value] of values.entries()) encode(value, target.subarray(i * bytes))
+      return target
+    },
+  }
+}
+
 /** A dword of a command or of a completion, by the same kind of table; its fields are bits of a u32. */
 export interface Word<R, W> {
   readonly name: string

@@ -3,7 +3,7 @@
 
 import { OutOfRangeError } from '../../errors.ts'
 import { high32, join32 } from '../../sys/int64.ts'
-import { bits, type Decoded, type Encodable, flag, lbaCount, structure, u32, word } from './codec.ts'
+import { bits, type Decoded, type Encodable, entries, flag, lbaCount, structure, u32, word } from './codec.ts'
 import { FEATURE, FEATURE_SELECT, featureInfo } from './features.ts'
 import { ADMIN, NVM } from './opcodes.ts'
 
@@ -261,7 +261,7 @@ export const { decode: decodeDsmAttributes, encode: encodeDsmAttributes } = word
   'Dataset Management dword 11',
   attributesLayout,
 )
-const range = structure('Dataset Management range', DSM_RANGE_BYTES, rangeLayout)
+const rangeList = entries(structure('Dataset Management range', DSM_RANGE_BYTES, rangeLayout))
 
 export interface DsmRange extends Decoded<typeof rangeLayout> {}
 
@@ -270,18 +270,11 @@ export function encodeDsmRanges(ranges: readonly Encodable<typeof rangeLayout>[]
   if (ranges.length < 1 || ranges.length > DSM_MAX_RANGES) {
     throw new OutOfRangeError(`Dataset Management: ${ranges.length} ranges, where 1 to 256 are possible`)
   }
-  const bytes = new Uint8Array(ranges.length * DSM_RANGE_BYTES)
-  ranges.forEach((value, i) => {
-    range.encode(value, bytes.subarray(i * DSM_RANGE_BYTES))
-  })
-  return bytes
+  return rangeList.encode(ranges)
 }
 
 /** Decodes as many ranges as there are whole ones; throws DecodeError for an LBA beyond any device. */
-export function decodeDsmRanges(bytes: Uint8Array): DsmRange[] {
-  const count = Math.floor(bytes.length / DSM_RANGE_BYTES)
-  return Array.from({ length: count }, (_, i) => range.decode(bytes.subarray(i * DSM_RANGE_BYTES)))
-}
+export const decodeDsmRanges = rangeList.decode
 
 /** Opcode, and dwords 10 to 12: 0 where they are left out. */
 export interface CommandDwords {

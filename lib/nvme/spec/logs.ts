@@ -8,6 +8,7 @@ import {
   bitTable,
   type Decoded,
   type Encodable,
+  entries,
   flag,
   label,
   list,
@@ -93,6 +94,7 @@ const errorLayout = {
 } as const
 
 const entry = structure('Error Information Log Entry', ERROR_LOG_ENTRY_BYTES, errorLayout)
+const errors = entries(entry)
 
 export interface ErrorLogEntry extends Decoded<typeof errorLayout> {}
 
@@ -101,24 +103,14 @@ export interface ErrorLogEntry extends Decoded<typeof errorLayout> {}
  * Throws DecodeError where there is not even one.
  */
 export function decodeErrorLog(bytes: Uint8Array): ErrorLogEntry[] {
-  const count = Math.floor(bytes.length / entry.bytes)
-  if (count === 0) throw new DecodeError(`${entry.name}: 64 bytes are needed, there are ${bytes.length}`)
-  return Array.from({ length: count }, (_, i) => entry.decode(bytes.subarray(i * entry.bytes)))
+  if (bytes.length < entry.bytes) {
+    throw new DecodeError(`${entry.name}: 64 bytes are needed, there are ${bytes.length}`)
+  }
+  return errors.decode(bytes)
 }
 
 /** Encodes entries one after the other, 64 bytes each. Fields left out are zero. */
-export function encodeErrorLog(
-  entries: readonly Encodable<typeof errorLayout>[],
-  target: Uint8Array = new Uint8Array(entries.length * entry.bytes),
-): Uint8Array {
-  if (target.length < entries.length * entry.bytes) {
-    throw new OutOfRangeError(`Error log: ${entries.length} entries do not fit in ${target.length} bytes`)
-  }
-  entries.forEach((value, i) => {
-    entry.encode(value, target.subarray(i * entry.bytes))
-  })
-  return target
-}
+export const encodeErrorLog = errors.encode
 
 // SMART / Health Information (section 5.14.1.2, figure 196). Keys are nvme-cli's.
 

@@ -6,7 +6,7 @@ import { UsageError } from '../../../lib/errors.ts'
 import type { CopyResult } from '../../copy/copy.ts'
 import type { Side } from '../../copy/side.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
-import { isOutput, isStandardOutput, withOpen } from '../data.ts'
+import { hexDump, isOutput, isStandardOutput, withOpen } from '../data.ts'
 import {
   argument,
   defineCommand,
@@ -20,7 +20,6 @@ import {
   valueOr,
   yesOption,
 } from '../define.ts'
-import { hexDump } from '../hex.ts'
 import { print, printJson } from '../output.ts'
 import { integer, text } from '../parse.ts'
 import {

@@ -22,10 +22,10 @@ import {
   namespaceIdOption,
   timeoutOption,
 } from '../admin/command.ts'
-import { waitUntilOver } from '../admin/waiting.ts'
 import { flag, required, type Specs, unflag, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
 import { bit, dword, integer, namedNumber, size } from '../parse.ts'
+import { waitUntilOver } from '../progress.ts'
 
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 const logs = () => import('../../../lib/nvme/spec/logs.ts')
