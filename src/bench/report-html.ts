@@ -125,7 +125,8 @@ function lengthText({ runtime, loops }: BenchOptions): string {
 function settings(result: BenchResult, version: string): string {
   const { options, target, usage, verified, unverified, stopped, failure } = result
   const depths = depthShares(result).filter(([, percent]) => percent >= 0.05)
-  const pairs: [string, string][] = [
+  const verifiedText = `${verified} I/Os${unverified > 0 ? `, ${unverified} not read back` : ''}`
+  const pairs: (readonly [name: string, text: string])[] = [
     ['rw', options.rw],
     ['bs', sizeText(options.bs)],
     ['iodepth', String(options.iodepth)],
@@ -137,16 +138,9 @@ function settings(result: BenchResult, version: string): string {
     ['engine', target.engine],
     ['depth reached', depths.map(([level, percent]) => `${level}: ${percent.toFixed(1)} %`).join(', ')],
     ['processor', `${usage.user.toFixed(0)} % user, ${usage.system.toFixed(0)} % system`],
-    ...(options.verify === 'none'
-      ? []
-      : [
-          ['verified', `${verified} I/Os${unverified > 0 ? `, ${unverified} not read back` : ''}`] as [
-            string,
-            string,
-          ],
-        ]),
-    ...(failure ? [['ended', failure.message] as [string, string]] : []),
-    ...(stopped ? [['ended', 'stopped before its time'] as [string, string]] : []),
+    ...(options.verify === 'none' ? [] : [['verified', verifiedText] as const]),
+    ...(failure ? [['ended', failure.message] as const] : []),
+    ...(stopped ? [['ended', 'stopped before its time'] as const] : []),
     ['made by', `unvme ${version}`],
   ]
   const rows = pairs.map(([name, text]) => `<div><dt>${name}</dt><dd>${escapeHtml(text)}</dd></div>`)

@@ -340,15 +340,7 @@ export const timestampField = structure('Timestamp', 8, timestampLayout)
 
 export interface Timestamp extends Decoded<typeof timestampLayout> {}
 
-/** Decodes 8 bytes; throws DecodeError on fewer. */
-export function decodeTimestamp(bytes: Uint8Array): Timestamp {
-  return timestampField.decode(bytes)
-}
-
-/** Encodes 8 bytes. Throws OutOfRangeError for a value that does not fit. */
-export function encodeTimestamp(value: Encodable<typeof timestampLayout>, target?: Uint8Array): Uint8Array {
-  return timestampField.encode(value, target)
-}
+export const { decode: decodeTimestamp, encode: encodeTimestamp } = timestampField
 
 // Data structures that features carry.
 

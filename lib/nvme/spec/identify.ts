@@ -468,7 +468,7 @@ export function encodeNamespaceList(nsids: readonly number[], target?: Uint8Arra
 }
 
 /**
- * Controller identifiers: as many as the list's own count says, and at most the 2047 for which it has room.
+ * Controller identifiers: as many as the list's own count says, and at most the 2047 that fit.
  * Throws DecodeError on fewer bytes than they need.
  */
 export function decodeControllerList(bytes: Uint8Array): number[] {

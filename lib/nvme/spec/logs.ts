@@ -13,6 +13,7 @@ import {
   label,
   list,
   named,
+  oneOf,
   raw,
   structure,
   temperatureText,
@@ -233,22 +234,34 @@ export function encodeChangedNamespaces(
 
 export const EFFECTS_LOG_BYTES = 4096
 
+/** Bits of the word of a command. */
+export const EFFECTS = bitTable({
+  UUID_SELECTION: [19, 'UUID selection'],
+  EXECUTION: [
+    18,
+    16,
+    oneOf(
+      'No limit on what else runs',
+      'No other command to the namespace',
+      'No other command to any namespace',
+    ),
+  ],
+  CONTROLLER: [4, yesNo('Controller capability change')],
+  NAMESPACE_INVENTORY: [3, yesNo('Namespace inventory change')],
+  NAMESPACE_CAPABILITY: [2, yesNo('Namespace capability change')],
+  CONTENT: [1, yesNo('Logical block content change')],
+  SUPPORTED: [0, 'Command'],
+})
+
 const effectsLayout = {
-  /** Command supported. */
   csupp: [0, flag(u32, 0)],
-  /** Logical block content change. */
   lbcc: [0, flag(u32, 1)],
-  /** Namespace capability change. */
   ncc: [0, flag(u32, 2)],
-  /** Namespace inventory change. */
   nic: [0, flag(u32, 3)],
-  /** Controller capability change. */
   ccc: [0, flag(u32, 4)],
   /** Command submission and execution relaxations (2.0). */
   cser: [0, bits(u32, 14, 2)],
-  /** Command submission and execution: 0 no limit, 1 no other on the namespace, 2 no other on any. */
   cse: [0, bits(u32, 16, 3)],
-  /** UUID selection supported. */
   uss: [0, flag(u32, 19)],
   /** Command scope (2.0): bit 0 namespace, 1 controller, 2 NVM set, 3 endurance group, 4 domain, 5 subsystem. */
   csp: [0, bits(u32, 20, 12)],

@@ -276,7 +276,7 @@ async function deliver(result: BenchResult, format: Options['outputFormat'], { o
   }
   const text = `${format === 'json' ? JSON.stringify(reportJson(result, version()), null, 2) : reportText(result)}\n`
   const inFile = output !== undefined && (await attempt(() => output.write(text)))
-  // Where one place does not take it, the next one may: it was measured once, and perhaps for hours.
+  // Where one output does not take it, the next one may: it was measured once, and perhaps for hours.
   if (!inFile) await attempt(() => printOrSay(text))
   if (html !== undefined) {
     const { reportHtml } = await import('../../bench/report-html.ts')

@@ -24,14 +24,16 @@ import type { FeatureShown } from '../admin/views/feature.ts'
 import { readData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { byte, choiceParser, dword, integer, text } from '../parse.ts'
+import { byte, dword, integer, namedNumber, text } from '../parse.ts'
 
 const MAX_DATA_BYTES = 2 ** 20
 
-const SELECTIONS = ['current', 'default', 'saved', 'supported'] as const
-const parseSelection = choiceParser(SELECTIONS)
-const selection = (word: string) =>
-  /^[0-3]$/.test(word) ? Number(word) : SELECTIONS.indexOf(parseSelection(word))
+const selection = namedNumber({
+  current: FEATURE_SELECT.CURRENT,
+  default: FEATURE_SELECT.DEFAULT,
+  saved: FEATURE_SELECT.SAVED,
+  supported: FEATURE_SELECT.SUPPORTED,
+})
 
 const getFeature = showCommand({
   name: 'get-feature',
@@ -62,7 +64,7 @@ const getFeature = showCommand({
       const asked = { nsid: nsid ?? (await scope(fid)), select, cdw11, uuid, ...bytes }
       return { fid, select, ...(await commands.getFeature(handle.controller, fid, asked)) }
     }
-    // A namespace's feature of nobody is refused; the first namespace is as good as any.
+    // A namespace's feature is refused without a namespace; the first one is as good as any.
     const scope = async (fid: number) => {
       return featureInfo(fid).namespaceSpecific ? ((await handle.namespaces())[0] ?? 0) : 0
     }

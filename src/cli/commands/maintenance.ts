@@ -46,7 +46,13 @@ how far it is. Exit code 1: a test that was waited for found a fault, or was end
     namespaceId: namespaceIdOption('namespace to test; 0: the controller alone (default: all)'),
     selfTestCode: valueOr(
       'CODE',
-      namedNumber({ show: 0, short: 1, extended: 2, vendor: 14, abort: 15 }),
+      namedNumber({
+        show: SELF_TEST.NONE,
+        short: SELF_TEST.SHORT,
+        extended: SELF_TEST.EXTENDED,
+        vendor: SELF_TEST.VENDOR,
+        abort: SELF_TEST.ABORT,
+      }),
       0,
       'show (or 0), short (1), extended (2), vendor (0xe), abort (0xf)',
       { short: 's', fallbackText: 'show' },
@@ -209,10 +215,10 @@ succeeded, or exit-failure has ended that state. Exit code 1: one that was waite
     sanact: required(
       'ACTION',
       namedNumber({
-        'exit-failure': 1,
-        'start-block-erase': 2,
-        'start-overwrite': 3,
-        'start-crypto-erase': 4,
+        'exit-failure': SANITIZE_ACTION.EXIT_FAILURE,
+        'start-block-erase': SANITIZE_ACTION.BLOCK_ERASE,
+        'start-overwrite': SANITIZE_ACTION.OVERWRITE,
+        'start-crypto-erase': SANITIZE_ACTION.CRYPTO_ERASE,
       }),
       'exit-failure (or 1), start-block-erase (2), start-overwrite (3), start-crypto-erase (4)',
       'a',

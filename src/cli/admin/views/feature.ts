@@ -1,5 +1,6 @@
 // `get-feature`: a feature's value, and with -H what its fields mean, by the tables of lib/nvme.
 
+import { adminDataBytes } from '../../../../lib/nvme/spec/commands.ts'
 import {
   decodeFeature,
   decodeFeatureCapabilities,
@@ -11,10 +12,10 @@ import {
   FEATURE,
   FEATURE_SELECT,
   FEATURE_VALUE,
-  featureInfo,
   featureName,
   TIMESTAMP_ORIGIN,
 } from '../../../../lib/nvme/spec/features.ts'
+import { ADMIN } from '../../../../lib/nvme/spec/opcodes.ts'
 import type { Shown } from '../show.ts'
 import { dumpText, dwordText, hexText, labelLines } from '../text.ts'
 
@@ -93,14 +94,11 @@ const ORIGINS: Readonly<Record<number, string>> = {
   [TIMESTAMP_ORIGIN.HOST]: 'set by the host',
 }
 
-function leastBytes(fid: number, value: number): number {
-  return fid === FEATURE.HOST_IDENTIFIER ? ((value & 1) === 0 ? 8 : 16) : featureInfo(fid).getBytes
-}
-
 function dataLines(fid: number, value: number, data: Buffer): string[] {
   if (data.length === 0) return []
   // Less than the feature has was asked for, or is there.
-  if (data.length < leastBytes(fid, value)) return dumpText(data).split('\n')
+  if (data.length < adminDataBytes({ opcode: ADMIN.GET_FEATURES, cdw10: fid, cdw11: value }))
+    return dumpText(data).split('\n')
   switch (fid) {
     case FEATURE.TIMESTAMP: {
       const { timestamp, synch, origin } = decodeTimestamp(data)

@@ -2,7 +2,7 @@
 // `sanitize-log`, by nvme-cli's names. Entries and results that are not used are left out of the text, and kept in JSON
 // where nvme-cli keeps them.
 
-import { type BitRow, oneOf, temperatureText, yesNo } from '../../../../lib/nvme/spec/codec.ts'
+import { temperatureText } from '../../../../lib/nvme/spec/codec.ts'
 import {
   decodeChangedNamespaces,
   decodeCommandEffects,
@@ -13,6 +13,7 @@ import {
   decodeSanitizeLog,
   decodeSelfTestLog,
   decodeSmartLog,
+  EFFECTS,
   type ErrorLogEntry,
   type PersistentEvent,
   persistentEventName,
@@ -144,24 +145,6 @@ export function viewChanged(bytes: Uint8Array, device: string): Shown {
   }
 }
 
-const EFFECT_BITS: readonly BitRow[] = [
-  [19, 19, 'UUID selection'],
-  [
-    18,
-    16,
-    oneOf(
-      'No limit on what else runs',
-      'No other command to the namespace',
-      'No other command to any namespace',
-    ),
-  ],
-  [4, 4, yesNo('Controller capability change')],
-  [3, 3, yesNo('Namespace inventory change')],
-  [2, 2, yesNo('Namespace capability change')],
-  [1, 1, yesNo('Logical block content change')],
-  [0, 0, 'Command'],
-]
-
 export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
   const log = decodeEffectsLog(bytes)
   const supported = (words: readonly number[], admin: boolean) =>
@@ -174,7 +157,7 @@ export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
     title,
     ...rows.flatMap(({ word, opcode, name }) => [
       `${set}${String(opcode).padEnd(5)} [${name.padEnd(32)}] ${dwordText(word)}`,
-      ...(human ? bitLines(word, EFFECT_BITS) : []),
+      ...(human ? bitLines(word, EFFECTS.rows) : []),
     ]),
   ]
   const json = (set: string, rows: typeof admin) =>
