@@ -9,7 +9,6 @@ import type { FaultAction } from '../faults/syntax.ts'
 import { executeAdmin } from './admin/index.ts'
 import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
-import { complete, isLasting, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import { type Controller, timeOf } from './controller.ts'
 import { EVENT, raiseEvent, takeEvent } from './events.ts'
 import { serveNear } from './fast-path.ts'
@@ -18,12 +17,17 @@ import { executeIo } from './io-commands.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
   commandsIn,
+  complete,
   followHead,
   followTail,
   isFull,
+  isLasting,
+  NO_COMPLETION,
+  noteInterrupt,
   postCompletion,
   SQE_WORDS,
   type SubmissionQueue,
+  withFlags,
 } from './queues.ts'
 import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'

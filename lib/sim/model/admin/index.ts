@@ -3,10 +3,10 @@
 
 import { ADMIN } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
-import { NO_COMPLETION } from '../completion.ts'
 import type { Controller } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
 import { FUSE_AND_PSDT } from '../io-commands.ts'
+import { NO_COMPLETION } from '../queues.ts'
 import { configureDoorbellBuffer } from '../shadow.ts'
 import { getFeatures, setFeatures } from './features.ts'
 import { commitFirmware, downloadFirmware } from './firmware.ts'

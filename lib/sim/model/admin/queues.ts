@@ -6,11 +6,11 @@ import { decodeCreateCq, decodeCreateSq, decodeQueue } from '../../../nvme/spec/
 import { decodeConfiguration } from '../../../nvme/spec/registers.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { join32 } from '../../../sys/int64.ts'
-import { complete } from '../completion.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
 import { endPending, removePending } from '../pending.ts'
 import {
   clearDoorbell,
+  complete,
   createCompletionQueue,
   createSubmissionQueue,
   isFull,
