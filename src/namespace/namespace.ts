@@ -4,6 +4,7 @@
 import type { ReadableStream } from 'node:stream/web'
 import { type InspectOptions, inspect } from 'node:util'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
+import { MAX_NSID } from '../../lib/nvme/spec/opcodes.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { Device, NamespaceController, OpeningOptions } from '../controller/device.ts'
@@ -161,7 +162,7 @@ export class Namespace extends NamespaceCalls implements AsyncDisposable {
     this.check('openNamespace')
     const { signal } = checkOptions('openNamespace', options, SIGNAL_NAMES)
     checkSignal('openNamespace', signal)
-    checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
+    checkInteger('openNamespace: nsid', nsid, 1, MAX_NSID)
     this.#device.retain()
     try {
       return new Namespace(this.#device, await this.#device.findGeometry(nsid, signal), this.device)

@@ -5,12 +5,12 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { ImageError } from '../../errors.ts'
-import { SANITIZE_STATE, SELF_TEST } from '../../nvme/spec/logs/index.ts'
+import { SANITIZE_STATE, SELF_TEST } from '../../nvme/spec/logs.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
+import type { Firmware } from '../model/admin/firmware.ts'
 import type { Background, TestResult } from '../model/background.ts'
 import type { Controller } from '../model/controller.ts'
 import type { Features } from '../model/features.ts'
-import type { Firmware } from '../model/firmware.ts'
 import type { Place } from '../model/namespaces.ts'
 
 const VERSION = 1

@@ -2,27 +2,32 @@
 // Trade-off: a step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
 // take turns, a burst of commands each.
 
+import { encodeAsyncEvent } from '../../nvme/spec/async-event.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
 import { hasRange, meetFault } from '../faults/plan.ts'
 import type { FaultAction } from '../faults/syntax.ts'
 import { executeAdmin } from './admin/index.ts'
 import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
-import { complete, isLasting, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import { type Controller, timeOf } from './controller.ts'
-import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
+import { EVENT, raiseEvent, takeEvent } from './events.ts'
 import { serveNear } from './fast-path.ts'
 import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
   commandsIn,
+  complete,
   followHead,
   followTail,
   isFull,
+  isLasting,
+  NO_COMPLETION,
+  noteInterrupt,
   postCompletion,
   SQE_WORDS,
   type SubmissionQueue,
+  withFlags,
 } from './queues.ts'
 import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
@@ -243,7 +248,7 @@ function reportEvents(c: Controller): void {
   while (admin !== undefined && !isFull(admin.cq)) {
     const taken = takeEvent(c.events)
     if (taken === null) return
-    complete(c, admin, taken.cid, 0, encodeEvent(taken.event))
+    complete(c, admin, taken.cid, 0, encodeAsyncEvent(taken.event))
   }
 }
 
