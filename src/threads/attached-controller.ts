@@ -3,7 +3,7 @@
 // what came with the queues waits for that thread with this one's event loop standing still.
 
 import { type InspectOptions, inspect } from 'node:util'
-import type { MessagePort } from 'node:worker_threads'
+import { type MessagePort, threadId } from 'node:worker_threads'
 import {
   AbortError,
   ClosedError,
@@ -13,7 +13,6 @@ import {
 } from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
-import { viewsWithin } from '../../lib/memory/views.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
 import { shownOf } from '../../lib/nvme/host/controller.ts'
 import {
@@ -35,6 +34,7 @@ import type { NamespaceController } from '../controller/device.ts'
 import { packError, unpackError } from './errors.ts'
 import { type BorrowerMessage, LOAN, type OwnerMessage, type QueueTicket, WORD } from './protocol.ts'
 import { receiveAll } from './receive.ts'
+import { viewsOfThread } from './thread-views.ts'
 
 const HEALTH_EVERY_MS = 50
 const ANSWER_MS = 10_000
@@ -75,7 +75,7 @@ export class AttachedController implements NamespaceController {
   readonly #expired = new Set<ExpiredCommand>()
   #suspended = false
 
-  constructor({ port, words, device }: QueueTicket) {
+  constructor({ port, words, device, owner }: QueueTicket) {
     this.#port = port
     this.#words = words
     this.cap = device.cap
@@ -84,8 +84,14 @@ export class AttachedController implements NamespaceController {
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
     this.transport = new AttachedTransport(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    const { views, facts } = viewsOfThread(owner, device.address)
+    const alive = facts?.alive ?? null
+    port.postMessage(
+      { kind: 'attached', facts, thread: threadId } satisfies BorrowerMessage,
+      alive ? [alive] : [],
+    )
     this.pool = new DmaPool(this.transport.memory, {
-      views: viewsWithin(device.views),
+      views,
       arenas: device.arenas,
     })
     port.on('message', (message: OwnerMessage) => this.#act(message))

@@ -6,7 +6,6 @@ import { OutOfRangeError, QueueOwnerError, UnsupportedError } from '../../lib/er
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { PAGE_BYTES } from '../../lib/memory/pool.ts'
 import type { DmaSource } from '../../lib/memory/source.ts'
-import { type AddressRange, releaseAddresses, reserveAddresses } from '../../lib/memory/views.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { Transport } from '../../lib/nvme/host/transport.ts'
 import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
@@ -20,8 +19,6 @@ import { QueueLoan } from './loan.ts'
 import { type QueueTicket, WORD_COUNT } from './protocol.ts'
 
 const DEFAULT_MEMORY = 8 * 2 ** 20
-// Addresses, not memory: more than a borrower's buffers need at a time.
-const VIEW_BYTES = 2 ** 34
 
 export interface LendOptions {
   /**
@@ -56,8 +53,7 @@ export function lend(
   }
   const fn = shareOf(transport, address)
   const shared = buffers.map((buffer) => pool.share(buffer))
-  const views = reserveAddresses(VIEW_BYTES)
-  const arenas = mapArenas(transport.memory, memory, views)
+  const arenas = mapArenas(transport.memory, memory)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
   const { namespaces, qsize, maxqcount, retries } = device
   const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
@@ -69,7 +65,7 @@ export function lend(
     words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
     device: {
       ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
-      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs, views },
+      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs },
       arenas: [...arenas],
       buffers: shared,
     },
@@ -105,7 +101,7 @@ function shareOf(transport: Transport, address: string): FunctionShare {
   throw new UnsupportedError(`lend: ${address} can't be used from another thread: ${how}`)
 }
 
-function mapArenas(source: DmaSource, memory: number, views: AddressRange): DmaArena[] {
+function mapArenas(source: DmaSource, memory: number): DmaArena[] {
   const arenas: DmaArena[] = []
   try {
     for (let left = memory; left > 0; left -= source.maxArenaBytes) {
@@ -115,7 +111,6 @@ function mapArenas(source: DmaSource, memory: number, views: AddressRange): DmaA
     return arenas
   } catch (error) {
     for (const arena of arenas) source.unmapDma(arena)
-    releaseAddresses(views)
     throw error
   }
 }

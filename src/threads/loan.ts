@@ -6,7 +6,6 @@ import type { MessagePort } from 'node:worker_threads'
 import { type CommandTimeoutError, QueueOwnerError } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
-import { releaseAddresses } from '../../lib/memory/views.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
@@ -21,6 +20,7 @@ import {
   type QueueTicket,
   WORD,
 } from './protocol.ts'
+import { atThreadEnd, watchThread } from './thread-views.ts'
 
 const log = logger('threads')
 
@@ -71,6 +71,8 @@ export class QueueLoan implements Loan, QueueUser {
   // Commands of the worker that had no answer.
   readonly #expired = new Set<string>()
   #suspended = () => {}
+  // The worker, once it has attached.
+  #thread: number | undefined
   // A reset went on without its queues.
   #left = false
 
@@ -134,6 +136,10 @@ export class QueueLoan implements Loan, QueueUser {
 
   #act(message: BorrowerMessage): void {
     switch (message.kind) {
+      case 'attached':
+        this.#thread = message.thread
+        if (message.facts !== null) watchThread(message.facts)
+        break
       case 'admin':
         void this.#admin(message.id, message.command)
         break
@@ -251,10 +257,10 @@ export class QueueLoan implements Loan, QueueUser {
     port.unref()
   }
 
-  // The borrower's thread has ended, or nobody ever had the ticket: nobody holds views.
+  // The worker's thread has ended, or has closed the ticket's port, or nobody ever had the ticket.
   #borrowerEnded(): void {
     if (this.#ending === null) log('%s: queues %s come back', this.ticket.device.address, this.qids)
-    void this.#end().then(() => releaseAddresses(this.ticket.device.views))
+    void this.#end()
   }
 
   /** Takes the queues back, once; resolves with what went wrong. */
@@ -291,10 +297,18 @@ export class QueueLoan implements Loan, QueueUser {
     }
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {
-      for (const arena of arenas) controller.transport.memory.unmapDma(arena)
+      for (const arena of arenas) this.#unmap(arena)
       for (const buffer of buffers) this.#release(buffer)
     }
     for (const queue of queues) device.takeBackQueue(queue)
+  }
+
+  // Huge pages are seen in the thread where they are mapped here: they stay for as long as it may hold a view.
+  #unmap(arena: DmaArena): void {
+    const { memory } = this.#controller.transport
+    const unmap = () => memory.unmapDma(arena)
+    if (arena.hugePages) atThreadEnd(this.#thread, unmap)
+    else unmap()
   }
 
   #release(buffer: Buffer): void {

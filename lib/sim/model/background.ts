@@ -59,6 +59,7 @@ export function createBackground(): Background {
 
 /** When something will happen without a command: a delayed one is due, or an operation is over. */
 export function nextEvent(c: Controller): number {
+  if (c.stoppedUntil !== 0) return c.stoppedUntil
   return Math.min(nextDue(c.pending), c.background.until)
 }
 

@@ -82,6 +82,13 @@ export interface Controller {
   result: number
   /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
   interposed: boolean
+  /** When the controller goes on, by `clock`, after a fault that stopped it; 0 where none has. */
+  stoppedUntil: number
+  /** Enables that it will not follow, and the serial number that it says, after a fault. */
+  refusals: number
+  serial: string
+  /** Commands that end after a reset, on the queue of the same id. */
+  ghosts: { readonly qid: number; readonly cid: number }[]
   /** Moved to or from the medium in this step, in units of 512 bytes. */
   moved: number
   /** Aborts of this step: they count as executed at once. */
@@ -161,6 +168,10 @@ export function createController(parts: ControllerParts): Controller {
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
     result: 0,
     interposed: config.latency.max > 0 || config.faults.length > 0,
+    stoppedUntil: 0,
+    refusals: 0,
+    serial: config.serial,
+    ghosts: [],
     moved: 0,
     aborts: 0,
     idleSteps: 0,

@@ -18,7 +18,7 @@ import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
 import { endPending, removePending } from './pending.ts'
-import { createCompletionQueue, createSubmissionQueue } from './queues.ts'
+import { createCompletionQueue, createSubmissionQueue, SQE_WORDS } from './queues.ts'
 
 /** Acts on what the host has written to registers. */
 export function followRegisters(c: Controller): void {
@@ -45,6 +45,10 @@ export function followRegisters(c: Controller): void {
 }
 
 function enable(c: Controller): void {
+  if (c.refusals > 0) {
+    c.refusals--
+    return
+  }
   const { registers } = c.bar
   const cc = decodeConfiguration(c.cc)
   const { asqs: sqSize, acqs: cqSize } = decodeAdminQueues(registers[WORD.AQA]!)
@@ -86,6 +90,7 @@ function disable(c: Controller): void {
 
 /** No queues, no commands in flight, features as saved. */
 function forget(c: Controller): void {
+  keepGhosts(c)
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
   c.sqs.length = 0
   c.cqs.length = 0
@@ -99,6 +104,15 @@ function forget(c: Controller): void {
   resetFirmware(c.firmware)
   resetBackground(c)
   c.bar.doorbells.fill(0)
+}
+
+function keepGhosts({ pending, ghosts }: Controller): void {
+  pending.actions.forEach((action, slot) => {
+    const qid = pending.queues[slot]?.id
+    if (action?.kind === 'afterReset' && qid !== undefined) {
+      ghosts.push({ qid, cid: pending.entries[slot * SQE_WORDS]! >>> 16 })
+    }
+  })
 }
 
 function subsystemReset(c: Controller): void {

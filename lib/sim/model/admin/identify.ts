@@ -95,7 +95,7 @@ function lastNsid({ allocated, config }: Controller): number {
 function encodeController(c: Controller): Uint8Array {
   const { config } = c
   return encodeIdentifyController({
-    sn: config.serial,
+    sn: c.serial,
     mn: config.model,
     fr: revisionOf(c.firmware),
     rab: 4,

@@ -61,7 +61,16 @@ export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   c.sqs[id] = sq
   c.active.push(sq)
   cq.users++
+  endGhosts(c, sq)
   return 0
+}
+
+/** A fault: commands of before the reset end on the new queue of the same id. */
+function endGhosts(c: Controller, sq: SubmissionQueue): void {
+  for (const { cid } of c.ghosts.filter(({ qid }) => qid === sq.id)) {
+    if (!isFull(sq.cq)) complete(c, sq, cid, 0, 0)
+  }
+  c.ghosts = c.ghosts.filter(({ qid }) => qid !== sq.id)
 }
 
 /** True for an identifier of an I/O queue that there may be: as many as were granted. */
