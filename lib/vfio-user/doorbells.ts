@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import { ProtocolError, SystemCallError } from '../errors.ts'
 import { cannotShrink } from '../memory/mapping.ts'
 import { type Bar, type BarAccess, mapBar, pageRuns } from '../pci/bar.ts'
-import type { Region } from '../pci/region.ts'
+import type { Region } from '../vfio-abi/region.ts'
 import { closeDescriptors } from './socket.ts'
 
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */

@@ -4,8 +4,8 @@
 import fs from 'node:fs'
 import { logger } from '../../log/index.ts'
 import { close, F, fcntl } from '../../sys/libc.ts'
-import { IRQ, IRQ_SET } from '../constants.ts'
-import type { IrqSet } from '../structs.ts'
+import { IRQ, IRQ_SET, type IrqSet } from '../../vfio-abi/device.ts'
+
 import { Refusal } from './refusal.ts'
 
 const log = logger('vfio-user')

@@ -3,7 +3,8 @@
 
 import fs from 'node:fs'
 import { cannotShrink } from '../../memory/mapping.ts'
-import { DMA_FLAGS, MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
+import { DMA_FLAGS } from '../../vfio-abi/device.ts'
+import { MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
 import type { DmaMap, DmaUnmap } from '../structs.ts'
 import type { ServedDevice } from './device.ts'
 import { Refusal } from './refusal.ts'
