@@ -194,11 +194,19 @@ async function serve(monitor: Qmp | undefined, verb: string, name: string): Prom
   try {
     if (verb === 'unplug') await monitor?.execute('device_del', { id: name })
     else if (verb === 'plug') await plug(monitor, name)
-    else return `${verb} is no command: unplug or plug`
+    else if (verb === 'pause') await pause(monitor)
+    else return `${verb} is no command: unplug, plug or pause`
     return 'ok'
   } catch (error) {
     return (error as Error).message
   }
+}
+
+/** Stops the machine, and lets it go on a moment later. */
+async function pause(monitor: Qmp | undefined): Promise<void> {
+  await monitor?.execute('stop')
+  await delay(1500)
+  await monitor?.execute('cont')
 }
 
 /** Waits up to 30 s for the machine to let go of the one that was unplugged: until then the name is taken. */
