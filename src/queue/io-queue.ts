@@ -68,7 +68,7 @@ export class IoQueue {
   private resends: Resends | null = null
   // By command identifier: those without an answer that the controller's recovery has in hand.
   private readonly expired = new Map<number, CommandTimeoutError>()
-  // When the event loop, which recovery needs, had its latest turn.
+  // When the event loop, which recovery needs, had its latest turn, or recovery its latest step.
   private turnAt = 0
   private turnAsked = false
   private metadata: Metadata | null = null
@@ -514,6 +514,7 @@ export class IoQueue {
     if (this.failure !== null || this.suspension !== null) return
     this.suspension = cause
     this.obstacles++
+    this.turnAt = performance.now()
     const expired = new Map(this.expired)
     const cids: number[] = [...expired.keys()]
     this.expired.clear()
@@ -558,8 +559,11 @@ export class IoQueue {
     const cause = new CommandTimeoutError(
       `no answer within ${this.controller.timeout} ms: ${this.describe(this.ops[cid]!, cid)}`,
     )
+    const now = performance.now()
+    // The event loop of a program that only polls may have stood still for long, and that was nobody's concern.
+    if (this.expired.size === 0) this.turnAt = now
     this.expired.set(cid, cause)
-    this.askForTurn(performance.now())
+    this.askForTurn(now)
     const command: ExpiredCommand = {
       qid: pair.qid,
       id: pair.idOf(cid),
