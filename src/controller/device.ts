@@ -260,6 +260,8 @@ export class Device implements QueueUser {
       for (const { qid } of created) await controller.queues.delete(qid).catch(() => {})
       throw error
     }
+    // What is posted on queues that no reset knows of would be lost.
+    while (controller.recovery.running !== null) await controller.recovery.running
     for (const queue of created) this.addQueue(queue, geometry, transport.wakeUp(queue.qid))
   }
 

@@ -68,7 +68,7 @@ export class IoQueue {
   private resends: Resends | null = null
   // By command identifier: those without an answer that the controller's recovery has in hand.
   private readonly expired = new Map<number, CommandTimeoutError>()
-  // When the event loop, which recovery needs, had its latest turn.
+  // When the event loop, which recovery needs, had its latest turn, or recovery its latest step.
   private turnAt = 0
   private turnAsked = false
   private metadata: Metadata | null = null
@@ -244,7 +244,6 @@ export class IoQueue {
 
   private finish(op: Operation): void {
     op.state = DONE
-    if (this.resends !== null) this.resends.forget(op)
     op.release()
     if (op.cause === null && op.field === 0) this.counters.count(op)
     else this.counters.failed++
@@ -361,10 +360,15 @@ export class IoQueue {
 
   // A command that failed, or one that was sent again. True where its operation goes on without its completion.
   private completeOther(op: Operation, cid: number, field: number): boolean {
-    const { resends } = this
-    resends?.ended(cid)
+    const before = this.resends?.ended(cid)
     if (field === 0 || op.field !== 0 || op.cause !== null) return false
-    if (mayPass(field) && isRepeatable(op) && this.sendAgain(this.partOf(op, cid, field), null)) return true
+    if (mayPass(field) && isRepeatable(op)) {
+      const part = this.partOf(op, cid, before, field)
+      if (part.attempt <= this.controller.retries) {
+        this.sendAgain([part])
+        return true
+      }
+    }
     op.field = field
     op.failedSlba = this.slbaOf(op, cid)
     op.failedNlb = this.nlbOf(op, cid)
@@ -372,26 +376,25 @@ export class IoQueue {
     return false
   }
 
-  private partOf(op: Operation, cid: number, field = 0): Part {
+  /** @param before what the command was, where it was sent again already */
+  private partOf(op: Operation, cid: number, before: Part | undefined, field = 0): Part {
     const delay = field === 0 ? 0 : retryDelay(field, this.controller.retryDelays)
     return {
       op,
       slba: this.slbaOf(op, cid),
       nlb: this.nlbOf(op, cid),
-      order: this.order[cid]!,
+      order: before?.order ?? this.order[cid]!,
+      attempt: (before?.attempt ?? 0) + 1,
       from: delay === 0 ? 0 : performance.now() + delay,
     }
   }
 
-  // False where it has been tried often enough.
-  private sendAgain(part: Part, resends: Resends | null): boolean {
-    const all = resends ?? this.resends ?? new Resends()
-    if (all.count(part.op) > this.controller.retries) return false
-    this.counters.retries++
+  private sendAgain(parts: readonly Part[]): void {
+    if (parts.length === 0) return
+    this.counters.retries += parts.length
     if (this.resends === null) this.obstacles++
-    this.resends = all
-    all.add([part])
-    return true
+    this.resends ??= new Resends()
+    this.resends.add(parts)
   }
 
   private postAgain(resends: Resends): void {
@@ -400,7 +403,7 @@ export class IoQueue {
       if (!this.postPart(part)) break
       resends.sent(part, this.latest)
     }
-    if (!resends.active) this.endResends()
+    if (resends.pending === 0) this.endResends()
     if (this.pair.dirty) this.pair.ring()
   }
 
@@ -434,7 +437,7 @@ export class IoQueue {
     if (this.suspension === null) this.pair.expire(now, (cid) => this.lose(cid))
     if (this.resends !== null) {
       if (this.resends.length > 0 && this.suspension === null) this.continue()
-      else if (!this.resends.active) this.endResends()
+      else if (this.resends.pending === 0) this.endResends()
     }
     if (this.expired.size > 0 || this.suspension !== null) this.watchEventLoop(now)
     this.controller.checkHealth(now)
@@ -457,7 +460,7 @@ export class IoQueue {
     for (const cid of [...this.expired.keys()]) this.giveUp(cid, cause)
   }
 
-  // One part of an operation, in flight or still to be sent, comes to nothing.
+  // One part of an operation, in flight or still to be sent, comes to nothing: null where it has failed already.
   private endPart(op: Operation, cause: Error | null): void {
     op.cause ??= cause
     this.stop(op)
@@ -475,14 +478,15 @@ export class IoQueue {
 
   /** Sends nothing more of an operation whose caller has been answered; what was posted goes on. */
   cancel(op: Operation, cause: Error): void {
-    if (this.waiting.remove(op)) {
-      this.obstacles--
-      this.endPart(op, cause)
-      return
-    }
     op.cause ??= cause
-    this.stop(op)
-    for (const part of this.resends?.take(op) ?? []) this.endPart(part.op, cause)
+    const resent = this.resends?.take(op) ?? []
+    if (this.waiting.remove(op) || this.partial === op) {
+      if (this.partial === op) this.partial = null
+      this.obstacles--
+      // What is left to be sent may be all that it waits for.
+      this.endPart(op, cause)
+    }
+    for (const part of resent) this.endPart(part.op, cause)
   }
 
   /** After the controller was reset, and the pair with it. */
@@ -510,19 +514,26 @@ export class IoQueue {
     if (this.failure !== null || this.suspension !== null) return
     this.suspension = cause
     this.obstacles++
+    this.turnAt = performance.now()
     const expired = new Map(this.expired)
     const cids: number[] = [...expired.keys()]
     this.expired.clear()
     this.pair.abandon((cid) => cids.push(cid))
-    cids.sort((a, b) => (this.order[a]! - this.order[b]!) | 0)
-    const resends = this.resends ?? new Resends()
-    resends.reset()
+    const again: Part[] = []
+    const ended: [op: Operation, cause: Error | null][] = []
     for (const cid of cids) {
       const op = this.ops[cid]!
-      if (op.cause !== null || op.field !== 0) this.end(cid, null)
-      else if (!isRepeatable(op)) this.end(cid, expired.get(cid) ?? this.unknownOutcome(op, cid, cause))
-      else if (!this.sendAgain(this.partOf(op, cid), resends)) this.end(cid, expired.get(cid) ?? cause)
+      const part = this.partOf(op, cid, this.resends?.ended(cid))
+      // The device has it until it is reset, whoever ends the operation before that.
+      this.hold(cid)
+      if (op.cause !== null || op.field !== 0) ended.push([op, null])
+      else if (!isRepeatable(op)) ended.push([op, expired.get(cid) ?? this.unknownOutcome(op, cid, cause)])
+      else if (part.attempt > this.controller.retries) ended.push([op, expired.get(cid) ?? cause])
+      else again.push(part)
     }
+    // First: what ends may call back, and that cancel others.
+    this.sendAgain(again)
+    for (const [op, why] of ended) this.endPart(op, why)
   }
 
   /** The controller was reset, and the pair is as new. */
@@ -548,8 +559,11 @@ export class IoQueue {
     const cause = new CommandTimeoutError(
       `no answer within ${this.controller.timeout} ms: ${this.describe(this.ops[cid]!, cid)}`,
     )
+    const now = performance.now()
+    // The event loop of a program that only polls may have stood still for long, and that was nobody's concern.
+    if (this.expired.size === 0) this.turnAt = now
     this.expired.set(cid, cause)
-    this.askForTurn(performance.now())
+    this.askForTurn(now)
     const command: ExpiredCommand = {
       qid: pair.qid,
       id: pair.idOf(cid),
@@ -628,13 +642,17 @@ export class IoQueue {
     })
   }
 
-  /** @param cause null where its operation has failed already */
-  private end(cid: number, cause: Error | null): void {
-    const op = this.ops[cid]!
-    const memory = op.memory()
+  private end(cid: number, cause: Error): void {
+    this.resends?.ended(cid)
+    this.hold(cid)
+    this.endPart(this.ops[cid]!, cause)
+  }
+
+  // Its memory has one more user, which is the device.
+  private hold(cid: number): void {
+    const memory = this.ops[cid]!.memory()
     for (const allocation of memory) allocation.users++
     this.lostMemory.set(cid, memory)
-    this.endPart(op, cause)
   }
 }
 

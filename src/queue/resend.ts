@@ -37,6 +37,8 @@ export interface Part {
   readonly nlb: number
   /** In which order commands were posted first. */
   readonly order: number
+  /** How often it is sent again with this time. */
+  readonly attempt: number
   /** Milliseconds of a steady clock, before which it is not sent. */
   readonly from: number
 }
@@ -44,16 +46,10 @@ export interface Part {
 export class Resends {
   /** Those to be sent, in the order of their first posting. */
   #parts: Part[] = []
-  /** Command identifiers of those that were sent again and have no answer. */
-  readonly #inFlight = new Set<number>()
-  readonly #attempts = new Map<Operation, number>()
+  /** Those that were sent again and have no answer, by command identifier. */
+  readonly #inFlight = new Map<number, Part>()
   // Some of them overlap, one of which writes: each is sent when the one before it has ended.
   #oneByOne = false
-
-  /** False where there is nothing left to be kept of. */
-  get active(): boolean {
-    return this.#parts.length > 0 || this.#inFlight.size > 0 || this.#attempts.size > 0
-  }
 
   /** Commands that are to be sent, or were and have no answer: what is new waits for them. */
   get pending(): number {
@@ -64,21 +60,10 @@ export class Resends {
     return this.#parts.length
   }
 
-  /** One more try of an operation: which one that is, from 1 on. */
-  count(op: Operation): number {
-    const attempt = (this.#attempts.get(op) ?? 0) + 1
-    this.#attempts.set(op, attempt)
-    return attempt
-  }
-
-  /** The operation is done. */
-  forget(op: Operation): void {
-    this.#attempts.delete(op)
-  }
-
   add(parts: readonly Part[]): void {
     this.#parts = [...this.#parts, ...parts].sort((a, b) => (a.order - b.order) | 0)
-    this.#oneByOne = overlap(this.#parts)
+    // What is in flight counts: its blocks are in use.
+    this.#oneByOne = overlap([...this.#inFlight.values(), ...this.#parts])
   }
 
   /** The next one that may be sent now. */
@@ -92,23 +77,25 @@ export class Resends {
 
   sent(part: Part, cid: number): void {
     this.#parts.splice(this.#parts.indexOf(part), 1)
-    this.#inFlight.add(cid)
+    this.#inFlight.set(cid, part)
   }
 
-  ended(cid: number): void {
+  /** The command has ended, or never will: what it was sent as, where that was again. */
+  ended(cid: number): Part | undefined {
+    const part = this.#inFlight.get(cid)
     this.#inFlight.delete(cid)
+    return part
   }
 
   /** Those of an operation, or all, which are no longer to be sent. */
   take(op?: Operation): Part[] {
-    const taken = this.#parts.filter((part) => op === undefined || part.op === op)
-    this.#parts = this.#parts.filter((part) => !taken.includes(part))
-    return taken
-  }
-
-  /** The controller was reset: nothing is in flight. */
-  reset(): void {
-    this.#inFlight.clear()
+    const all = this.#parts
+    if (op === undefined) {
+      this.#parts = []
+      return all
+    }
+    this.#parts = all.filter((part) => part.op !== op)
+    return all.filter((part) => part.op === op)
   }
 }
 

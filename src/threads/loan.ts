@@ -216,7 +216,8 @@ export class QueueLoan implements Loan, QueueUser {
     const { ticket, port } = this.#parts
     // A ticket says where its rings stand, which a reset changes.
     if (Atomics.compareExchange(ticket.words, WORD.STATE, LOAN.OFFERED, LOAN.ENDED) === LOAN.OFFERED) {
-      await this.#end()
+      // It ends with the reset, which it must not keep from coming: a fatal controller deletes no queue.
+      void this.#end()
       port.close()
       return
     }
@@ -291,10 +292,12 @@ export class QueueLoan implements Loan, QueueUser {
     for (const { pair } of queues) {
       if (controller.failure) break
       await controller.queues.recreate(pair.qid).catch((error) => {
-        // A controller that has gone meanwhile has no queue to take back.
-        if (controller.failure === null) throw error
+        // A controller that has gone meanwhile has no queue to take back, and one that is reset makes it anew.
+        if (controller.failure === null && controller.recovery.running === null) throw error
       })
     }
+    // Until that has ended, what is posted would be lost.
+    while (controller.recovery.running !== null) await controller.recovery.running
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {
       for (const arena of arenas) this.#unmap(arena)

@@ -117,8 +117,15 @@ export class Recovery {
   /** The controller is fatal, or answers no admin command. False: nothing is done about it. */
   begin(cause: Error): boolean {
     if (this.policy !== 'reset' || this.#isOver) return false
-    this.#running ??= this.#run(cause).finally(() => {
+    if (this.#running !== null) return true
+    // It is under way before anybody is called back.
+    let ended = () => {}
+    this.#running = new Promise((resolve) => {
+      ended = resolve
+    })
+    void this.#run(cause).finally(() => {
       this.#running = null
+      ended()
     })
     return true
   }
@@ -156,16 +163,17 @@ export class Recovery {
       }
       return true
     } finally {
-      this.#aborting--
-      this.#abortsWaiting.shift()?.()
+      const next = this.#abortsWaiting.shift()
+      if (next === undefined) this.#aborting--
+      else next()
     }
   }
 
   // Abort Command Limit: one more than ACL may be under way (section 5.1).
   async #abortSlot(): Promise<void> {
     const limit = (this.#controller.identity?.acl ?? 0) + 1
-    if (this.#aborting >= limit) await new Promise<void>((resolve) => this.#abortsWaiting.push(resolve))
-    this.#aborting++
+    if (this.#aborting < limit) this.#aborting++
+    else await new Promise<void>((resolve) => this.#abortsWaiting.push(resolve))
   }
 
   async #run(cause: Error): Promise<void> {

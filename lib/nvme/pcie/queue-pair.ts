@@ -68,6 +68,8 @@ export class QueuePair implements Queue {
   private doorbells: Uint32Array
   private notify: (() => void) | null
   private shadow: RingMemory | null = null
+  // Shadow doorbells of a pair that another thread has created, as they are now.
+  private readonly findDoorbells: (() => Doorbells) | null
   private readonly stepHost: (() => void) | null
   private readonly sqDoorbell: number
   private readonly cqDoorbell: number
@@ -144,11 +146,13 @@ export class QueuePair implements Queue {
     this.timeout = timeout
     this.sliceMs = timeout / SLICES
     this.unclean = entries
+    const shadow = share?.shadow ?? null
+    this.findDoorbells = shadow === null ? null : () => attachShadow(pci, shadow, options)
     if (share === undefined) return
     this.sqTail = this.sqRung = share.sqTail
     this.cqHead = this.cqRung = share.cqHead
     this.phase = share.phase
-    if (share.shadow !== null) this.useDoorbells(attachShadow(pci, share.shadow, options))
+    if (this.findDoorbells !== null) this.useDoorbells(this.findDoorbells())
   }
 
   private allocate(bytes: number) {
@@ -440,6 +444,8 @@ export class QueuePair implements Queue {
     this.lost = 0
     this.sqTail = this.sqRung = this.cqHead = this.cqRung = 0
     this.phase = 1
+    // They remember what was rung last.
+    if (this.findDoorbells !== null) this.useDoorbells(this.findDoorbells())
   }
 
   /** Gives the rings' memory back. The controller must not know the queues any more. */
