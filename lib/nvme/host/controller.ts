@@ -93,6 +93,8 @@ export class Controller {
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
   #restarting = false
+  // It is ready, and its queues are being made again.
+  #bringingUp = false
   // Resets that were asked for, and are under way or wait for their turn.
   #resets = 0
   // What must not come into one another: resets, and the making of queues.
@@ -200,10 +202,13 @@ export class Controller {
 
   /** Looks at CSTS, at most every 50 ms: a controller that is gone or fatal fails everything that waits. */
   checkHealth(now = performance.now()): void {
-    if (this.failure || this.resetting || now - this.#healthAt < HEALTH_EVERY_MS) return
+    if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
+    // Until it is ready there is nothing to be seen.
+    if (this.resetting && !this.#bringingUp) return
     this.#healthAt = now
     const failure = this.transport.health()
     if (failure === null) this.#events.poll()
+    else if (this.#bringingUp) this.#admin.fail(failure)
     else if (!(failure instanceof ControllerFatalError) || !this.recovery.begin(failure)) this.fail(failure)
   }
 
@@ -219,6 +224,7 @@ export class Controller {
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
   async enable(signal?: AbortSignal): Promise<void> {
     await this.transport.enable(signal)
+    this.#bringingUp = this.#restarting
     this.#events.resume()
     const send: SendAdmin = (command, options) => this.#send(command, options)
     const bytes = await identify(withSignal({ admin: send }, signal), CNS.CONTROLLER)
@@ -293,6 +299,7 @@ export class Controller {
       this.#admin.fail(error as Error)
       throw error
     } finally {
+      this.#bringingUp = false
       this.#restarting = false
     }
   }

@@ -65,6 +65,8 @@ export interface RecoverableController {
 // An Abort is answered at once by a controller that is well, and so is the command then.
 const ABORT_MS = 5000
 const LOOK_MS = 5
+// How often a controller is reset for one fault before it is given up.
+const RESTARTS = 5
 
 export class Recovery {
   readonly policy: RecoveryPolicy
@@ -193,15 +195,20 @@ export class Recovery {
     }
   }
 
+  // A controller may be fatal again, or be reset by somebody else, before it is ready.
   async #restart(cause: Error): Promise<void> {
-    try {
-      await this.#controller.restart('controller', cause)
-    } catch (error) {
-      if (!(error instanceof ControllerFatalError) || this.#controller.closed) throw error
-      log('%s: %s; its function is reset', this.#address, error.message)
-      await this.#controller.restart('function', cause).catch((second) => {
-        throw second instanceof UnsupportedError ? error : second
-      })
+    let how: ResetKind = 'controller'
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#controller.restart(how, cause)
+      } catch (error) {
+        const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
+        const passing = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
+        if (this.#controller.closed || attempt === RESTARTS || !(unsupported || passing)) throw error
+        log('%s: %s', this.#address, (error as Error).message)
+        // Where the controller does not come back by itself, its function may.
+        how = how === 'controller' && !unsupported ? 'function' : 'controller'
+      }
     }
   }
 
