@@ -1,0 +1,99 @@
+// The tests of test/device: plain functions, each for every device, which ava runs (device-ava.ts), and in the
+// virtual machine a loop (device-loop.ts).
+
+import { type Namespace, type OpenOptions, open } from '../../src/index.ts'
+import { type Assertions, makeAssertions } from './assertions.ts'
+import { endWorkers } from './borrower.ts'
+import { type Capabilities, controllerOf, type Device, findDevices, LACKS, serve } from './devices.ts'
+
+export interface DeviceUnderTest extends Pick<Device, 'address' | 'randomRuns'> {
+  /** Opens it, and closes it after the test at the latest. */
+  open(options?: OpenOptions): Promise<Namespace>
+}
+
+export interface DeviceContext extends Assertions {
+  readonly device: DeviceUnderTest
+  log(line: string): void
+  /** Calls `end` after the test. */
+  teardown(end: () => void): void
+}
+
+type Body = (t: DeviceContext) => Promise<void> | void
+
+/** What a test needs of its device. */
+type Need = keyof Capabilities
+
+interface Declared {
+  readonly title: string
+  readonly body: Body
+  readonly needs: readonly Need[]
+}
+
+export interface SuiteTest {
+  readonly title: string
+  /** Null where the device lacks what the test needs, as the title says. */
+  readonly run: ((log: (line: string) => void) => Promise<void>) | null
+}
+
+const declared: Declared[] = []
+
+/** Declares a test of each device. */
+export function deviceTest(title: string, body: Body): void {
+  declared.push({ title, body, needs: [] })
+}
+
+/** Declares a test of queues that worker threads have. */
+export function threadedDeviceTest(title: string, body: Body): void {
+  declared.push({ title, body, needs: ['threads'] })
+}
+
+/** The tests declared since the last call, on every device, in the order in which they are run. */
+export async function takeTests(): Promise<SuiteTest[]> {
+  const devices = await findDevices()
+  // Queues are the controller's, so that one of its namespaces is enough.
+  const controllers = devices.filter(
+    (device) => devices.find((other) => controllerOf(other) === controllerOf(device)) === device,
+  )
+  return declared
+    .splice(0)
+    .flatMap((test) =>
+      (test.needs.includes('threads') ? controllers : devices).map((device) => onDevice(device, test)),
+    )
+}
+
+function onDevice(device: Device, { title, body, needs }: Declared): SuiteTest {
+  const lacking = needs.find((need) => !device.supports[need])
+  return {
+    title: `${device.name}: ${title}${lacking === undefined ? '' : ` (left out: ${LACKS[lacking]})`}`,
+    run: lacking === undefined ? (log) => runTest(device, body, log) : null,
+  }
+}
+
+async function runTest(device: Device, body: Body, log: (line: string) => void): Promise<void> {
+  const { address, randomRuns } = device
+  const opened: Namespace[] = []
+  const teardowns: (() => void)[] = []
+  const { verdict, ...assertions } = makeAssertions()
+  await serve(device)
+  try {
+    await body({
+      ...assertions,
+      log,
+      teardown: (end) => void teardowns.push(end),
+      device: {
+        address,
+        randomRuns,
+        async open(options) {
+          const ns = await open(address, options)
+          opened.push(ns)
+          return ns
+        },
+      },
+    })
+  } finally {
+    for (const ns of opened.reverse()) await ns.close()
+    for (const end of teardowns.reverse()) end()
+    await endWorkers()
+  }
+  verdict()
+}
