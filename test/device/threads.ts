@@ -4,10 +4,14 @@
 
 import { QueueOwnerError } from '../../src/index.ts'
 import { ended, hear, start, works } from '../support/borrower.ts'
-import { threadedDeviceTest as deviceTest } from '../support/device-suite.ts'
+import { type Body, deviceTest } from '../support/device-suite.ts'
 import { pattern } from '../support/pattern.ts'
 
-deviceTest('workers have the whole API on lent queues, several at once', async (t) => {
+// Queues are the controller's, so that one of its namespaces is enough.
+const threadedTest = (title: string, body: Body) =>
+  deviceTest(title, { needs: ['threads'], each: 'controller' }, body)
+
+threadedTest('workers have the whole API on lent queues, several at once', async (t) => {
   const probe = await t.device.open()
   const count = Math.min(2, probe.maxqcount)
   await probe.close()
@@ -22,7 +26,7 @@ deviceTest('workers have the whole API on lent queues, several at once', async (
   for (let qid = 0; qid < count; qid++) t.true(await works(ns, qid))
 })
 
-deviceTest(
+threadedTest(
   'a worker knows its namespace, sends admin commands, and is refused what is not its own',
   async (t) => {
     const ns = await t.device.open({ threads: true })
@@ -42,7 +46,7 @@ deviceTest(
   },
 )
 
-deviceTest("a worker's memory: more than came with its queue, and the lender's own buffers", async (t) => {
+threadedTest("a worker's memory: more than came with its queue, and the lender's own buffers", async (t) => {
   const ns = await t.device.open({ threads: true })
   const half = 8 * ns.blocksize
   const buf = ns.alloc(2 * half)
@@ -56,7 +60,7 @@ deviceTest("a worker's memory: more than came with its queue, and the lender's o
   ns.free(buf)
 })
 
-deviceTest('a queue has one owner', async (t) => {
+threadedTest('a queue has one owner', async (t) => {
   const ns = await t.device.open({ threads: true })
   const buf = ns.alloc(ns.blocksize)
   const loan = ns.lend(0)
@@ -87,7 +91,7 @@ for (const [task, code] of [
   ['exit', 3],
   ['leave', 0],
 ] as const) {
-  deviceTest(`a worker that ends with commands in flight (${task}) gives its queue back`, async (t) => {
+  threadedTest(`a worker that ends with commands in flight (${task}) gives its queue back`, async (t) => {
     const ns = await t.device.open({ threads: true, qsize: 64 })
     const loan = ns.lend(0)
     t.is(await ended(start(loan, { task })), code)
@@ -98,7 +102,7 @@ for (const [task, code] of [
   })
 }
 
-deviceTest('close waits for the queues that are lent', async (t) => {
+threadedTest('close waits for the queues that are lent', async (t) => {
   const ns = await t.device.open({ threads: true })
   const loan = ns.lend(0)
   const worker = start(loan, { task: 'stream' })

@@ -18,15 +18,19 @@ export interface DeviceContext extends Assertions {
   teardown(end: () => void): void
 }
 
-type Body = (t: DeviceContext) => Promise<void> | void
+export type Body = (t: DeviceContext) => Promise<void> | void
 
-/** What a test needs of its device. */
-type Need = keyof Capabilities
+interface Requirements {
+  /** What it needs of a device: where that is missing it is left out, with the reason in its title. */
+  readonly needs?: readonly (keyof Capabilities)[]
+  /** What it is run for: each namespace, or the first of each controller. */
+  readonly each?: 'namespace' | 'controller'
+}
 
 interface Declared {
   readonly title: string
+  readonly requirements: Requirements
   readonly body: Body
-  readonly needs: readonly Need[]
 }
 
 export interface SuiteTest {
@@ -38,31 +42,29 @@ export interface SuiteTest {
 const declared: Declared[] = []
 
 /** Declares a test of each device. */
-export function deviceTest(title: string, body: Body): void {
-  declared.push({ title, body, needs: [] })
-}
-
-/** Declares a test of queues that worker threads have. */
-export function threadedDeviceTest(title: string, body: Body): void {
-  declared.push({ title, body, needs: ['threads'] })
+export function deviceTest(title: string, body: Body): void
+export function deviceTest(title: string, requirements: Requirements, body: Body): void
+export function deviceTest(title: string, ...rest: [Body] | [Requirements, Body]): void {
+  const [requirements, body] = rest.length === 1 ? [{}, rest[0]] : rest
+  declared.push({ title, requirements, body })
 }
 
 /** The tests declared since the last call, on every device, in the order in which they are run. */
 export async function takeTests(): Promise<SuiteTest[]> {
   const devices = await findDevices()
-  // Queues are the controller's, so that one of its namespaces is enough.
-  const controllers = devices.filter(
-    (device) => devices.find((other) => controllerOf(other) === controllerOf(device)) === device,
-  )
+  const isFirst = (device: Device) =>
+    devices.find((other) => controllerOf(other) === controllerOf(device)) === device
   return declared
     .splice(0)
     .flatMap((test) =>
-      (test.needs.includes('threads') ? controllers : devices).map((device) => onDevice(device, test)),
+      devices
+        .filter((device) => test.requirements.each !== 'controller' || isFirst(device))
+        .map((device) => onDevice(device, test)),
     )
 }
 
-function onDevice(device: Device, { title, body, needs }: Declared): SuiteTest {
-  const lacking = needs.find((need) => !device.supports[need])
+function onDevice(device: Device, { title, requirements, body }: Declared): SuiteTest {
+  const lacking = requirements.needs?.find((need) => !device.supports[need])
   return {
     title: `${device.name}: ${title}${lacking === undefined ? '' : ` (left out: ${LACKS[lacking]})`}`,
     run: lacking === undefined ? (log) => runTest(device, body, log) : null,

@@ -2,6 +2,7 @@
 // others: one address, or several with spaces between.
 
 import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
+import { ONCS } from '../../lib/nvme/spec/identify/flags.ts'
 import { openController, type ServeOptions } from '../../src/index.ts'
 import { newSocketPath, startServer } from './server.ts'
 
@@ -9,11 +10,19 @@ import { newSocketPath, startServer } from './server.ts'
 export interface Capabilities {
   /** Worker threads ring doorbells: they are memory, not messages of one connection. */
   readonly threads: boolean
+  readonly compare: boolean
+  readonly verify: boolean
+  readonly writeZeroes: boolean
+  readonly deallocate: boolean
 }
 
 /** In titles of tests that are left out. */
 export const LACKS: Readonly<Record<keyof Capabilities, string>> = {
   threads: 'its doorbells are messages',
+  compare: 'it has no Compare',
+  verify: 'it has no Verify',
+  writeZeroes: 'it has no Write Zeroes',
+  deallocate: 'it has no Dataset Management',
 }
 
 interface Transport {
@@ -22,12 +31,22 @@ interface Transport {
   readonly randomRuns: number
 }
 
+/** Of the software controller, which has every command. */
+const EVERYTHING: Capabilities = {
+  threads: true,
+  compare: true,
+  verify: true,
+  writeZeroes: true,
+  deallocate: true,
+}
+
+/** Commands of a device from outside are those that its identity names. */
 const TRANSPORTS = {
-  sim: { supports: { threads: true }, randomRuns: 40 },
-  vfioUser: { supports: { threads: true }, randomRuns: 40 },
-  vfioUserByMessages: { supports: { threads: false }, randomRuns: 40 },
+  sim: { supports: EVERYTHING, randomRuns: 40 },
+  vfioUser: { supports: EVERYTHING, randomRuns: 40 },
+  vfioUserByMessages: { supports: { ...EVERYTHING, threads: false }, randomRuns: 40 },
   // Most often in the virtual machine, which is some thirteen times slower.
-  vfio: { supports: { threads: true }, randomRuns: 4 },
+  vfio: { supports: EVERYTHING, randomRuns: 4 },
 } as const satisfies Record<string, Transport>
 
 export interface Device extends Transport {
@@ -67,17 +86,29 @@ function ownDevices(): Device[] {
   ]
 }
 
-/** The transport of an address from outside: the controller is asked, since a server chooses how doorbells are rung. */
-async function transportOf(address: string): Promise<Transport> {
+/** What a controller from outside is: it is asked, since a server chooses how doorbells are rung. */
+async function ask(address: string): Promise<Transport> {
   const handle = await openController(address)
   try {
-    const { kind, pci } = handle.controller.transport as PcieTransport
-    if (kind === 'sim') return TRANSPORTS.sim
-    if (kind !== 'vfio-user') return TRANSPORTS.vfio
-    return pci.notify === null ? TRANSPORTS.vfioUser : TRANSPORTS.vfioUserByMessages
+    const { transport, identity } = handle.controller
+    const { supports, randomRuns } = transportOf(transport as PcieTransport)
+    const { oncs } = identity
+    const commands = {
+      compare: (oncs & ONCS.COMPARE) !== 0,
+      verify: (oncs & ONCS.VERIFY) !== 0,
+      writeZeroes: (oncs & ONCS.WRITE_ZEROES) !== 0,
+      deallocate: (oncs & ONCS.DATASET_MANAGEMENT) !== 0,
+    }
+    return { supports: { ...supports, ...commands }, randomRuns }
   } finally {
     await handle.close()
   }
+}
+
+function transportOf({ kind, pci }: PcieTransport): Transport {
+  if (kind === 'sim') return TRANSPORTS.sim
+  if (kind !== 'vfio-user') return TRANSPORTS.vfio
+  return pci.notify === null ? TRANSPORTS.vfioUser : TRANSPORTS.vfioUserByMessages
 }
 
 /** Namespaces of one controller have its address in common. */
@@ -98,7 +129,7 @@ async function lookForDevices(): Promise<Device[]> {
   const devices: Device[] = []
   for (const address of addresses) {
     const controller = controllerOf({ address })
-    const transport = transports.get(controller) ?? (await transportOf(controller))
+    const transport = transports.get(controller) ?? (await ask(controller))
     transports.set(controller, transport)
     devices.push({ name: address, address, ...transport })
   }
