@@ -61,8 +61,8 @@ export interface MachineResult {
   seconds: number
 }
 
-export const STATUS_TIME_LIMIT = 124
-export const STATUS_ABORTED = 130
+const STATUS_TIME_LIMIT = 124
+const STATUS_ABORTED = 130
 
 /**
  * Runs a command in a machine of its own.

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert'
 
-export interface ErrorExpectation {
+interface ErrorExpectation {
   code?: string
   instanceOf?: new (...args: never[]) => Error
   message?: string | RegExp

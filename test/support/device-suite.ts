@@ -6,7 +6,7 @@ import { type Assertions, makeAssertions } from './assertions.ts'
 import { endWorkers } from './borrower.ts'
 import { type Capabilities, controllerOf, type Device, findDevices, LACKS, serve } from './devices.ts'
 
-export interface DeviceUnderTest extends Pick<Device, 'address' | 'randomRuns'> {
+interface DeviceUnderTest extends Pick<Device, 'address' | 'randomRuns'> {
   /** Opens it, and closes it after the test at the latest. */
   open(options?: OpenOptions): Promise<Namespace>
 }
@@ -33,7 +33,7 @@ interface Declared {
   readonly body: Body
 }
 
-export interface SuiteTest {
+interface SuiteTest {
   readonly title: string
   /** Null where the device lacks what the test needs, as the title says. */
   readonly run: ((log: (line: string) => void) => Promise<void>) | null
