@@ -21,7 +21,7 @@ const PIPE = 'createReadStream to createWriteStream'
 
 /** Moves some number of bytes, at most what the medium has. */
 export type Move = (bytes: number) => Promise<unknown>
-export type Moves = Readonly<Record<string, Move>>
+type Moves = Readonly<Record<string, Move>>
 
 const GROUPS = [
   ['Reading', 'createReadStream', ['blocks()', 'blocks(), copying', 'readableWebStream, BYOB']],

@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 import test from 'ava'
 import { parseSimAddress, SIM_OPTIONS } from '../lib/sim/index.ts'
 import { MAIN } from './cli/command.ts'
-import { pattern } from './support/devices.ts'
+import { pattern } from './support/pattern.ts'
 import { run } from './support/run.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')

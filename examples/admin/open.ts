@@ -12,7 +12,7 @@ import { openVfioUser, parseVfioUserAddress } from 'unvme/vfio-user'
 import '../support/one-line.ts'
 
 /** A controller that is ready for admin commands, and the namespace that the address names (1 where it names none). */
-export interface Opened {
+interface Opened {
   controller: Controller
   nsid: number
 }

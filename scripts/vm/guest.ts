@@ -39,11 +39,9 @@ export function settings(options: MachineOptions, parts: Parts): string {
     // The checksums first: nvme would have the kernel call modprobe for them, which takes longer.
     nvme_modules: order(['crct10dif_generic', 'crc64_rocksoft_generic', 'nvme']),
   }
-  const variables = Object.entries(values).map(([name, value]) => `${name}=${quote(value)}`)
-  const mounts = Object.entries(options.replace ?? {}).map(
-    ([path, by]) => `mount --bind ${quote(by)} ${quote(path)}`,
-  )
-  return [...variables, 'replace_files() {', '  :', ...mounts, '}', ''].join('\n')
+  return Object.entries(values)
+    .map(([name, value]) => `${name}=${quote(value)}\n`)
+    .join('')
 }
 
 /** The command with its environment and working folder. */

@@ -40,8 +40,6 @@ export interface MachineOptions extends KernelChoice {
   cpus?: number
   /** Seconds until the machine is ended with status 124; default 300. */
   timeLimit?: number
-  /** Files that the machine sees in the place of others: by the path that they replace. */
-  replace?: Readonly<Record<string, string>>
   /** Further arguments of QEMU, for instance `-trace` and `pci_nvme_*`. */
   qemu?: readonly string[]
   /** Where output goes as it comes. Without one it is collected in the result. */
@@ -63,8 +61,8 @@ export interface MachineResult {
   seconds: number
 }
 
-export const STATUS_TIME_LIMIT = 124
-export const STATUS_ABORTED = 130
+const STATUS_TIME_LIMIT = 124
+const STATUS_ABORTED = 130
 
 /**
  * Runs a command in a machine of its own.

@@ -60,7 +60,7 @@ export function parse() {
   }
 }
 
-export type Values = ReturnType<typeof parse>['values']
+type Values = ReturnType<typeof parse>['values']
 
 /** The machine that the options describe. @throws UsageError */
 export function machineOptions(values: Values): Omit<MachineOptions, 'command' | 'shapes'> & {

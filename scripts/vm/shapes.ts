@@ -4,7 +4,7 @@
 
 import path from 'node:path'
 
-export interface NamespaceShape {
+interface NamespaceShape {
   nsid: number
   /** Bytes of an LBA's data. */
   lbaBytes: 512 | 4096
@@ -14,7 +14,7 @@ export interface NamespaceShape {
   metadataBytes?: number
 }
 
-export interface Shape {
+interface Shape {
   /** PCI address in the machine, `bus:device.function` of domain 0. */
   address: string
   /** What a test finds here and nowhere else. */
@@ -105,12 +105,12 @@ export function isShapeName(name: string): name is ShapeName {
 }
 
 /** A sparse file that the machine needs before it starts. */
-export interface DiskFile {
+interface DiskFile {
   path: string
   bytes: number
 }
 
-export interface Device {
+interface Device {
   /** What the unplug and plug commands of QEMU's monitor take. */
   id: string
   arguments: string[]

@@ -1,14 +1,12 @@
-// scripts/vm/test [options] [files]: runs compiled test files in the virtual machine, one boot for all of them,
+// scripts/vm/test [options] [modules]: runs the suite of test/device in the virtual machine, one boot for all of it,
 // on the controllers of the shapes given.
-// Trade-off: guest/ava.ts stands in for ava, which takes many seconds to load under emulation.
 
-import fs from 'node:fs'
 import { checkParts, endWith, machineOptions, machineUsage, parse, runAndReport } from './options.ts'
-import { suiteCommand } from './suite.ts'
+import { suiteCommand, suiteModules } from './suite.ts'
 
-const usage = `usage: scripts/vm/test [options] [dist/test/….test.js …]
-Runs test files in the virtual machine, by default the suite in test/device, with UNVME_TEST_ADDRESS naming
-the namespaces of the shapes given (default lba512). The time limit is 1800 s here.
+const usage = `usage: scripts/vm/test [options] [dist/test/device/….js …]
+Runs modules of test/device in the virtual machine, by default all, with UNVME_TEST_ADDRESS naming the
+namespaces of the shapes given (default lba512). The time limit is 1800 s here.
 
 ${machineUsage}`
 
@@ -22,10 +20,6 @@ await endWith('scripts/vm/test', async () => {
   if (ended !== undefined) return ended
   const machine = machineOptions({ 'time-limit': '1800', ...values })
   if (machine.shapes.length === 0) machine.shapes = ['lba512']
-  const suite = 'dist/test/device'
-  const files =
-    positionals.length > 0
-      ? positionals
-      : fs.readdirSync(suite).flatMap((name) => (name.endsWith('.test.js') ? [`${suite}/${name}`] : []))
-  return runAndReport(values, { ...machine, ...suiteCommand(files) })
+  const command = suiteCommand(positionals.length > 0 ? positionals : suiteModules())
+  return runAndReport(values, { ...machine, command })
 })

@@ -3,8 +3,8 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import test from 'ava'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 import { type Outcome, type Started, start, unvme, working } from './command.ts'
 
 const file = testFolder()

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
 
 const file = testFolder()

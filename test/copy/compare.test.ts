@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
 import { compare, open } from '../../src/index.ts'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
 

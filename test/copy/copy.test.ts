@@ -4,8 +4,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import test from 'ava'
 import fc from 'fast-check'
 import { compare, copy, EndOfSourceError, NvmeError, OutOfRangeError, open } from '../../src/index.ts'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
 const MIB = 1 << 20

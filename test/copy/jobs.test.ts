@@ -5,8 +5,8 @@ import test from 'ava'
 import { transferByJobs } from '../../src/copy/jobs.ts'
 import { openSource, openTarget } from '../../src/copy/place.ts'
 import { compare, copy, open } from '../../src/index.ts'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
 const MIB = 2 ** 20

@@ -6,8 +6,8 @@ import { type FileHandle, open as openFile } from 'node:fs/promises'
 import test, { type ExecutionContext } from 'ava'
 import { formatNvm } from '../../lib/nvme/host/admin-commands.ts'
 import { compare, copy, type Namespace, NvmeError, open } from '../../src/index.ts'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
 const MIB = 1 << 20

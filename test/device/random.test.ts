@@ -1,27 +1,4 @@
-// Random reads and writes of any length and alignment against a model of the medium.
+import './random.ts'
+import { runByAva } from '../support/device-ava.ts'
 
-import fc from 'fast-check'
-import type { Namespace } from '../../src/index.ts'
-import { deviceTest } from '../support/devices.ts'
-import { checkAgainstModel, operations } from '../support/model.ts'
-
-// The virtual machine is some thirteen times slower: a tenth is enough there.
-const RUNS = process.env.UNVME_TEST_ADDRESS === undefined ? 40 : 4
-
-deviceTest('random transfers match a model of the medium', async (t) => {
-  let done = 0
-  const shapes = [{ qsize: 2 }, { qsize: 5 }, { qsize: 64 }, { qsize: 5, maxTransferBytes: 4096 }]
-  for (const options of shapes) {
-    const ns: Namespace = await t.context.device.open(options)
-    await fc.assert(
-      fc.asyncProperty(operations({ blocks: 4 * ns.maxbpio, longest: 3 * ns.maxbpio }), async (ops) => {
-        done += ops.length
-        return checkAgainstModel(ns, ops, 4 * ns.maxbpio)
-      }),
-      { numRuns: RUNS },
-    )
-    await ns.close()
-  }
-  t.true(done > 0)
-  t.log(`${done} operations`)
-})
+await runByAva()

@@ -3,7 +3,7 @@
 import { inspect } from 'node:util'
 import test from 'ava'
 import { type OpenOptions, open, openController } from '../../src/index.ts'
-import { pattern } from '../support/devices.ts'
+import { pattern } from '../support/pattern.ts'
 
 const CALLS = ['read', 'write', 'compare'] as const
 const BOUNCE_BYTES = 128 * 1024

@@ -6,11 +6,13 @@ import { MessageChannel } from 'node:worker_threads'
 import test from 'ava'
 import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { attach, type OpenOptions, open, QueueOwnerError } from '../../src/index.ts'
-import { ended, hear, start, works } from '../support/borrower.ts'
+import { ended, endWorkers, hear, start, works } from '../support/borrower.ts'
 
 const MANY = 4
 
 const openThreaded = (options: OpenOptions = {}) => open('sim:?size=16M', { threads: true, ...options })
+
+test.after.always(endWorkers)
 
 test.serial('an inline controller says how it could be shared', async (t) => {
   await using ns = await open('sim:?size=16M')

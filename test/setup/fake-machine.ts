@@ -6,7 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { type Machine, thisMachine } from '../../src/system/machine.ts'
 
-export interface FakeFunction {
+interface FakeFunction {
   vendor?: number
   device?: number
   class?: number
@@ -17,7 +17,7 @@ export interface FakeFunction {
   namespaces?: FakeNamespace[]
 }
 
-export interface FakeNamespace {
+interface FakeNamespace {
   nsid: number
   /** Bytes. */
   size?: number

@@ -3,17 +3,24 @@
 import { Worker } from 'node:worker_threads'
 import type { Loan, Namespace } from '../../src/index.ts'
 import type { Task } from '../threads/worker.ts'
-import { atEnd } from './at-end.ts'
 import { pattern } from './pattern.ts'
 
 const FILE = new URL('../threads/worker.js', import.meta.url)
 
-/** Starts a worker with the queues of a loan; it ends with the test's file at the latest. */
+const workers = new Set<Worker>()
+
+/** Starts a worker with the queues of a loan; `endWorkers` ends it at the latest. */
 export function start({ ticket }: Loan, task: Omit<Task, 'ticket'>): Worker {
   const workerData = { slba: 0, nlb: 0, ...task, ticket }
   const worker = new Worker(FILE, { workerData, transferList: [ticket.port] })
-  atEnd(async () => void (await worker.terminate()))
+  workers.add(worker)
   return worker
+}
+
+/** Ends those that have not ended, where a test failed half-way: its process would never end otherwise. */
+export async function endWorkers(): Promise<void> {
+  for (const worker of workers) await worker.terminate()
+  workers.clear()
 }
 
 /** Resolves with what a worker has to say next: its result, or a word before it. */

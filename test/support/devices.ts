@@ -1,16 +1,55 @@
-// The devices that the suite in test/device runs on: every kind by default, or one address from the environment.
-// Trade-off: a device's tests run one after another, since a real device is opened by one process at a time;
-// the run on real devices gives ava `--serial --concurrency=1`.
+// The devices that the suite in test/device runs on, and what each transport supports. UNVME_TEST_ADDRESS names
+// others: one address, or several with spaces between.
 
-import { execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import anyTest, { type ExecutionContext, type TestFn } from 'ava'
-import { type Namespace, type OpenOptions, open, type ServeOptions } from '../../src/index.ts'
+import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
+import { ONCS } from '../../lib/nvme/spec/flags.ts'
+import { openController, type ServeOptions } from '../../src/index.ts'
 import { newSocketPath, startServer } from './server.ts'
 
-const DOORBELLS_OF = fileURLToPath(new URL('./doorbells-of.js', import.meta.url))
+/** What a test can need. */
+export interface Capabilities {
+  /** Worker threads ring doorbells: they are memory, not messages of one connection. */
+  readonly threads: boolean
+  readonly compare: boolean
+  readonly verify: boolean
+  readonly writeZeroes: boolean
+  readonly deallocate: boolean
+}
 
-interface DeviceKind {
+/** In titles of tests that are left out. */
+export const LACKS: Readonly<Record<keyof Capabilities, string>> = {
+  threads: 'its doorbells are messages',
+  compare: 'it has no Compare',
+  verify: 'it has no Verify',
+  writeZeroes: 'it has no Write Zeroes',
+  deallocate: 'it has no Dataset Management',
+}
+
+interface Transport {
+  readonly supports: Capabilities
+  /** Of random operations: as many as there is time for. */
+  readonly randomRuns: number
+}
+
+/** Of the software controller, which has every command. */
+const EVERYTHING: Capabilities = {
+  threads: true,
+  compare: true,
+  verify: true,
+  writeZeroes: true,
+  deallocate: true,
+}
+
+/** Commands of a device from outside are those that its identity names. */
+const TRANSPORTS = {
+  sim: { supports: EVERYTHING, randomRuns: 40 },
+  vfioUser: { supports: EVERYTHING, randomRuns: 40 },
+  vfioUserByMessages: { supports: { ...EVERYTHING, threads: false }, randomRuns: 40 },
+  // Most often in the virtual machine, which is some thirteen times slower.
+  vfio: { supports: EVERYTHING, randomRuns: 4 },
+} as const satisfies Record<string, Transport>
+
+export interface Device extends Transport {
   /** In the titles of tests. */
   readonly name: string
   readonly address: string
@@ -27,110 +66,82 @@ const EMBEDDED = [
   'sim:?size=32M&thread=1',
 ]
 
-const SERVED: readonly ServeOptions[] = [
-  { device: 'sim:?size=32M' },
-  { device: 'sim:?size=32M&lba=4096&mdts=2', doorbells: 'shadow' },
-]
+const SERVED = [
+  { served: { device: 'sim:?size=32M' }, transport: TRANSPORTS.vfioUser },
+  {
+    served: { device: 'sim:?size=32M&lba=4096&mdts=2', doorbells: 'shadow' },
+    transport: TRANSPORTS.vfioUserByMessages,
+  },
+] as const satisfies readonly { served: ServeOptions; transport: Transport }[]
 
-const byAddress = (address: string): DeviceKind => ({ name: address, address })
-const byService = (served: ServeOptions): DeviceKind => ({
-  name: `vfio-user (${served.device}, doorbells ${served.doorbells ?? 'mapped'})`,
-  address: `vfio-user:${newSocketPath()}`,
-  served,
-})
+function ownDevices(): Device[] {
+  return [
+    ...EMBEDDED.map((address) => ({ name: address, address, ...TRANSPORTS.sim })),
+    ...SERVED.map(({ served, transport }) => ({
+      name: `vfio-user (${served.device}, doorbells ${'doorbells' in served ? served.doorbells : 'mapped'})`,
+      address: `vfio-user:${newSocketPath()}`,
+      served,
+      ...transport,
+    })),
+  ]
+}
 
-/** Devices under test: UNVME_TEST_ADDRESS has one address, or several with spaces between. */
-const devices: readonly DeviceKind[] = process.env.UNVME_TEST_ADDRESS?.split(/\s+/)
-  .filter(Boolean)
-  .map(byAddress) ?? [...EMBEDDED.map(byAddress), ...SERVED.map(byService)]
+/** What a controller from outside is: it is asked, since a server chooses how doorbells are rung. */
+async function ask(address: string): Promise<Transport> {
+  const handle = await openController(address)
+  try {
+    const { transport, identity } = handle.controller
+    const { supports, randomRuns } = transportOf(transport as PcieTransport)
+    const { oncs } = identity
+    const commands = {
+      compare: (oncs & ONCS.COMPARE) !== 0,
+      verify: (oncs & ONCS.VERIFY) !== 0,
+      writeZeroes: (oncs & ONCS.WRITE_ZEROES) !== 0,
+      deallocate: (oncs & ONCS.DATASET_MANAGEMENT) !== 0,
+    }
+    return { supports: { ...supports, ...commands }, randomRuns }
+  } finally {
+    await handle.close()
+  }
+}
+
+function transportOf({ kind, pci }: PcieTransport): Transport {
+  if (kind === 'sim') return TRANSPORTS.sim
+  if (kind !== 'vfio-user') return TRANSPORTS.vfio
+  return pci.notify === null ? TRANSPORTS.vfioUser : TRANSPORTS.vfioUserByMessages
+}
+
+/** Namespaces of one controller have its address in common. */
+export const controllerOf = ({ address }: { address: string }) => address.replace(/\/\d+$/, '')
+
+let found: Promise<Device[]> | undefined
+
+/** The devices under test. */
+export function findDevices(): Promise<Device[]> {
+  found ??= lookForDevices()
+  return found
+}
+
+async function lookForDevices(): Promise<Device[]> {
+  const addresses = process.env.UNVME_TEST_ADDRESS?.split(/\s+/).filter(Boolean)
+  if (addresses === undefined) return ownDevices()
+  const transports = new Map<string, Transport>()
+  const devices: Device[] = []
+  for (const address of addresses) {
+    const controller = controllerOf({ address })
+    const transport = transports.get(controller) ?? (await ask(controller))
+    transports.set(controller, transport)
+    devices.push({ name: address, address, ...transport })
+  }
+  return devices
+}
 
 const servers = new Map<string, Promise<unknown>>()
 
-function serverOf({ address, served }: DeviceKind): Promise<unknown> {
-  const known = servers.get(address)
-  if (known !== undefined || served === undefined) return known ?? Promise.resolve()
-  const starting = startServer(served, address.slice('vfio-user:'.length))
+/** Starts the process that serves it, where there is one. */
+export async function serve({ address, served }: Device): Promise<void> {
+  if (served === undefined) return
+  const starting = servers.get(address) ?? startServer(served, address.slice('vfio-user:'.length))
   servers.set(address, starting)
-  return starting
+  await starting
 }
-
-export interface DeviceUnderTest {
-  readonly address: string
-  /** Opens it, and closes it after the test at the latest. */
-  open(options?: OpenOptions): Promise<Namespace>
-}
-
-export type DeviceContext = ExecutionContext<{ device: DeviceUnderTest }>
-
-const controllerOf = ({ address }: DeviceKind) => address.replace(/\/\d+$/, '')
-
-/** Queues are the controller's, so that one of its namespaces is enough. */
-const first = (kind: DeviceKind) =>
-  devices.find((other) => controllerOf(other) === controllerOf(kind)) === kind
-
-/** True where doorbells are messages of one connection, which no other thread can send: a server is asked. */
-function ringsByMessage({ address, served }: DeviceKind): boolean {
-  if (served !== undefined) return served.doorbells === 'shadow'
-  if (!address.startsWith('vfio-user:')) return false
-  return execFileSync(process.execPath, [DOORBELLS_OF, address], { encoding: 'utf8' }) === 'messages'
-}
-
-let threaded: { lendable: DeviceKind[]; others: DeviceKind[] } | undefined
-
-function findThreaded(): { lendable: DeviceKind[]; others: DeviceKind[] } {
-  const lendable: DeviceKind[] = []
-  const others: DeviceKind[] = []
-  for (const kind of devices.filter(first)) (ringsByMessage(kind) ? others : lendable).push(kind)
-  return { lendable, others }
-}
-
-/**
- * As deviceTest, for what lends queues to worker threads: left out, and said so in the title, on those devices where
- * that can't be.
- */
-export function threadedDeviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {
-  threaded ??= findThreaded()
-  testOn(threaded.lendable, title, body)
-  for (const { name } of threaded.others) {
-    anyTest.skip(`${name}: ${title} (left out: its doorbells are messages)`, () => {})
-  }
-}
-
-/**
- * A test on each device: `t.context.device` opens it. Everything that the test opened is closed after it.
- */
-export function deviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {
-  testOn(devices, title, body)
-}
-
-function testOn(
-  kinds: readonly DeviceKind[],
-  title: string,
-  body: (t: DeviceContext) => Promise<void> | void,
-): void {
-  const test = anyTest as TestFn<{ device: DeviceUnderTest }>
-  for (const device of kinds) {
-    const { name, address } = device
-    test.serial(`${name}: ${title}`, async (t) => {
-      const opened: Namespace[] = []
-      await serverOf(device)
-      t.context = {
-        device: {
-          address,
-          async open(options) {
-            const ns = await open(address, options)
-            opened.push(ns)
-            return ns
-          },
-        },
-      }
-      try {
-        await body(t)
-      } finally {
-        for (const ns of opened.reverse()) await ns.close()
-      }
-    })
-  }
-}
-
-export { pattern } from './pattern.ts'

@@ -4,9 +4,9 @@
 
 import fc from 'fast-check'
 import type { IoDescriptor, Namespace } from '../../src/index.ts'
-import { pattern } from './devices.ts'
+import { pattern } from './pattern.ts'
 
-export interface RandomOperation {
+interface RandomOperation {
   kind: 'read' | 'write' | 'zeroes' | 'promise-read' | 'promise-write' | 'settle'
   slba: number
   nlb: number

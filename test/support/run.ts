@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 
-export interface Outcome {
+interface Outcome {
   code: number
   stdout: string
   stderr: string

@@ -11,8 +11,8 @@ import { readUseTables, usesOfDevice } from '../../src/system/uses.ts'
 import { openOutputFile, openToWrite, refuseBelowDev } from '../../src/system/writable.ts'
 import { unvme } from '../cli/command.ts'
 import { FakeMachine } from '../setup/fake-machine.ts'
-import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
 const MIB = 2 ** 20

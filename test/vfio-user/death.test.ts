@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type Namespace, open, openController } from '../../src/index.ts'
-import { hear, start } from '../support/borrower.ts'
+import { endWorkers, hear, start } from '../support/borrower.ts'
 import { startServer } from '../support/server.ts'
 import { descriptorsOf, descriptorsOfServer } from './wire.ts'
 
@@ -49,6 +49,8 @@ async function works(ns: Namespace, seed: number): Promise<boolean> {
   await ns.promises.write(data, 100 + seed)
   return (await ns.promises.read(Buffer.alloc(8192), 100 + seed)).equals(data)
 }
+
+test.after.always(endWorkers)
 
 test.serial('a client that waits when the one before it is killed is served', async (t) => {
   const server = await startServer({ device: 'sim:?size=16M' })

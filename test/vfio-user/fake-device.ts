@@ -31,7 +31,7 @@ export interface Answer {
   fds: number[]
 }
 
-export interface FakeDevice {
+interface FakeDevice {
   /** Payload and descriptors of the reply; the descriptors stay the device's. */
   answer(message: Message): Answer
 }

@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import { ftruncate, memfd_create } from '../../lib/sys/libc.ts'
 import { newEventfd } from './wire.ts'
 
-export interface Mutated {
+interface Mutated {
   bytes: Buffer
   fds: number[]
   /** Those of `fds` that were made for this, to be closed. */

@@ -10,13 +10,13 @@ import { newMemory, u16, u32, Wire } from './wire.ts'
 export const CAP = 0x00
 export const CC = 0x14
 export const CSTS = 0x1c
-export const AQA = 0x24
-export const ASQ = 0x28
-export const ACQ = 0x30
+const AQA = 0x24
+const ASQ = 0x28
+const ACQ = 0x30
 export const DOORBELLS = 0x1000
 export const READY = 1
 export const FATAL = 2
-export const EN = 0x0046_0001
+const EN = 0x0046_0001
 export const MSIX_CONTROL = 0x42
 export const MSIX_ENABLE = 0x8000
 export const IOVA = 0x10_0000

@@ -8,7 +8,7 @@ const REGISTER = { CC: 0x14, CSTS: 0x1c, AQA: 0x24, ASQ: 0x28, ACQ: 0x30 } as co
 const ENTRIES = 16
 const ENABLE = 0x0046_0001
 
-export interface AdminRing {
+interface AdminRing {
   readonly arena: DmaArena
   /** The arena's memory: rings in pages 0 and 1, the rest for data. */
   readonly bytes: Buffer

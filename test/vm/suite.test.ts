@@ -2,23 +2,15 @@
 // UNVME_TEST_SUITE=1 asks for it on every shape that keeps data, and as root, too.
 // Trade-off: minutes under emulation; in two machines side by side, since each has one processor.
 
-import fs from 'node:fs'
-import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { type ShapeName, shapeNames, shapes, suiteAddresses } from '../../scripts/vm/shapes.ts'
-import { suiteCommand } from '../../scripts/vm/suite.ts'
+import { suiteCommand, suiteModules } from '../../scripts/vm/suite.ts'
 import { leftOutUnlessAsked, registerUnless } from './machine-test.ts'
 
 const asked = Boolean(process.env.UNVME_TEST_SUITE)
 const register = registerUnless(leftOutUnlessAsked('the suite'), test, test.skip)
-
-const folder = fileURLToPath(new URL('../device/', import.meta.url))
-const suite = fs
-  .readdirSync(folder)
-  .filter((name) => name.endsWith('.test.js'))
-  .map((name) => path.join(folder, name))
 
 const LIMIT_S = 1800
 
@@ -38,7 +30,7 @@ async function passes(t: ExecutionContext, options: MachineOptions): Promise<voi
 }
 
 const keeping = shapeNames.filter((name) => !('null' in shapes[name]))
-const { command, replace } = suiteCommand(suite)
+const command = suiteCommand(suiteModules())
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 
 // The rest differ in where they are on the bus, or have LBAs as one of these: both sizes are multi's.
@@ -52,11 +44,11 @@ for (const names of asked ? everyOne : DIFFERENT) {
     exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all "$@"`
 
   register(`without root, handed the groups, the suite passes on ${names.join(', ')}`, async (t) => {
-    await passes(t, { shapes: names, replace, command: ['sh', '-c', script, process.execPath, ...command] })
+    await passes(t, { shapes: names, command: ['sh', '-c', script, process.execPath, ...command] })
   })
 
   if (!asked) continue
   register(`as root, the suite passes on ${names.join(', ')}`, async (t) => {
-    await passes(t, { shapes: names, replace, command })
+    await passes(t, { shapes: names, command })
   })
 }

@@ -32,7 +32,7 @@ const exitCodes: readonly ExitCode[] = [
   ...EXIT_CODES.filter(([code]) => code === 130),
 ]
 
-export interface Program<O extends Specs> {
+interface Program<O extends Specs> {
   readonly name: string
   /** One line without a full stop. */
   readonly summary: string
@@ -53,7 +53,7 @@ export interface Program<O extends Specs> {
   run(run: Run<O>): Promise<void> | void
 }
 
-export interface Run<O extends Specs> {
+interface Run<O extends Specs> {
   /** The first namespace, and all of them. */
   readonly ns: Namespace
   readonly namespaces: readonly Namespace[]

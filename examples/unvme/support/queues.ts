@@ -28,7 +28,7 @@ export interface ThreadData {
   readonly data: unknown
 }
 
-export interface QueuesOptions extends Pick<SpreadOptions, 'slba' | 'nlb' | 'memory' | 'data'> {
+interface QueuesOptions extends Pick<SpreadOptions, 'slba' | 'nlb' | 'memory' | 'data'> {
   readonly qids: readonly number[]
   readonly signal: AbortSignal
 }
