@@ -2,14 +2,15 @@
 //
 //   node dist/examples/faults.js
 //
-// Here block 64 can't be read twice, and the third time it can; what is tested is a read with retries.
+// Here block 64 can't be read twice, and the third time it can; what is tested is a read with retries of its own.
 // Trade-off: faults of the software controller only; a real device has its own.
 
 import { type Namespace, NvmeError, open } from 'unvme'
 import './support/one-line.ts'
 
 // Status 281h: Unrecovered Read Error, a media error.
-await using ns = await open('sim:?size=8M&fault=read@64*2:status=281h')
+// The driver would try again by itself, since the controller says that the failure may pass.
+await using ns = await open('sim:?size=8M&fault=read@64*2:status=281h', { retries: 0 })
 
 /** Your code: reads blocks, and tries again where the medium failed. */
 async function readWithRetry(from: Namespace, slba: number, nlb: number, tries: number): Promise<Buffer> {

@@ -104,7 +104,7 @@ export class IoQueue {
   }
 
   private get holding(): boolean {
-    return this.partial !== null || this.waiting.length > 0 || (this.resends?.pending ?? 0) > 0
+    return this.partial !== null || this.waiting.length > 0 || this.recovering
   }
 
   /**
@@ -166,7 +166,8 @@ export class IoQueue {
       return true
     }
     // Those that came first go first.
-    if (this.suspension !== null || this.holding || !this.post(op)) {
+    if (this.recovering && this.queueUp(op)) return true
+    if (this.holding || !this.post(op)) {
       op.state = FREE
       return false
     }
@@ -199,6 +200,20 @@ export class IoQueue {
       this.wait(op)
     }
     if (this.awake === false && op.state === IN_FLIGHT) this.wake(this)
+  }
+
+  // The controller is being recovered, or what was in flight then is not done yet: what is new waits for that.
+  private get recovering(): boolean {
+    return this.suspension !== null || (this.resends?.first ?? false)
+  }
+
+  // False where as many wait already as the queue has room for.
+  private queueUp(op: Operation): boolean {
+    if (this.waiting.length >= this.ops.length) return false
+    op.retain()
+    this.waiting.push(op)
+    this.obstacles++
+    return true
   }
 
   private wait(op: Operation): void {
@@ -335,7 +350,7 @@ export class IoQueue {
   private continue(): void {
     if (this.resends !== null && this.resends.pending > 0) {
       this.postAgain(this.resends)
-      if (this.resends.pending > 0) return
+      if (this.recovering) return
     }
     while (this.partial !== null && this.pair.available > 0) {
       const op = this.partial
@@ -533,6 +548,7 @@ export class IoQueue {
     }
     // First: what ends may call back, and that cancel others.
     this.sendAgain(again)
+    this.resends?.goFirst()
     for (const [op, why] of ended) this.endPart(op, why)
   }
 

@@ -51,7 +51,18 @@ export class Resends {
   // Some of them overlap, one of which writes: each is sent when the one before it has ended.
   #oneByOne = false
 
-  /** Commands that are to be sent, or were and have no answer: what is new waits for them. */
+  #first = false
+
+  /** They are what was in flight at a reset: what is new waits until they have ended. */
+  goFirst(): void {
+    this.#first = this.pending > 0
+  }
+
+  get first(): boolean {
+    return this.#first && this.pending > 0
+  }
+
+  /** Commands that are to be sent, or were and have no answer. */
   get pending(): number {
     return this.#parts.length + this.#inFlight.size
   }
