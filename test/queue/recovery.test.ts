@@ -247,7 +247,7 @@ test('a command that ends after a reset ends no other command', async (t) => {
 })
 
 test('a controller that stops for longer than the timeout is recovered', async (t) => {
-  await using ns = await faulty([fault({ kind: 'stop', ms: 700 })])
+  await using ns = await faulty([fault({ kind: 'stop', ms: 2500 })])
   await Promise.all(Array.from({ length: 16 }, (_, i) => ns.promises.read(Buffer.alloc(512), i)))
   t.true(ns.stats.resets >= 1)
   t.like(ns.stats, { lost: 0, inFlight: 0 })
