@@ -22,7 +22,7 @@ export type { Namespace } from './namespace/namespace.ts'
 export type { CallOptions, NamespacePromises } from './namespace/promises.ts'
 export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './queue/operation.ts'
-export type { IoCommand, LbaRange } from './queue/prepare.ts'
+export type { IoCommand, LbaRange } from './queue/requests.ts'
 export type { Stats } from './queue/stats.ts'
 export { type ServeOptions, type Server, serve } from './serve/index.ts'
 export type {

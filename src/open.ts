@@ -11,7 +11,8 @@ import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from '.
 import { ControllerHandle } from './namespace/controller-handle.ts'
 import { Namespace } from './namespace/namespace.ts'
 import { checkInteger, checkOptions, checkSignal } from './queue/validate.ts'
-import { resolveAddress, type Target } from './transports/registry.ts'
+import { resolveAddress } from './transports/registry.ts'
+import type { Target } from './transports/target.ts'
 
 const log = logger('open')
 

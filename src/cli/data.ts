@@ -7,7 +7,7 @@ import { inodeIdentity } from '../../lib/sys/file.ts'
 import type { OutputFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
 
-const files = () => import('../copy/file-side.ts')
+const files = () => import('../copy/file-endpoint.ts')
 const PIECE_BYTES = 64 * 1024
 
 /** What is left to read of a file. It must be closed. */

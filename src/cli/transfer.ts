@@ -4,8 +4,7 @@
 
 import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
 import { hexRow } from '../../lib/log/index.ts'
-import type { Difference, DifferingSide } from '../copy/compare.ts'
-import type { Side } from '../copy/side.ts'
+import type { Difference, DifferingSide, Side } from '../copy/endpoint.ts'
 import { value, valueOr } from './define.ts'
 import { bad, bytesText, confirm } from './output.ts'
 import { blockCount, integer, size } from './parse.ts'

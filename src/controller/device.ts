@@ -2,6 +2,8 @@
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
 import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } from '../../lib/errors.ts'
+import { type DmaPool, PAGE_BYTES } from '../../lib/memory/pool.ts'
+import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
@@ -15,11 +17,12 @@ import {
   type WakeUp,
 } from '../../lib/nvme/host/transport.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
+import { high32, low32 } from '../../lib/sys/int64.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
-import { IoQueue } from '../queue/io-queue.ts'
+import { IoQueue, type Metadata } from '../queue/io-queue.ts'
+import { KIND, type Operation } from '../queue/operation.ts'
 import { attach, detach } from '../queue/scheduler.ts'
-import { SharedMetadata } from '../queue/shared-metadata.ts'
 
 const DEFAULT_QSIZE = 256
 // Asked for in place of "as many as there are": controllers grant fewer.
@@ -335,4 +338,42 @@ export async function createDevice(
     await controller.close()
     throw error
   }
+}
+
+/**
+ * Metadata of namespaces whose format has a buffer of its own for it, where the caller brings none. All commands share two
+ * regions: what they write as metadata is zeroes, and what they read of it is not looked at.
+ */
+class SharedMetadata implements Metadata {
+  #bytes = 0
+  #zeroes: Half = { lo: 0, hi: 0 }
+  #sink: Half = { lo: 0, hi: 0 }
+
+  /** Makes room for commands with `bytes` of metadata. */
+  grow(pool: DmaPool, bytes: number): void {
+    if (bytes <= this.#bytes) return
+    this.#bytes = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES
+    const tag = pool.tagOf(pool.alloc(2 * this.#bytes))
+    this.#zeroes = half(tag.allocation, 0)
+    this.#sink = half(tag.allocation, this.#bytes)
+  }
+
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void {
+    if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
+      pair.pointMetadata(0, 0)
+      return
+    }
+    const { lo, hi } = (op.opc & 1) !== 0 ? this.#zeroes : this.#sink
+    pair.pointMetadata(lo, hi)
+  }
+}
+
+interface Half {
+  lo: number
+  hi: number
+}
+
+function half({ iova }: DmaAllocation, offset: number): Half {
+  const at = iova + offset
+  return { lo: low32(at), hi: high32(at) }
 }

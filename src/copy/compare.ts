@@ -1,40 +1,20 @@
-// Compares files and devices, in any combination, and finds the first byte that differs.
+// Compares files and devices, in any combination, and finds the first byte that differs; checks a copy whose source can be
+// read only once by a checksum that is taken while the data passes.
 // Trade-off: both are read at once and compared as they come, so memory does not depend on the length; only the
-// first difference is looked for.
+// first difference is looked for, and a checksum does not say where it is.
 
+import { createHash, type Hash } from 'node:crypto'
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
+import type { Chunks, CompareResult, DifferingSide, Side, TransferOptions } from './endpoint.ts'
+import { openSource, type Place } from './endpoint-spec.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
-import { openSource, type Place } from './place.ts'
-import type { Chunks, Side } from './side.ts'
 
 // Bytes shown of each side, from a multiple of 16 before the difference.
 const CONTEXT_BYTES = 32
 const ROW_BYTES = 16
-
-/** One side of a difference. */
-export interface DifferingSide {
-  /** As it was given: a path or an address. */
-  name: string
-  /** Where it is a device: the LBA of the byte, and the byte in that block. */
-  lba?: number
-  byte?: number
-  /** Position of the byte in the file or in the namespace. */
-  position: number
-  /** The bytes from a few before the difference on; `data[at]` is the one that differs, or the end came there. */
-  data: Buffer
-  at: number
-}
-
-export interface Difference {
-  /** Bytes from the start of both that are equal. */
-  offset: number
-  /** What is there on either side. */
-  a: DifferingSide
-  b: DifferingSide
-}
 
 /** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
@@ -53,15 +33,6 @@ const COMPARE_NAMES: OptionNames<CompareOptions> = {
   jobs: true,
   signal: true,
   onProgress: true,
-}
-
-export interface CompareResult {
-  /** Bytes that were compared and are equal. */
-  bytes: number
-  /** From the first read to the last. */
-  seconds: number
-  /** The first difference, or null where all is equal. */
-  difference: Difference | null
 }
 
 /** See index.ts. */
@@ -253,4 +224,47 @@ function locate(side: Side, offset: number, { data, at }: Context): DifferingSid
   const place = { name: side.name, position, data, at }
   if (side.ns === null) return place
   return { ...place, lba: Math.floor(position / side.blocksize), byte: position % side.blocksize }
+}
+
+/** For messages. */
+export const CHECKSUM = 'sha256'
+
+/** A side whose data is summed up while it is read. */
+export interface SummedSide {
+  readonly side: Side
+  /** Checksum of all that was read, in hexadecimal digits; once only. */
+  sum(): string
+}
+
+/** Takes the checksum of what is read of a side. */
+export function withChecksum(source: Side): SummedSide {
+  const hash = createHash(CHECKSUM)
+  const read = (bytes: number | undefined, options: TransferOptions) =>
+    summed(source.read(bytes, options), hash)
+  return { side: { ...source, read, readAt: undefined }, sum: () => hash.digest('hex') }
+}
+
+/** Reads the first `bytes` bytes of a side for their checksum. */
+export async function checksumOf(
+  side: Side,
+  bytes: number,
+  options: TransferOptions,
+  onBytes: (bytes: number) => void,
+): Promise<{ sum: string; bytes: number }> {
+  const hash = createHash(CHECKSUM)
+  let done = 0
+  for await (const chunk of side.read(bytes, options)) {
+    hash.update(chunk)
+    done += chunk.length
+    onBytes(done)
+  }
+  return { sum: hash.digest('hex'), bytes: done }
+}
+
+async function* summed(chunks: Chunks, hash: Hash): Chunks {
+  for await (const chunk of chunks) {
+    // Before it is handed on: it may be changed then.
+    hash.update(chunk)
+    yield chunk
+  }
 }

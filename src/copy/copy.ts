@@ -8,10 +8,10 @@ import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/index.ts'
-import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
+import { cloneDevice, emptyDevice, fillDevice } from './device-endpoint.ts'
+import { type Chunks, type CopyResult, type Side, TRANSFER_NAMES, type TransferOptions } from './endpoint.ts'
+import { openSource, openTarget, type Place } from './endpoint-spec.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
-import { openSource, openTarget, type Place } from './place.ts'
-import { type Chunks, type Side, TRANSFER_NAMES, type TransferOptions } from './side.ts'
 
 const MAX_DEPTH = 65536
 const MAX_CHUNK_BYTES = 2 ** 30
@@ -49,13 +49,6 @@ const COPY_NAMES: OptionNames<CopyOptions> = {
   jobs: true,
   force: true,
   onProgress: true,
-}
-
-export interface CopyResult {
-  /** Bytes that were copied. */
-  bytes: number
-  /** From the first read to the last flush. */
-  seconds: number
 }
 
 /** See index.ts. */

@@ -1,13 +1,15 @@
 // Copying and comparing files and devices: loaded when it is called.
 // Trade-off: `copy` and `compare` do a whole job for any pair; what they are made of is for the command only.
 
-import type { CompareOptions, CompareResult } from './compare.ts'
-import type { CopyOptions, CopyResult } from './copy.ts'
-import type { Place } from './place.ts'
+import type { CompareOptions } from './compare.ts'
+import type { CopyOptions } from './copy.ts'
+import type { CompareResult, CopyResult } from './endpoint.ts'
+import type { Place } from './endpoint-spec.ts'
 
-export type { CompareOptions, CompareResult, Difference, DifferingSide } from './compare.ts'
-export type { CopyOptions, CopyResult } from './copy.ts'
-export type { Place } from './place.ts'
+export type { CompareOptions } from './compare.ts'
+export type { CopyOptions } from './copy.ts'
+export type { CompareResult, CopyResult, Difference, DifferingSide } from './endpoint.ts'
+export type { Place } from './endpoint-spec.ts'
 
 /**
  * Copies a file or a range of a device to another, and returns when the data is on the medium. `fs` reads and writes DMA

@@ -2,12 +2,12 @@
 
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { type TaskContext, task } from '../threads/task.ts'
+import { type TaskContext, task } from '../threads/index.ts'
 import { compareSides } from './compare.ts'
-import { createDeviceSide, emptyDevice, fillDevice } from './device-side.ts'
-import { readFile, readFully, writeFully } from './file-chunks.ts'
+import { createDeviceSide, emptyDevice, fillDevice } from './device-endpoint.ts'
+import type { Side } from './endpoint.ts'
+import { readFile, readFully, writeFully } from './file-endpoint.ts'
 import type { JobData, JobEnd, PartResult } from './jobs.ts'
-import type { Side } from './side.ts'
 
 await task(async (context) => {
   const { fd, kind } = context.data as JobData

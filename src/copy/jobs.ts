@@ -4,9 +4,7 @@
 import { AbortError, NvmeError, UnsupportedError } from '../../lib/errors.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { spread } from '../threads/spread.ts'
-import type { CompareResult, DifferingSide } from './compare.ts'
-import type { CopyResult } from './copy.ts'
-import type { Side, TransferOptions } from './side.ts'
+import type { CompareResult, CopyResult, DifferingSide, Side, TransferOptions } from './endpoint.ts'
 
 /** What each thread does with its part: the device is filled from the file, emptied into it, or compared. */
 export type JobKind = 'fill' | 'empty' | 'compare'

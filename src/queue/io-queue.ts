@@ -10,12 +10,17 @@ import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
 import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
-import { Fifo } from './fifo.ts'
+import { Fifo, isRepeatable, type Part, Resends } from './backlog.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
-import { KIND, type Operation, OperationPool, releaseMemory, STATE } from './operation.ts'
-import { Occupancy, QueueCounters } from './queue-counters.ts'
-import { isRepeatable, type Part, Resends } from './resend.ts'
-import type { Metadata } from './shared-metadata.ts'
+import {
+  KIND,
+  type Operation,
+  OperationPool,
+  type OperationQueue,
+  releaseMemory,
+  STATE,
+} from './operation.ts'
+import { Occupancy, QueueCounters } from './stats.ts'
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER, SINGLE } = KIND
@@ -33,6 +38,11 @@ export interface QueueController {
   checkHealth(now?: number): void
   /** A command had no answer. False: nothing is done about it. */
   expired(command: ExpiredCommand): boolean
+}
+
+/** Where the commands of an operation point with their metadata pointer. */
+export interface Metadata {
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void
 }
 
 export class IoQueue {
@@ -643,7 +653,7 @@ function strideOf({ kind, geometry }: Operation): number {
 }
 
 /** Polls for up to `timeout` ms, until the operation is done; the queue's own polls look for lost commands. */
-export function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
+export function spin(queue: OperationQueue, op: Operation, timeout: number): boolean {
   const end = performance.now() + timeout
   for (;;) {
     for (let i = 0; i < 100; i++) {

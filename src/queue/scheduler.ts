@@ -1,12 +1,45 @@
 // Polls the queues that streams, iterators and promises wait for: one scheduler for each thread.
 // Trade-off: it spins for short budgets between turns of the event loop, for latency, and sleeps after some turns
-// that found nothing, so that a slow device does not cost a processor. The numbers, and what chose them: tuning.ts.
+// that found nothing, so that a slow device does not cost a processor. What chose the numbers stands in
+// docs/performance.md ("Poll, sleep and batch").
 
 import { logger } from '../../lib/log/index.ts'
 import type { WakeUp } from '../../lib/nvme/host/transport.ts'
-import { eventLoopTurn, isEventLoopDue } from '../../lib/sys/event-loop.ts'
+import { eventLoopTurn, isEventLoopDue, pacing } from '../../lib/sys/event-loop.ts'
 import type { IoQueue } from './io-queue.ts'
-import { tuning } from './tuning.ts'
+
+/** @internal */
+export const tuning = {
+  /** Milliseconds of polling between two turns of the event loop. */
+  budgetMs: 0.05,
+  /**
+   * Turns without a completion before the scheduler sleeps, where every queue has an interrupt: beyond what a fast
+   * device takes. And where one has none: as long as the first nap, so that waiting is never more than doubled.
+   */
+  emptyTurnsArmed: 10,
+  emptyTurns: 20,
+  /** Without interrupts it sleeps by timer: milliseconds, from the first to the longest. */
+  firstNapMs: 1,
+  lastNapMs: 4,
+  /** Milliseconds that streams, iterators and awaited calls which never have to wait go on without a turn of the event loop. */
+  get paceMs(): number {
+    return pacing.ms
+  },
+  set paceMs(value: number) {
+    pacing.ms = value
+  },
+  /**
+   * Chunks that a stream posts before it rings; what is posted is rung at the scheduler's next turn at the latest.
+   * Fewer where a chunk is large, since a doorbell then costs nothing beside its copy: at most so many bytes.
+   */
+  batch: 8,
+  batchBytes: 256 * 1024,
+  /**
+   * Chunks of memory that a stream which copies has beyond its depth, in parts of that: while what arrived is copied,
+   * the device goes on. Without them a device of 2 ms was kept 0.94 to 0.98 full, with half as much again 0.998.
+   */
+  spare: 0.5,
+}
 
 const log = logger('scheduler')
 

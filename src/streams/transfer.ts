@@ -8,12 +8,10 @@ import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import { checkInteger } from '../queue/validate.ts'
-import { withBytesWritten } from './ending.ts'
-import { Pace } from './pace.ts'
 import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { ReadWindow } from './read-window.ts'
+import { Pace, withBytesWritten } from './session.ts'
 import type { Slot } from './window.ts'
-import { checkWriteOptions, WRITE_NAMES, type WriteOptions, WriteWindow } from './write-window.ts'
+import { checkWriteOptions, ReadWindow, WRITE_NAMES, type WriteOptions, WriteWindow } from './window.ts'
 
 export interface TransferToOptions extends RangeOptions {
   /** Blocks in a buffer, default 128 KiB of them; the last one may be shorter. */

@@ -8,10 +8,10 @@ import { keepFreedMemory } from '../../lib/memory/heap.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { Pace } from './pace.ts'
 import { chunkOfBytes, RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { ReadWindow } from './read-window.ts'
+import { Pace } from './session.ts'
 import type { Slot } from './window.ts'
+import { ReadWindow } from './window.ts'
 
 export interface ReadableWebStreamOptions extends RangeOptions {
   /** Bytes in a command, and in a chunk for a reader without a buffer of its own; default 128 KiB. */

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import test from 'ava'
 import { confirmOverwrite } from '../../src/cli/transfer.ts'
-import type { Side } from '../../src/copy/side.ts'
+import type { Side } from '../../src/copy/endpoint.ts'
 import type { Namespace } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'

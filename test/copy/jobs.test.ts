@@ -2,8 +2,8 @@
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'ava'
+import { openSource, openTarget } from '../../src/copy/endpoint-spec.ts'
 import { transferByJobs } from '../../src/copy/jobs.ts'
-import { openSource, openTarget } from '../../src/copy/place.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { pattern } from '../support/devices.ts'
 import { testFolder } from '../support/folder.ts'

@@ -12,7 +12,7 @@ import {
   open,
   openController,
 } from '../../src/index.ts'
-import { tuning } from '../../src/queue/tuning.ts'
+import { tuning } from '../../src/queue/scheduler.ts'
 
 const CALLS = 64
 const ignore = () => {}

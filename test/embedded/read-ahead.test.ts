@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { type OpenOptions, open } from '../../src/index.ts'
-import { ReadWindow } from '../../src/streams/read-window.ts'
+import { ReadWindow } from '../../src/streams/window.ts'
 
 const SLOW: NonNullable<OpenOptions['faults']> = [{ action: { kind: 'delay', ms: 20 } }]
 const DEPTH = 4

@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { AbortError, OutOfRangeError, open, ProtocolError, spread } from '../../src/index.ts'
-import { partsOf } from '../../src/threads/parts.ts'
+import { partsOf } from '../../src/threads/spread.ts'
 
 const TASK = new URL('./spread-task.js', import.meta.url)
 

@@ -3,8 +3,7 @@
 // leaves what it wrote.
 
 import { UsageError } from '../../../lib/errors.ts'
-import type { CopyResult } from '../../copy/copy.ts'
-import type { Side } from '../../copy/side.ts'
+import type { CopyResult, Side } from '../../copy/endpoint.ts'
 import { isOutput } from '../data.ts'
 import {
   argument,
@@ -71,9 +70,9 @@ device that the system uses, and a file that another program has locked, are ref
     ["copy disk.img 'sim:?size=1G'", 'try it without a device'],
   ],
   async run({ args, options, signal }) {
-    const { openSource, openTarget } = await import('../../copy/place.ts')
+    const { openSource, openTarget } = await import('../../copy/endpoint-spec.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
-    const { withChecksum } = await import('../../copy/checksum.ts')
+    const { withChecksum } = await import('../../copy/compare.ts')
     const toOutput = isOutput(args.target)
     const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
     const source = await openSource(args.source, { slba, nsid, signal, jobs })
@@ -143,7 +142,7 @@ async function verify(source: Side, target: Side, { bytes, moving, quiet }: Chec
 
 /** Reads the target again, where the source has passed by with checksum `sum`. */
 async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, moving, quiet }: Check) {
-  const { CHECKSUM, checksumOf } = await import('../../copy/checksum.ts')
+  const { CHECKSUM, checksumOf } = await import('../../copy/compare.ts')
   return withWritten(target, async (written) => {
     const started = performance.now()
     const found = await withProgress('verify', bytes, (onProgress) =>
@@ -162,7 +161,7 @@ async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, 
 /** Opens what was written for reading. */
 async function withWritten<T>(target: Side, work: (written: Side) => Promise<T>): Promise<T> {
   if (target.ns !== null) return work(target)
-  const { openSource } = await import('../../copy/place.ts')
+  const { openSource } = await import('../../copy/endpoint-spec.ts')
   const written = await openSource(target.name)
   try {
     return await work(written)

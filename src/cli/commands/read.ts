@@ -62,8 +62,8 @@ are refused.`,
   ],
   async run({ args, options, signal }) {
     const file = dataFile(args.file, options.data) ?? '-'
-    const { isAddress, openSource } = await import('../../copy/place.ts')
-    const { openStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
+    const { isAddress, openSource } = await import('../../copy/endpoint-spec.ts')
+    const { openStandardOutput, openTargetFile } = await import('../../copy/file-endpoint.ts')
     const toOutput = isStandardOutput(file)
     if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')

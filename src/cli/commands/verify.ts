@@ -47,7 +47,7 @@ differ.`,
     ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
   ],
   async run({ args, options, signal }) {
-    const { openSource } = await import('../../copy/place.ts')
+    const { openSource } = await import('../../copy/endpoint-spec.ts')
     const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
     const a = await openSource(args.a, { slba, nsid, signal, jobs })

@@ -60,8 +60,8 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
   ],
   async run({ args, options, signal }) {
-    const { isAddress, openTarget } = await import('../../copy/place.ts')
-    const { createStandardSide, openSourceFile } = await import('../../copy/file-side.ts')
+    const { isAddress, openTarget } = await import('../../copy/endpoint-spec.ts')
+    const { createStandardSide, openSourceFile } = await import('../../copy/file-endpoint.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     if (options.forceUnitAccess && !options.flush) {

@@ -1,10 +1,10 @@
-// How a Node stream over a namespace ends before its time: by its signal, by the end of the namespace, or when it is
-// disposed of; and the bytes that are reported then.
-// Trade-off: no event is relied upon, since a stream may have been made with `emitClose: false`.
+// What every stream and iterator has beside its data: how it ends before its time, and when the event loop has its turn.
+// Trade-off: of Node streams no event is relied upon, since one may have been made with `emitClose: false`.
 
 import type { Readable, Writable } from 'node:stream'
 import { AbortError, ArgumentValueError, ClosedError, NvmeError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
+import { isEventLoopDue } from '../../lib/sys/event-loop.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkBoolean } from '../queue/validate.ts'
 
@@ -119,4 +119,34 @@ export function withBytesWritten(error: unknown, bytes: number, most = Number.PO
     error.bytesWritten = Math.min(error.bytesWritten ?? bytes, most)
   }
   return error
+}
+
+const CLOCK_BYTES = 64 * 1024
+const MOST_STEPS = 16
+
+// Until the next reading of the clock: one count for the thread, since a loop over short streams is a long one.
+let left = CLOCK_BYTES
+
+export class Pace {
+  private readonly bytes: number
+
+  /** @param bytes what a step moves, more or less */
+  constructor(bytes: number) {
+    this.bytes = Math.max(bytes, CLOCK_BYTES / MOST_STEPS)
+  }
+
+  /** One step more; true where the event loop should run before the next. */
+  due(): boolean {
+    left -= this.bytes
+    if (left > 0) return false
+    // The caller may end before it pauses: then the next one pauses.
+    const due = isEventLoopDue(performance.now())
+    if (!due) left = CLOCK_BYTES
+    return due
+  }
+
+  /** Calls back after a turn of the event loop. */
+  pause(callback: () => void): void {
+    setImmediate(callback)
+  }
 }

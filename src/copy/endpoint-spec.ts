@@ -5,9 +5,9 @@
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { open } from '../open.ts'
-import { createDeviceSide } from './device-side.ts'
-import { createStandardSide, openSourceFile, openStandardOutput, openTargetFile } from './file-side.ts'
-import type { Side } from './side.ts'
+import { createDeviceSide } from './device-endpoint.ts'
+import type { Side } from './endpoint.ts'
+import { createStandardSide, openSourceFile, openStandardOutput, openTargetFile } from './file-endpoint.ts'
 
 /** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
 export type Place = string | Namespace

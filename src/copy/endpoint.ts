@@ -69,3 +69,41 @@ export interface Side {
   empty?(): Promise<void>
   close(): Promise<void>
 }
+
+export interface CopyResult {
+  /** Bytes that were copied. */
+  bytes: number
+  /** From the first read to the last flush. */
+  seconds: number
+}
+
+/** One side of a difference. */
+export interface DifferingSide {
+  /** As it was given: a path or an address. */
+  name: string
+  /** Where it is a device: the LBA of the byte, and the byte in that block. */
+  lba?: number
+  byte?: number
+  /** Position of the byte in the file or in the namespace. */
+  position: number
+  /** The bytes from a few before the difference on; `data[at]` is the one that differs, or the end came there. */
+  data: Buffer
+  at: number
+}
+
+export interface Difference {
+  /** Bytes from the start of both that are equal. */
+  offset: number
+  /** What is there on either side. */
+  a: DifferingSide
+  b: DifferingSide
+}
+
+export interface CompareResult {
+  /** Bytes that were compared and are equal. */
+  bytes: number
+  /** From the first read to the last. */
+  seconds: number
+  /** The first difference, or null where all is equal. */
+  difference: Difference | null
+}

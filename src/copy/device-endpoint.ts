@@ -7,7 +7,7 @@ import { OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
-import type { Chunks, Side, TransferOptions } from './side.ts'
+import type { Chunks, Side, TransferOptions } from './endpoint.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
 // Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
