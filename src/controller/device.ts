@@ -22,7 +22,7 @@ import type { OptionNames } from '../../lib/sys/options.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
 import { IoQueue, type Metadata } from '../queue/io-queue.ts'
 import { KIND, type Operation } from '../queue/operation.ts'
-import { attach, detach } from '../queue/scheduler.ts'
+import { scheduler } from '../queue/scheduler.ts'
 
 const DEFAULT_QSIZE = 256
 // Asked for in place of "as many as there are": controllers grant fewer.
@@ -164,7 +164,7 @@ export class Device implements QueueUser {
 
   async #close(): Promise<void> {
     await Promise.all([...this.loans].map((loan) => loan.recall()))
-    for (const queue of this.queues) detach(queue)
+    for (const queue of this.queues) scheduler.detach(queue)
     await this.controller.close().finally(() => this.#onClosed?.())
   }
 
@@ -207,12 +207,12 @@ export class Device implements QueueUser {
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)
-    attach(queue, wakeUp)
+    scheduler.attach(queue, wakeUp)
   }
 
   /** From now on another thread has the queue: whatever reaches it here all the same is refused with `cause`. */
   lendQueue(queue: IoQueue, cause: Error): void {
-    detach(queue)
+    scheduler.detach(queue)
     this.usable[queue.qid] = undefined
     queue.fail(cause)
   }
@@ -223,7 +223,7 @@ export class Device implements QueueUser {
     const { failure } = this.controller
     if (failure !== null) queue.fail(failure)
     this.usable[queue.qid] = queue
-    attach(queue, this.#wakeUps[queue.qid]!)
+    scheduler.attach(queue, this.#wakeUps[queue.qid]!)
   }
 
   /** Creates the queues as the first namespace that is opened asks for; later ones share them. */

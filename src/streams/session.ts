@@ -4,8 +4,8 @@
 import type { Readable, Writable } from 'node:stream'
 import { AbortError, ArgumentValueError, ClosedError, NvmeError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
-import { isEventLoopDue } from '../../lib/sys/event-loop.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
+import { scheduler } from '../queue/scheduler.ts'
 import { checkBoolean } from '../queue/validate.ts'
 
 /** What Node's streams and those of fs call their ends. */
@@ -121,28 +121,20 @@ export function withBytesWritten(error: unknown, bytes: number, most = Number.PO
   return error
 }
 
-const CLOCK_BYTES = 64 * 1024
-const MOST_STEPS = 16
-
-// Until the next reading of the clock: one count for the thread, since a loop over short streams is a long one.
-let left = CLOCK_BYTES
+// At least so many bytes are counted for a step.
+const LEAST_STEP_BYTES = 4096
 
 export class Pace {
   private readonly bytes: number
 
   /** @param bytes what a step moves, more or less */
   constructor(bytes: number) {
-    this.bytes = Math.max(bytes, CLOCK_BYTES / MOST_STEPS)
+    this.bytes = Math.max(bytes, LEAST_STEP_BYTES)
   }
 
   /** One step more; true where the event loop should run before the next. */
   due(): boolean {
-    left -= this.bytes
-    if (left > 0) return false
-    // The caller may end before it pauses: then the next one pauses.
-    const due = isEventLoopDue(performance.now())
-    if (!due) left = CLOCK_BYTES
-    return due
+    return scheduler.isTurnDue(this.bytes)
   }
 
   /** Calls back after a turn of the event loop. */
