@@ -9,8 +9,8 @@ import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import { checkBoolean } from '../queue/validate.ts'
-import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'
-import { Pace } from './session.ts'
+import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
+import { Session } from './session.ts'
 import {
   ChunkMemory,
   checkWriteOptions,
@@ -47,69 +47,47 @@ export type BlockIterator = AsyncIterableIterator<Block> & AsyncDisposable
 export function blocks(io: BlockIo, options: BlocksOptions): BlockIterator {
   const range = resolveRange(io, 'blocks', options, options.chunk)
   checkBoolean('blocks: copy', options.copy)
-  const { signal, copy = false } = options
-  throwIfAborted(signal)
-  const chunkBytes = range.chunk * io.geometry.blocksize
-  return new Blocks(
-    io,
-    signal,
-    copy,
-    chunkBytes,
-    (end) => new ReadWindow(io, range, end, !copy),
-    () => ReadWindow.ready(io, range, !copy, signal),
-  )
+  throwIfAborted(options.signal)
+  return new Blocks(io, range, options)
 }
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
 
 class Blocks implements BlockIterator {
-  private readonly io: BlockIo
   private readonly memory: ChunkMemory | null
-  private readonly signal: AbortSignal | undefined
-  private readonly pace: Pace
-  private forgetSignal = (): void => {}
-  private opener: ((end: () => Promise<void>) => ReadWindow) | null
-  private readonly ready: () => Promise<void> | null
-  private window: ReadWindow | null = null
+  private readonly session: Session<ReadWindow>
   private lent = false
   private ended: Error | true | null = null
-  private waiter: { resolve: () => void; promise: Promise<void> } | null = null
 
-  constructor(
-    io: BlockIo,
-    signal: AbortSignal | undefined,
-    copy: boolean,
-    chunkBytes: number,
-    open: (end: () => Promise<void>) => ReadWindow,
-    ready: () => Promise<void> | null,
-  ) {
-    this.io = io
+  constructor(io: BlockIo, range: Range, { signal, copy = false }: BlocksOptions) {
     this.memory = copy ? new ChunkMemory() : null
-    this.signal = signal
-    this.pace = new Pace(chunkBytes)
-    this.opener = open
-    this.ready = ready
+    this.session = new Session({
+      ...{ io, range, signal, call: 'blocks' },
+      ready: () => {
+        throwIfAborted(signal)
+        return ReadWindow.ready(io, range, !copy, signal)
+      },
+      open: (closed) => new ReadWindow(io, range, closed, !copy),
+      ended: (cause) => {
+        this.ended ??= cause
+        return this.close()
+      },
+    })
   }
 
   next(): Promise<IteratorResult<Block, undefined>> {
+    const { session } = this
     // A caller that does not wait for one step before it asks for the next gets them in order.
-    if (this.waiter !== null) return this.waiter.promise.then(() => this.next())
+    if (session.waiting !== null) return session.waiting.then(() => this.next())
     if (this.ended !== null) return this.report()
     try {
-      if (this.window === null) {
-        throwIfAborted(this.signal)
-        const waiting = this.ready()
-        if (waiting !== null) return this.waitForMemory(waiting)
-      }
-      const window = this.window ?? this.begin()
+      const window = session.window
+      if (window === null) return this.begin()
       if (this.lent) {
         this.lent = false
         window.release()
       }
-      if (window.done) return this.return()
-      const slot = this.pace.due() ? null : window.peek()
-      if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
-      return this.wait(window)
+      return this.step(window)
     } catch (error) {
       return this.fail(error as Error)
     }
@@ -142,65 +120,49 @@ class Blocks implements BlockIterator {
 
   /** For JSON.stringify: the same. */
   toJSON() {
-    const { device, geometry } = this.io
+    const { device, geometry } = this.session.io
     return { device, id: geometry.nsid, ended: this.ended !== null }
   }
 
-  private begin(): ReadWindow {
-    const window = this.opener!(() => this.cut())
-    this.forgetSignal = onAbort(this.signal, this.abort)
-    this.opener = null
-    this.window = window
-    return window
+  private begin(): Promise<IteratorResult<Block, undefined>> {
+    const { session } = this
+    const waiting = session.begin()
+    if (waiting !== null) return this.waitForMemory(waiting)
+    session.watch()
+    return this.step(session.window!)
+  }
+
+  private step(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
+    if (window.done) return this.return()
+    const slot = this.session.due() ? null : window.peek()
+    if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
+    return this.wait(window)
   }
 
   private lend(slot: Slot): Block {
     this.lent = true
     const { slba, nlb, buffer } = slot
-    const bytes = nlb * this.io.geometry.blocksize
+    const bytes = nlb * this.session.io.geometry.blocksize
     const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)
     return { slba, nlb, data: this.memory === null ? data : this.memory.copy(data) }
   }
 
   // Waits for the oldest chunk, or for a turn of the event loop where it is there already.
-  private wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
-    return this.waitFor((resolve) => {
-      if (window.watch(resolve)) this.pace.pause(resolve)
+  private async wait(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
+    await this.session.wait((wake) => {
+      if (window.watch(wake)) this.session.pause(wake)
     })
+    return this.next()
   }
 
-  private waitForMemory(waiting: Promise<void>): Promise<IteratorResult<Block, undefined>> {
-    return this.waitFor((resolve) => {
-      waiting.then(resolve, (error) => {
+  private async waitForMemory(waiting: Promise<void>): Promise<IteratorResult<Block, undefined>> {
+    await this.session.wait((wake) => {
+      waiting.then(wake, (error) => {
         this.ended ??= error
-        resolve()
+        wake()
       })
     })
-  }
-
-  // Goes on with the next step when it is called back; whoever ends the iteration does that, too.
-  private waitFor(arm: (resolve: () => void) => void): Promise<IteratorResult<Block, undefined>> {
-    let resolve!: () => void
-    const promise = new Promise<void>((done) => {
-      resolve = () => {
-        this.waiter = null
-        done()
-      }
-    })
-    this.waiter = { resolve, promise }
-    arm(resolve)
-    return promise.then(() => this.next())
-  }
-
-  // The namespace is closed: to a consumer that has not seen the end, this must not look like it.
-  private cut(): Promise<void> {
-    this.ended ??= new ClosedError(`blocks: ${this.io.device} was closed before the end of the range`)
-    return this.close()
-  }
-
-  private readonly abort = () => {
-    this.ended ??= new AbortError(this.signal!.reason)
-    void this.close()
+    return this.next()
   }
 
   private async fail(error: Error): Promise<never> {
@@ -218,12 +180,9 @@ class Blocks implements BlockIterator {
     return DONE
   }
 
-  private async close(): Promise<void> {
-    this.forgetSignal()
-    this.opener = null
+  private close(): Promise<void> {
     this.ended ??= true
-    await this.window?.close()
-    this.waiter?.resolve()
+    return this.session.close()
   }
 }
 
@@ -267,38 +226,34 @@ export async function writeBlocks(
     )
   }
   const { signal } = options
-  const pace = new Pace(range.chunk * io.geometry.blocksize)
-  let ended = false
-  const ready = () => WriteWindow.ready(io, range, false, signal)
-  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
-  const window = new WriteWindow(io, range, options, () => {
-    ended = true
-    const closed = window.close()
-    // A closed window tells of no room any more.
-    window.onRoom()
-    return closed
+  const session: Session<WriteWindow> = new Session({
+    ...{ io, range, signal, call: 'writeBlocks' },
+    ready: () => WriteWindow.ready(io, range, false, signal),
+    open: (closed) => new WriteWindow(io, range, options, closed),
+    // Its source may never answer: the end of the namespace waits for commands alone.
+    ended: (cause) => (cause instanceof ClosedError ? session.window!.close() : session.settled),
   })
-  const check = () => {
-    throwIfAborted(signal)
-    if (ended) io.queue(range.qid, 'writeBlocks')
-  }
+  const window = await session.opened()
+  session.watch()
   try {
     for await (const item of abortable(source, signal)) {
       const data = await place(io, window, item)
-      check()
+      session.throwIfEnded()
       for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
-        await room(window, signal)
-        check()
+        await session.wait((wake) => {
+          window.onRoom = wake
+        })
+        session.throwIfEnded()
       }
-      if (pace.due()) await new Promise<void>((resolve) => pace.pause(resolve))
+      if (session.due()) await session.turn()
     }
-    check()
+    session.throwIfEnded()
     await window.end()
     return window.bytesWritten
   } catch (error) {
     throw await window.abandon(error)
   } finally {
-    await window.close()
+    await session.close()
   }
 }
 
@@ -325,16 +280,6 @@ async function place(io: BlockIo, window: WriteWindow, item: Uint8Array | Placed
   }
   await window.seek(item.slba)
   return item.data
-}
-
-function room(window: WriteWindow, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const forget = onAbort(signal, resolve)
-    window.onRoom = () => {
-      forget()
-      resolve()
-    }
-  })
 }
 
 type Source<T> = Iterable<T> | AsyncIterable<T>

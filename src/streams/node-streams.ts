@@ -4,19 +4,19 @@
 // commands are in flight; 'finish' comes after everything was written and flushed.
 
 import { Readable, Writable } from 'node:stream'
-import { ClosedError, EndOfRangeError } from '../../lib/errors.ts'
+import { ArgumentValueError, ClosedError, EndOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
+import { checkBoolean } from '../queue/validate.ts'
 import {
   type ByteRangeOptions,
   chunkOfBytes,
   inBlocks,
   RANGE_NAMES,
-  type Range,
   type RangeOptions,
   resolveRange,
 } from './range.ts'
-import { ENDING_NAMES, Ending, type EndingOptions, endingOptions, Pace, whenSettled } from './session.ts'
+import { Session } from './session.ts'
 import {
   ChunkMemory,
   checkWriteOptions,
@@ -26,6 +26,92 @@ import {
   type WriteOptions,
   WriteWindow,
 } from './window.ts'
+
+/** What Node's streams and those of fs call their ends. */
+export interface EndingOptions {
+  /** As for the streams of fs. The namespace's `close` waits for the stream in either case. */
+  emitClose?: boolean | undefined
+  /**
+   * Destroy the stream at its end, which gives its memory back; default true. An error destroys it in any case, and no
+   * stream closes its namespace. Two names for one thing: that of fs, and that of Node's streams.
+   */
+  autoClose?: boolean | undefined
+  autoDestroy?: boolean | undefined
+}
+
+/** Names of EndingOptions. */
+export const ENDING_NAMES: OptionNames<EndingOptions> = {
+  emitClose: true,
+  autoClose: true,
+  autoDestroy: true,
+}
+
+/** The same for Node, checked. */
+export function endingOptions(call: string, { emitClose = true, autoClose, autoDestroy }: EndingOptions) {
+  checkBoolean(`${call}: emitClose`, emitClose)
+  checkBoolean(`${call}: autoClose`, autoClose)
+  checkBoolean(`${call}: autoDestroy`, autoDestroy)
+  if (autoClose !== undefined && autoDestroy !== undefined && autoClose !== autoDestroy) {
+    throw new ArgumentValueError(`${call}: autoClose and autoDestroy are the same; give one of them`)
+  }
+  return { emitClose, autoDestroy: autoDestroy ?? autoClose ?? true }
+}
+
+/** The end of a Node stream: by its session, or when it is disposed of. */
+class Ending {
+  readonly #stream: Readable | Writable
+  readonly #session: Session<ReadWindow | WriteWindow>
+
+  constructor(stream: Readable | Writable, session: Session<ReadWindow | WriteWindow>) {
+    this.#stream = stream
+    this.#session = session
+  }
+
+  /** For `_destroy`: passes the error on when `closed` has settled, and then those who wait go on. */
+  finish(closed: Promise<void> | null, error: Error | null, callback: (error: Error | null) => void): void {
+    this.#session.unwatch()
+    const report = () => {
+      try {
+        callback(error)
+      } finally {
+        // After 'error' and 'close', which Node emits by the same queue.
+        process.nextTick(this.#session.settle)
+      }
+    }
+    if (closed === null) report()
+    else void closed.then(() => process.nextTick(report))
+  }
+
+  /** Destroys the stream. Resolves when its commands have ended and its memory has been given back. */
+  dispose(): Promise<void> {
+    this.#stream.destroy()
+    return this.#session.settled
+  }
+
+  /**
+   * The session has ended. A stream without any listener ends quietly with its namespace: its error would be an uncaught
+   * exception.
+   */
+  end(cause: Error): Promise<void> {
+    const stream = this.#stream
+    const ended = 'readableEnded' in stream ? stream.readableEnded : stream.writableFinished
+    const quiet = cause instanceof ClosedError && stream.eventNames().length === 0
+    if (ended || quiet) return this.dispose()
+    stream.destroy(cause)
+    return this.#session.settled
+  }
+}
+
+/**
+ * Calls back with what the promise settles with, outside of it: what a listener throws is then an uncaught exception,
+ * and not a rejection.
+ */
+export function whenSettled(promise: Promise<unknown>, callback: (error: Error | null) => void): void {
+  promise.then(
+    () => process.nextTick(callback, null),
+    (error) => process.nextTick(callback, error),
+  )
+}
 
 export interface ReadStreamOptions extends RangeOptions, ByteRangeOptions, EndingOptions {
   /** Bytes in a chunk, a multiple of the block size is best; default 128 KiB. */
@@ -51,12 +137,9 @@ export class ReadStream extends Readable {
   readonly nlb: number
   /** Bytes that it has given out. */
   bytesRead = 0
-  readonly #io: BlockIo
-  readonly #range: Range
-  readonly #pace: Pace
   readonly #memory = new ChunkMemory()
-  readonly #ending = new Ending(this)
-  #window: ReadWindow | null = null
+  readonly #session: Session<ReadWindow>
+  readonly #ending: Ending
   #paused = false
 
   /** Made by `Namespace.createReadStream`. */
@@ -70,12 +153,16 @@ export class ReadStream extends Readable {
       ...endingOptions('createReadStream', options),
       ...(encoding !== undefined && { encoding }),
     })
-    this.#io = io
-    this.#range = range
-    this.#pace = new Pace(bytes)
     this.slba = range.slba
     this.nlb = range.nlb
-    this.#ending.watch(signal)
+    this.#session = new Session({
+      ...{ io, range, signal, call: 'createReadStream' },
+      ready: () => ReadWindow.ready(io, range),
+      open: (closed) => new ReadWindow(io, range, closed),
+      ended: (cause) => this.#ending.end(cause),
+    })
+    this.#ending = new Ending(this, this.#session)
+    this.#session.watch()
   }
 
   override _read(): void {
@@ -86,7 +173,7 @@ export class ReadStream extends Readable {
 
   readonly #advance = (): void => {
     if (this.#paused || this.destroyed) return
-    const window = this.#window ?? this.#open()
+    const window = this.#session.window ?? this.#open()
     if (window !== null) this.#pump(window)
   }
 
@@ -96,7 +183,7 @@ export class ReadStream extends Readable {
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    this.#ending.finish(this.#window?.close() ?? null, error, callback)
+    this.#ending.finish(this.#session.window?.close() ?? null, error, callback)
   }
 
   override [Symbol.asyncDispose](): Promise<void> {
@@ -104,9 +191,9 @@ export class ReadStream extends Readable {
   }
 
   #open(): ReadWindow | null {
+    const session = this.#session
     try {
-      const io = this.#io
-      const waiting = ReadWindow.ready(io, this.#range)
+      const waiting = session.begin()
       if (waiting !== null) {
         this.#paused = true
         waiting.then(
@@ -115,11 +202,9 @@ export class ReadStream extends Readable {
         )
         return null
       }
-      const window = new ReadWindow(io, this.#range, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
-      window.onReady = () => queueMicrotask(this.#advance)
-      this.#window = window
-      return window
+      session.window!.onReady = () => queueMicrotask(this.#advance)
+      return session.window
     } catch (error) {
       this.destroy(error as Error)
       return null
@@ -139,9 +224,9 @@ export class ReadStream extends Readable {
   // Nothing is caught around a push: it calls listeners, and what they throw is theirs.
   #pump(window: ReadWindow): void {
     for (;;) {
-      if (this.#pace.due()) {
+      if (this.#session.due()) {
         this.#paused = true
-        this.#pace.pause(this.#resume)
+        this.#session.pause(this.#resume)
         return
       }
       const slot = this.#peek(window)
@@ -155,7 +240,7 @@ export class ReadStream extends Readable {
   }
 
   #copy({ buffer, nlb }: Slot): Buffer {
-    const bytes = nlb * this.#io.geometry.blocksize
+    const bytes = nlb * this.#session.io.geometry.blocksize
     this.bytesRead += bytes
     return this.#memory.copy(bytes === buffer.length ? buffer : buffer.subarray(0, bytes))
   }
@@ -189,13 +274,9 @@ export class WriteStream extends Writable {
   /** First LBA and number of blocks that it may write. */
   readonly slba: number
   readonly nlb: number
-  readonly #io: BlockIo
-  readonly #range: Range
-  readonly #options: WriteOptions
-  readonly #pace: Pace
-  #window: WriteWindow | null = null
+  readonly #session: Session<WriteWindow>
+  readonly #ending: Ending
   #written = 0
-  readonly #ending = new Ending(this)
   // The chunk that waits for room or memory, how far it was taken, and its callback.
   #chunk: Buffer | null = null
   #at = 0
@@ -210,13 +291,16 @@ export class WriteStream extends Writable {
     const bytes = range.chunk * io.geometry.blocksize
     super({ highWaterMark: bytes, ...endingOptions('createWriteStream', options) })
     if (encoding !== undefined) this.setDefaultEncoding(encoding)
-    this.#io = io
-    this.#range = range
-    this.#pace = new Pace(bytes)
-    this.#options = options
     this.slba = range.slba
     this.nlb = range.nlb
-    this.#ending.watch(signal)
+    this.#session = new Session({
+      ...{ io, range, signal, call: 'createWriteStream' },
+      ready: () => WriteWindow.ready(io, range),
+      open: (closed) => new WriteWindow(io, range, options, closed),
+      ended: (cause) => this.#ending.end(cause),
+    })
+    this.#ending = new Ending(this, this.#session)
+    this.#session.watch()
   }
 
   /**
@@ -224,22 +308,22 @@ export class WriteStream extends Writable {
    * After that it is all; after an error or `destroy`, from 'close' on, it stays as it is.
    */
   get bytesWritten(): number {
-    return this.#window?.bytesWritten ?? this.#written
+    return this.#session.window?.bytesWritten ?? this.#written
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
-    const window = this.#window ?? this.#open(chunk, callback)
+    const window = this.#session.window ?? this.#open(chunk, callback)
     if (window !== null) this.#take(window, chunk, 0, callback)
   }
 
   override _final(callback: Callback): void {
-    const window = this.#window
+    const { window } = this.#session
     if (window === null) callback()
     else whenSettled(window.end(), callback)
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
-    const window = this.#window
+    const { window } = this.#session
     if (window === null) {
       this.#ending.finish(null, error, callback)
       process.nextTick(this.#refuse, error)
@@ -247,7 +331,7 @@ export class WriteStream extends Writable {
     }
     const closed = window.close().then(() => {
       this.#written = window.bytesWritten
-      this.#window = null
+      this.#session.window = null
       process.nextTick(this.#refuse, error)
     })
     this.#ending.finish(closed, error, callback)
@@ -258,9 +342,9 @@ export class WriteStream extends Writable {
   }
 
   #open(chunk: Buffer, callback: Callback): WriteWindow | null {
+    const session = this.#session
     try {
-      const io = this.#io
-      const waiting = WriteWindow.ready(io, this.#range)
+      const waiting = session.begin()
       if (waiting !== null) {
         this.#chunk = chunk
         this.#at = 0
@@ -271,11 +355,9 @@ export class WriteStream extends Writable {
         )
         return null
       }
-      const window = new WriteWindow(io, this.#range, this.#options, () => this.#ending.cut(io.device))
       // A poll calls it, anyone's: what a listener throws must not come out there.
-      window.onRoom = () => queueMicrotask(this.#goOn)
-      this.#window = window
-      return window
+      session.window!.onRoom = () => queueMicrotask(this.#goOn)
+      return session.window
     } catch (error) {
       callback(error as Error)
       return null
@@ -292,7 +374,7 @@ export class WriteStream extends Writable {
       return
     }
     if (at === chunk.length) {
-      if (this.#pace.due()) this.#pace.pause(callback)
+      if (this.#session.due()) this.#session.pause(callback)
       else callback()
       return
     }
@@ -308,7 +390,7 @@ export class WriteStream extends Writable {
     if (this.destroyed || chunk === null || callback === null) return
     this.#chunk = null
     this.#callback = null
-    const window = this.#window ?? this.#open(chunk, callback)
+    const window = this.#session.window ?? this.#open(chunk, callback)
     if (window !== null) this.#take(window, chunk, this.#at, callback)
   }
 

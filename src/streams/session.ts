@@ -1,113 +1,149 @@
-// What every stream and iterator has beside its data: how it ends before its time, and when the event loop has its turn.
-// Trade-off: of Node streams no event is relied upon, since one may have been made with `emitClose: false`.
+// The life of a stream, iterator or transfer, beside its data: its window is opened when there is memory, it ends by its
+// signal or with its namespace, waits, lets the event loop have its turn, and closes: commands end, memory goes back.
 
-import type { Readable, Writable } from 'node:stream'
-import { AbortError, ArgumentValueError, ClosedError, NvmeError } from '../../lib/errors.ts'
+import { AbortError, ClosedError, NvmeError } from '../../lib/errors.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
-import type { OptionNames } from '../../lib/sys/options.ts'
+import type { BlockIo } from '../queue/block-io.ts'
 import { scheduler } from '../queue/scheduler.ts'
-import { checkBoolean } from '../queue/validate.ts'
+import type { Range } from './range.ts'
 
-/** What Node's streams and those of fs call their ends. */
-export interface EndingOptions {
-  /** As for the streams of fs. The namespace's `close` waits for the stream in either case. */
-  emitClose?: boolean | undefined
-  /**
-   * Destroy the stream at its end, which gives its memory back; default true. An error destroys it in any case, and no
-   * stream closes its namespace. Two names for one thing: that of fs, and that of Node's streams.
-   */
-  autoClose?: boolean | undefined
-  autoDestroy?: boolean | undefined
+// Of very short steps at least so many bytes are counted.
+const LEAST_STEP_BYTES = 4096
+
+/** What a session is made of. */
+export interface SessionParts<W> {
+  readonly io: BlockIo
+  readonly range: Range
+  /** Named in messages. */
+  readonly call: string
+  readonly signal: AbortSignal | undefined
+  /** What to wait for before the window is opened: see `memoryFor`. */
+  ready(): Promise<void> | null
+  /** @param closed called when the namespace is closed */
+  open(closed: () => Promise<void>): W
+  /** It ends before its time. What this returns is what `close` of the namespace waits for. */
+  ended(cause: Error): Promise<void>
 }
 
-/** Names of EndingOptions. */
-export const ENDING_NAMES: OptionNames<EndingOptions> = {
-  emitClose: true,
-  autoClose: true,
-  autoDestroy: true,
+/** Chunks in DMA memory, with their commands. */
+interface ClosableWindow {
+  /** Waits for what is in flight, then gives the memory back. */
+  close(): Promise<void>
 }
 
-/** The same for Node, checked. */
-export function endingOptions(call: string, { emitClose = true, autoClose, autoDestroy }: EndingOptions) {
-  checkBoolean(`${call}: emitClose`, emitClose)
-  checkBoolean(`${call}: autoClose`, autoClose)
-  checkBoolean(`${call}: autoDestroy`, autoDestroy)
-  if (autoClose !== undefined && autoDestroy !== undefined && autoClose !== autoDestroy) {
-    throw new ArgumentValueError(`${call}: autoClose and autoDestroy are the same; give one of them`)
-  }
-  return { emitClose, autoDestroy: autoDestroy ?? autoClose ?? true }
-}
+export class Session<W extends ClosableWindow> {
+  readonly io: BlockIo
+  readonly range: Range
+  /** Null before `begin`. */
+  window: W | null = null
+  /** Why it ended before its time. */
+  cause: Error | null = null
+  /** What `wait` has returned, until it is over. */
+  waiting: Promise<void> | null = null
+  /** Settled by `settle`: all of it is over. */
+  readonly settled: Promise<void>
+  settle!: () => void
 
-/** The ends of one stream. */
-export class Ending {
-  readonly #stream: Readable | Writable
-  #forget = (): void => {}
-  readonly #done: Promise<void>
-  #settle!: () => void
+  private readonly parts: SessionParts<W>
+  private readonly stepBytes: number
+  private forgetSignal = (): void => {}
+  private wakeUp: (() => void) | null = null
 
-  constructor(stream: Readable | Writable) {
-    this.#stream = stream
-    this.#done = new Promise((resolve) => {
-      this.#settle = resolve
+  constructor(parts: SessionParts<W>) {
+    this.parts = parts
+    this.io = parts.io
+    this.range = parts.range
+    this.stepBytes = Math.max(parts.range.chunk * parts.io.geometry.blocksize, LEAST_STEP_BYTES)
+    this.settled = new Promise((resolve) => {
+      this.settle = resolve
     })
   }
 
-  /**
-   * From now on an abort destroys the stream: at once, where it came before. Node's own `addAbortSignal` warns where more
-   * than ten streams share a signal.
-   */
-  watch(signal: AbortSignal | undefined): void {
+  /** Opens the window. Where there is no memory yet, returns what to wait for before it is called again. */
+  begin(): Promise<void> | null {
+    const waiting = this.parts.ready()
+    if (waiting === null) this.window = this.parts.open(() => this.closed())
+    return waiting
+  }
+
+  /** The window, as soon as there is memory for it. */
+  async opened(): Promise<W> {
+    for (let waiting = this.begin(); waiting !== null; waiting = this.begin()) await waiting
+    return this.window!
+  }
+
+  /** From now on an abort ends it: at once, where it came before. */
+  watch(): void {
+    const { signal } = this.parts
     if (signal === undefined) return
-    const abort = () => this.#destroy(new AbortError(signal.reason))
+    const abort = () => void this.stop(new AbortError(signal.reason))
     if (signal.aborted) abort()
-    else this.#forget = onAbort(signal, abort)
+    else this.forgetSignal = onAbort(signal, abort)
   }
 
-  /** For `_destroy`: passes the error on when `closed` has settled, and then tells those who wait. */
-  finish(closed: Promise<void> | null, error: Error | null, callback: (error: Error | null) => void): void {
-    this.#forget()
-    const report = () => {
-      try {
-        callback(error)
-      } finally {
-        // After 'error' and 'close', which Node emits by the same queue.
-        process.nextTick(this.#settle)
+  /** Its signal is without effect from now on. */
+  unwatch(): void {
+    this.forgetSignal()
+  }
+
+  /** Throws where it has been ended. */
+  throwIfEnded(): void {
+    if (this.cause !== null) throw this.cause
+  }
+
+  /** A step has been done, or will be: true where the event loop should run before it goes on. */
+  due(): boolean {
+    return scheduler.isTurnDue(this.stepBytes)
+  }
+
+  /** Calls back after a turn of the event loop. */
+  pause(callback: () => void): void {
+    setImmediate(callback)
+  }
+
+  /** A turn of the event loop. */
+  turn(): Promise<void> {
+    return new Promise((resolve) => this.pause(resolve))
+  }
+
+  /** @param arm is given what ends the waiting; an end of the session and `close` do so, too */
+  wait(arm: (wake: () => void) => void): Promise<void> {
+    let done!: () => void
+    const promise = new Promise<void>((resolve) => {
+      done = resolve
+    })
+    const wake = () => {
+      if (this.wakeUp === wake) {
+        this.wakeUp = null
+        this.waiting = null
       }
+      done()
     }
-    if (closed === null) report()
-    else void closed.then(() => process.nextTick(report))
+    this.wakeUp = wake
+    this.waiting = promise
+    arm(wake)
+    return promise
   }
 
-  /** Destroys the stream. Resolves when its commands have ended and its memory has been given back. */
-  dispose(): Promise<void> {
-    this.#stream.destroy()
-    return this.#done
+  /** Resolves when the commands in flight have ended, and the memory has been given back. */
+  async close(): Promise<void> {
+    this.unwatch()
+    this.wakeUp?.()
+    await this.window?.close()
   }
 
-  /** The namespace is closed. A stream without any listener ends quietly: its error would be an uncaught exception. */
-  cut(device: string): Promise<void> {
-    if (this.#stream.eventNames().length === 0) return this.dispose()
-    this.#destroy(new ClosedError(`${device} was closed before the end of the stream`))
-    return this.#done
+  // To a consumer that has not seen the end, this must not look like it.
+  private closed(): Promise<void> {
+    const { call, io } = this.parts
+    return this.stop(new ClosedError(`${call}: ${io.device} was closed before the end of the range`))
   }
 
-  #destroy(error: Error): void {
-    const stream = this.#stream
-    const ended = 'readableEnded' in stream ? stream.readableEnded : stream.writableFinished
-    if (ended) stream.destroy()
-    else stream.destroy(error)
+  private stop(cause: Error): Promise<void> {
+    this.cause ??= cause
+    const ended = this.parts.ended(this.cause)
+    this.wakeUp?.()
+    return ended
   }
-}
-
-/**
- * Calls back with what the promise settles with, outside of it: what a listener throws is then an uncaught exception,
- * and not a rejection.
- */
-export function whenSettled(promise: Promise<unknown>, callback: (error: Error | null) => void): void {
-  promise.then(
-    () => process.nextTick(callback, null),
-    (error) => process.nextTick(callback, error),
-  )
 }
 
 /**
@@ -119,26 +155,4 @@ export function withBytesWritten(error: unknown, bytes: number, most = Number.PO
     error.bytesWritten = Math.min(error.bytesWritten ?? bytes, most)
   }
   return error
-}
-
-// At least so many bytes are counted for a step.
-const LEAST_STEP_BYTES = 4096
-
-export class Pace {
-  private readonly bytes: number
-
-  /** @param bytes what a step moves, more or less */
-  constructor(bytes: number) {
-    this.bytes = Math.max(bytes, LEAST_STEP_BYTES)
-  }
-
-  /** One step more; true where the event loop should run before the next. */
-  due(): boolean {
-    return scheduler.isTurnDue(this.bytes)
-  }
-
-  /** Calls back after a turn of the event loop. */
-  pause(callback: () => void): void {
-    setImmediate(callback)
-  }
 }

@@ -3,13 +3,13 @@
 // Trade-off: nothing is copied in JavaScript, so the other end must not keep a buffer beyond its promise; a slow
 // one holds the chunks after it back, up to the depth.
 
-import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
-import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import { checkInteger } from '../queue/validate.ts'
-import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { Pace, withBytesWritten } from './session.ts'
+import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'
+import { Session, withBytesWritten } from './session.ts'
 import type { Slot } from './window.ts'
 import { checkWriteOptions, ReadWindow, WRITE_NAMES, type WriteOptions, WriteWindow } from './window.ts'
 
@@ -54,11 +54,17 @@ export async function transferTo(
   options: TransferToOptions,
 ): Promise<number> {
   const range = resolveRange(io, 'transferTo', options, options.chunk)
-  const run = new Run('transferTo', io, range, sink, options)
-  const ready = () => ReadWindow.ready(io, range, true, options.signal)
-  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
-  const window = new ReadWindow(io, range, run.cut, true)
-  const parallel = run.begin(window)
+  const most = checkOther('transferTo', sink, options)
+  const { signal } = options
+  const session: Session<ReadWindow> = new Session({
+    ...{ io, range, signal, call: 'transferTo' },
+    ready: () => ReadWindow.ready(io, range, true, signal),
+    open: (closed) => new ReadWindow(io, range, closed, true),
+    ended: () => session.settled,
+  })
+  const window = await session.opened()
+  session.watch()
+  const parallel = parallelOf(window, most)
   const lent: { bytes: number; taken: Promise<unknown> }[] = []
   let bytes = 0
   let settled = 0
@@ -69,10 +75,11 @@ export async function transferTo(
   }
   try {
     while (!window.done) {
-      await run.check()
+      if (session.due()) await session.turn()
+      session.throwIfEnded()
       const slot = window.peek()
       if (slot === null) {
-        await run.wait((wake) => {
+        await session.wait((wake) => {
           window.onReady = wake
         })
         continue
@@ -85,7 +92,7 @@ export async function transferTo(
       if (lent.length >= parallel) await settleOldest()
     }
     while (lent.length > 0) await settleOldest()
-    await run.check()
+    session.throwIfEnded()
     return bytes
   } catch (error) {
     const results = await Promise.allSettled(lent.map(({ taken }) => taken))
@@ -96,8 +103,8 @@ export async function transferTo(
       sound.reduce((sum, one) => sum + one.bytes, settled),
     )
   } finally {
-    await window.close()
-    run.end()
+    await session.close()
+    session.settle()
   }
 }
 
@@ -118,11 +125,17 @@ export async function transferFrom(
     )
   }
   checkWriteOptions('transferFrom', options)
-  const run = new Run('transferFrom', io, range, source, options)
-  const ready = () => WriteWindow.ready(io, range, true, options.signal)
-  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
-  const window = new WriteWindow(io, range, options, run.cut, true)
-  const parallel = run.begin(window)
+  const most = checkOther('transferFrom', source, options)
+  const { signal } = options
+  const session: Session<WriteWindow> = new Session({
+    ...{ io, range, signal, call: 'transferFrom' },
+    ready: () => WriteWindow.ready(io, range, true, signal),
+    open: (closed) => new WriteWindow(io, range, options, closed, true),
+    ended: () => session.settled,
+  })
+  const window = await session.opened()
+  session.watch()
+  const parallel = parallelOf(window, most)
   const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0
   let ended = false
@@ -138,7 +151,8 @@ export async function transferFrom(
   }
   try {
     while (!ended && asked < total) {
-      await run.check()
+      if (session.due()) await session.turn()
+      session.throwIfEnded()
       const slot = window.lend()
       if (slot !== null) {
         const wanted = Math.min(slot.buffer.length, total - asked)
@@ -150,99 +164,43 @@ export async function transferFrom(
       }
       if (lent.length > 0 && (slot === null || lent.length >= parallel)) await settleOldest()
       else if (slot === null) {
-        await run.wait((wake) => {
+        await session.wait((wake) => {
           window.onRoom = wake
         })
       }
     }
     while (lent.length > 0) await settleOldest()
-    await run.check()
+    session.throwIfEnded()
     await window.end()
     return window.bytesWritten
   } catch (error) {
     await Promise.allSettled(lent.map(({ filled }) => filled))
     throw await window.abandon(error)
   } finally {
-    await window.close()
-    run.end()
+    await session.close()
+    session.settle()
   }
 }
 
-/** What ends a transfer before its time: an abort, or the end of its namespace. */
-class Run {
-  private readonly call: string
-  private readonly io: BlockIo
-  private readonly signal: AbortSignal | undefined
-  private readonly parallel: number
-  private readonly pace: Pace
-  private forgetSignal = (): void => {}
-  private wake: (() => void) | null = null
-  private cause: Error | null = null
-  private finish!: () => void
-  private readonly finished = new Promise<void>((resolve) => {
-    this.finish = resolve
-  })
-
-  constructor(
-    call: string,
-    io: BlockIo,
-    range: Range,
-    end: unknown,
-    { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
-  ) {
-    if (typeof end !== 'function') {
-      throw new ArgumentTypeError(
-        `${call}: a function is needed, received ${end === null ? 'null' : typeof end}`,
-      )
-    }
-    checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
-    throwIfAborted(signal)
-    this.call = call
-    this.io = io
-    this.pace = new Pace(range.chunk * io.geometry.blocksize)
-    this.signal = signal
-    this.parallel = parallel
+/** Checks the other end. Returns how many buffers it may have. */
+function checkOther(
+  call: string,
+  end: unknown,
+  { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
+): number {
+  if (typeof end !== 'function') {
+    throw new ArgumentTypeError(
+      `${call}: a function is needed, received ${end === null ? 'null' : typeof end}`,
+    )
   }
+  checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
+  throwIfAborted(signal)
+  return parallel
+}
 
-  /**
-   * The window is there: from now on an abort counts. Returns as many buffers as the other end may have of the
-   * window's: half, so that the device has work meanwhile.
-   */
-  begin({ size }: { size: number }): number {
-    this.forgetSignal = onAbort(this.signal, this.abort)
-    return Math.min(this.parallel, Math.max(1, size >> 1))
-  }
-
-  /** Lets the event loop have its turn; throws where the transfer has been ended. */
-  async check(): Promise<void> {
-    if (this.pace.due()) await new Promise<void>((resolve) => this.pace.pause(resolve))
-    if (this.cause !== null) throw this.cause
-  }
-
-  wait(arm: (wake: () => void) => void): Promise<void> {
-    return new Promise((resolve) => {
-      this.wake = resolve
-      arm(resolve)
-    })
-  }
-
-  /** The transfer is over, and its memory given back. */
-  end(): void {
-    this.forgetSignal()
-    this.finish()
-  }
-
-  readonly cut = (): Promise<void> => {
-    this.stop(new ClosedError(`${this.call}: ${this.io.device} was closed before the end of the range`))
-    return this.finished
-  }
-
-  private readonly abort = (): void => this.stop(new AbortError(this.signal!.reason))
-
-  private stop(cause: Error): void {
-    this.cause ??= cause
-    this.wake?.()
-  }
+// The other end has half of the window's buffers at most, so that the device has work meanwhile.
+function parallelOf({ size }: { size: number }, most: number): number {
+  return Math.min(most, Math.max(1, size >> 1))
 }
 
 /** Calls it; what it throws at once is a rejection, too, and waits until it is looked at. */
