@@ -4,6 +4,7 @@
 import { AbortError, AddressError, ArgumentTypeError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { type Controller, MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
+import { MAX_NSID } from '../lib/nvme/spec/opcodes.ts'
 import type { FaultRule } from '../lib/sim/faults/syntax.ts'
 import { onAbort, throwIfAborted } from '../lib/sys/abort.ts'
 import type { OptionNames } from '../lib/sys/options.ts'
@@ -182,6 +183,6 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   checkInteger(`${call}: qcount`, qcount, 0, 65535)
   checkInteger(`${call}: qsize`, qsize, 0, 65536)
   checkInteger(`${call}: timeout`, timeout, 1, 2 ** 31)
-  checkInteger(`${call}: nsid`, nsid, 1, 0xffff_fffe)
+  checkInteger(`${call}: nsid`, nsid, 1, MAX_NSID)
   checkInteger(`${call}: maxTransferBytes`, maxTransferBytes, 4096, MAX_TRANSFER_BYTES)
 }

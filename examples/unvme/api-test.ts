@@ -88,15 +88,13 @@ await program({
   details: `RATIO times as many operations as a queue holds, of up to RATIO times the blocks of one command, on each \
 queue in turn. Long ones are rarer where the device or --memory has no room for all of them.`,
   options: {
-    ratio: valueOr('RATIO', integer({ min: 1, max: 64 }), 4, 'operations for each entry of the queue', {
-      short: 'r',
-    }),
-    verbose: flag('print every operation', { short: 'v' }),
+    ratio: valueOr('RATIO', integer({ min: 1, max: 64 }), 4, 'operations for each entry of the queue', 'r'),
+    verbose: flag('print every operation', 'v'),
     memory: valueOr('SIZE', size({ min: 65536, max: 2 ** 34 }), 256 * 2 ** 20, 'most memory of all buffers', {
       fallbackText: '256M',
     }),
-    qcount: valueOr('N', integer({ min: 1, max: 65535 }), 1, 'queues', { short: 'q' }),
-    qsize: valueOr('N', integer({ max: 65536 }), 0, 'entries of a queue; 0: 256', { short: 'z' }),
+    qcount: valueOr('N', integer({ min: 1, max: 65535 }), 1, 'queues', 'q'),
+    qsize: valueOr('N', integer({ max: 65536 }), 0, 'entries of a queue; 0: 256', 'z'),
   },
   examples: [
     ['sim:', '1020 operations on a queue of 256'],

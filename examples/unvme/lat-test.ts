@@ -29,17 +29,13 @@ here.`,
       'N',
       integer({ min: 1, max: 65535 }),
       'queues; default: as many as processors, or as there are',
-      {
-        short: 'q',
-      },
+      'q',
     ),
     depth: value(
       'N',
       integer({ min: 1, max: 65535 }),
       'operations in flight on each; default: full, at most 255',
-      {
-        short: 'd',
-      },
+      'd',
     ),
   },
   examples: [

@@ -62,9 +62,7 @@ await program({
       short: 's',
       fallbackText: '256M',
     }),
-    qcount: valueOr('N', integer({ min: 1, max: 64 }), 4, 'queues of each device, where it has as many', {
-      short: 'q',
-    }),
+    qcount: valueOr('N', integer({ min: 1, max: 64 }), 4, 'queues of each device, where it has as many', 'q'),
   },
   examples: [
     ['sim: sim:?lba=4096', 'two software controllers'],

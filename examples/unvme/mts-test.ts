@@ -16,12 +16,10 @@ await program({
   details: `Where the device has fewer queues than that, there are fewer sessions, or fewer queues in each. A \
 software controller (sim:) has a thread of its own here.`,
   options: {
-    sessions: valueOr('N', integer({ min: 1, max: 64 }), 4, 'sessions', { short: 't' }),
-    queues: valueOr('N', integer({ min: 1, max: 64 }), 4, 'queues of each', { short: 'q' }),
-    maxnlb: valueOr('N', integer({ min: 1, max: 2 ** 20 }), 1024, 'most blocks of one operation', {
-      short: 'm',
-    }),
-    count: valueOr('N', integer({ min: 1 }), 100, 'operations of each thread', { short: 'n' }),
+    sessions: valueOr('N', integer({ min: 1, max: 64 }), 4, 'sessions', 't'),
+    queues: valueOr('N', integer({ min: 1, max: 64 }), 4, 'queues of each', 'q'),
+    maxnlb: valueOr('N', integer({ min: 1, max: 2 ** 20 }), 1024, 'most blocks of one operation', 'm'),
+    count: valueOr('N', integer({ min: 1 }), 100, 'operations of each thread', 'n'),
   },
   examples: [
     ['sim:', 'four sessions with four queues each'],

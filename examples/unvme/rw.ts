@@ -12,9 +12,9 @@ await program({
   name: 'rw',
   summary: 'Read a few blocks, or write and read them, and print them in hex',
   options: {
-    write: value('PATTERN', word, 'write this 64-bit word over and over, and read it back', { short: 'w' }),
-    lba: valueOr('LBA', integer(), 0, 'first block', { short: 'a' }),
-    nlb: valueOr('N', integer({ min: 1, max: 65536 }), 1, 'blocks', { short: 'n' }),
+    write: value('PATTERN', word, 'write this 64-bit word over and over, and read it back', 'w'),
+    lba: valueOr('LBA', integer(), 0, 'first block', 'a'),
+    nlb: valueOr('N', integer({ min: 1, max: 65536 }), 1, 'blocks', 'n'),
   },
   examples: [
     ['0a:00.0 -n 2', 'the first two blocks'],

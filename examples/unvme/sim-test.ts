@@ -21,18 +21,14 @@ await program({
   summary: 'Write, read back and compare with each queue in turn',
   details: 'All queues use the same blocks, each with a pattern of its own.',
   options: {
-    lba: valueOr('LBA', integer(), 0, 'first block', { short: 'a' }),
+    lba: valueOr('LBA', integer(), 0, 'first block', 'a'),
     size: value(
       'SIZE',
       size({ min: 512, max: 2 ** 31 }),
       'bytes for each queue; default: 100M, or all there are',
-      {
-        short: 's',
-      },
+      's',
     ),
-    qcount: valueOr('N', integer({ max: 65535 }), 0, 'queues, where the device has as many; 0: all', {
-      short: 'q',
-    }),
+    qcount: valueOr('N', integer({ max: 65535 }), 0, 'queues, where the device has as many; 0: all', 'q'),
   },
   examples: [
     ['sim:', '100 MiB with each of the 16 queues'],

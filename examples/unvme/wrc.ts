@@ -110,16 +110,14 @@ await program({
   details: `The pattern is a word of 64 bits. With an increment, each word of the namespace is greater by that than \
 the word before it, from the first word of LBA 0 on: so any part can be compared.`,
   options: {
-    write: value('PATTERN', word, 'write it', { short: 'w' }),
-    read: value('PATTERN', word, 'read, and compare with it', { short: 'r' }),
+    write: value('PATTERN', word, 'write it', 'w'),
+    read: value('PATTERN', word, 'read, and compare with it', 'r'),
     increment: valueOr('N', word, 0n, 'added from word to word', { short: 'i', fallbackText: '0' }),
-    lba: valueOr('LBA', integer(), 0, 'first block', { short: 'a' }),
-    count: value('N', integer({ min: 1 }), 'blocks; default: to the end', { short: 'n' }),
-    qcount: valueOr('N', integer({ min: 1, max: 65535 }), 1, 'queues', { short: 'q' }),
-    depth: valueOr('N', integer({ min: 1, max: 65535 }), 16, 'I/Os in flight on each queue', { short: 'd' }),
-    maxnlb: value('N', integer({ min: 1 }), 'blocks of one I/O; default: as many as the device takes', {
-      short: 'm',
-    }),
+    lba: valueOr('LBA', integer(), 0, 'first block', 'a'),
+    count: value('N', integer({ min: 1 }), 'blocks; default: to the end', 'n'),
+    qcount: valueOr('N', integer({ min: 1, max: 65535 }), 1, 'queues', 'q'),
+    depth: valueOr('N', integer({ min: 1, max: 65535 }), 16, 'I/Os in flight on each queue', 'd'),
+    maxnlb: value('N', integer({ min: 1 }), 'blocks of one I/O; default: as many as the device takes', 'm'),
   },
   examples: [
     ['0a:00.0 -w 0', 'zeroes everywhere'],

@@ -91,6 +91,15 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
 }
 
 /**
+ * True where nobody can take pages of a peer's file away, which would end this process at first touch: a memfd that is
+ * sealed against shrinking, by its maker or here.
+ */
+export function cannotShrink(fd: number): boolean {
+  const seals = fcntl(fd, F.GET_SEALS, 0)
+  return seals >= 0 && ((seals & SEAL.SHRINK) !== 0 || fcntl(fd, F.ADD_SEALS, SEAL.SHRINK) === 0)
+}
+
+/**
  * Unmaps the whole and closes the descriptor; views of it made by `mapView` have their own mappings.
  * On huge pages there are views of the mapping itself: so its range stays, with pages that belong to nobody.
  */

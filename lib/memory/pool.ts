@@ -71,6 +71,7 @@ export class DmaPool {
   #mapping: Promise<void> | null = null
   #aheadRefused = false
   #closed = false
+  readonly #unreachable = new FinalizationRegistry<() => void>((give) => give())
 
   constructor(source: DmaSource, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
     this.#source = source
@@ -357,15 +358,22 @@ export class DmaPool {
     const { arena, view, hugePages, page, pages } = allocation
     allocation.owner = null
     this.#live.delete(allocation)
-    if (hugePages) detachView(view)
-    else this.#views.retire(view)
-    if (arena === null) return
-    arena.recycled = true
-    arena.runs.give(page, pages)
+    const give = () => {
+      if (arena === null) return
+      arena.recycled = true
+      arena.runs.give(page, pages)
+    }
+    if (!hugePages) this.#views.retire(view)
+    else if (!detachView(view)) {
+      // A stale view of it still writes into these pages: they are used again when nobody can hold one.
+      this.#unreachable.register(view.buffer, give)
+      return
+    }
+    give()
   }
 
   // Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
-  // freed where this Node can; where not, it goes on showing the arena until that is unmapped.
+  // freed where this Node can; where not, it goes on showing its pages, which nobody else has until it is collected.
   #viewOf(dma: DmaArena, offset: number, bytes: number, touched: boolean): MemoryView {
     if (!dma.hugePages) return this.#views.map(dma.fd, offset, bytes, touched)
     const address = dma.address + BigInt(offset)

@@ -48,17 +48,12 @@ export { type Doorbells, passes, ShadowDoorbells } from './pcie/shadow-doorbells
 export { openPcieTransport, type PcieOptions, PcieTransport } from './pcie/transport.ts'
 // The specification.
 export * from './spec/async-event.ts'
-export * from './spec/commands/index.ts'
-export { adminDataBytes, type CommandDwords, ioDataBytes } from './spec/data-length.ts'
-export * from './spec/features/index.ts'
-export * from './spec/identify/index.ts'
-export * from './spec/logs/index.ts'
+export { celsius } from './spec/codec.ts'
+export * from './spec/commands.ts'
+export * from './spec/features.ts'
+export * from './spec/flags.ts'
+export * from './spec/identify.ts'
+export * from './spec/logs.ts'
 export * from './spec/opcodes.ts'
 export * from './spec/registers.ts'
 export * from './spec/status.ts'
-export {
-  decodeTimestamp,
-  encodeTimestamp,
-  TIMESTAMP_ORIGIN,
-  type Timestamp,
-} from './spec/timestamp.ts'

@@ -12,7 +12,7 @@ import {
   retireView,
 } from '../memory/mapping.ts'
 import { MAP, PROT } from '../sys/libc.ts'
-import type { Region } from './region.ts'
+import type { Region } from '../vfio-abi/region.ts'
 import type { FunctionShare } from './share.ts'
 
 const PAGE = 4096

@@ -29,6 +29,7 @@ export {
 } from '../memory/views.ts'
 export { systemCallError } from '../sys/libc.ts'
 export { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
+export type { Area, Region } from '../vfio-abi/region.ts'
 export { type Bar, type BarAccess, mapBar } from './bar.ts'
 export {
   canonicalPciName,
@@ -40,7 +41,6 @@ export {
   parsePciName,
 } from './bdf.ts'
 export { type PciFunction, type RemoteRegisters, readRegister, writeRegister } from './function.ts'
-export type { Area, Region } from './region.ts'
 export { attachFunction, type FunctionShare, type SharedDma, type SharedWords } from './share.ts'
 export {
   CLASS_NVME,

@@ -3,8 +3,7 @@
 // close stay with the thread that opened the function.
 
 import { UnsupportedError } from '../errors.ts'
-import type { DmaArena } from '../memory/mapping.ts'
-import { viewOf } from '../memory/mapping.ts'
+import { type DmaArena, viewOf } from '../memory/mapping.ts'
 import type { PciFunction } from './function.ts'
 
 /** 32-bit words that several threads see: an array over shared memory, or where they are mapped. */

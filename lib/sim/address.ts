@@ -2,6 +2,7 @@
 // Trade-off: every option is a string with its own small parser in one table, from which help is printed too.
 
 import { AddressError } from '../errors.ts'
+import { MAX_NSID } from '../nvme/spec/opcodes.ts'
 import { parseSize } from '../sys/units.ts'
 import { type FaultRule, parseFaults } from './faults/syntax.ts'
 import { hash } from './model/identity.ts'
@@ -146,7 +147,7 @@ export function parseSimAddress(address: string): SimConfig {
     serial: option('serial', text(20), serialOf(path)),
     model: option('model', text(40), DEFAULT_MODEL),
     faults: option('fault', parseFaults, []),
-    nsid: option<number | undefined>('nsid', integer(1, 0xffff_fffe), undefined),
+    nsid: option<number | undefined>('nsid', integer(1, MAX_NSID), undefined),
   }
   if (config.size !== undefined && config.size % config.lba !== 0) {
     throw new AddressError(`'${address}': size=${given.get('size')} is no multiple of lba=${config.lba}`)
@@ -216,7 +217,7 @@ const MAX_NAMESPACES = 256
 
 function parseNsids(text: string): number[] | undefined {
   if (text.includes(',')) {
-    const ids = text.replace(/,$/, '').split(',').map(integer(1, 0xffff_fffe))
+    const ids = text.replace(/,$/, '').split(',').map(integer(1, MAX_NSID))
     if (ids.some((id) => id === undefined) || ids.length > MAX_NAMESPACES) return undefined
     const sorted = (ids as number[]).sort((a, b) => a - b)
     return new Set(sorted).size === sorted.length ? sorted : undefined

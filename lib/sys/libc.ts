@@ -153,7 +153,7 @@ export const MAP = {
   POPULATE: 0x8000,
 } as const
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const
-export const F = { OFD_GETLK: 36, ADD_SEALS: 1033 } as const
+export const F = { GETFL: 3, SETFL: 4, OFD_GETLK: 36, ADD_SEALS: 1033, GET_SEALS: 1034 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const

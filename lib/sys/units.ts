@@ -1,4 +1,4 @@
-// Sizes and durations as people write them, read and written in one place for addresses, options and results.
+// Sizes and durations as people write them, and numbers as they are printed: in one place for addresses, options, reports.
 // Trade-off: dd's rule for the letters, and exact: what is no whole number of bytes is an error, never rounded.
 
 import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
@@ -76,4 +76,48 @@ export function sizeText(bytes: number): string {
 /** In whole KiB, from 1 MiB on in whole MiB, rounded up: what is needed to hold it. */
 export function roomText(bytes: number): string {
   return bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${Math.ceil(bytes / 2 ** 20)} MiB`
+}
+
+// As fio writes them: at most four characters and a unit.
+
+/** `972`, `45.2k`, `1234k`: no more than four digits. */
+export function short(value: number): string {
+  return `${scaled(value, 1000, ['', 'k', 'M', 'G', 'T'])}`
+}
+
+/** `703MiB`: powers of 1024. */
+export function binary(bytes: number): string {
+  return scaled(bytes, 1024, BINARY_UNITS)
+}
+
+/** `737MB`: powers of 1000. */
+export function decimal(bytes: number): string {
+  return scaled(bytes, 1000, DECIMAL_UNITS)
+}
+
+function scaled(value: number, base: number, units: readonly string[]): string {
+  let unit = 0
+  while (Math.round(value) >= (unit === 0 ? 10_000 : base) && unit < units.length - 1) {
+    value /= base
+    unit++
+  }
+  return digits(value, unit > 0) + units[unit]
+}
+
+/** Three significant digits where there is a fraction to show. */
+function digits(value: number, fraction: boolean): string {
+  if (!fraction || value >= 100) return String(Math.round(value))
+  return value.toFixed(value >= 10 ? 1 : 2)
+}
+
+/** `812 ns`, `12.3 us`, `4.56 ms`, `1.20 s`. */
+export function timeText(ns: number): string {
+  if (ns < 1000) return `${Math.round(ns)} ns`
+  if (ns < 1e6) return `${digits(ns / 1e3, true)} us`
+  return ns < 1e9 ? `${digits(ns / 1e6, true)} ms` : `${digits(ns / 1e9, true)} s`
+}
+
+/** The same for a round number, without zeroes that say nothing: `30 us`. */
+export function timeTick(ns: number): string {
+  return timeText(ns).replace(/\.0+ /, ' ')
 }

@@ -2,8 +2,9 @@
 // Trade-off: it outlives its clients, so everything that matters is written at each open, whatever it is then.
 
 import { ProtocolError } from '../errors.ts'
+import { CONFIG_COMMAND, PCI_COMMAND, REGION } from '../vfio-abi/device.ts'
 import type { Channel, Request } from './channel.ts'
-import { CAPABILITY, CONFIG, MSIX, PCI_COMMAND, PCI_STATUS, REGION } from './constants.ts'
+import { CAPABILITY, CONFIG, MSIX, PCI_STATUS } from './constants.ts'
 import { regionRead, regionWrite } from './device.ts'
 
 export interface ConfigSpace {
@@ -24,8 +25,8 @@ export async function openConfigSpace(channel: Channel): Promise<ConfigSpace> {
   const msix = await findMsix(channel, read16)
   const { MEMORY, BUS_MASTER, INTX_DISABLE } = PCI_COMMAND
   return {
-    enable: () => channel.request(write16(CONFIG.COMMAND, MEMORY | BUS_MASTER | INTX_DISABLE)),
-    disable: write16(CONFIG.COMMAND, MEMORY | INTX_DISABLE),
+    enable: () => channel.request(write16(CONFIG_COMMAND, MEMORY | BUS_MASTER | INTX_DISABLE)),
+    disable: write16(CONFIG_COMMAND, MEMORY | INTX_DISABLE),
     async enableMsix(on) {
       if (msix === 0) return
       const control = (await read16(msix + MSIX.CONTROL)) & ~(MSIX.ENABLE | MSIX.FUNCTION_MASK)

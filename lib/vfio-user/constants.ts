@@ -29,22 +29,13 @@ export const commandName = (command: number): string => NAMES.get(command) ?? `c
 /** Bits of a header's flags: its type, and what else is said of the message. */
 export const FLAGS = { TYPE: 0xf, REPLY: 1, NO_REPLY: 0x10, ERROR: 0x20 } as const
 
-export const DEVICE_FLAGS = { RESET: 1, PCI: 2 } as const
-export const IRQ_FLAGS = { EVENTFD: 1 } as const
-export const IRQ_SET = { DATA_NONE: 1, DATA_EVENTFD: 4, ACTION_TRIGGER: 0x20 } as const
-export const DMA_FLAGS = { READ: 1, WRITE: 2 } as const
 export const UNMAP_FLAGS = { ALL: 2 } as const
 
-/** Regions of a PCI device: BARs are 0 to 5. */
-export const REGION = { BAR0: 0, MSIX_TABLE: 4, MSIX_PBA: 5, CONFIG: 7 } as const
-export const REGIONS = 9
-/** Interrupts of a PCI device. */
-export const IRQ = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const
-export const IRQS = 5
+/** BARs of a served controller that hold MSI-X's tables. */
+export const MSIX_BAR = { TABLE: 4, PBA: 5 } as const
 
 /** Configuration space: offsets and bits (PCI 3.0, 6.1 and 6.8.2). */
-export const CONFIG = { COMMAND: 0x04, STATUS: 0x06, CAPABILITIES: 0x34 } as const
-export const PCI_COMMAND = { MEMORY: 0x2, BUS_MASTER: 0x4, INTX_DISABLE: 0x400 } as const
+export const CONFIG = { STATUS: 0x06, CAPABILITIES: 0x34 } as const
 export const PCI_STATUS = { CAPABILITIES: 0x10 } as const
 export const CAPABILITY = { POWER: 0x01, PCIE: 0x10, MSIX: 0x11 } as const
 export const MSIX = { CONTROL: 2, ENABLE: 0x8000, FUNCTION_MASK: 0x4000, TABLE_SIZE: 0x7ff } as const
@@ -55,5 +46,3 @@ export const MAX_MAPPINGS = 64
 export const MAX_DATA_BYTES = 2 ** 20
 /** The longest message: data, with room for the structure in front of it. */
 export const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096
-/** What a region info request leaves room for: capabilities come behind the structure. */
-export const REGION_INFO_ARGSZ = 4096

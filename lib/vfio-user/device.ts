@@ -1,23 +1,21 @@
 // What is asked of a server about its device, each request as a value: how it is sent is the caller's choice.
 // Trade-off: thin functions beside a channel; what belongs together in time is lib/vfio-user/function.ts's affair.
 
-import { decodeRegion, type Region } from '../pci/region.ts'
-import type { Request } from './channel.ts'
-import { COMMAND, DMA_FLAGS, MAX_FDS } from './constants.ts'
 import {
   type DeviceInfo,
+  DMA_FLAGS,
   decodeDeviceInfo,
   decodeIrqInfo,
   encodeDeviceInfo,
-  encodeDmaMap,
-  encodeDmaUnmap,
   encodeIrqInfo,
   encodeIrqSet,
-  encodeRegionAccess,
   encodeRegionRequest,
   irqSetFlags,
-  REGION_ACCESS_BYTES,
-} from './structs.ts'
+} from '../vfio-abi/device.ts'
+import { decodeRegion, type Region } from '../vfio-abi/region.ts'
+import type { Request } from './channel.ts'
+import { COMMAND, MAX_FDS } from './constants.ts'
+import { encodeDmaMap, encodeDmaUnmap, encodeRegionAccess, REGION_ACCESS_BYTES } from './structs.ts'
 
 const nothing = () => {}
 

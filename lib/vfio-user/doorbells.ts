@@ -4,8 +4,9 @@
 
 import fs from 'node:fs'
 import { ProtocolError, SystemCallError } from '../errors.ts'
+import { cannotShrink } from '../memory/mapping.ts'
 import { type Bar, type BarAccess, mapBar, pageRuns } from '../pci/bar.ts'
-import type { Region } from '../pci/region.ts'
+import type { Region } from '../vfio-abi/region.ts'
 import { closeDescriptors } from './socket.ts'
 
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */
@@ -50,13 +51,14 @@ export function openBar(
     const mappable = region.areas.some(
       ({ offset, size }) => offset <= DOORBELLS && offset + size >= DOORBELLS + 4096,
     )
-    if (!mappable) return createMessageBar(region, messages)
     const fd = fds[0]
-    if (fd === undefined) {
+    if (mappable && fd === undefined) {
       throw new ProtocolError(`${name}: BAR 0 can be mapped, and no descriptor came with it`)
     }
-    checkFile(name, region, fd)
-    const bar = mapRegion(name, region, fd, messages)
+    // A file that the server can shorten would end this process: it is asked by messages instead.
+    if (!mappable || !cannotShrink(fd!)) return createMessageBar(region, messages)
+    checkFile(name, region, fd!)
+    const bar = mapRegion(name, region, fd!, messages)
     const runs = pageRuns(region, region.size)
     const isMapped = (offset: number) => runs.some(({ start, end }) => start <= offset && offset < end)
     return { ...bar, notify: null, isMapped }
@@ -77,7 +79,6 @@ function mapRegion(name: string, region: Region, fd: number, messages: RegisterM
 // A mapping beyond the end of a file would end the process at first touch.
 function checkFile(name: string, { offset: start, areas }: Region, fd: number): void {
   const stat = fs.fstatSync(fd)
-  if (!stat.isFile()) return
   for (const { offset, size } of areas) {
     if (start + offset + size <= stat.size) continue
     throw new ProtocolError(

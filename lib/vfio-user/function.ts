@@ -25,9 +25,10 @@ import {
 import type { PciFunction, RemoteRegisters } from '../pci/function.ts'
 import type { FunctionShare } from '../pci/share.ts'
 import { enableVectors, type Vectors } from '../sys/signal.ts'
+import { DEVICE_FLAGS, IRQ, REGION } from '../vfio-abi/device.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
-import { DEVICE_FLAGS, IRQ, MAX_FDS, MAX_MAPPINGS, REGION } from './constants.ts'
+import { MAX_FDS, MAX_MAPPINGS } from './constants.ts'
 import {
   deviceInfo,
   deviceReset,

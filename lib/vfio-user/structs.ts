@@ -1,17 +1,13 @@
 // Messages of vfio-user: the header, and the payload of each command and reply, encoded and decoded side by side.
 // Trade-off: written out by hand, little-endian; both client and server use them, so each is tested byte by byte.
 
-import { DecodeError } from '../errors.ts'
-import { type Area, CAPABILITY_BYTES, number64, REGION_CAP, REGION_INFO_BYTES } from '../pci/region.ts'
-import { IRQ_SET, REGION_INFO_ARGSZ } from './constants.ts'
+import { need, sized } from '../vfio-abi/device.ts'
+import { type Area, CAPABILITY_BYTES, number64, REGION_CAP, REGION_INFO_BYTES } from '../vfio-abi/region.ts'
 
 export const HEADER_BYTES = 16
 /** Bytes of the structures, and the least that argsz may say in a request of them. */
 export const DMA_MAP_BYTES = 32
 export const DMA_UNMAP_BYTES = 24
-export const DEVICE_INFO_BYTES = 16
-export const IRQ_INFO_BYTES = 16
-export const IRQ_SET_BYTES = 20
 
 export interface Header {
   id: number
@@ -43,18 +39,6 @@ export function decodeHeader(b: Buffer): Header {
     flags: b.readUInt32LE(8),
     errno: b.readUInt32LE(12),
   }
-}
-
-/** A buffer whose first word, `argsz`, is its length. */
-function sized(bytes: number): Buffer {
-  const b = Buffer.alloc(bytes)
-  b.writeUInt32LE(bytes, 0)
-  return b
-}
-
-/** Payloads may be longer than their structure, and are never shorter. */
-function need(b: Buffer, bytes: number, what: string): void {
-  if (b.length < bytes) throw new DecodeError(`${what} of ${b.length} bytes: ${bytes} are needed`)
 }
 
 export interface DmaMap {
@@ -100,39 +84,6 @@ export function decodeDmaUnmap(b: Buffer): DmaUnmap {
   return { flags: b.readUInt32LE(4), iova: number64(b, 8), size: number64(b, 16) }
 }
 
-export interface DeviceInfo {
-  flags: number
-  regions: number
-  irqs: number
-}
-
-/** GET_INFO: struct vfio_device_info; the request has zeroes in it */
-export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Buffer {
-  const b = sized(DEVICE_INFO_BYTES)
-  b.writeUInt32LE(flags, 4)
-  b.writeUInt32LE(regions, 8)
-  b.writeUInt32LE(irqs, 12)
-  return b
-}
-
-export function decodeDeviceInfo(b: Buffer): DeviceInfo {
-  need(b, DEVICE_INFO_BYTES, 'GET_INFO')
-  return { flags: b.readUInt32LE(4), regions: b.readUInt32LE(8), irqs: b.readUInt32LE(12) }
-}
-
-/** GET_REGION_INFO, the request: struct vfio_region_info that asks for capabilities behind it */
-export function encodeRegionRequest(index: number): Buffer {
-  const b = Buffer.alloc(REGION_INFO_BYTES)
-  b.writeUInt32LE(REGION_INFO_ARGSZ, 0)
-  b.writeUInt32LE(index, 8)
-  return b
-}
-
-export function decodeRegionRequest(b: Buffer): { argsz: number; index: number } {
-  need(b, REGION_INFO_BYTES, 'GET_REGION_INFO')
-  return { argsz: b.readUInt32LE(0), index: b.readUInt32LE(8) }
-}
-
 export interface RegionReply {
   index: number
   flags: number
@@ -159,57 +110,6 @@ export function encodeRegion({ index, flags, size, areas }: RegionReply): Buffer
   })
   return b
 }
-
-export interface IrqInfo {
-  flags: number
-  index: number
-  count: number
-}
-
-/** GET_IRQ_INFO: struct vfio_irq_info, in the request and in the reply */
-export function encodeIrqInfo({ flags, index, count }: IrqInfo): Buffer {
-  const b = sized(IRQ_INFO_BYTES)
-  b.writeUInt32LE(flags, 4)
-  b.writeUInt32LE(index, 8)
-  b.writeUInt32LE(count, 12)
-  return b
-}
-
-export function decodeIrqInfo(b: Buffer): IrqInfo {
-  need(b, IRQ_INFO_BYTES, 'GET_IRQ_INFO')
-  return { flags: b.readUInt32LE(4), index: b.readUInt32LE(8), count: b.readUInt32LE(12) }
-}
-
-export interface IrqSet {
-  flags: number
-  index: number
-  start: number
-  count: number
-}
-
-/** SET_IRQS: struct vfio_irq_set; the eventfds come as descriptors of the message */
-export function encodeIrqSet({ flags, index, start, count }: IrqSet): Buffer {
-  const b = sized(IRQ_SET_BYTES)
-  b.writeUInt32LE(flags, 4)
-  b.writeUInt32LE(index, 8)
-  b.writeUInt32LE(start, 12)
-  b.writeUInt32LE(count, 16)
-  return b
-}
-
-export function decodeIrqSet(b: Buffer): IrqSet {
-  need(b, IRQ_SET_BYTES, 'SET_IRQS')
-  return {
-    flags: b.readUInt32LE(4),
-    index: b.readUInt32LE(8),
-    start: b.readUInt32LE(12),
-    count: b.readUInt32LE(16),
-  }
-}
-
-/** Flags of SET_IRQS for `count` eventfds; 0: the interrupts are turned off. */
-export const irqSetFlags = (count: number): number =>
-  (count === 0 ? IRQ_SET.DATA_NONE : IRQ_SET.DATA_EVENTFD) | IRQ_SET.ACTION_TRIGGER
 
 export interface RegionAccess {
   offset: number

@@ -3,7 +3,7 @@
 
 import { DecodeError } from '../errors.ts'
 import type { IovaRange } from '../memory/iova.ts'
-import { CAPABILITY_BYTES, readCapabilities, readPairs } from '../pci/region.ts'
+import { CAPABILITY_BYTES, readCapabilities, readPairs } from '../vfio-abi/region.ts'
 import { IOMMU_CAP } from './constants.ts'
 
 /** IOVA ranges of a type1 IOMMU; null on kernels before 5.4, which do not tell. */

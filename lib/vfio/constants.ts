@@ -39,21 +39,8 @@ export const API_VERSION = 0
 export const IOMMU_TYPE = { TYPE1V2: 3, NOIOMMU: 8 } as const
 
 export const GROUP_FLAGS = { VIABLE: 1, CONTAINER_SET: 2 } as const
-export const DEVICE_FLAGS = { RESET: 1, PCI: 2 } as const
-export const IRQ_FLAGS = { EVENTFD: 1 } as const
-export const IRQ_SET = { DATA_NONE: 1, DATA_EVENTFD: 4, ACTION_TRIGGER: 0x20 } as const
 export const IOMMU_INFO_FLAGS = { PGSIZES: 1, CAPS: 2 } as const
-export const DMA_MAP_FLAGS = { READ: 1, WRITE: 2 } as const
 export const IOAS_MAP_FLAGS = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const
-
-/** Regions of a PCI device: BARs are 0 to 5. */
-export const REGION = { BAR0: 0, CONFIG: 7 } as const
-/** Interrupts of a PCI device. REQ asks the user to let the device go. */
-export const IRQ = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const
 
 /** Capabilities of IOMMU info. */
 export const IOMMU_CAP = { IOVA_RANGE: 1, DMA_AVAIL: 3 } as const
-
-/** Configuration space: the command register and its bits. */
-export const CONFIG = { COMMAND: 4 } as const
-export const COMMAND = { MEMORY: 0x2, BUS_MASTER: 0x4, INTX_DISABLE: 0x400 } as const

@@ -4,20 +4,25 @@
 import fs from 'node:fs'
 import { SystemCallError, UnsupportedError } from '../errors.ts'
 import type { BarAccess } from '../pci/bar.ts'
-import { decodeRegion, type Region } from '../pci/region.ts'
 import { ioctl, ioctlAsync, systemCallError } from '../sys/libc.ts'
-import { COMMAND, CONFIG, DEVICE_FLAGS, REGION, VFIO } from './constants.ts'
 import {
+  CONFIG_COMMAND,
+  DEVICE_FLAGS,
   type DeviceInfo,
   decodeDeviceInfo,
   decodeIrqInfo,
   encodeDeviceInfo,
   encodeIrqInfo,
   encodeIrqSet,
-  encodeRegionInfo,
+  encodeRegionRequest,
   INFO_BYTES,
-  wantedBytes,
-} from './structs.ts'
+  irqSetFlags,
+  PCI_COMMAND,
+  REGION,
+} from '../vfio-abi/device.ts'
+import { decodeRegion, type Region } from '../vfio-abi/region.ts'
+import { VFIO } from './constants.ts'
+import { wantedBytes } from './structs.ts'
 
 export function getDeviceInfo(fd: number, name: string): DeviceInfo {
   const info = encodeDeviceInfo()
@@ -29,10 +34,10 @@ export function getDeviceInfo(fd: number, name: string): DeviceInfo {
 
 export function getRegion(fd: number, index: number): Region {
   const request = 'VFIO_DEVICE_GET_REGION_INFO'
-  let info = encodeRegionInfo(index)
+  let info = encodeRegionRequest(index, INFO_BYTES, INFO_BYTES)
   if (ioctl(fd, VFIO.DEVICE_GET_REGION_INFO, info) !== 0) throw systemCallError(request)
   if (wantedBytes(info) > INFO_BYTES) {
-    info = encodeRegionInfo(index, wantedBytes(info))
+    info = encodeRegionRequest(index, wantedBytes(info), wantedBytes(info))
     if (ioctl(fd, VFIO.DEVICE_GET_REGION_INFO, info) !== 0) throw systemCallError(request)
   }
   return decodeRegion(info)
@@ -55,13 +60,15 @@ export function accessRegion(fd: number, { offset: start }: Region): BarAccess {
 
 /** How many interrupts of this index the device has; 0 where the kernel does not know the index. */
 export function countIrqs(fd: number, index: number): number {
-  const info = encodeIrqInfo(index)
+  const info = encodeIrqInfo({ index })
   return ioctl(fd, VFIO.DEVICE_GET_IRQ_INFO, info) === 0 ? decodeIrqInfo(info).count : 0
 }
 
 /** Lets interrupts of this index signal eventfds; an empty list turns them off. */
 export function setIrqs(fd: number, index: number, eventfds: readonly number[]): void {
-  if (ioctl(fd, VFIO.DEVICE_SET_IRQS, encodeIrqSet(index, eventfds)) !== 0) {
+  const count = eventfds.length
+  const set = encodeIrqSet({ flags: irqSetFlags(count), index, start: 0, count }, eventfds)
+  if (ioctl(fd, VFIO.DEVICE_SET_IRQS, set) !== 0) {
     throw systemCallError('VFIO_DEVICE_SET_IRQS')
   }
 }
@@ -86,18 +93,19 @@ export function openConfigSpace(fd: number): ConfigSpace {
   const { offset } = getRegion(fd, REGION.CONFIG)
   const readCommand = () => {
     const bytes = Buffer.alloc(2)
-    if (fs.readSync(fd, bytes, 0, 2, offset + CONFIG.COMMAND) !== 2) throw shortAccess('pread')
+    if (fs.readSync(fd, bytes, 0, 2, offset + CONFIG_COMMAND) !== 2) throw shortAccess('pread')
     return bytes.readUInt16LE()
   }
   const writeCommand = (value: number) => {
     const bytes = Buffer.alloc(2)
     bytes.writeUInt16LE(value)
-    if (fs.writeSync(fd, bytes, 0, 2, offset + CONFIG.COMMAND) !== 2) throw shortAccess('pwrite')
+    if (fs.writeSync(fd, bytes, 0, 2, offset + CONFIG_COMMAND) !== 2) throw shortAccess('pwrite')
   }
   return {
     readCommand,
-    enable: () => writeCommand(readCommand() | COMMAND.MEMORY | COMMAND.BUS_MASTER | COMMAND.INTX_DISABLE),
-    disable: () => writeCommand(readCommand() & ~COMMAND.BUS_MASTER),
+    enable: () =>
+      writeCommand(readCommand() | PCI_COMMAND.MEMORY | PCI_COMMAND.BUS_MASTER | PCI_COMMAND.INTX_DISABLE),
+    disable: () => writeCommand(readCommand() & ~PCI_COMMAND.BUS_MASTER),
   }
 }
 

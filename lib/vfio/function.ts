@@ -16,7 +16,8 @@ import type { PciFunction } from '../pci/function.ts'
 import type { FunctionShare } from '../pci/share.ts'
 import type { PciFacts } from '../pci/sysfs.ts'
 import { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
-import { DEVICE_FLAGS, IRQ, REGION } from './constants.ts'
+import { DEVICE_FLAGS, IRQ, REGION } from '../vfio-abi/device.ts'
+
 import {
   accessRegion,
   type ConfigSpace,

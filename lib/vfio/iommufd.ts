@@ -5,7 +5,6 @@ import fs from 'node:fs'
 import { SetupError } from '../errors.ts'
 import { type IovaRange, IovaSpace } from '../memory/iova.ts'
 import { MAX_VIEW_BYTES, mapAnonymous, type SharedMemory } from '../memory/mapping.ts'
-import { saturate } from '../pci/region.ts'
 import {
   membersInTheWay,
   type PciFacts,
@@ -14,6 +13,7 @@ import {
   type SysfsOptions,
 } from '../pci/sysfs.ts'
 import { ioctl, munmap, systemCallError } from '../sys/libc.ts'
+import { saturate } from '../vfio-abi/region.ts'
 import { IOMMUFD, VFIO } from './constants.ts'
 import { explainBusy, explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'
 import type { IommuGroup } from './group.ts'

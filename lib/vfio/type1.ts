@@ -8,6 +8,7 @@ import { type IovaRange, IovaSpace } from '../memory/iova.ts'
 import { MAX_VIEW_BYTES, type SharedMemory } from '../memory/mapping.ts'
 import { type PciFacts, readPciMemory, type SysfsOptions } from '../pci/sysfs.ts'
 import { ioctl, ioctlAsync, systemCallError } from '../sys/libc.ts'
+import { INFO_BYTES } from '../vfio-abi/device.ts'
 import { readIovaRanges } from './capabilities.ts'
 import { API_VERSION, GROUP_FLAGS, IOMMU_INFO_FLAGS, IOMMU_TYPE, VFIO } from './constants.ts'
 import { explainMap, explainNotViable, explainSetIommu, openFile } from './explain.ts'
@@ -19,7 +20,6 @@ import {
   encodeDmaUnmap,
   encodeGroupStatus,
   encodeIommuInfo,
-  INFO_BYTES,
   wantedBytes,
 } from './structs.ts'
 

@@ -7,8 +7,7 @@ import { type PackedError, packError } from '../shares/protocol.ts'
 import type { Engine, Source } from './engine.ts'
 import { Histogram, type HistogramData } from './histogram.ts'
 import type { JobPlan } from './plan.ts'
-import { Random } from './random.ts'
-import { RandomMap } from './random-map.ts'
+import { Random, RandomMap } from './random.ts'
 import { check, stamp } from './verify.ts'
 
 /** Words that the jobs and the thread that started them share. */

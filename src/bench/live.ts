@@ -1,8 +1,8 @@
 // The line on a terminal while a benchmark runs. Trade-off: rates of the last quarter of a second, which show a
 // device that stalls; the report has the means.
 
+import { decimal, short } from '../../lib/sys/units.ts'
 import { PHASE } from './job.ts'
-import { decimal, short } from './numbers.ts'
 import { type BenchOptions, writes } from './plan.ts'
 import type { Rate, Sample } from './run.ts'
 

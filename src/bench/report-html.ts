@@ -1,14 +1,11 @@
 // A result as one HTML file that opens anywhere: nothing is loaded, no script runs, light and dark follow the
-// reader's setting. Trade-off: what a chart can't say exactly is in a table below it.
+// reader's setting. What a chart can't say exactly is in a table below it.
 
-import { sizeText } from '../../lib/sys/units.ts'
-import { distributionChart, percentileChart, percentilesOf, rateChart, waysOf } from './charts.ts'
-import { binary, decimal, short, timeText } from './numbers.ts'
+import { binary, decimal, short, sizeText, timeText } from '../../lib/sys/units.ts'
+import { distributionChart, escapeHtml, percentileChart, percentilesOf, rateChart, waysOf } from './charts.ts'
 import { type BenchOptions, DEFAULT_NAME } from './plan.ts'
-import { STYLE } from './report-style.ts'
 import { depthShares } from './report-text.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
-import { escapeHtml } from './svg.ts'
 
 const PERCENTS = [1, 10, 50, 90, 99, 99.9, 99.99] as const
 
@@ -128,7 +125,8 @@ function lengthText({ runtime, loops }: BenchOptions): string {
 function settings(result: BenchResult, version: string): string {
   const { options, target, usage, verified, unverified, stopped, failure } = result
   const depths = depthShares(result).filter(([, percent]) => percent >= 0.05)
-  const pairs: [string, string][] = [
+  const verifiedText = `${verified} I/Os${unverified > 0 ? `, ${unverified} not read back` : ''}`
+  const pairs: (readonly [name: string, text: string])[] = [
     ['rw', options.rw],
     ['bs', sizeText(options.bs)],
     ['iodepth', String(options.iodepth)],
@@ -140,18 +138,66 @@ function settings(result: BenchResult, version: string): string {
     ['engine', target.engine],
     ['depth reached', depths.map(([level, percent]) => `${level}: ${percent.toFixed(1)} %`).join(', ')],
     ['processor', `${usage.user.toFixed(0)} % user, ${usage.system.toFixed(0)} % system`],
-    ...(options.verify === 'none'
-      ? []
-      : [
-          ['verified', `${verified} I/Os${unverified > 0 ? `, ${unverified} not read back` : ''}`] as [
-            string,
-            string,
-          ],
-        ]),
-    ...(failure ? [['ended', failure.message] as [string, string]] : []),
-    ...(stopped ? [['ended', 'stopped before its time'] as [string, string]] : []),
+    ...(options.verify === 'none' ? [] : [['verified', verifiedText] as const]),
+    ...(failure ? [['ended', failure.message] as const] : []),
+    ...(stopped ? [['ended', 'stopped before its time'] as const] : []),
     ['made by', `unvme ${version}`],
   ]
   const rows = pairs.map(([name, text]) => `<div><dt>${name}</dt><dd>${escapeHtml(text)}</dd></div>`)
   return `<section><h2>Settings</h2><dl class="settings">${rows.join('')}</dl></section>`
 }
+
+export const STYLE = `
+:root {
+  --page: #f6f7f9; --card: #ffffff; --text: #1a1e26; --quiet: #5b6472; --grid: #e7e9ee; --axis: #aab1bd;
+  --read: #1f6fd6; --write: #c25e00; --mark: #3c4350;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #13151a; --card: #1b1e25; --text: #e7e9ee; --quiet: #9ba4b3; --grid: #2b3039; --axis: #545c6a;
+    --read: #6aa9ff; --write: #f09a4a; --mark: #c3c9d4;
+  }
+}
+* { box-sizing: border-box; margin: 0; }
+body { background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 980px; margin: 0 auto; padding: 32px 20px 48px; display: grid; gap: 16px; }
+h1 { font-size: 24px; line-height: 1.25; }
+h2 { font-size: 16px; }
+.quiet { color: var(--quiet); font-size: 13px; }
+section, .tile { background: var(--card); border: 1px solid var(--grid); border-radius: 10px; padding: 16px; }
+section { min-width: 0; overflow-x: auto; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 12px; }
+.tile { box-shadow: inset 0 3px 0 var(--hue); }
+.tile dt { color: var(--quiet); font-size: 13px; }
+.tile dd:nth-of-type(1) { font-size: 26px; font-weight: 600; line-height: 1.3; }
+.read { --hue: var(--read); }
+.write { --hue: var(--write); }
+svg { display: block; width: 100%; min-width: 600px; height: auto; margin-top: 10px; font: 12px system-ui, sans-serif; }
+svg text { fill: var(--quiet); }
+svg text.mark { fill: var(--mark); paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
+.grid { stroke: var(--grid); }
+.axis, line.tick { stroke: var(--axis); }
+.line { fill: none; stroke: var(--hue); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.area { fill: var(--hue); opacity: 0.12; }
+.bar, .dot { fill: var(--hue); }
+.mark { stroke: var(--mark); }
+line.mark { stroke-dasharray: 3 3; opacity: 0.7; }
+.shade { fill: var(--grid); opacity: 0.6; }
+.hit { fill: transparent; }
+.guide { stroke: var(--axis); opacity: 0; }
+.column:hover .guide { opacity: 1; }
+.column:hover .bar { opacity: 0.7; }
+.column:hover .hit { fill: var(--grid); fill-opacity: 0.5; }
+.legend { display: flex; gap: 14px; align-items: center; font-size: 13px; margin-top: 8px; }
+.key { display: inline-block; width: 14px; height: 3px; border-radius: 2px; background: var(--hue); margin-right: -6px; }
+.wide { overflow-x: auto; margin-top: 12px; }
+table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); }
+thead th { color: var(--quiet); font-weight: 500; }
+th[scope="row"] { text-align: left; font-weight: 500; }
+.settings { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 4px 24px; margin-top: 10px; font-size: 13px; }
+.settings div { display: flex; gap: 8px; border-bottom: 1px solid var(--grid); padding: 3px 0; }
+.settings dt { color: var(--quiet); flex: 0 0 96px; }
+.settings dd { overflow-wrap: anywhere; }
+@media print { body { background: none; } section, .tile { break-inside: avoid; } }
+`

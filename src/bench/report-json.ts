@@ -3,8 +3,7 @@
 // zeroes, since such scripts ask for it; how many I/Os went out at once (iodepth_submit, iodepth_complete) is not.
 
 import type { Histogram } from './histogram.ts'
-import { describe } from './numbers.ts'
-import { depthShares, errorNumber, latencyShares } from './report-text.ts'
+import { depthShares, describe, errorNumber, latencyShares } from './report-text.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
 
 /** The object that `-o json` prints. */

@@ -2,15 +2,50 @@
 // Trade-off: jobs are reported as one group, as fio does with --group_reporting; percentages of latencies and
 // depths are cut as fio cuts them.
 
+import { binary, decimal, short } from '../../lib/sys/units.ts'
 import type { Histogram } from './histogram.ts'
 import { DEPTH_LEVELS } from './job.ts'
-import { binary, decimal, describe, short, timeUnit } from './numbers.ts'
 import type { BenchResult, DirectionSummary } from './run.ts'
 
 /** Bounds of fio's latency buckets, in their units. */
 export const LATENCY_STEPS = [2, 4, 10, 20, 50, 100, 250, 500, 750, 1000] as const
 
 const EIO = 5
+
+interface TimeUnit {
+  /** As fio names it: `nsec`, `usec`, `msec`. */
+  readonly name: string
+  readonly ns: number
+}
+
+const NSEC: TimeUnit = { name: 'nsec', ns: 1 }
+const USEC: TimeUnit = { name: 'usec', ns: 1e3 }
+const MSEC: TimeUnit = { name: 'msec', ns: 1e6 }
+
+/** The largest unit in which the smallest and the largest of some times can still be told apart. */
+export function timeUnit(min: number, max: number): TimeUnit {
+  if (min > 2e6 && max > 99_999e3) return MSEC
+  return min > 2e3 && max > 99_999 ? USEC : NSEC
+}
+
+/** Mean, deviation and extremes of some numbers; zeroes where there are none. */
+export function describe(values: readonly number[]): {
+  min: number
+  max: number
+  mean: number
+  stddev: number
+} {
+  const n = values.length
+  if (n === 0) return { min: 0, max: 0, mean: 0, stddev: 0 }
+  const mean = values.reduce((sum, value) => sum + value, 0) / n
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  let [min, max] = [Number.POSITIVE_INFINITY, 0]
+  for (const value of values) {
+    if (value < min) min = value
+    if (value > max) max = value
+  }
+  return { min, max, mean, stddev: n < 2 ? 0 : Math.sqrt(squares / (n - 1)) }
+}
 
 /** As fio's `error`: 0, or the errno of what ended the run, EIO where that is no system call. */
 export function errorNumber(failure: Error | undefined): number {

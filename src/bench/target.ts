@@ -13,7 +13,7 @@ import { fileIdentity } from '../system/writable.ts'
 import type { TaskMessage } from '../threads/spread.ts'
 import { spread } from '../threads/spread.ts'
 import { createDeviceEngine } from './engine.ts'
-import { openFile } from './file-engine.ts'
+import { type FileOptions, openFile } from './file-engine.ts'
 import type { FileJob } from './file-worker.ts'
 import { type Board, type JobResult, runJob } from './job.ts'
 import { type BenchOptions, type JobPlan, type TargetFacts, writes } from './plan.ts'
@@ -34,16 +34,10 @@ export interface BenchTarget extends TargetFacts {
   close(): Promise<void>
 }
 
-export interface TargetOptions extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth' | 'numjobs'> {
-  /**
-   * Files: true: past the page cache or not at all; false: through it; undefined: past it where the file system can.
-   */
-  readonly direct?: boolean | undefined
+export interface TargetOptions
+  extends Pick<BenchOptions, 'rw' | 'bs' | 'iodepth' | 'numjobs'>,
+    Omit<FileOptions, 'write'> {
   readonly nsid?: number | undefined
-  /** Write what the system uses all the same. */
-  readonly force?: boolean | undefined
-  /** How the user writes `force`, for the error. */
-  readonly forceWord?: string | undefined
 }
 
 /**

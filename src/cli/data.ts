@@ -1,14 +1,27 @@
-// The data that a command sends or receives: a file, a FIFO, or standard input and output.
+// The data that a command sends or receives: a file, a FIFO, or standard input and output, and its dump as it streams by.
 // Trade-off: it is read as it is needed, so that an input without an end costs no memory.
 
 import fs from 'node:fs'
 import { UsageError } from '../../lib/errors.ts'
+import { hexDumper } from '../../lib/log/index.ts'
 import { inodeIdentity } from '../../lib/sys/file.ts'
 import type { OutputFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
 
 const files = () => import('../copy/file-endpoint.ts')
 const PIECE_BYTES = 64 * 1024
+
+/** Does something with what was opened, and closes it. */
+export async function withOpen<T extends { close(): Promise<void> }, R>(
+  opened: T,
+  work: (opened: T) => Promise<R>,
+): Promise<R> {
+  try {
+    return await work(opened)
+  } finally {
+    await opened.close()
+  }
+}
 
 /** What is left to read of a file. It must be closed. */
 export interface DataFile {
@@ -63,8 +76,7 @@ export async function checkAtEnd(data: DataFile, bytes: number): Promise<void> {
  * @throws UsageError where all of it is wanted and it has more than `most` bytes
  */
 export async function readData(path: string, most: number, length?: number): Promise<Buffer> {
-  const data = await openData(path)
-  try {
+  return withOpen(await openData(path), async (data) => {
     const pieces: Buffer[] = []
     for (let left = length ?? most; left > 0; ) {
       const piece = Buffer.allocUnsafe(Math.min(left, PIECE_BYTES))
@@ -75,9 +87,7 @@ export async function readData(path: string, most: number, length?: number): Pro
     }
     if (length === undefined) await checkAtEnd(data, most)
     return Buffer.concat(pieces)
-  } finally {
-    await data.close()
-  }
+  })
 }
 
 /** True for `-`, and for a path of what standard output is open on: /dev/stdout, or the file that it goes to. */
@@ -122,4 +132,17 @@ export async function openOutput(path: string): Promise<Output> {
 
 async function* once(data: string | Uint8Array): AsyncGenerator<Uint8Array> {
   yield typeof data === 'string' ? Buffer.from(data) : data
+}
+
+/** The dump of a stream of bytes, a text for each chunk, with the end's position in the last line. */
+export async function* hexDump(
+  chunks: AsyncIterable<Uint8Array>,
+  position: number,
+): AsyncGenerator<Uint8Array> {
+  const dumper = hexDumper(position)
+  for await (const chunk of chunks) {
+    const lines = dumper.add(chunk)
+    if (lines !== '') yield Buffer.from(lines)
+  }
+  yield Buffer.from(dumper.end())
 }

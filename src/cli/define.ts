@@ -77,23 +77,27 @@ export function defineCommand<const A extends Specs, const O extends Specs>(
   return definition
 }
 
-interface Extra {
+interface Spelling {
   short?: string
   also?: readonly string[]
 }
+/** Its letter, or that and more. */
+type Extra<More = unknown> = string | (Spelling & More)
+
+const extras = (extra: Extra<object>) => (typeof extra === 'string' ? { short: extra } : extra)
 
 /** `--name`: false unless given. */
 export const flag = (description: string, extra: Extra = {}): Spec<boolean> => ({
   kind: 'flag',
   description,
-  ...extra,
+  ...extras(extra),
 })
 
 /** `--no-name`: true unless given. */
 export const unflag = (description: string, extra: Extra = {}): Spec<boolean> => ({
   kind: 'unflag',
   description,
-  ...extra,
+  ...extras(extra),
 })
 
 /** `--name <PLACEHOLDER>`, parsed by `parse`; undefined unless given. */
@@ -102,7 +106,7 @@ export const value = <T>(
   parse: (text: string) => T,
   description: string,
   extra: Extra = {},
-): Spec<T | undefined> => ({ kind: 'value', placeholder, parse, description, ...extra })
+): Spec<T | undefined> => ({ kind: 'value', placeholder, parse, description, ...extras(extra) })
 
 /** The same, and it must be given. */
 export const required = <T>(
@@ -110,7 +114,7 @@ export const required = <T>(
   parse: (text: string) => T,
   description: string,
   extra: Extra = {},
-): Spec<T> => ({ kind: 'value', mandatory: true, placeholder, parse, description, ...extra })
+): Spec<T> => ({ kind: 'value', mandatory: true, placeholder, parse, description, ...extras(extra) })
 
 /** The same with a default. `fallbackText` is how help writes it. */
 export const valueOr = <T>(
@@ -118,8 +122,8 @@ export const valueOr = <T>(
   parse: (text: string) => T,
   fallback: T,
   description: string,
-  extra: Extra & { fallbackText?: string } = {},
-): Spec<T> => ({ kind: 'value', placeholder, parse, fallback, description, ...extra })
+  extra: Extra<{ fallbackText?: string }> = {},
+): Spec<T> => ({ kind: 'value', placeholder, parse, fallback, description, ...extras(extra) })
 
 /** `--name <WORD>`: one of a few words, the first unless given. */
 export const choice = <const C extends readonly string[]>(
@@ -133,7 +137,7 @@ export const choice = <const C extends readonly string[]>(
   parse: choiceParser(choices),
   fallback: choices[0] as C[number],
   description,
-  ...extra,
+  ...extras(extra),
 })
 
 /** A positional argument that must be given. */
@@ -162,7 +166,7 @@ export const outputOption = () =>
   choice(['normal', 'json'], 'how to print', { short: 'o', also: ['--output-format'] })
 
 /** `-y, --yes`, of every command that asks first. */
-export const yesOption = () => flag('do not ask before data is destroyed', { short: 'y' })
+export const yesOption = () => flag('do not ask before data is destroyed', 'y')
 
 /** How `forceOption` is written, for errors that name it. */
 export const FORCE_WORD = '--force'

@@ -22,6 +22,12 @@ export function integer({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range = {}) 
   }
 }
 
+/** Numbers of a field's width. */
+export const bit = integer({ max: 1 })
+export const byte = integer({ max: 0xff })
+export const word = integer({ max: 0xffff })
+export const dword = integer({ max: 0xffff_ffff })
+
 /** Parses a number of blocks: one-based, where nvme-cli's `-c 0` is one block. */
 export function blockCount(word: string): number {
   if (Number(word) === 0) {

@@ -1,7 +1,9 @@
-// Progress of a long transfer on a terminal: one line, four times a second, with rate and time left.
+// Progress on a terminal, of a long transfer and of an operation that goes on in the background: one line, four times a second, with rate and time left.
 // Trade-off: own lines rather than a library. cli-progress draws the bar, but rate, time left and units would
 // still be ours, and it can't be told apart from a file when stderr is redirected half-way.
 
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AbortError } from '../../lib/errors.ts'
 import { bytesText } from './output.ts'
 
 const DRAW_MS = 250
@@ -102,5 +104,31 @@ export function startProgress(
       clearInterval(timer)
       if (drawn) terminal.write('\r\u001b[K')
     },
+  }
+}
+
+const LOOK_MS = 200
+
+/** What one look at an operation finds: its share from 0 to 1 while it runs, or that it is over. */
+export type Look = number | 'over'
+
+/** Waits until `look` finds the operation over. Rejects with AbortError when `signal` is aborted: it goes on then. */
+export async function waitUntilOver(
+  what: string,
+  look: () => Promise<Look>,
+  signal: AbortSignal,
+  terminal: Pick<NodeJS.WriteStream, 'isTTY' | 'write'> = process.stderr,
+): Promise<void> {
+  let drawn = false
+  try {
+    for (let found = await look(); found !== 'over'; found = await look()) {
+      if (terminal.isTTY) terminal.write(`\r${what}: ${Math.floor(found * 100)} %\u001b[K`)
+      drawn = terminal.isTTY
+      await sleep(LOOK_MS, undefined, { signal }).catch(() => {
+        throw new AbortError(signal.reason)
+      })
+    }
+  } finally {
+    if (drawn) terminal.write('\r\u001b[K')
   }
 }

@@ -4,13 +4,13 @@
 
 import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
 import { hexRow } from '../../lib/log/index.ts'
+import { MAX_NSID } from '../../lib/nvme/spec/opcodes.ts'
 import type { Difference, DifferingSide, Side } from '../copy/endpoint.ts'
 import { value, valueOr } from './define.ts'
 import { bad, bytesText, confirm } from './output.ts'
 import { blockCount, integer, size } from './parse.ts'
 import { startProgress } from './progress.ts'
 
-const MAX_NSID = 0xffff_fffe
 const ROW_BYTES = 16
 // What the default queue of 256 entries holds.
 const MAX_DEPTH = 255

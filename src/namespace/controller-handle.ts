@@ -5,7 +5,8 @@ import { type InspectOptions, inspect } from 'node:util'
 import { ClosedError } from '../../lib/errors.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
-import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
+import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
+import { MAX_NSID } from '../../lib/nvme/spec/opcodes.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { summary } from '../../lib/sys/show.ts'
@@ -66,7 +67,7 @@ export class ControllerHandle implements AsyncDisposable {
     if (asked !== undefined) checkOptions('openNamespace', asked, OPENING_NAMES)
     const options: OpeningOptions = asked ?? this.#options
     checkSignal('openNamespace', options.signal)
-    checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
+    checkInteger('openNamespace: nsid', nsid, 1, MAX_NSID)
     const device = this.#device.retain()
     try {
       const geometry = await device.findGeometry(nsid, options.signal)

@@ -8,7 +8,7 @@ import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
-import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { MAX_NSID, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { show, summary } from '../../lib/sys/show.ts'
 import type { Device, NamespaceController, OpeningOptions } from '../controller/device.ts'
@@ -382,7 +382,7 @@ export class Namespace implements AsyncDisposable {
     this.check('openNamespace')
     const { signal } = checkOptions('openNamespace', options, SIGNAL_NAMES)
     checkSignal('openNamespace', signal)
-    checkInteger('openNamespace: nsid', nsid, 1, 0xffff_fffe)
+    checkInteger('openNamespace: nsid', nsid, 1, MAX_NSID)
     this.#device.retain()
     try {
       return new Namespace(this.#device, await this.#device.findGeometry(nsid, signal), this.device)

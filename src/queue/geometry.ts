@@ -2,7 +2,7 @@
 // Trade-off: computed once at open; a namespace that is formatted or resized meanwhile needs a new open.
 
 import { DecodeError, UnsupportedError } from '../../lib/errors.ts'
-import { formattedLba, type IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
+import { formattedLba, type IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
 
 export const PAGE_SIZE = 4096
 // Commands without data may name this many blocks: NLB is a zero-based 16-bit field.

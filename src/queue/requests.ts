@@ -11,7 +11,13 @@ import {
   checkCommand,
   checkDataBytes,
 } from '../../lib/nvme/host/check-command.ts'
-import { ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
+import {
+  DSM_MAX_RANGES,
+  DSM_RANGE_BYTES,
+  encodeDsmAttributes,
+  encodeDsmRanges,
+  ioDataBytes,
+} from '../../lib/nvme/spec/commands.ts'
 import { NVM, opcodeName } from '../../lib/nvme/spec/opcodes.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
@@ -62,9 +68,7 @@ const DWORD = 4
 // Those that carry metadata where a namespace has it.
 const WITH_METADATA: ReadonlySet<number> = new Set([NVM.READ, NVM.WRITE, NVM.COMPARE])
 const LEAST_BLOCK_BYTES = 512
-const DSM_DEALLOCATE = 4
-const DSM_RANGE_BYTES = 16
-const DSM_MAX_RANGES = 256
+const DEALLOCATE = encodeDsmAttributes({ ad: true })
 
 /** A range command without data: Write Zeroes, Verify. */
 export function prepareRange(
@@ -166,12 +170,8 @@ export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geom
   checkBuffer('deallocate', buf)
   checkInteger('deallocate: bytes of buf', buf.length, ranges.length * DSM_RANGE_BYTES)
   const data = buf.subarray(0, ranges.length * DSM_RANGE_BYTES)
-  ranges.forEach(({ slba, nlb }, i) => {
-    data.writeUInt32LE(0, i * DSM_RANGE_BYTES)
-    data.writeUInt32LE(nlb, i * DSM_RANGE_BYTES + 4)
-    data.writeBigUInt64LE(BigInt(slba), i * DSM_RANGE_BYTES + 8)
-  })
-  return { opcode: NVM.DATASET_MANAGEMENT, buf: data, cdw10: ranges.length - 1, cdw11: DSM_DEALLOCATE }
+  data.set(encodeDsmRanges(ranges.map(({ slba, nlb }) => ({ slba, nlb }))))
+  return { opcode: NVM.DATASET_MANAGEMENT, buf: data, cdw10: ranges.length - 1, cdw11: DEALLOCATE }
 }
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.

@@ -7,12 +7,12 @@ import type { MessagePort } from 'node:worker_threads'
 import * as errors from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import type { SharedBuffer } from '../../lib/memory/pool.ts'
-import type { AddressRange } from '../../lib/memory/views.ts'
 import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
-import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
+import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import type { FunctionShare } from '../../lib/pci/share.ts'
 import type { Geometry } from '../queue/geometry.ts'
+import type { ThreadFacts } from './thread-views.ts'
 
 /** An error as plain data. */
 export interface PackedError {
@@ -109,12 +109,11 @@ export interface DeviceShare {
   readonly pairs: QueuePairShare[]
   readonly arenas: DmaArena[]
   readonly buffers: SharedBuffer[]
-  /** Addresses for the borrower's views. */
-  readonly views: AddressRange
 }
 
 /** From the borrower to the owner. */
 export type BorrowerMessage =
+  | { readonly kind: 'attached'; readonly facts: ThreadFacts | null; readonly thread: number }
   | { readonly kind: 'admin'; readonly id: number; readonly command: PostedCommand }
   | { readonly kind: 'map'; readonly bytes: number }
   /** The controller looks dead from here. */

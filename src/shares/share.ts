@@ -13,7 +13,6 @@ import { logger } from '../../lib/log/index.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { PAGE_BYTES } from '../../lib/memory/pool.ts'
 import type { DmaSource } from '../../lib/memory/source.ts'
-import { type AddressRange, releaseAddresses, reserveAddresses } from '../../lib/memory/views.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
@@ -37,10 +36,9 @@ import {
   WORD,
   WORD_COUNT,
 } from './protocol.ts'
+import { atThreadEnd, watchThread } from './thread-views.ts'
 
 const DEFAULT_MEMORY = 8 * 2 ** 20
-// Addresses, not memory: more than a borrower's buffers need at a time.
-const VIEW_BYTES = 2 ** 34
 
 export interface LendOptions {
   /**
@@ -75,8 +73,7 @@ export function lend(
   }
   const fn = shareOf(transport, address)
   const shared = buffers.map((buffer) => pool.share(buffer))
-  const views = reserveAddresses(VIEW_BYTES)
-  const arenas = mapArenas(transport.memory, memory, views)
+  const arenas = mapArenas(transport.memory, memory)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
   const { namespaces, qsize, maxqcount, retries } = device
   const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
@@ -88,7 +85,7 @@ export function lend(
     words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
     device: {
       ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
-      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs, views },
+      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs },
       arenas: [...arenas],
       buffers: shared,
     },
@@ -124,7 +121,7 @@ function shareOf(transport: Transport, address: string): FunctionShare {
   throw new UnsupportedError(`lend: ${address} can't be used from another thread: ${how}`)
 }
 
-function mapArenas(source: DmaSource, memory: number, views: AddressRange): DmaArena[] {
+function mapArenas(source: DmaSource, memory: number): DmaArena[] {
   const arenas: DmaArena[] = []
   try {
     for (let left = memory; left > 0; left -= source.maxArenaBytes) {
@@ -134,7 +131,6 @@ function mapArenas(source: DmaSource, memory: number, views: AddressRange): DmaA
     return arenas
   } catch (error) {
     for (const arena of arenas) source.unmapDma(arena)
-    releaseAddresses(views)
     throw error
   }
 }
@@ -188,6 +184,8 @@ export class QueueLoan implements Loan, QueueUser {
   // Commands of the worker that had no answer.
   readonly #expired = new Set<string>()
   #suspended = () => {}
+  // The worker, once it has attached.
+  #thread: number | undefined
   // A reset went on without its queues.
   #left = false
 
@@ -251,6 +249,10 @@ export class QueueLoan implements Loan, QueueUser {
 
   #act(message: BorrowerMessage): void {
     switch (message.kind) {
+      case 'attached':
+        this.#thread = message.thread
+        if (message.facts !== null) watchThread(message.facts)
+        break
       case 'admin':
         void this.#admin(message.id, message.command)
         break
@@ -368,10 +370,10 @@ export class QueueLoan implements Loan, QueueUser {
     port.unref()
   }
 
-  // The borrower's thread has ended, or nobody ever had the ticket: nobody holds views.
+  // The worker's thread has ended, or has closed the ticket's port, or nobody ever had the ticket.
   #borrowerEnded(): void {
     if (this.#ending === null) log('%s: queues %s come back', this.ticket.device.address, this.qids)
-    void this.#end().then(() => releaseAddresses(this.ticket.device.views))
+    void this.#end()
   }
 
   /** Takes the queues back, once; resolves with what went wrong. */
@@ -408,10 +410,18 @@ export class QueueLoan implements Loan, QueueUser {
     }
     // A controller that failed may still write: then the memory stays until it is closed.
     if (!controller.failure) {
-      for (const arena of arenas) controller.transport.memory.unmapDma(arena)
+      for (const arena of arenas) this.#unmap(arena)
       for (const buffer of buffers) this.#release(buffer)
     }
     for (const queue of queues) device.takeBackQueue(queue)
+  }
+
+  // Huge pages are seen in the thread where they are mapped here: they stay for as long as it may hold a view.
+  #unmap(arena: DmaArena): void {
+    const { memory } = this.#controller.transport
+    const unmap = () => memory.unmapDma(arena)
+    if (arena.hugePages) atThreadEnd(this.#thread, unmap)
+    else unmap()
   }
 
   #release(buffer: Buffer): void {

@@ -15,7 +15,6 @@ import {
 } from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
-import { viewsWithin } from '../../lib/memory/views.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
 import { shownOf } from '../../lib/nvme/host/controller.ts'
 import {
@@ -28,8 +27,7 @@ import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
 import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
 import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
-import type { IdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
-import type { IdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
+import type { IdentifyController, IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
@@ -45,6 +43,7 @@ import {
   unpackError,
   WORD,
 } from '../shares/protocol.ts'
+import { viewsOfThread } from '../shares/thread-views.ts'
 
 /** See index.ts. */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {
@@ -116,7 +115,7 @@ export class AttachedController implements NamespaceController {
   readonly #expired = new Set<ExpiredCommand>()
   #suspended = false
 
-  constructor({ port, words, device }: QueueTicket) {
+  constructor({ port, words, device, owner }: QueueTicket) {
     this.#port = port
     this.#words = words
     this.cap = device.cap
@@ -125,8 +124,14 @@ export class AttachedController implements NamespaceController {
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
     this.transport = new AttachedTransport(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    const { views, facts } = viewsOfThread(owner, device.address)
+    const alive = facts?.alive ?? null
+    port.postMessage(
+      { kind: 'attached', facts, thread: threadId } satisfies BorrowerMessage,
+      alive ? [alive] : [],
+    )
     this.pool = new DmaPool(this.transport.memory, {
-      views: viewsWithin(device.views),
+      views,
       arenas: device.arenas,
     })
     port.on('message', (message: OwnerMessage) => this.#act(message))

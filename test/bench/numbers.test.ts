@@ -1,5 +1,6 @@
 import test from 'ava'
-import { binary, decimal, describe, short, timeText, timeTick, timeUnit } from '../../src/bench/numbers.ts'
+import { binary, decimal, short, timeText, timeTick } from '../../lib/sys/units.ts'
+import { describe, timeUnit } from '../../src/bench/report-text.ts'
 
 test('rates as fio writes them', (t) => {
   for (const [value, text] of [

@@ -1,7 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { Random } from '../../src/bench/random.ts'
-import { RandomMap } from '../../src/bench/random-map.ts'
+import { Random, RandomMap } from '../../src/bench/random.ts'
 
 test('RandomMap: each place once, for any size, in another order after shuffle', (t) => {
   fc.assert(

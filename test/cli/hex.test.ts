@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { hexDump as dumpOf } from '../../lib/log/index.ts'
-import { hexDump } from '../../src/cli/hex.ts'
+import { hexDump } from '../../src/cli/data.ts'
 
 test('the dump of a stream is that of its bytes, however they are cut', async (t) => {
   await fc.assert(

@@ -2,10 +2,12 @@
 
 import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
-import { encodeIdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
-import { encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
-import { encodeIdentifyNamespace } from '../../lib/nvme/spec/identify/namespace.ts'
-import { encodeTelemetryHeader } from '../../lib/nvme/spec/logs/telemetry.ts'
+import {
+  encodeIdentifyController,
+  encodeIdentifyNamespace,
+  encodeNamespaceList,
+} from '../../lib/nvme/spec/identify.ts'
+import { encodeTelemetryHeader } from '../../lib/nvme/spec/logs.ts'
 import { testFolder } from '../support/folder.ts'
 import { type Outcome, unvme } from './command.ts'
 

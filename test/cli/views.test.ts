@@ -2,28 +2,35 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { encodeNamespaceDescriptors } from '../../lib/nvme/spec/identify/descriptors.ts'
-import { encodeIndependentNamespace } from '../../lib/nvme/spec/identify/independent.ts'
-import { encodeControllerList, encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
-import { encodeChangedNamespaces } from '../../lib/nvme/spec/logs/changed-namespaces.ts'
-import { encodePersistentEventLog } from '../../lib/nvme/spec/logs/persistent-event.ts'
+import {
+  encodeControllerList,
+  encodeIndependentNamespace,
+  encodeNamespaceDescriptors,
+  encodeNamespaceList,
+} from '../../lib/nvme/spec/identify.ts'
+import { encodeChangedNamespaces, encodePersistentEventLog } from '../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../lib/nvme/spec/opcodes.ts'
 import type { Shown } from '../../src/cli/admin/show.ts'
-import { viewController } from '../../src/cli/admin/views/controller.ts'
 import { viewFeatures } from '../../src/cli/admin/views/feature.ts'
 import {
-  viewChanged,
+  viewController,
   viewControllers,
   viewDescriptors,
   viewIndependent,
+  viewNamespace,
   viewNamespaceList,
-} from '../../src/cli/admin/views/lists.ts'
-import { viewEffects, viewErrors, viewFirmware } from '../../src/cli/admin/views/logs.ts'
-import { viewNamespace } from '../../src/cli/admin/views/namespace.ts'
-import { viewSanitize, viewSelfTest } from '../../src/cli/admin/views/operations.ts'
-import { viewPersistentEvents } from '../../src/cli/admin/views/persistent-event.ts'
+} from '../../src/cli/admin/views/identify.ts'
+import {
+  viewChanged,
+  viewEffects,
+  viewErrors,
+  viewFirmware,
+  viewPersistentEvents,
+  viewSanitize,
+  viewSelfTest,
+  viewSmart,
+} from '../../src/cli/admin/views/logs.ts'
 import { viewRegisters } from '../../src/cli/admin/views/registers.ts'
-import { viewSmart } from '../../src/cli/admin/views/smart.ts'
 
 test('descriptors: each type by its name, with its place', (t) => {
   const shown = viewDescriptors(

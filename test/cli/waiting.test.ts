@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import test from 'ava'
-import { waitUntilOver } from '../../src/cli/admin/waiting.ts'
+import { waitUntilOver } from '../../src/cli/progress.ts'
 import { testFolder } from '../support/folder.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
 

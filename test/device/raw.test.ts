@@ -1,6 +1,6 @@
 // UNVMe's calls: alloc, free, read, write, aread, awrite, apoll and their kin.
 
-import { formattedLba } from '../../lib/nvme/spec/identify/namespace.ts'
+import { formattedLba } from '../../lib/nvme/spec/identify.ts'
 import { NvmeError } from '../../src/index.ts'
 import { deviceTest, pattern } from '../support/devices.ts'
 

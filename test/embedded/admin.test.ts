@@ -16,22 +16,27 @@ import {
   sanitize,
   setFeature,
 } from '../../lib/nvme/host/admin-commands.ts'
-import { SANITIZE_ACTION } from '../../lib/nvme/spec/commands/maintenance.ts'
-import { FEATURE } from '../../lib/nvme/spec/features/ids.ts'
-import { FEATURE_SELECT } from '../../lib/nvme/spec/features/select.ts'
-import { CNS } from '../../lib/nvme/spec/identify/cns.ts'
-import { decodeIdentifyController } from '../../lib/nvme/spec/identify/controller.ts'
-import { decodeControllerList, decodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
-import { decodeIdentifyNamespace, formattedLba } from '../../lib/nvme/spec/identify/namespace.ts'
-import { decodeFirmwareSlotLog } from '../../lib/nvme/spec/logs/firmware.ts'
-import { LOG_PAGE } from '../../lib/nvme/spec/logs/ids.ts'
-import { decodeSanitizeLog } from '../../lib/nvme/spec/logs/sanitize.ts'
-import { decodeSelfTestLog, SELF_TEST, SELF_TEST_RESULT } from '../../lib/nvme/spec/logs/self-test.ts'
+import { SANITIZE_ACTION } from '../../lib/nvme/spec/commands.ts'
+import { FEATURE, FEATURE_SELECT } from '../../lib/nvme/spec/features.ts'
 import {
+  CNS,
+  decodeControllerList,
+  decodeIdentifyController,
+  decodeIdentifyNamespace,
+  decodeNamespaceList,
+  formattedLba,
+} from '../../lib/nvme/spec/identify.ts'
+import {
+  decodeFirmwareSlotLog,
+  decodeSanitizeLog,
+  decodeSelfTestLog,
   decodeTelemetryHeader,
+  LOG_PAGE,
+  SELF_TEST,
+  SELF_TEST_RESULT,
   TELEMETRY_BLOCK_BYTES,
   telemetryBytes,
-} from '../../lib/nvme/spec/logs/telemetry.ts'
+} from '../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { ADMIN, type ControllerHandle, NVM, type NvmeError, openController } from '../../src/index.ts'

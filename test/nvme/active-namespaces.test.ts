@@ -5,7 +5,7 @@ import { DecodeError } from '../../lib/errors.ts'
 import { createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces } from '../../lib/nvme/host/identify-commands.ts'
 import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
-import { encodeNamespaceList } from '../../lib/nvme/spec/identify/lists.ts'
+import { encodeNamespaceList } from '../../lib/nvme/spec/identify.ts'
 import { openSim } from '../../lib/sim/index.ts'
 
 const ADDRESS = 'sim:?size=8M&ns=2,5'

@@ -5,7 +5,7 @@ import {
   decodeAsyncEvent,
   encodeAsyncEvent,
 } from '../../lib/nvme/spec/async-event.ts'
-import { LOG_PAGE } from '../../lib/nvme/spec/logs/ids.ts'
+import { LOG_PAGE } from '../../lib/nvme/spec/logs.ts'
 
 test('a namespace that changed', (t) => {
   const dword = 0x0004_0002

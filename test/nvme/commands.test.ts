@@ -1,6 +1,8 @@
 import test from 'ava'
 import fc from 'fast-check'
 import {
+  decodeCreateCq,
+  decodeCreateSq,
   decodeDsmAttributes,
   decodeDsmRanges,
   decodeFirmwareCommit,
@@ -8,8 +10,11 @@ import {
   decodeFormat,
   decodeGetLogPage,
   decodeNamespaceSelect,
+  decodeQueue,
   decodeSanitize,
   decodeSelfTest,
+  encodeCreateCq,
+  encodeCreateSq,
   encodeDsmAttributes,
   encodeDsmRanges,
   encodeFirmwareCommit,
@@ -17,9 +22,10 @@ import {
   encodeFormat,
   encodeGetLogPage,
   encodeNamespaceSelect,
+  encodeQueue,
   encodeSanitize,
   encodeSelfTest,
-} from '../../lib/nvme/spec/commands/index.ts'
+} from '../../lib/nvme/spec/commands.ts'
 
 test('Get Log Page: dwords as the specification has them', (t) => {
   t.deepEqual(encodeGetLogPage({ lid: 2, bytes: 512 }), {
@@ -73,6 +79,17 @@ test('firmware: commit and download', (t) => {
   ]) {
     t.throws(() => encodeFirmwareDownload(bad), { code: 'ERR_OUT_OF_RANGE' })
   }
+})
+
+test('I/O queues: dwords 10 and 11, entries zero-based', (t) => {
+  t.is(encodeQueue({ qid: 5, qsize: 255 }), 0x00ff_0005)
+  t.deepEqual(decodeQueue(0x00ff_0005), { qid: 5, qsize: 255 })
+  t.is(encodeCreateCq({ pc: true, ien: true, iv: 3 }), 0x0003_0003)
+  t.is(encodeCreateCq({ pc: true, ien: false, iv: 0 }), 1)
+  t.deepEqual(decodeCreateCq(0x0003_0003), { pc: true, ien: true, iv: 3 })
+  t.is(encodeCreateSq({ pc: true, cqid: 5 }), 0x0005_0001)
+  t.deepEqual(decodeCreateSq(0x0005_0007), { pc: true, qprio: 3, cqid: 5 })
+  t.throws(() => encodeQueue({ qid: 1, qsize: 0x1_0000 }), { code: 'ERR_OUT_OF_RANGE' })
 })
 
 test('namespaces: select', (t) => {

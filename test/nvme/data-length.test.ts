@@ -1,8 +1,8 @@
 // How long the data of a command is, by its opcode and dwords, and that a shorter buffer is refused.
 
 import test from 'ava'
-import { adminDataBytes, ioDataBytes } from '../../lib/nvme/spec/data-length.ts'
-import { FEATURE } from '../../lib/nvme/spec/features/ids.ts'
+import { adminDataBytes, ioDataBytes } from '../../lib/nvme/spec/commands.ts'
+import { FEATURE } from '../../lib/nvme/spec/features.ts'
 import { ADMIN, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { open, openController } from '../../src/index.ts'
 

@@ -2,35 +2,36 @@ import test from 'ava'
 import fc from 'fast-check'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
 import {
+  decodeFeature,
+  decodeFeatureCapabilities,
+  decodeGetFeatures,
   decodeHostBehavior,
+  decodeHostIdentifier,
   decodeHostMemoryBuffer,
+  decodeHostMetadata,
   decodeLbaRanges,
   decodePowerStateTransitions,
   decodePredictableLatency,
+  decodeSetFeatures,
+  decodeTimestamp,
+  encodeFeature,
+  encodeFeatureCapabilities,
+  encodeGetFeatures,
   encodeHostBehavior,
+  encodeHostIdentifier,
   encodeHostMemoryBuffer,
+  encodeHostMetadata,
   encodeLbaRanges,
   encodePowerStateTransitions,
   encodePredictableLatency,
-} from '../../lib/nvme/spec/features/data.ts'
-import { decodeFeature, encodeFeature, FEATURE_VALUE } from '../../lib/nvme/spec/features/dwords.ts'
-import {
-  decodeHostIdentifier,
-  decodeHostMetadata,
-  encodeHostIdentifier,
-  encodeHostMetadata,
-} from '../../lib/nvme/spec/features/host.ts'
-import { FEATURE, featureInfo, featureName } from '../../lib/nvme/spec/features/ids.ts'
-import {
-  decodeFeatureCapabilities,
-  decodeGetFeatures,
-  decodeSetFeatures,
-  encodeFeatureCapabilities,
-  encodeGetFeatures,
   encodeSetFeatures,
+  encodeTimestamp,
+  FEATURE,
   FEATURE_SELECT,
-} from '../../lib/nvme/spec/features/select.ts'
-import { decodeTimestamp, encodeTimestamp } from '../../lib/nvme/spec/timestamp.ts'
+  FEATURE_VALUE,
+  featureInfo,
+  featureName,
+} from '../../lib/nvme/spec/features.ts'
 import { fixture } from './fixture.ts'
 
 // Dwords laid by hand from section 5.21.1, each with the fields it stands for.
@@ -85,7 +86,7 @@ test('every feature value that is a dword', (t) => {
     t.deepEqual({ ...decodeFeature(fid as number, dword) }, fields, featureName(fid))
     t.is(encodeFeature(fid as number, fields), dword, featureName(fid))
   }
-  t.deepEqual(VALUES.map(([fid]) => String(fid)).sort(), Object.keys(FEATURE_VALUE).sort())
+  t.deepEqual(VALUES.map(([fid]) => String(fid)).sort(), [...FEATURE_VALUE.keys()].map(String).sort())
 })
 
 test('a value is its fields and nothing else', (t) => {

@@ -1,15 +1,13 @@
 import test from 'ava'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
 import {
+  decodeIndependentNamespace,
   decodeNamespaceDescriptors,
+  encodeIndependentNamespace,
   encodeNamespaceDescriptors,
   formatUuid,
   NAMESPACE_ID_TYPE,
-} from '../../lib/nvme/spec/identify/descriptors.ts'
-import {
-  decodeIndependentNamespace,
-  encodeIndependentNamespace,
-} from '../../lib/nvme/spec/identify/independent.ts'
+} from '../../lib/nvme/spec/identify.ts'
 import { fixture } from './fixture.ts'
 
 const UUID = [0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6]

@@ -1,20 +1,16 @@
 import test from 'ava'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
 import {
-  decodeIdentifyController,
-  encodeIdentifyController,
-} from '../../lib/nvme/spec/identify/controller.ts'
-import {
   decodeControllerList,
+  decodeIdentifyController,
+  decodeIdentifyNamespace,
   decodeNamespaceList,
   encodeControllerList,
-  encodeNamespaceList,
-} from '../../lib/nvme/spec/identify/lists.ts'
-import {
-  decodeIdentifyNamespace,
+  encodeIdentifyController,
   encodeIdentifyNamespace,
+  encodeNamespaceList,
   formattedLba,
-} from '../../lib/nvme/spec/identify/namespace.ts'
+} from '../../lib/nvme/spec/identify.ts'
 import { fixture } from './fixture.ts'
 
 // Offsets: NVMe 1.4 base, figure 247. Values are chosen so that no two neighbours look alike.

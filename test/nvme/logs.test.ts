@@ -1,39 +1,34 @@
 import test from 'ava'
 import { DecodeError, OutOfRangeError } from '../../lib/errors.ts'
+import { celsius } from '../../lib/nvme/spec/codec.ts'
 import {
+  dataUnitsToBytes,
   decodeChangedNamespaces,
-  encodeChangedNamespaces,
-} from '../../lib/nvme/spec/logs/changed-namespaces.ts'
-import {
   decodeCommandEffects,
   decodeEffectsLog,
+  decodeErrorLog,
+  decodeFirmwareSlotLog,
+  decodePersistentEventLog,
+  decodeSanitizeLog,
+  decodeSelfTestLog,
+  decodeSmartLog,
+  decodeTelemetryHeader,
+  encodeChangedNamespaces,
   encodeCommandEffects,
   encodeEffectsLog,
-} from '../../lib/nvme/spec/logs/effects.ts'
-import { decodeErrorLog, encodeErrorLog } from '../../lib/nvme/spec/logs/error.ts'
-import { decodeFirmwareSlotLog, encodeFirmwareSlotLog } from '../../lib/nvme/spec/logs/firmware.ts'
-import { logPageName } from '../../lib/nvme/spec/logs/ids.ts'
-import {
-  decodePersistentEventLog,
+  encodeErrorLog,
+  encodeFirmwareSlotLog,
   encodePersistentEventLog,
-} from '../../lib/nvme/spec/logs/persistent-event.ts'
-import {
-  decodeSanitizeLog,
   encodeSanitizeLog,
+  encodeSelfTestLog,
+  encodeSmartLog,
+  encodeTelemetryHeader,
+  logPageName,
   SANITIZE_STATE,
   sanitizeStateName,
-} from '../../lib/nvme/spec/logs/sanitize.ts'
-import {
-  decodeSelfTestLog,
-  encodeSelfTestLog,
   selfTestResultName,
-} from '../../lib/nvme/spec/logs/self-test.ts'
-import { celsius, dataUnitsToBytes, decodeSmartLog, encodeSmartLog } from '../../lib/nvme/spec/logs/smart.ts'
-import {
-  decodeTelemetryHeader,
-  encodeTelemetryHeader,
   telemetryBytes,
-} from '../../lib/nvme/spec/logs/telemetry.ts'
+} from '../../lib/nvme/spec/logs.ts'
 import { decodeStatus } from '../../lib/nvme/spec/status.ts'
 import { fixture } from './fixture.ts'
 

@@ -197,3 +197,78 @@ test('resets one upon the other, and a queue that is to be lent meanwhile, end w
   await ns.lend(0).recall()
   await ns.promises.read(Buffer.alloc(512), 0)
 })
+
+const fault = (action: FaultRule['action'], rule: Partial<FaultRule> = {}): FaultRule => ({
+  ...{ opcode: READ, slba: 8, times: 1, ...rule },
+  action,
+})
+
+test('a command that the controller swallows is ended by its Abort', async (t) => {
+  await using ns = await faulty([fault({ kind: 'swallow' })])
+  await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 8), { code: 'ERR_UNVME_TIMEOUT' })
+  await ns.promises.read(Buffer.alloc(512), 8)
+  t.like(ns.stats, { aborts: 1, resets: 0, lost: 0 })
+})
+
+test('an Abort that has no answer either ends in a reset', async (t) => {
+  const abort = fault({ kind: 'swallow' }, { queue: 'admin', opcode: 8 })
+  const { slba: _, ...anywhere } = abort
+  await using ns = await faulty([fault({ kind: 'swallow' }), anywhere])
+  await ns.promises.read(Buffer.alloc(512), 8)
+  t.like(ns.stats, { aborts: 1, resets: 1, retries: 1, lost: 0 })
+})
+
+test('a command that completes twice completes no other command', async (t) => {
+  await using ns = await faulty([
+    fault({ kind: 'twice' }, { times: 20 }),
+    { opcode: READ, slba: 9, action: { kind: 'delay', ms: 20 } },
+  ])
+  await ns.promises.write(Buffer.alloc(512, 9), 9)
+  for (let i = 0; i < 20; i++) {
+    await ns.promises.read(Buffer.alloc(512), 8)
+    const buf = Buffer.alloc(512)
+    await ns.promises.read(buf, 9)
+    t.is(buf[0], 9)
+  }
+  t.like(ns.stats, { stray: 20, lost: 0, inFlight: 0, resets: 0 })
+})
+
+test('a command that ends after a reset ends no other command', async (t) => {
+  await using ns = await faulty([fault({ kind: 'afterReset' }, { times: 3 })])
+  await ns.promises.write(Buffer.alloc(512, 9), 9)
+  const events = await Promise.allSettled([
+    ns.promises.read(Buffer.alloc(512), 8),
+    ns.promises.read(Buffer.alloc(512), 9),
+  ])
+  t.is(events[1].status, 'fulfilled')
+  await ns.reset()
+  t.is((await ns.promises.read(Buffer.alloc(512), 9))[0], 9)
+  t.is(ns.stats.lost, 0)
+})
+
+test('a controller that stops for longer than the timeout is recovered', async (t) => {
+  await using ns = await faulty([fault({ kind: 'stop', ms: 700 })])
+  await Promise.all(Array.from({ length: 16 }, (_, i) => ns.promises.read(Buffer.alloc(512), i)))
+  t.true(ns.stats.resets >= 1)
+  t.like(ns.stats, { lost: 0, inFlight: 0 })
+})
+
+test('a controller that does not become ready is reset as a function, and given up in the end', async (t) => {
+  await using ns = await faulty([fault({ kind: 'fatal', refuse: 1 })], { timeout: 5000 })
+  await ns.promises.read(Buffer.alloc(512), 8)
+  t.is(ns.stats.resets, 1)
+  await using other = await faulty([fault({ kind: 'fatal', refuse: 5 })], { timeout: 5000 })
+  await t.throwsAsync(other.promises.read(Buffer.alloc(512), 8), { code: 'ERR_UNVME_CONTROLLER_FATAL' })
+  await t.throwsAsync(other.promises.read(Buffer.alloc(512), 9), { code: 'ERR_UNVME_CONTROLLER_FATAL' })
+})
+
+test('another controller behind the same address is not written to', async (t) => {
+  await using ns = await faulty([fault({ kind: 'fatal', serial: 'ANOTHER' })], { timeout: 5000 })
+  const write = ns.promises.write(Buffer.alloc(512), 100)
+  await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 8), {
+    code: 'ERR_UNVME_DEVICE_REMOVED',
+    message: /another controller.*ANOTHER/,
+  })
+  await write
+  await t.throwsAsync(ns.promises.write(Buffer.alloc(512), 100), { code: 'ERR_UNVME_DEVICE_REMOVED' })
+})

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { FEATURE, featureInfo } from '../../lib/nvme/spec/features/index.ts'
+import { FEATURE, featureInfo } from '../../lib/nvme/spec/features.ts'
 import {
   decodeControllerList,
   decodeIdentifyController,
@@ -7,7 +7,7 @@ import {
   decodeNamespaceDescriptors,
   decodeNamespaceList,
   formattedLba,
-} from '../../lib/nvme/spec/identify/index.ts'
+} from '../../lib/nvme/spec/identify.ts'
 import {
   decodeChangedNamespaces,
   decodeCommandEffects,
@@ -15,7 +15,7 @@ import {
   decodeErrorLog,
   decodeFirmwareSlotLog,
   decodeSmartLog,
-} from '../../lib/nvme/spec/logs/index.ts'
+} from '../../lib/nvme/spec/logs.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { bringUp, type Command, type Completion, PAGE, READ, type Rig, range, WRITE } from './ring.ts'
 

@@ -1,8 +1,7 @@
 // A tiny NVMe host for the tests of the software controller: rings written by hand, nothing of lib/nvme's driver.
 // Trade-off: one arena, entries written as dwords; slow, and simple enough to be trusted.
 
-import type { DmaArena } from '../../lib/memory/mapping.ts'
-import { viewOf } from '../../lib/memory/mapping.ts'
+import { type DmaArena, viewOf } from '../../lib/memory/mapping.ts'
 import { openSim, type SimFunction, type SimOptions } from '../../lib/sim/index.ts'
 import { atEnd } from '../support/at-end.ts'
 

@@ -216,18 +216,6 @@ const wrongs: [name: string, wrong: Wrong, code: string, message: RegExp][] = [
     PROTOCOL,
     /GET_INFO: 1 descriptors/,
   ],
-  [
-    'doorbells in a file that is too short',
-    { command: 5, kind: 'file', file: '/proc/self/cmdline' },
-    PROTOCOL,
-    /in a file of 0 bytes/,
-  ],
-  [
-    'doorbells in what can not be mapped',
-    { command: 5, kind: 'file', file: '/dev/null' },
-    PROTOCOL,
-    /can't be mapped: \w+/,
-  ],
   ['another id', { command: 4, kind: 'id' }, PROTOCOL, /the reply has id 2, which no request has/],
   ['no reply and no command', { command: 4, kind: 'type' }, PROTOCOL, /a message of type 5/],
   ['garbage', { command: 7, kind: 'garbage' }, PROTOCOL, /a message of \d+ bytes/],
@@ -262,6 +250,17 @@ const later: [name: string, wrong: Omit<Wrong, 'command' | 'after'>, cause: new 
     ['is silent', { kind: 'silence' }, ProtocolError],
     ['leaves', { kind: 'close' }, DeviceRemovedError],
   ]
+
+// A file that the server can shorten, or that is none, would end this process at a load.
+for (const file of ['/proc/self/cmdline', '/dev/null', '/etc/passwd']) {
+  test.serial(`doorbells in ${file} are rung by messages`, async (t) => {
+    const fake = await startFake({ wrong: [{ command: 5, kind: 'file', file } as Wrong] })
+    const fn = await openVfioUser(fake.path, { timeout: TIMEOUT })
+    t.not(fn.notify, null)
+    await fn.close()
+    await fake.stop()
+  })
+}
 
 for (const [name, wrong, cause] of later) {
   test.serial(`a server that goes wrong at a register (${name}): the device is removed`, async (t) => {

@@ -2,14 +2,17 @@
 // Trade-off: a PCI function of plain memory, with no controller behind its registers.
 
 import { createSharedMemory } from '../../lib/memory/mapping.ts'
-import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
-import type { Message } from '../../lib/vfio-user/reader.ts'
 import {
   decodeIrqInfo,
-  decodeRegionAccess,
   decodeRegionRequest,
   encodeDeviceInfo,
   encodeIrqInfo,
+  REGION,
+} from '../../lib/vfio-abi/device.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
+import type { Message } from '../../lib/vfio-user/reader.ts'
+import {
+  decodeRegionAccess,
   encodeRegion,
   encodeRegionAccess,
   REGION_ACCESS_BYTES,

@@ -2,17 +2,20 @@
 // ends the session, leaks nothing, and serves a driver afterwards.
 
 import test from 'ava'
-import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
-import { closeDescriptors } from '../../lib/vfio-user/socket.ts'
 import {
   encodeDeviceInfo,
-  encodeDmaMap,
-  encodeDmaUnmap,
   encodeIrqInfo,
   encodeIrqSet,
+  encodeRegionRequest,
+  REGION,
+} from '../../lib/vfio-abi/device.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
+import { closeDescriptors } from '../../lib/vfio-user/socket.ts'
+import {
+  encodeDmaMap,
+  encodeDmaUnmap,
   encodeMessage,
   encodeRegionAccess,
-  encodeRegionRequest,
 } from '../../lib/vfio-user/structs.ts'
 import { open } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'

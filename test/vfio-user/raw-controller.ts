@@ -1,8 +1,9 @@
 // A served controller driven by hand: registers by message, an admin queue in this process's memory.
 
 import test, { type ExecutionContext } from 'ava'
-import { COMMAND, CONFIG, REGION } from '../../lib/vfio-user/constants.ts'
-import { encodeDeviceInfo, encodeDmaMap, encodeDmaUnmap } from '../../lib/vfio-user/structs.ts'
+import { CONFIG_COMMAND, encodeDeviceInfo, REGION } from '../../lib/vfio-abi/device.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
+import { encodeDmaMap, encodeDmaUnmap } from '../../lib/vfio-user/structs.ts'
 import { startServer } from '../support/server.ts'
 import { newMemory, u16, u32, Wire } from './wire.ts'
 
@@ -29,7 +30,7 @@ export const setRegister = (wire: Wire, offset: number, value: number) =>
 
 /** Bus master on, an admin queue of 16 entries at `iova` (submission) and a page behind (completion), enabled. */
 export function enable(wire: Wire, iova = IOVA): number {
-  wire.write(REGION.CONFIG, CONFIG.COMMAND, u16(0x0406))
+  wire.write(REGION.CONFIG, CONFIG_COMMAND, u16(0x0406))
   setRegister(wire, AQA, 0x000f_000f)
   setRegister(wire, ASQ, iova)
   setRegister(wire, ASQ + 4, 0)

@@ -3,8 +3,9 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
-import { COMMAND, CONFIG, REGION } from '../../lib/vfio-user/constants.ts'
-import { encodeIrqSet } from '../../lib/vfio-user/structs.ts'
+import { CONFIG_COMMAND, encodeIrqSet, REGION } from '../../lib/vfio-abi/device.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
+
 import { open } from '../../src/index.ts'
 import { newSocketPath, startServer } from '../support/server.ts'
 import {
@@ -161,7 +162,7 @@ test.serial('configuration space outlives its client, registers of the controlle
   t.is(register(first, CSTS), READY)
   first.close()
   const second = Wire.connect(server.socket).negotiate()
-  t.deepEqual(second.read(REGION.CONFIG, CONFIG.COMMAND, 2), u16(0x0406))
+  t.deepEqual(second.read(REGION.CONFIG, CONFIG_COMMAND, 2), u16(0x0406))
   t.is(register(second, CC), 0)
   t.is(register(second, CSTS), 0)
   // Mappings are gone as well.

@@ -2,19 +2,19 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { decodeRegion } from '../../lib/pci/region.ts'
-import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
-import { closeDescriptors } from '../../lib/vfio-user/socket.ts'
 import {
   decodeDeviceInfo,
   decodeIrqInfo,
   encodeDeviceInfo,
   encodeIrqInfo,
   encodeIrqSet,
-  encodeMessage,
-  encodeRegionAccess,
   encodeRegionRequest,
-} from '../../lib/vfio-user/structs.ts'
+  REGION,
+} from '../../lib/vfio-abi/device.ts'
+import { decodeRegion } from '../../lib/vfio-abi/region.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
+import { closeDescriptors } from '../../lib/vfio-user/socket.ts'
+import { encodeMessage, encodeRegionAccess } from '../../lib/vfio-user/structs.ts'
 import { startServer } from '../support/server.ts'
 import { CAP, CC, IOVA, map, register, served, unmap } from './raw-controller.ts'
 import { errnoNamed, hex, newEventfd, newMemory, u32, VERSION, Wire } from './wire.ts'

@@ -2,7 +2,8 @@
 
 import fs from 'node:fs'
 import test from 'ava'
-import { COMMAND, REGION } from '../../lib/vfio-user/constants.ts'
+import { REGION } from '../../lib/vfio-abi/device.ts'
+import { COMMAND } from '../../lib/vfio-user/constants.ts'
 import { readable } from '../../lib/vfio-user/socket.ts'
 import { encodeMessage } from '../../lib/vfio-user/structs.ts'
 import { open, type Server, serve } from '../../src/index.ts'

@@ -31,7 +31,7 @@ for (const doorbells of DOORBELLS) {
     `a command has its timeout while the server is stopped, and the next ones go on (${doorbells})`,
     async (t) => {
       const server = await startServer({ device: 'sim:?size=16M', doorbells })
-      const ns = await open(server.address, { timeout: 500 })
+      const ns = await open(server.address, { timeout: 500, recovery: 'none' })
       const data = Buffer.alloc(4096, 'before')
       await ns.promises.write(data, 0)
       await stop(server)

@@ -3,27 +3,29 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { DecodeError } from '../../lib/errors.ts'
-import { decodeRegion } from '../../lib/pci/region.ts'
-import { COMMAND, commandName } from '../../lib/vfio-user/constants.ts'
 import {
   decodeDeviceInfo,
+  decodeIrqInfo,
+  decodeIrqSet,
+  decodeRegionRequest,
+  encodeDeviceInfo,
+  encodeIrqInfo,
+  encodeIrqSet,
+  encodeRegionRequest,
+  irqSetFlags,
+} from '../../lib/vfio-abi/device.ts'
+import { decodeRegion } from '../../lib/vfio-abi/region.ts'
+import { COMMAND, commandName } from '../../lib/vfio-user/constants.ts'
+import {
   decodeDmaMap,
   decodeDmaUnmap,
   decodeHeader,
-  decodeIrqInfo,
-  decodeIrqSet,
   decodeRegionAccess,
-  decodeRegionRequest,
-  encodeDeviceInfo,
   encodeDmaMap,
   encodeDmaUnmap,
-  encodeIrqInfo,
-  encodeIrqSet,
   encodeMessage,
   encodeRegion,
   encodeRegionAccess,
-  encodeRegionRequest,
-  irqSetFlags,
 } from '../../lib/vfio-user/structs.ts'
 import { decodeVersion, encodeVersion } from '../../lib/vfio-user/version.ts'
 import { hex } from './wire.ts'

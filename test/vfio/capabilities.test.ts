@@ -1,9 +1,9 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { DecodeError } from '../../lib/errors.ts'
-import { decodeRegion, readCapabilities, readMappableAreas } from '../../lib/pci/region.ts'
 import { readIovaRanges, readMappingsLeft } from '../../lib/vfio/capabilities.ts'
 import { decodeIommuInfo } from '../../lib/vfio/structs.ts'
+import { decodeRegion, readCapabilities, readMappableAreas } from '../../lib/vfio-abi/region.ts'
 
 // An answer with capabilities from offset 32 on: each is [id, payload].
 function answer(...caps: [id: number, payload: Buffer][]): Buffer {

@@ -1,7 +1,8 @@
 // Byte by byte as <linux/vfio.h> and <linux/iommufd.h> lay them out on x86-64.
 import test from 'ava'
-import { decodeRegionInfo } from '../../lib/pci/region.ts'
 import * as structs from '../../lib/vfio/structs.ts'
+import * as abi from '../../lib/vfio-abi/device.ts'
+import { decodeRegionInfo } from '../../lib/vfio-abi/region.ts'
 
 const hex = (b: Buffer) => b.toString('hex').replace(/(.{8})(?=.)/g, '$1 ')
 
@@ -11,19 +12,19 @@ test('vfio_group_status', (t) => {
 })
 
 test('vfio_device_info', (t) => {
-  t.is(hex(structs.encodeDeviceInfo()), '14000000 00000000 00000000 00000000 00000000')
+  t.is(hex(abi.encodeDeviceInfo()), '10000000 00000000 00000000 00000000')
   const info = Buffer.from('1400000003000000090000000500000000000000', 'hex')
-  t.deepEqual(structs.decodeDeviceInfo(info), { flags: 3, regions: 9, irqs: 5 })
+  t.deepEqual(abi.decodeDeviceInfo(info), { flags: 3, regions: 9, irqs: 5 })
 })
 
 test('vfio_region_info', (t) => {
-  const request = structs.encodeRegionInfo(7)
+  const request = abi.encodeRegionRequest(7, 4096, 4096)
   t.is(request.length, 4096)
   t.is(
     hex(request.subarray(0, 32)),
     '00100000 00000000 07000000 00000000 00000000 00000000 00000000 00000000',
   )
-  t.is(structs.encodeRegionInfo(0, 8192).readUInt32LE(0), 8192)
+  t.is(abi.encodeRegionRequest(0, 8192, 8192).readUInt32LE(0), 8192)
   const info = Buffer.from('000100000f0000000000000020000000' + '00400000000000000000000000070000', 'hex')
   t.deepEqual(decodeRegionInfo(info), {
     flags: 15,
@@ -34,19 +35,23 @@ test('vfio_region_info', (t) => {
 })
 
 test('vfio_irq_info', (t) => {
-  t.is(hex(structs.encodeIrqInfo(2)), '10000000 00000000 02000000 00000000')
-  t.deepEqual(structs.decodeIrqInfo(Buffer.from('10000000090000000200000041000000', 'hex')), {
+  t.is(hex(abi.encodeIrqInfo({ index: 2 })), '10000000 00000000 02000000 00000000')
+  t.deepEqual(abi.decodeIrqInfo(Buffer.from('10000000090000000200000041000000', 'hex')), {
     flags: 9,
+    index: 2,
     count: 65,
   })
 })
 
 test('vfio_irq_set: eventfds that trigger, or none', (t) => {
   t.is(
-    hex(structs.encodeIrqSet(2, [17, 18])),
+    hex(abi.encodeIrqSet({ flags: abi.irqSetFlags(2), index: 2, start: 0, count: 2 }, [17, 18])),
     '1c000000 24000000 02000000 00000000 02000000 11000000 12000000',
   )
-  t.is(hex(structs.encodeIrqSet(4, [])), '14000000 21000000 04000000 00000000 00000000')
+  t.is(
+    hex(abi.encodeIrqSet({ flags: abi.irqSetFlags(0), index: 4, start: 0, count: 0 })),
+    '14000000 21000000 04000000 00000000 00000000',
+  )
 })
 
 test('vfio_iommu_type1_info', (t) => {

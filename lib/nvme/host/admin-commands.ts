@@ -15,9 +15,9 @@ import {
   type LogPageRequest,
   NAMESPACE_ATTACHMENT,
   NAMESPACE_MANAGEMENT,
-} from '../spec/commands/index.ts'
-import { encodeGetFeatures, encodeSetFeatures, FEATURE_SELECT, featureInfo } from '../spec/features/index.ts'
-import { encodeControllerList, encodeIdentifyNamespace } from '../spec/identify/index.ts'
+} from '../spec/commands.ts'
+import { encodeGetFeatures, encodeSetFeatures, FEATURE_SELECT, featureInfo } from '../spec/features.ts'
+import { encodeControllerList, encodeIdentifyNamespace } from '../spec/identify.ts'
 import { ADMIN, ALL_NAMESPACES } from '../spec/opcodes.ts'
 import { STATUS } from '../spec/status.ts'
 import type { SendsAdmin } from './identify-commands.ts'

@@ -14,9 +14,12 @@ import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
 import { rejectPaced } from '../../sys/event-loop.ts'
 import { summary } from '../../sys/show.ts'
-import { CNS } from '../spec/identify/cns.ts'
-import { decodeIdentifyController, type IdentifyController } from '../spec/identify/controller.ts'
-import type { IdentifyNamespace } from '../spec/identify/namespace.ts'
+import {
+  CNS,
+  decodeIdentifyController,
+  type IdentifyController,
+  type IdentifyNamespace,
+} from '../spec/identify.ts'
 import { type Capabilities, CSS } from '../spec/registers.ts'
 import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import { EventWatch } from './event-watch.ts'

@@ -10,8 +10,8 @@ import {
   decodeNamespaceList,
   type IdentifyNamespace,
   NAMESPACE_LIST_ENTRIES,
-} from '../spec/identify/index.ts'
-import { ADMIN } from '../spec/opcodes.ts'
+} from '../spec/identify.ts'
+import { ADMIN, MAX_NSID } from '../spec/opcodes.ts'
 import { STATUS } from '../spec/status.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
 
@@ -50,7 +50,7 @@ export async function identifyNamespace(to: SendsAdmin, nsid: number): Promise<I
 }
 
 /** The largest id that a list may begin after: those above have a meaning of their own. */
-const LAST_BEGIN = 0xffff_fffd
+const LAST_BEGIN = MAX_NSID - 1
 /** More namespaces than any device has: a controller whose lists never end is found out here. */
 const MOST_NAMESPACES = 2 ** 20
 /** Most ids that are asked for one by one, of a controller that gives no list. */

@@ -3,7 +3,7 @@
 
 import { ClosedError, ControllerFatalError, NvmeError, OutOfRangeError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { FEATURE } from '../spec/features/ids.ts'
+import { FEATURE } from '../spec/features.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import type { AdminQueue } from './admin-queue.ts'
 import type { Queue } from './queue.ts'

@@ -3,7 +3,7 @@
 
 import type { DmaPool } from '../../memory/pool.ts'
 import type { DmaSource } from '../../memory/source.ts'
-import type { IdentifyController } from '../spec/identify/controller.ts'
+import type { IdentifyController } from '../spec/identify.ts'
 import type { Capabilities } from '../spec/registers.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
 import type { Queue, QueueOptions } from './queue.ts'

@@ -11,6 +11,7 @@ import {
   type Capabilities,
   CSS,
   CSTS,
+  encodeAdminQueues,
   encodeConfiguration,
   REGISTER,
   SHN,
@@ -48,8 +49,8 @@ export async function enableController(
   admin: QueuePair,
   signal?: AbortSignal,
 ): Promise<void> {
-  const size = admin.entries - 1
-  await writeRegister(pci, REGISTER.AQA, ((size << 16) | size) >>> 0)
+  const { entries } = admin
+  await writeRegister(pci, REGISTER.AQA, encodeAdminQueues({ asqs: entries, acqs: entries }))
   await writeAddress(pci, REGISTER.ASQ_LO, admin.sqIova)
   await writeAddress(pci, REGISTER.ACQ_LO, admin.cqIova)
   // Where several command sets are offered by profiles, 6 selects all of them.

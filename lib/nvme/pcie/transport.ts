@@ -7,7 +7,9 @@ import { type PciFunction, readRegister, writeRegister } from '../../pci/functio
 import type { FunctionShare } from '../../pci/share.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
 import { NO_WAKE_UP, type ResetKind, type SendAdmin, type Transport, type WakeUp } from '../host/transport.ts'
-import { type IdentifyController, OACS } from '../spec/identify/index.ts'
+import { encodeCreateCq, encodeCreateSq, encodeQueue } from '../spec/commands.ts'
+import { OACS } from '../spec/flags.ts'
+import type { IdentifyController } from '../spec/identify.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import {
   ALL_ONES,
@@ -169,13 +171,17 @@ export class PcieTransport implements Transport {
     const pair = queue as QueuePair
     const { qid, entries } = pair
     pair.useDoorbells(this.#doorbellsOf(qid, entries))
-    const cdw10 = (((entries - 1) << 16) | qid) >>> 0
-    const vector = this.#vectorOf(qid)
-    const interrupts = vector === 0 ? 0 : ((vector << 16) | 2) >>> 0
+    const cdw10 = encodeQueue({ qid, qsize: entries - 1 })
+    const iv = this.#vectorOf(qid)
     const { sq, cq } = pair.rings
-    await send({ opcode: ADMIN.CREATE_IO_CQ, data: cq, cdw10, cdw11: (interrupts | 1) >>> 0 })
+    await send({
+      opcode: ADMIN.CREATE_IO_CQ,
+      data: cq,
+      cdw10,
+      cdw11: encodeCreateCq({ pc: true, ien: iv !== 0, iv }),
+    })
     try {
-      const cdw11 = ((qid << 16) | 1) >>> 0
+      const cdw11 = encodeCreateSq({ pc: true, cqid: qid })
       await send({ opcode: ADMIN.CREATE_IO_SQ, data: sq, cdw10, cdw11 })
     } catch (error) {
       await send({ opcode: ADMIN.DELETE_IO_CQ, cdw10: qid }).catch(() => {})

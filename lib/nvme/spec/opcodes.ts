@@ -53,6 +53,8 @@ export const NVM = {
 
 /** Namespace id that means every namespace. */
 export const ALL_NAMESPACES = 0xffff_ffff
+/** The highest namespace id: FFFFFFFEh. */
+export const MAX_NSID = ALL_NAMESPACES - 1
 
 const names = (table: Record<string, number>) =>
   new Map(Object.entries(table).map(([name, opcode]) => [opcode, title(name)]))

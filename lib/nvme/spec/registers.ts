@@ -1,5 +1,19 @@
-// Controller registers (NVMe 1.4 base, section 3.1): offsets, and their fields encoded and decoded side by side.
-// Trade-off: 64-bit registers are two 32-bit ones everywhere, since some controllers answer nothing else.
+// Controller registers (NVMe 1.4 base, section 3.1): offsets, and the fields of each with what they are for a person.
+// 64-bit registers are two 32-bit ones everywhere, since some controllers answer nothing else.
+
+import {
+  bits,
+  bitTable,
+  type Decoded,
+  flag,
+  label,
+  power,
+  scaled,
+  structure,
+  u16,
+  u32,
+  word,
+} from './codec.ts'
 
 /** Byte offsets in BAR 0. */
 export const REGISTER = {
@@ -28,114 +42,113 @@ export const ALL_ONES = 0xffff_ffff
 /** Written to NSSR to reset the NVM subsystem: "NVMe" in ASCII. */
 export const NSSR_RESET = 0x4e56_4d65
 
-/** Controller Capabilities, section 3.1.1. Sizes in bytes, times in milliseconds. */
-export interface Capabilities {
+/** Command sets of CAP.CSS, and the value of CC.CSS that selects each. */
+export const CSS = { NVM: 0x01, PROFILES: 0x40, ADMIN_ONLY: 0x80 } as const
+
+export const SHN = { NONE: 0, NORMAL: 1, ABRUPT: 2 } as const
+
+const yes = (value: number) => (value === 0 ? 'No' : 'Yes')
+const bytes = (value: number) => `${value} bytes`
+
+const SET_NAMES = [
+  [CSS.NVM, 'NVM'],
+  [CSS.PROFILES, 'by profiles'],
+  [CSS.ADMIN_ONLY, 'admin only'],
+] as const
+const setNames = (css: number) =>
+  SET_NAMES.flatMap(([bit, name]) => ((css & bit) !== 0 ? [name] : [])).join(', ')
+
+const arbitrations = (ams: number) =>
+  [
+    'round robin',
+    ...((ams & 1) !== 0 ? ['weighted with urgent class'] : []),
+    ...((ams & 2) !== 0 ? ["the vendor's"] : []),
+  ].join(', ')
+
+export const capabilitiesLayout = {
   /** Maximum queue entries supported: a count, where the register is zero-based. */
-  mqes: number
-  /** Contiguous queues required. */
-  cqr: boolean
+  mqes: [0, scaled(u16, 1, 1), label('Maximum Queue Entries Supported')],
+  cqr: [0, flag(u32, 16), label('Contiguous Queues Required', yes)],
   /** Arbitration mechanisms beside round robin: bit 0 weighted with urgent, bit 1 vendor's. */
-  ams: number
+  ams: [0, bits(u32, 17, 2), label('Arbitration Mechanisms Supported', arbitrations)],
   /** Longest time that CSTS.RDY may take to follow CC.EN. */
-  to: number
+  to: [0, scaled(bits(u32, 24, 8), 500), label('Timeout', (value) => `${value} ms`)],
   /** Bytes from one doorbell to the next. */
-  dstrd: number
-  /** NVM subsystem reset supported. */
-  nssrs: boolean
-  /** Command sets: bit 0 NVM, bit 6 by I/O command set profiles, bit 7 admin only. */
-  css: number
-  /** Boot partitions supported. */
-  bps: boolean
+  dstrd: [4, power(bits(u32, 0, 4), 4), label('Doorbell Stride', bytes)],
+  nssrs: [4, flag(u32, 4), label('NVM Subsystem Reset Supported', yes)],
+  /** Command sets: one of CSS, or several. */
+  css: [4, bits(u32, 5, 8), label('Command Sets Supported', setNames)],
+  bps: [4, flag(u32, 13), label('Boot Partition Support', yes)],
   /** Smallest and largest host memory page. */
-  mpsmin: number
-  mpsmax: number
-  /** Persistent memory region, controller memory buffer. */
-  pmrs: boolean
-  cmbs: boolean
-}
+  mpsmin: [4, power(bits(u32, 16, 4), 4096), label('Memory Page Size Minimum', bytes)],
+  mpsmax: [4, power(bits(u32, 20, 4), 4096), label('Memory Page Size Maximum', bytes)],
+  pmrs: [4, flag(u32, 24), label('Persistent Memory Region Supported', yes)],
+  cmbs: [4, flag(u32, 25), label('Controller Memory Buffer Supported', yes)],
+} as const
+
+const capabilities = structure('Controller Capabilities', 8, capabilitiesLayout)
+
+/** Controller Capabilities, section 3.1.1. Sizes in bytes, times in milliseconds. */
+export interface Capabilities extends Decoded<typeof capabilitiesLayout> {}
 
 export function decodeCapabilities(lo: number, hi: number): Capabilities {
-  return {
-    mqes: (lo & 0xffff) + 1,
-    cqr: (lo & 0x1_0000) !== 0,
-    ams: (lo >>> 17) & 3,
-    to: (lo >>> 24) * 500,
-    dstrd: 4 << (hi & 0xf),
-    nssrs: (hi & 0x10) !== 0,
-    css: (hi >>> 5) & 0xff,
-    bps: (hi & 0x2000) !== 0,
-    mpsmin: 4096 << ((hi >>> 16) & 0xf),
-    mpsmax: 4096 << ((hi >>> 20) & 0xf),
-    pmrs: (hi & 0x100_0000) !== 0,
-    cmbs: (hi & 0x200_0000) !== 0,
-  }
+  return capabilities.decode(new Uint8Array(Uint32Array.of(lo, hi).buffer))
 }
 
 /** The register's two halves, low first. */
 export function encodeCapabilities(cap: Capabilities): [lo: number, hi: number] {
-  const bit = (on: boolean, n: number) => (on ? 1 << n : 0)
-  const lo = (cap.mqes - 1) | bit(cap.cqr, 16) | (cap.ams << 17) | (Math.ceil(cap.to / 500) << 24)
-  const hi =
-    log2(cap.dstrd / 4) |
-    bit(cap.nssrs, 4) |
-    (cap.css << 5) |
-    bit(cap.bps, 13) |
-    (log2(cap.mpsmin / 4096) << 16) |
-    (log2(cap.mpsmax / 4096) << 20) |
-    bit(cap.pmrs, 24) |
-    bit(cap.cmbs, 25)
-  return [lo >>> 0, hi >>> 0]
+  const [lo, hi] = new Uint32Array(capabilities.encode(cap).buffer)
+  return [lo!, hi!]
 }
 
-/** Command sets of CAP.CSS, and the value of CC.CSS that selects each. */
-export const CSS = { NVM: 0x01, PROFILES: 0x40, ADMIN_ONLY: 0x80 } as const
+const SHUTDOWN_NOTIFICATIONS = ['none', 'normal', 'abrupt', 'reserved'] as const
+
+export const configurationLayout = {
+  en: [0, flag(u32, 0), label('Enable', yes)],
+  css: [0, bits(u32, 4, 3), label('I/O Command Set Selected')],
+  /** Host memory page in bytes. */
+  mps: [0, power(bits(u32, 7, 4), 4096), label('Memory Page Size', bytes)],
+  ams: [0, bits(u32, 11, 3), label('Arbitration Mechanism Selected')],
+  /** One of SHN. */
+  shn: [0, bits(u32, 14, 2), label('Shutdown Notification', (value) => SHUTDOWN_NOTIFICATIONS[value]!)],
+  /** Entry sizes as powers of two: 6 and 4 for the NVM command set. */
+  iosqes: [0, bits(u32, 16, 4), label('I/O Submission Queue Entry Size', (value) => bytes(2 ** value))],
+  iocqes: [0, bits(u32, 20, 4), label('I/O Completion Queue Entry Size', (value) => bytes(2 ** value))],
+} as const
 
 /** Controller Configuration, section 3.1.5. */
-export interface Configuration {
-  en: boolean
-  css: number
-  /** Host memory page in bytes. */
-  mps: number
-  ams: number
-  /** Shutdown notification: 0 none, 1 normal, 2 abrupt. */
-  shn: number
-  /** Entry sizes as powers of two: 6 and 4 for the NVM command set. */
-  iosqes: number
-  iocqes: number
-}
+export interface Configuration extends Decoded<typeof configurationLayout> {}
 
-export const SHN = { NONE: 0, NORMAL: 1, ABRUPT: 2 } as const
+export const { decode: decodeConfiguration, encode: encodeConfiguration } = word(
+  'Controller Configuration',
+  configurationLayout,
+)
 
-export function encodeConfiguration(cc: Configuration): number {
-  const mps = log2(cc.mps / 4096)
-  const low = (cc.en ? 1 : 0) | (cc.css << 4) | (mps << 7) | (cc.ams << 11) | (cc.shn << 14)
-  return (low | (cc.iosqes << 16) | (cc.iocqes << 20)) >>> 0
-}
+export const adminQueuesLayout = {
+  /** Entries of the admin queues: counts, where the register is zero-based. */
+  asqs: [0, scaled(bits(u32, 0, 12), 1, 1), label('Admin Submission Queue Size')],
+  acqs: [0, scaled(bits(u32, 16, 12), 1, 1), label('Admin Completion Queue Size')],
+} as const
 
-export function decodeConfiguration(cc: number): Configuration {
-  return {
-    en: (cc & 1) !== 0,
-    css: (cc >>> 4) & 7,
-    mps: 4096 << ((cc >>> 7) & 0xf),
-    ams: (cc >>> 11) & 7,
-    shn: (cc >>> 14) & 3,
-    iosqes: (cc >>> 16) & 0xf,
-    iocqes: (cc >>> 20) & 0xf,
-  }
-}
+/** Admin Queue Attributes, section 3.1.8. */
+export const { decode: decodeAdminQueues, encode: encodeAdminQueues } = word(
+  'Admin Queue Attributes',
+  adminQueuesLayout,
+)
+
+const yesNo = (what: string) => (value: number) => `${what}: ${yes(value)}`
+const SHUTDOWN_STATES = ['normal operation', 'shutdown in progress', 'shutdown complete', 'reserved'] as const
 
 /** Controller Status, section 3.1.6. */
-export const CSTS = {
-  RDY: 0x01,
-  /** Controller fatal status. */
-  CFS: 0x02,
-  /** Shutdown status: a field of two bits, one of SHST. */
-  SHST: 0x0c,
-  /** NVM subsystem reset occurred: written to be cleared. */
-  NSSRO: 0x10,
-  /** Processing paused. */
-  PP: 0x20,
-} as const
+export const CSTS = bitTable({
+  PP: [5, yesNo('Processing Paused (PP)')],
+  /** Written to be cleared. */
+  NSSRO: [4, yesNo('NVM Subsystem Reset Occurred (NSSRO)')],
+  /** A field of two bits, one of SHST. */
+  SHST: [3, 2, (value) => `Shutdown Status (SHST): ${SHUTDOWN_STATES[value]}`],
+  CFS: [1, yesNo('Controller Fatal Status (CFS)')],
+  RDY: [0, yesNo('Ready (RDY)')],
+})
 
 /** Values of CSTS.SHST, in place. */
 export const SHST = { NORMAL: 0x00, PROCESSING: 0x04, COMPLETE: 0x08 } as const
@@ -156,8 +169,4 @@ export function sqTailDoorbell(qid: number, dstrd: number): number {
 /** Likewise of a completion queue's head. */
 export function cqHeadDoorbell(qid: number, dstrd: number): number {
   return ((2 * qid + 1) * dstrd) >>> 2
-}
-
-function log2(n: number): number {
-  return 31 - Math.clz32(n)
 }

@@ -32,8 +32,13 @@ export interface FaultRule {
  * `status`: it completes with this status (`sct << 8 | sc`), does nothing, and says Do Not Retry where `dnr` is true;
  * `delay`: it takes this much longer, in milliseconds;
  * `behind`: it completes after this many later commands of the same queue, or when there are no others;
- * `lose`: it does what was asked, and never says so;
- * `fatal`: the controller sets CSTS.CFS, and nothing completes until it is reset;
+ * `lose`: it does what was asked, and never says so; an Abort does not find it;
+ * `swallow`: it does nothing, and never ends but by an Abort or a reset;
+ * `twice`: it completes, and then once more;
+ * `afterReset`: it does nothing, and ends on the queue of the same id that is created after a reset;
+ * `stop`: the controller does nothing for this time, in milliseconds, and then goes on with this command;
+ * `fatal`: the controller sets CSTS.CFS, and nothing completes until it is reset; it does not become ready at the next
+ * `refuse` enables, and has another serial number from then on where one is given;
  * `vanish`: the device is unplugged: registers read all-ones, nothing ever completes; with `notify` the host is told, as
  * by hot plug.
  */
@@ -41,8 +46,9 @@ export type FaultAction =
   | { readonly kind: 'status'; readonly status: number; readonly dnr?: boolean }
   | { readonly kind: 'delay'; readonly ms: number }
   | { readonly kind: 'behind'; readonly commands: number }
-  | { readonly kind: 'lose' }
-  | { readonly kind: 'fatal' }
+  | { readonly kind: 'lose' | 'swallow' | 'twice' | 'afterReset' }
+  | { readonly kind: 'stop'; readonly ms: number }
+  | { readonly kind: 'fatal'; readonly refuse?: number; readonly serial?: string }
   | { readonly kind: 'vanish'; readonly notify?: boolean }
 
 /** Throws ArgumentTypeError or OutOfRangeError for a rule that can't be followed: those of a program may be anything. */
@@ -54,11 +60,11 @@ export function checkFault(rule: FaultRule): FaultRule {
   const possible =
     action.kind === 'status'
       ? Number.isInteger(action.status) && action.status > 0 && action.status <= 0x7ff
-      : action.kind === 'delay'
+      : action.kind === 'delay' || action.kind === 'stop'
         ? action.ms >= 0 && action.ms < Number.POSITIVE_INFINITY
         : action.kind === 'behind'
           ? Number.isSafeInteger(action.commands) && action.commands > 0
-          : ['lose', 'fatal', 'vanish'].includes(action.kind)
+          : ['lose', 'swallow', 'twice', 'afterReset', 'fatal', 'vanish'].includes(action.kind)
   if (!possible) throw new OutOfRangeError(`fault: ${show(action)} is no action`)
   return rule
 }
@@ -106,13 +112,16 @@ function parseAction(kind: string, value: string | undefined): FaultAction | und
       const status = /^[0-9a-f]{1,3}h$/i.test(value ?? '') ? Number.parseInt(value!, 16) : 0
       return status > 0 && status <= 0x7ff ? { kind, status } : undefined
     }
-    case 'delay': {
+    case 'delay':
+    case 'stop': {
       const ms = parseTime(value ?? '')
       return ms === undefined ? undefined : { kind, ms }
     }
     case 'behind':
       return /^[1-9]\d{0,5}$/.test(value ?? '') ? { kind, commands: Number(value) } : undefined
     case 'lose':
+    case 'swallow':
+    case 'twice':
     case 'fatal':
     case 'vanish':
       return value === undefined ? { kind } : undefined

@@ -2,7 +2,7 @@
 
 import type { SimConfig } from '../address.ts'
 import { viewSpace } from '../dma/space.ts'
-import { openMedium, type Resources } from '../function.ts'
+import { closeResources, openMedium, openResources, type Resources } from '../function.ts'
 import { barBytes } from '../model/bar.ts'
 import { type Controller, createController } from '../model/controller.ts'
 
@@ -24,6 +24,20 @@ export function createHost(
   const medium = openMedium(resources, window)
   const memory = { barMemory, ...(doorbells !== undefined && { doorbells }) }
   return { c: createController({ config, ...memory, medium, window, namespaceBytes, ...kept }), window }
+}
+
+/** Opens what a controller needs and makes it; on failure everything is given back, the image's lock too. */
+export function openHost(
+  config: SimConfig,
+  memory?: BarMemory,
+): { readonly resources: Resources } & ReturnType<typeof createHost> {
+  const resources = openResources(config)
+  try {
+    return { resources, ...createHost(config, resources, memory) }
+  } catch (error) {
+    closeResources(resources)
+    throw error
+  }
 }
 
 /** Calls `deliver` for each vector with completions that no interrupt was sent for yet. */

@@ -5,7 +5,7 @@ import { OutOfRangeError } from '../../errors.ts'
 import { ALL_ONES, REGISTER } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { ForeignDma } from '../dma/foreign-dma.ts'
-import { closeResources, openResources } from '../function.ts'
+import { closeResources } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
 import { doorbellBytes, REQUEST, readBar, requestReset, writeBar } from '../model/bar.ts'
 import { vectorsOf } from '../model/controller.ts'
@@ -13,7 +13,7 @@ import { applyControl, createControls, type SimControls } from '../model/control
 import { askForRings } from '../model/shadow.ts'
 import { followRegisters, stop, unmapDma } from '../model/state.ts'
 import { step } from '../model/step.ts'
-import { createHost, deliverInterrupts } from './host.ts'
+import { deliverInterrupts, openHost } from './host.ts'
 
 export interface HostedSim {
   readonly config: SimConfig
@@ -66,8 +66,7 @@ export function hostSim(
   if (doorbells.byteLength !== bytes) {
     throw new OutOfRangeError(`doorbells of ${doorbells.byteLength} bytes: ${bytes} are needed`)
   }
-  const resources = openResources(config)
-  const { c, window } = createHost(config, resources, { doorbells })
+  const { resources, c, window } = openHost(config, { doorbells })
   const dma = new ForeignDma(resources.space, window, c.dma, (iova) => unmapDma(c, iova))
   const fence = new Int32Array(1)
   let busMaster = false

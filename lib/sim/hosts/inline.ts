@@ -7,19 +7,18 @@ import { MAX_VIEW_BYTES } from '../../memory/mapping.ts'
 import { ALL_ONES } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { attachRange, DmaHost } from '../dma/dma-host.ts'
-import { closeResources, openResources, type SimActivity, type SimFunction } from '../function.ts'
+import { closeResources, type SimActivity, type SimFunction } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
 import { readBar, requestReset, writeBar } from '../model/bar.ts'
 import { type Controller, vectorsOf } from '../model/controller.ts'
 import { applyControl, type ControlMessage, createControls } from '../model/controls.ts'
 import { quiesce, stop, unmapDma } from '../model/state.ts'
 import { checkDoorbells, step } from '../model/step.ts'
-import { createHost, deliverInterrupts } from './host.ts'
+import { deliverInterrupts, openHost } from './host.ts'
 
 /** Opens a controller in this thread. */
 export function openInline(config: SimConfig): SimFunction {
-  const resources = openResources(config)
-  const { c, window } = createHost(config, resources)
+  const { resources, c, window } = openHost(config)
   const dma = new DmaHost(
     resources.space,
     (range) => attachRange(c.dma, window, range),

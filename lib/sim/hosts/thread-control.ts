@@ -2,6 +2,7 @@
 // Trade-off: messages for all that is rare (mappings, controls), with a count in shared memory, so that the
 // worker looks for them without an event loop, and the host can wait until one was acted upon.
 
+import type { MessagePort } from 'node:worker_threads'
 import type { SimConfig } from '../address.ts'
 import type { RangeDescriptor } from '../dma/dma-host.ts'
 import type { Resources } from '../function.ts'
@@ -36,6 +37,8 @@ export function armedAt(vector: number): number {
 }
 
 export interface WorkerStart {
+  /** Of this controller alone: the thread serves another one after it. */
+  readonly port: MessagePort
   readonly config: SimConfig
   readonly resources: Resources
   readonly bar: SharedArrayBuffer
@@ -50,5 +53,6 @@ export type HostMessage =
 
 export type WorkerMessage =
   | { readonly kind: 'ready' }
+  | { readonly kind: 'ended' }
   | { readonly kind: 'interrupt'; readonly vector: number }
   | { readonly kind: 'gone'; readonly notify: boolean }

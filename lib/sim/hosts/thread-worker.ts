@@ -3,7 +3,7 @@
 // a single processor it sleeps at once, for spinning would only keep the driver from running.
 
 import os from 'node:os'
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { attachRange } from '../dma/dma-host.ts'
 import { nextEvent } from '../model/background.ts'
 import type { Controller } from '../model/controller.ts'
@@ -17,12 +17,11 @@ const SPIN_MS = os.availableParallelism() > 1 ? 0.02 : 0
 // A look at the clock costs as much as some empty steps.
 const STEPS_PER_LOOK = 16
 
-function serve(start: WorkerStart): void {
-  const port = parentPort!
+function serve({ port, ...start }: WorkerStart): void {
   const send = (message: WorkerMessage) => port.postMessage(message)
   const control = new Int32Array(start.control)
   const { c, window } = createHost(start.config, start.resources, { barMemory: start.bar })
-  const inbox = createInbox(c, control, window)
+  const inbox = createInbox(c, control, window, port)
   const { drain } = inbox
   // A mapping may be younger than the last look at the messages.
   c.dma.onMiss = inbox.drainMappings
@@ -65,8 +64,8 @@ function sleep(c: Controller, control: Int32Array, work: () => number): void {
 }
 
 /** Messages of the host, which are counted when they were acted upon. */
-function createInbox(c: Controller, control: Int32Array, window: Uint8Array) {
-  const receive = () => (receiveMessageOnPort(parentPort!) as { message: HostMessage } | undefined)?.message
+function createInbox(c: Controller, control: Int32Array, window: Uint8Array, port: MessagePort) {
+  const receive = () => (receiveMessageOnPort(port) as { message: HostMessage } | undefined)?.message
   const done = (message: HostMessage) => {
     act(c, window, message)
     Atomics.add(control, CONTROL.DONE, 1)
@@ -126,11 +125,15 @@ function interrupt(c: Controller, control: Int32Array, send: (message: WorkerMes
   })
 }
 
-const start = workerData as WorkerStart
-try {
-  serve(start)
-} finally {
-  const control = new Int32Array(start.control)
-  Atomics.store(control, CONTROL.DEAD, 1)
-  Atomics.notify(control, CONTROL.DONE)
-}
+// One controller after the other: a thread that has loaded koffi leaves mappings behind when it ends.
+parentPort!.on('message', (start: WorkerStart) => {
+  try {
+    serve(start)
+  } finally {
+    const control = new Int32Array(start.control)
+    Atomics.store(control, CONTROL.DEAD, 1)
+    Atomics.notify(control, CONTROL.DONE)
+    start.port.postMessage({ kind: 'ended' } satisfies WorkerMessage)
+    start.port.close()
+  }
+})

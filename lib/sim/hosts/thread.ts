@@ -2,7 +2,7 @@
 // Trade-off: a doorbell costs a locked access to see whether the worker sleeps; controls and unmapping wait for
 // the worker, which is back from its step within a millisecond.
 
-import { Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { DeviceRemovedError, ProtocolError } from '../../errors.ts'
 import { MAX_VIEW_BYTES } from '../../memory/mapping.ts'
 import { ALL_ONES } from '../../nvme/spec/registers.ts'
@@ -36,44 +36,80 @@ const ANSWER_MS = 10_000
 /** Opens a controller on a thread of its own. */
 export async function openThread(config: SimConfig): Promise<SimFunction> {
   const resources = openResources(config)
+  const worker = takeWorker()
+  const { port1, port2 } = new MessageChannel()
   try {
     const start: WorkerStart = {
       config,
       resources,
+      port: port2,
       bar: new SharedArrayBuffer(barBytes(config)),
       control: new SharedArrayBuffer(controlBytes(vectorsOf(config))),
     }
-    const worker = new Worker(new URL('./thread-worker.js', import.meta.url), {
-      workerData: start,
-      name: config.address,
-      // The program's own flags may be of no use to a thread: `--input-type` ends it.
-      execArgv: [],
-    })
-    const link = await connect(worker, start)
+    const link = await connect(worker, port1, start)
     return host(config, link, start)
   } catch (error) {
+    port1.close()
+    void worker.terminate()
     closeResources(resources)
     throw error
   }
 }
 
+// Threads that have served a controller and wait for the next.
+const idle: Worker[] = []
+const MOST_IDLE = 2
+
+function takeWorker(): Worker {
+  const worker =
+    idle.pop() ??
+    new Worker(new URL('./thread-worker.js', import.meta.url), {
+      name: 'unvme sim',
+      // The program's own flags may be of no use to a thread: `--input-type` ends it.
+      execArgv: [],
+    })
+  worker.removeAllListeners()
+  return worker
+}
+
+function giveWorker(worker: Worker): void {
+  worker.removeAllListeners()
+  worker.unref()
+  if (idle.length === MOST_IDLE) {
+    void worker.terminate()
+    return
+  }
+  idle.push(worker)
+  // One that ends by itself is not to be taken.
+  worker.once('exit', () => {
+    if (idle.includes(worker)) idle.splice(idle.indexOf(worker), 1)
+  })
+}
+
 interface Link {
   readonly worker: Worker
+  readonly port: MessagePort
   readonly control: Int32Array
   readonly notify: () => void
   /** Sends a message; with `wait` returns when the worker has acted upon it. */
   send(message: HostMessage, wait: boolean): void
-  /** Resolves when the worker has ended. */
-  readonly ended: Promise<void>
+  /** Resolves when the worker serves the controller no more, with whether its thread has ended. */
+  readonly ended: Promise<boolean>
 }
 
-async function connect(worker: Worker, start: WorkerStart): Promise<Link> {
+async function connect(worker: Worker, port: MessagePort, start: WorkerStart): Promise<Link> {
   const control = new Int32Array(start.control)
-  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+  const ended = new Promise<boolean>((resolve) => {
+    worker.once('exit', () => resolve(true))
+    port.on('message', ({ kind }: WorkerMessage) => {
+      if (kind === 'ended') resolve(false)
+    })
+  })
   await new Promise<void>((resolve, reject) => {
-    worker.once('message', () => resolve())
+    port.once('message', () => resolve())
     worker.once('error', reject)
     worker.once('exit', () => reject(new ProtocolError(`${start.config.address}: the worker thread ended`)))
+    worker.postMessage(start, [start.port])
   })
   const notify = () => {
     // One locked access both orders it behind the doorbell's store and asks.
@@ -82,7 +118,7 @@ async function connect(worker: Worker, start: WorkerStart): Promise<Link> {
     }
   }
   const send = (message: HostMessage, wait: boolean) => {
-    worker.postMessage(message)
+    port.postMessage(message)
     const number = Atomics.add(control, CONTROL.SENT, 1) + 1
     notify()
     const until = performance.now() + ANSWER_MS
@@ -92,7 +128,7 @@ async function connect(worker: Worker, start: WorkerStart): Promise<Link> {
       Atomics.wait(control, CONTROL.DONE, done, 100)
     }
   }
-  return { worker, control, notify, send, ended }
+  return { worker, port, control, notify, send, ended }
 }
 
 function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
@@ -109,8 +145,10 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
     interrupts.close()
     Atomics.store(link.control, CONTROL.STOP, 1)
     notify()
-    link.worker.ref()
-    await link.ended
+    link.port.ref()
+    const gone = await link.ended
+    link.port.close()
+    if (!gone) giveWorker(link.worker)
     bar.registers.fill(ALL_ONES)
     dma.close()
     closeResources(start.resources)
@@ -155,7 +193,7 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
     quiesce: () => send({ kind: 'quiesce' }, true),
     close: () => (closing ??= close()),
   }
-  link.worker.on('message', (message: WorkerMessage) => {
+  link.port.on('message', (message: WorkerMessage) => {
     if (message.kind === 'interrupt') interrupts.fire(message.vector)
     else if (message.kind === 'gone' && message.notify) {
       sim.onRemoved?.(new DeviceRemovedError(`${config.address} was unplugged`))
@@ -171,6 +209,7 @@ function host(config: SimConfig, link: Link, start: WorkerStart): SimFunction {
   void link.ended.then(() => lost())
   // An idle controller does not keep the process alive; adding listeners had made it do so.
   link.worker.unref()
+  link.port.unref()
   return sim
 }
 
@@ -194,7 +233,7 @@ interface Interrupts {
   close(): void
 }
 
-function createInterrupts({ worker, control }: Link): Interrupts {
+function createInterrupts({ port, control }: Link): Interrupts {
   let handler: (vector: number) => void = () => {}
   let armed = 0
   return {
@@ -202,10 +241,10 @@ function createInterrupts({ worker, control }: Link): Interrupts {
       handler = given
     },
     arm(vector) {
-      if (Atomics.exchange(control, armedAt(vector), 1) === 0 && armed++ === 0) worker.ref()
+      if (Atomics.exchange(control, armedAt(vector), 1) === 0 && armed++ === 0) port.ref()
     },
     disarm(vector) {
-      if (Atomics.exchange(control, armedAt(vector), 0) === 1 && --armed === 0) worker.unref()
+      if (Atomics.exchange(control, armedAt(vector), 0) === 1 && --armed === 0) port.unref()
     },
     fire(vector) {
       // First the flag: what completes from here on interrupts anew.

@@ -5,12 +5,12 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { ImageError } from '../../errors.ts'
-import { SANITIZE_STATE, SELF_TEST } from '../../nvme/spec/logs/index.ts'
+import { SANITIZE_STATE, SELF_TEST } from '../../nvme/spec/logs.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
+import type { Firmware } from '../model/admin/firmware.ts'
 import type { Background, TestResult } from '../model/background.ts'
 import type { Controller } from '../model/controller.ts'
 import type { Features } from '../model/features.ts'
-import type { Firmware } from '../model/firmware.ts'
 import type { Place } from '../model/namespaces.ts'
 
 const VERSION = 1
@@ -70,7 +70,7 @@ export function loadState({ path: file }: StateFile, image: string, bytes: numbe
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw new ImageError(`${file}: ${(cause as Error).message}; ${advice}`, { cause })
   }
-  if (!isState(state)) throw new ImageError(`${file} is no state of a controller; ${advice}`)
+  if (!isKnown(state)) throw new ImageError(`${file} is no state of a controller; ${advice}`)
   if (state.bytes > bytes) {
     throw new ImageError(`${file} is of an image of ${state.bytes} bytes, ${image} has ${bytes}; ${advice}`)
   }
@@ -107,10 +107,31 @@ function replaceFile({ path: file, mode }: StateFile, content: string): void {
     fs.writeFileSync(fd, content)
     // Whatever the process's mask is.
     fs.fchmodSync(fd, mode)
+    fs.fsyncSync(fd)
   } finally {
     fs.closeSync(fd)
   }
   fs.renameSync(next, file)
+  syncFolder(path.dirname(file))
+}
+
+// The name is on the medium, too, when the command that changed the state is done.
+function syncFolder(folder: string): void {
+  const fd = fs.openSync(folder, O_RDONLY)
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function isKnown(state: SavedState): boolean {
+  try {
+    return isState(state)
+  } catch {
+    // A part of it is of no kind that it can be.
+    return false
+  }
 }
 
 // Its own writer is trusted but for what a reader of another version, or an editor, makes of it.
@@ -127,13 +148,22 @@ function isState(state: SavedState): boolean {
         Array.isArray(bad) &&
         bad.every(({ start, end }) => whole(start) && whole(end)) &&
         (blockBytes === 512 || blockBytes === 4096) &&
+        nsid > 0 &&
+        bytes >= 0 &&
         at >= 0 &&
         at + bytes <= state.bytes,
     ) &&
     Array.isArray(features) &&
+    features.every(([key, value]) => typeof key === 'string' && whole(value)) &&
     Array.isArray(firmware?.revisions) &&
+    firmware.revisions.every((revision) => typeof revision === 'string') &&
     typeof firmware.revisions[firmware.active - 1] === 'string' &&
-    Array.isArray(results)
+    whole(firmware.next) &&
+    Array.isArray(results) &&
+    results.every(({ result, code }) => whole(result) && whole(code)) &&
+    (state.test === null || (whole(state.test.code) && whole(state.test.nsid))) &&
+    whole(state.sanitizeState) &&
+    whole(state.sanitizeDword)
   )
 }
 

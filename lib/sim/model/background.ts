@@ -1,7 +1,8 @@
 // Operations that go on in the background (NVMe 1.4 base, sections 5.8, 5.24 and 8.11): self-test and sanitize.
 // Trade-off: their work is done at once and only their time passes; what they found is told when it is over.
 
-import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs/index.ts'
+import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs.ts'
+import { ALL_NAMESPACES } from '../../nvme/spec/opcodes.ts'
 import { updateInterposed } from '../faults/interposed.ts'
 import { saveState } from '../media/nonvolatile.ts'
 import type { Controller } from './controller.ts'
@@ -43,7 +44,6 @@ export interface Background {
 const RESULTS = 20
 /** Segment 7 of a self-test reads the media. */
 const MEDIA_CHECK = 7
-const ALL = 0xffff_ffff
 
 export function createBackground(): Background {
   return {
@@ -59,6 +59,7 @@ export function createBackground(): Background {
 
 /** When something will happen without a command: a delayed one is due, or an operation is over. */
 export function nextEvent(c: Controller): number {
+  if (c.stoppedUntil !== 0) return c.stoppedUntil
   return Math.min(nextDue(c.pending), c.background.until)
 }
 
@@ -98,7 +99,7 @@ export function resetBackground(c: Controller): void {
 function verdict(c: Controller, nsid: number): Omit<TestResult, 'code' | 'hours'> {
   for (const ns of c.namespaces.values()) {
     const bad = ns.bad?.[0]
-    if (bad !== undefined && (nsid === ALL || nsid === ns.nsid)) {
+    if (bad !== undefined && (nsid === ALL_NAMESPACES || nsid === ns.nsid)) {
       return { result: SELF_TEST_RESULT.SEGMENT_FAILED, segment: MEDIA_CHECK, nsid: ns.nsid, lba: bad.start }
     }
   }
@@ -109,7 +110,7 @@ function endTest(c: Controller, found: Omit<TestResult, 'code' | 'hours'>): void
   const { background, health } = c
   const { code, nsid } = background.test!
   const hours = Math.floor((c.clock() - health.poweredAt) / 3_600_000)
-  const tested = nsid === 0 || nsid === ALL ? {} : { nsid }
+  const tested = nsid === 0 || nsid === ALL_NAMESPACES ? {} : { nsid }
   background.results = [{ code, hours, ...tested, ...found }, ...background.results].slice(0, RESULTS)
   background.test = null
   saveState(c)

@@ -9,18 +9,18 @@ import { updateInterposed } from '../faults/interposed.ts'
 import { createFaults, type Faults } from '../faults/plan.ts'
 import type { Medium } from '../media/medium.ts'
 import { interruptedOperations, restoreState, type SavedState, type StateFile } from '../media/nonvolatile.ts'
+import { createFirmware, type Firmware } from './admin/firmware.ts'
+import { createTelemetry, type Telemetry } from './admin/logs.ts'
 import { type Background, createBackground, startSanitize, startTest } from './background.ts'
 import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
 import { createEvents, type Events } from './events.ts'
 import { createFeatures, type Features, resetFeatures } from './features.ts'
-import { createFirmware, type Firmware } from './firmware.ts'
 import { createHealth, type Health } from './health.ts'
 import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
 import { createPending, type Pending } from './pending.ts'
 import { createPieces, type Pieces } from './prp.ts'
 import type { CompletionQueue, SubmissionQueue } from './queues.ts'
 import type { Shadow } from './shadow.ts'
-import { createTelemetry, type Telemetry } from './telemetry.ts'
 
 /** Interrupt vectors: one for each queue pair, the admin queue's first. */
 export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
@@ -82,6 +82,13 @@ export interface Controller {
   result: number
   /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
   interposed: boolean
+  /** When the controller goes on, by `clock`, after a fault that stopped it; 0 where none has. */
+  stoppedUntil: number
+  /** Enables that it will not follow, and the serial number that it says, after a fault. */
+  refusals: number
+  serial: string
+  /** Commands that end after a reset, on the queue of the same id. */
+  ghosts: { readonly qid: number; readonly cid: number }[]
   /** Moved to or from the medium in this step, in units of 512 bytes. */
   moved: number
   /** Aborts of this step: they count as executed at once. */
@@ -161,6 +168,10 @@ export function createController(parts: ControllerParts): Controller {
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
     result: 0,
     interposed: config.latency.max > 0 || config.faults.length > 0,
+    stoppedUntil: 0,
+    refusals: 0,
+    serial: config.serial,
+    ghosts: [],
     moved: 0,
     aborts: 0,
     idleSteps: 0,

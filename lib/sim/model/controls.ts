@@ -5,8 +5,8 @@ import { updateInterposed } from '../faults/interposed.ts'
 import { addFault, removeFault } from '../faults/plan.ts'
 import { checkFault, type FaultRule } from '../faults/syntax.ts'
 import type { Controller } from './controller.ts'
+import { announceNamespace, announceWarnings, criticalWarnings } from './events.ts'
 import { goFatal, vanish } from './state.ts'
-import { announceNamespace, announceWarnings, criticalWarnings } from './warnings.ts'
 
 /** Health values that can be set; see the SMART log. */
 export interface HealthChange {

@@ -1,14 +1,25 @@
-// Asynchronous events (NVMe 1.4 base, section 5.2): requests that wait, and events that wait for a request.
+// Asynchronous events (NVMe 1.4 base, section 5.2): requests that wait, events that wait for a request, and the critical
+// warnings of the SMART log that raise some, looked at when a temperature, threshold or warning changes.
 // Trade-off: an event that was reported keeps its type silent until the host has read the log that it names,
 // as the specification asks; so no event can flood the host.
 
-import { LOG_PAGE } from '../../nvme/spec/logs/index.ts'
+import {
+  ASYNC_ERROR,
+  ASYNC_EVENT,
+  ASYNC_NOTICE,
+  ASYNC_NVM,
+  ASYNC_SMART,
+} from '../../nvme/spec/async-event.ts'
+import { FEATURE } from '../../nvme/spec/features.ts'
+import { CRITICAL_WARNING, LOG_PAGE } from '../../nvme/spec/logs.ts'
+import type { Controller } from './controller.ts'
+import { featureValue } from './features.ts'
 
 export interface AsyncEvent {
   readonly type: number
   readonly info: number
   /** Log page that tells more, and whose reading lets the type speak again. */
-  readonly log: number
+  readonly lid: number
 }
 
 export interface Events {
@@ -26,14 +37,34 @@ export const EVENT_REQUESTS = 4
 
 /** Events by name, as section 5.2.1 has them. */
 export const EVENT = {
-  INVALID_DOORBELL_REGISTER: { type: 0, info: 0, log: LOG_PAGE.ERROR_INFORMATION },
-  INVALID_DOORBELL_VALUE: { type: 0, info: 1, log: LOG_PAGE.ERROR_INFORMATION },
-  SUBSYSTEM_RELIABILITY: { type: 1, info: 0, log: LOG_PAGE.SMART },
-  TEMPERATURE: { type: 1, info: 1, log: LOG_PAGE.SMART },
-  SPARE: { type: 1, info: 2, log: LOG_PAGE.SMART },
-  NAMESPACE_CHANGED: { type: 2, info: 0, log: LOG_PAGE.CHANGED_NAMESPACES },
-  SANITIZED: { type: 6, info: 1, log: LOG_PAGE.SANITIZE_STATUS },
-  SANITIZED_DEALLOCATED: { type: 6, info: 2, log: LOG_PAGE.SANITIZE_STATUS },
+  INVALID_DOORBELL_REGISTER: {
+    type: ASYNC_EVENT.ERROR,
+    info: ASYNC_ERROR.INVALID_DOORBELL_REGISTER,
+    lid: LOG_PAGE.ERROR_INFORMATION,
+  },
+  INVALID_DOORBELL_VALUE: {
+    type: ASYNC_EVENT.ERROR,
+    info: ASYNC_ERROR.INVALID_DOORBELL_VALUE,
+    lid: LOG_PAGE.ERROR_INFORMATION,
+  },
+  SUBSYSTEM_RELIABILITY: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.RELIABILITY, lid: LOG_PAGE.SMART },
+  TEMPERATURE: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.TEMPERATURE, lid: LOG_PAGE.SMART },
+  SPARE: { type: ASYNC_EVENT.SMART, info: ASYNC_SMART.SPARE, lid: LOG_PAGE.SMART },
+  NAMESPACE_CHANGED: {
+    type: ASYNC_EVENT.NOTICE,
+    info: ASYNC_NOTICE.NAMESPACE_ATTRIBUTE_CHANGED,
+    lid: LOG_PAGE.CHANGED_NAMESPACES,
+  },
+  SANITIZED: {
+    type: ASYNC_EVENT.IO_COMMAND_SET,
+    info: ASYNC_NVM.SANITIZE_COMPLETED,
+    lid: LOG_PAGE.SANITIZE_STATUS,
+  },
+  SANITIZED_DEALLOCATED: {
+    type: ASYNC_EVENT.IO_COMMAND_SET,
+    info: ASYNC_NVM.SANITIZE_COMPLETED_DEALLOCATED,
+    lid: LOG_PAGE.SANITIZE_STATUS,
+  },
 } as const satisfies Record<string, AsyncEvent>
 
 export function createEvents(): Events {
@@ -58,13 +89,36 @@ export function takeEvent(events: Events): { cid: number; event: AsyncEvent } | 
 }
 
 /** The host has read a log page and did not ask to retain its events. */
-export function readLog(events: Events, log: number): void {
-  for (const { type, log: ofType } of Object.values(EVENT)) {
-    if (ofType === log) events.silent &= ~(1 << type)
+export function readLog(events: Events, lid: number): void {
+  for (const event of Object.values(EVENT)) if (event.lid === lid) events.silent &= ~(1 << event.type)
+}
+
+/** Per cent of spare below which a warning is due. */
+export const SPARE_THRESHOLD = 10
+
+/** Bits of CRITICAL_WARNING that hold now. */
+export function criticalWarnings({ health, features }: Controller): number {
+  const over = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 0)
+  const under = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 1)
+  const hot = health.temperature >= over || (under !== 0 && health.temperature <= under)
+  const worn = health.availableSpare < SPARE_THRESHOLD
+  return health.warnings | (hot ? CRITICAL_WARNING.TEMPERATURE : 0) | (worn ? CRITICAL_WARNING.SPARE : 0)
+}
+
+/** Raises an event for each warning that is new since `before`, where feature 0Bh asks for it. */
+export function announceWarnings(c: Controller, before: number): void {
+  const fresh = criticalWarnings(c) & ~before & featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION)
+  if ((fresh & CRITICAL_WARNING.TEMPERATURE) !== 0) raiseEvent(c.events, EVENT.TEMPERATURE)
+  if ((fresh & CRITICAL_WARNING.SPARE) !== 0) raiseEvent(c.events, EVENT.SPARE)
+  if ((fresh & ~(CRITICAL_WARNING.TEMPERATURE | CRITICAL_WARNING.SPARE) & 0xff) !== 0) {
+    raiseEvent(c.events, EVENT.SUBSYSTEM_RELIABILITY)
   }
 }
 
-/** Dword 0 of the completion that reports an event. */
-export function encodeEvent({ type, info, log }: AsyncEvent): number {
-  return type | (info << 8) | (log << 16)
+/** Namespace `nsid` changed: into the Changed Namespace List, and announced where feature 0Bh asks for it. */
+export function announceNamespace(c: Controller, nsid: number): void {
+  c.events.changed.add(nsid)
+  if ((featureValue(c.features, FEATURE.ASYNC_EVENT_CONFIGURATION) & 0x100) !== 0) {
+    raiseEvent(c.events, EVENT.NAMESPACE_CHANGED)
+  }
 }

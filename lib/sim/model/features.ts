@@ -2,7 +2,7 @@
 // Trade-off: values are the raw dword 11 that the host sets; those with more to them (data, one for each
 // namespace or vector) have a key of their own in the same map.
 
-import { FEATURE } from '../../nvme/spec/features/index.ts'
+import { FEATURE } from '../../nvme/spec/features.ts'
 import type { SimConfig } from '../address.ts'
 
 export interface FeatureKind {

@@ -2,20 +2,25 @@
 // Trade-off: a command is executed whole when its turn comes; nothing of it is touched before everything that
 // it names (blocks, host memory) was found to be in order.
 
+import { DecodeError } from '../../errors.ts'
+import {
+  DSM_RANGE_BYTES,
+  type DsmRange,
+  decodeDsmAttributes,
+  decodeDsmRanges,
+} from '../../nvme/spec/commands.ts'
 import { ALL_NAMESPACES, NVM } from '../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
 import { saveState } from '../media/nonvolatile.ts'
 import type { Controller } from './controller.ts'
 import { COUNTER } from './health.ts'
 import { markBad, type Namespace, touchesBad, unmarkBad } from './namespaces.ts'
-import { followPrps } from './prp.ts'
+import { fetchData, followPrps } from './prp.ts'
 
 const HIGH = 0x1_0000_0000
 /** Fused operation and PSDT, bits 9:8 and 15:14 of dword 0: neither fused commands nor SGLs are known. */
 export const FUSE_AND_PSDT = 0xc300
 const FUA = 0x4000_0000
-const DSM_DEALLOCATE = 4
-const DSM_RANGE_WORDS = 4
 
 /** Executes the command at `sqe[e]`. Returns its status, `sct << 8 | sc`. */
 export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
@@ -150,36 +155,32 @@ function flush(c: Controller, nsid: number): number {
 }
 
 function datasetManagement(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
-  const count = (sqe[e + 10]! & 0xff) + 1
-  const status = followPrps(c.pieces, c.dma, sqe, e, count * DSM_RANGE_WORDS * 4, c.pageBytes)
+  const bytes = ((sqe[e + 10]! & 0xff) + 1) * DSM_RANGE_BYTES
+  const data = new Uint8Array(bytes)
+  const status = fetchData(c, sqe, e, data)
   if (status !== 0) return status
-  const ranges = gatherWords(c, count * DSM_RANGE_WORDS)
-  const slbaOf = (i: number) => ranges[i * 4 + 3]! * HIGH + ranges[i * 4 + 2]!
-  const nlbOf = (i: number) => ranges[i * 4 + 1]!
-  for (let i = 0; i < count; i++) {
-    if (slbaOf(i) + nlbOf(i) > ns.blocks) return STATUS.LBA_OUT_OF_RANGE
-  }
-  if ((sqe[e + 11]! & DSM_DEALLOCATE) === 0) return 0
-  for (let i = 0; i < count; i++) {
-    if (nlbOf(i) === 0) continue
-    const failed = c.medium.zero(ns.at + slbaOf(i) * ns.blockBytes, nlbOf(i) * ns.blockBytes)
+  const ranges = rangesOf(data, ns.blocks)
+  if (ranges === null) return STATUS.LBA_OUT_OF_RANGE
+  if (!decodeDsmAttributes(sqe[e + 11]!).ad) return 0
+  for (const { slba, nlb } of ranges) {
+    if (nlb === 0) continue
+    const failed = c.medium.zero(ns.at + slba * ns.blockBytes, nlb * ns.blockBytes)
     if (failed !== 0) return failed
-    const kept = noteWritten(c, ns, slbaOf(i), nlbOf(i))
+    const kept = noteWritten(c, ns, slba, nlb)
     if (kept !== 0) return kept
   }
   return 0
 }
 
-// A page may end within the list, so the words are collected first.
-function gatherWords({ pieces }: Controller, words: number): Uint32Array {
-  const gathered = new Uint32Array(words)
-  for (let i = 0, at = 0; i < pieces.count; i++) {
-    const from = pieces.at[i]! / 4
-    const length = pieces.length[i]! / 4
-    gathered.set(pieces.ranges[i]!.words.subarray(from, from + length), at)
-    at += length
+/** Null where one passes the end of the namespace, or of any device. */
+function rangesOf(data: Uint8Array, blocks: number): DsmRange[] | null {
+  try {
+    const ranges = decodeDsmRanges(data)
+    return ranges.some(({ slba, nlb }) => slba + nlb > blocks) ? null : ranges
+  } catch (error) {
+    if (error instanceof DecodeError) return null
+    throw error
   }
-  return gathered
 }
 
 function unknownNamespace(opcode: number): number {

@@ -4,7 +4,6 @@
 
 import type { SimConfig } from '../address.ts'
 import { WINDOW_BYTES } from '../dma/space.ts'
-import { type BadRange, insertRange, removeRange } from './bad-ranges.ts'
 
 export interface Namespace {
   readonly nsid: number
@@ -82,4 +81,29 @@ export function unmarkBad(ns: Namespace, slba: number, nlb: number): boolean {
   ns.bad = left.length === 0 ? null : left
   ns.nearBlocks = ns.bad === null ? ns.nearTotal : 0
   return true
+}
+
+export interface BadRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** The list with a range added, joined with what it touches. */
+export function insertRange(ranges: readonly BadRange[], added: BadRange): BadRange[] {
+  const before = ranges.filter((range) => range.end < added.start)
+  const after = ranges.filter((range) => range.start > added.end)
+  const joined = ranges.slice(before.length, ranges.length - after.length)
+  const start = Math.min(added.start, ...joined.map((range) => range.start))
+  const end = Math.max(added.end, ...joined.map((range) => range.end))
+  return [...before, { start, end }, ...after]
+}
+
+/** The list without a range; what only overlaps it is cut. */
+export function removeRange(ranges: readonly BadRange[], removed: BadRange): BadRange[] {
+  return ranges.flatMap((range) =>
+    [
+      { start: range.start, end: Math.min(range.end, removed.start) },
+      { start: Math.max(range.start, removed.end), end: range.end },
+    ].filter(({ start, end }) => start < end),
+  )
 }

@@ -4,6 +4,7 @@
 
 import { STATUS } from '../../nvme/spec/status.ts'
 import type { DmaRange, DmaTable } from '../dma/dma.ts'
+import type { Controller } from './controller.ts'
 
 /** Where a command's data is in host memory: `count` pieces in order. Reused for every command. */
 export interface Pieces {
@@ -103,4 +104,31 @@ function grow(pieces: Pieces): void {
   const length = new Int32Array(at.length)
   length.set(pieces.length)
   pieces.length = length
+}
+
+/** Sends `data` to where the command's PRPs lead. Returns a status. */
+export function sendData(c: Controller, sqe: Uint32Array, e: number, data: Uint8Array): number {
+  const { pieces } = c
+  const status = followPrps(pieces, c.dma, sqe, e, data.length, c.pageBytes)
+  if (status !== 0) return status
+  for (let i = 0, at = 0; i < pieces.count; i++) {
+    const length = pieces.length[i]!
+    pieces.ranges[i]!.bytes.set(data.subarray(at, at + length), pieces.at[i]!)
+    at += length
+  }
+  return 0
+}
+
+/** Fetches `data.length` bytes. Returns a status; `data` is untouched where it is not 0. */
+export function fetchData(c: Controller, sqe: Uint32Array, e: number, data: Uint8Array): number {
+  const { pieces } = c
+  const status = followPrps(pieces, c.dma, sqe, e, data.length, c.pageBytes)
+  if (status !== 0) return status
+  for (let i = 0, at = 0; i < pieces.count; i++) {
+    const from = pieces.at[i]!
+    const length = pieces.length[i]!
+    data.set(pieces.ranges[i]!.bytes.subarray(from, from + length), at)
+    at += length
+  }
+  return 0
 }

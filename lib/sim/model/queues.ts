@@ -1,8 +1,11 @@
-// Submission and completion queues as the controller sees them: rings in host memory, doorbells, phase.
+// Submission and completion queues as the controller sees them: rings in host memory, doorbells, phase; completions, posted
+// with their interrupt noted, and the flags of a failure's status, by one rule for all commands.
 // Trade-off: a queue's ring must lie in one mapped range (CAP.CQR), so that an entry is found by adding.
 
+import { STATUS } from '../../nvme/spec/status.ts'
 import type { DmaRange } from '../dma/dma.ts'
 import type { Bar } from './bar.ts'
+import type { Controller } from './controller.ts'
 
 export interface CompletionQueue {
   readonly id: number
@@ -144,4 +147,58 @@ function distance(from: number, to: number, size: number): number {
 /** Doorbells of a queue that is created or deleted start at 0. */
 export function clearDoorbell(bar: Bar, queue: { readonly doorbell: number }): void {
   bar.doorbells[queue.doorbell] = 0
+}
+
+/** Instead of a status: the command is answered later, or never. */
+export const NO_COMPLETION = -1
+
+const MORE = 0x2000
+const DNR = 0x4000
+
+// Failures that the same command may well not meet again.
+const TRANSIENT = new Set<number>([
+  STATUS.DATA_TRANSFER_ERROR,
+  STATUS.ABORTED_POWER_LOSS,
+  STATUS.INTERNAL_ERROR,
+  STATUS.ABORT_REQUESTED,
+  STATUS.ABORTED_SQ_DELETION,
+  STATUS.COMMAND_INTERRUPTED,
+  STATUS.TRANSIENT_TRANSPORT_ERROR,
+  STATUS.NAMESPACE_NOT_READY,
+  STATUS.FORMAT_IN_PROGRESS,
+  STATUS.SANITIZE_IN_PROGRESS,
+  STATUS.ABORT_COMMAND_LIMIT_EXCEEDED,
+  STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED,
+  STATUS.WRITE_FAULT,
+])
+
+/** Whether the same command, sent again, would fail again: Do Not Retry. */
+export function isLasting(status: number): boolean {
+  return !TRANSIENT.has(status)
+}
+
+/** Bits 31:17 of a completion's last dword for `sct << 8 | sc`, of a failure that is in the error log. */
+export function withFlags(status: number, dnr: boolean): number {
+  return status | MORE | (dnr ? DNR : 0)
+}
+
+/** Posts a completion; the queue must not be full. `status` is bits 31:17 of the last dword. */
+export function complete(
+  c: Controller,
+  sq: SubmissionQueue,
+  cid: number,
+  status: number,
+  result: number,
+): void {
+  const { cq } = sq
+  postCompletion(cq, sq, cid, status, result)
+  noteInterrupt(c, cq)
+}
+
+/** The host is to be interrupted for this queue, once the step is over. */
+export function noteInterrupt(c: Controller, cq: CompletionQueue): void {
+  if (cq.interrupts && c.raised[cq.vector] === 0) {
+    c.raised[cq.vector] = 1
+    c.raisedCount++
+  }
 }

@@ -3,12 +3,12 @@
 // all (`quiet`); one that may sleep asks for a ring at every change, which is always right.
 
 import { STATUS } from '../../nvme/spec/status.ts'
+import { join32 } from '../../sys/int64.ts'
 import type { DmaRange } from '../dma/dma.ts'
 import type { Controller } from './controller.ts'
 import { EVENT, raiseEvent } from './events.ts'
 import { followHead, followTail } from './queues.ts'
 
-const HIGH = 0x1_0000_0000
 /** Each of the two buffers is one page of host memory; queues whose doorbells lie behind it have none here. */
 const WORDS = 1024
 
@@ -23,8 +23,8 @@ export interface Shadow {
 /** Doorbell Buffer Config. */
 export function configureDoorbellBuffer(c: Controller, sqe: Uint32Array, e: number): number {
   if (!c.config.shadow) return STATUS.INVALID_OPCODE
-  const doorbells = sqe[e + 7]! * HIGH + sqe[e + 6]!
-  const events = sqe[e + 9]! * HIGH + sqe[e + 8]!
+  const doorbells = join32(sqe[e + 6]!, sqe[e + 7]!)
+  const events = join32(sqe[e + 8]!, sqe[e + 9]!)
   if (doorbells % c.pageBytes !== 0 || events % c.pageBytes !== 0) return STATUS.PRP_OFFSET_INVALID
   const first = c.dma.find(doorbells, WORDS * 4)
   const second = c.dma.find(events, WORDS * 4)

@@ -2,17 +2,23 @@
 // fatal, gone.
 // Trade-off: each change is done at once, within the step that sees the register; CAP.TO is never needed.
 
-import { ALL_ONES, CSTS, decodeConfiguration, NSSR_RESET, SHST } from '../../nvme/spec/registers.ts'
+import {
+  ALL_ONES,
+  CSTS,
+  decodeAdminQueues,
+  decodeConfiguration,
+  NSSR_RESET,
+  SHST,
+} from '../../nvme/spec/registers.ts'
+import { join32 } from '../../sys/int64.ts'
+import { resetFirmware } from './admin/firmware.ts'
 import { resetBackground } from './background.ts'
 import { REQUEST, WORD } from './bar.ts'
 import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
-import { resetFirmware } from './firmware.ts'
 import { endPending, removePending } from './pending.ts'
-import { createCompletionQueue, createSubmissionQueue } from './queues.ts'
-
-const HIGH = 0x1_0000_0000
+import { createCompletionQueue, createSubmissionQueue, SQE_WORDS } from './queues.ts'
 
 /** Acts on what the host has written to registers. */
 export function followRegisters(c: Controller): void {
@@ -39,13 +45,15 @@ export function followRegisters(c: Controller): void {
 }
 
 function enable(c: Controller): void {
+  if (c.refusals > 0) {
+    c.refusals--
+    return
+  }
   const { registers } = c.bar
   const cc = decodeConfiguration(c.cc)
-  const aqa = registers[WORD.AQA]!
-  const sqSize = (aqa & 0xfff) + 1
-  const cqSize = ((aqa >>> 16) & 0xfff) + 1
-  const asq = registers[WORD.ASQ_HI]! * HIGH + registers[WORD.ASQ_LO]!
-  const acq = registers[WORD.ACQ_HI]! * HIGH + registers[WORD.ACQ_LO]!
+  const { asqs: sqSize, acqs: cqSize } = decodeAdminQueues(registers[WORD.AQA]!)
+  const asq = join32(registers[WORD.ASQ_LO]!, registers[WORD.ASQ_HI]!)
+  const acq = join32(registers[WORD.ACQ_LO]!, registers[WORD.ACQ_HI]!)
   const aligned = asq % cc.mps === 0 && acq % cc.mps === 0
   if (cc.css !== 0 || cc.ams !== 0 || cc.mps > MPS_MAX || sqSize < 2 || cqSize < 2 || !aligned) {
     goFatal(c)
@@ -82,6 +90,7 @@ function disable(c: Controller): void {
 
 /** No queues, no commands in flight, features as saved. */
 function forget(c: Controller): void {
+  keepGhosts(c)
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
   c.sqs.length = 0
   c.cqs.length = 0
@@ -95,6 +104,15 @@ function forget(c: Controller): void {
   resetFirmware(c.firmware)
   resetBackground(c)
   c.bar.doorbells.fill(0)
+}
+
+function keepGhosts({ pending, ghosts }: Controller): void {
+  pending.actions.forEach((action, slot) => {
+    const qid = pending.queues[slot]?.id
+    if (action?.kind === 'afterReset' && qid !== undefined) {
+      ghosts.push({ qid, cid: pending.entries[slot * SQE_WORDS]! >>> 16 })
+    }
+  })
 }
 
 function subsystemReset(c: Controller): void {

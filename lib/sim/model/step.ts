@@ -2,27 +2,32 @@
 // Trade-off: a step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
 // take turns, a burst of commands each.
 
+import { encodeAsyncEvent } from '../../nvme/spec/async-event.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
 import { hasRange, meetFault } from '../faults/plan.ts'
 import type { FaultAction } from '../faults/syntax.ts'
 import { executeAdmin } from './admin/index.ts'
 import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
-import { complete, isLasting, NO_COMPLETION, noteInterrupt, withFlags } from './completion.ts'
 import { type Controller, timeOf } from './controller.ts'
-import { EVENT, encodeEvent, raiseEvent, takeEvent } from './events.ts'
+import { EVENT, raiseEvent, takeEvent } from './events.ts'
 import { serveNear } from './fast-path.ts'
 import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
   commandsIn,
+  complete,
   followHead,
   followTail,
   isFull,
+  isLasting,
+  NO_COMPLETION,
+  noteInterrupt,
   postCompletion,
   SQE_WORDS,
   type SubmissionQueue,
+  withFlags,
 } from './queues.ts'
 import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
@@ -38,7 +43,7 @@ const IDLE_STEPS = 64
  */
 export function step(c: Controller): number {
   if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
-  if (!c.ready) return 0
+  if (!c.ready || (c.stoppedUntil !== 0 && isStopped(c))) return 0
   if (c.background.until !== Number.POSITIVE_INFINITY && c.clock() >= c.background.until) followBackground(c)
   if (c.interposed || c.pending.count !== 0) c.now = Number.NaN
   let done = c.pending.count === 0 ? 0 : executeDue(c)
@@ -48,6 +53,13 @@ export function step(c: Controller): number {
   if (done !== 0) c.idleSteps = 0
   else if (++c.idleSteps >= IDLE_STEPS) checkDoorbells(c)
   return done
+}
+
+/** A fault stopped it, and its time is not over. */
+function isStopped(c: Controller): boolean {
+  if (c.clock() < c.stoppedUntil) return true
+  c.stoppedUntil = 0
+  return false
 }
 
 function followDoorbells(c: Controller): void {
@@ -82,7 +94,8 @@ function serveQueues(c: Controller): number {
       served += sq.id === 0 || c.interposed ? serve(c, sq, limit) : serveIo(c, sq, limit)
     }
     left -= served
-    if (served === 0 || left <= 0 || c.moved >= STEP_UNITS) return STEP_COMMANDS - left
+    if (served === 0 || left <= 0 || c.moved >= STEP_UNITS || c.stoppedUntil !== 0)
+      return STEP_COMMANDS - left
   }
 }
 
@@ -117,7 +130,7 @@ function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
     served++
     if (!c.interposed || !interpose(c, sq, words, e)) run(c, sq, words, e, true)
     // A command may have stopped the controller, or deleted this queue.
-    if (!c.ready || (sq.id !== 0 && c.sqs[sq.id] !== sq)) break
+    if (!c.ready || c.stoppedUntil !== 0 || (sq.id !== 0 && c.sqs[sq.id] !== sq)) break
   }
   return served
 }
@@ -162,7 +175,7 @@ function conclude(
 /** Delays a command, or makes it go wrong. False where it is to be executed as usual, now. */
 function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): boolean {
   const action = c.faults.rules.length === 0 ? null : meetFault(c.faults, sq.id, sqe, e)
-  const extra = action?.kind === 'delay' ? action.ms : 0
+  const extra = delayOf(action)
   const delay = (sq.id === 0 ? 0 : nextLatency(c.pending)) + extra
   if (delay === 0 && action?.kind !== 'behind') {
     if (action === null || action.kind === 'delay') return false
@@ -172,6 +185,18 @@ function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: numb
   addPending(c.pending, sq, sqe, e, timeOf(c) + delay, action)
   if (c.health.busySince < 0) c.health.busySince = timeOf(c)
   return true
+}
+
+function delayOf(action: FaultAction | null): number {
+  switch (action?.kind) {
+    case 'delay':
+      return action.ms
+    case 'swallow':
+    case 'afterReset':
+      return Number.POSITIVE_INFINITY
+    default:
+      return 0
+  }
 }
 
 /** What a fault does to a command whose time has come. */
@@ -185,7 +210,19 @@ function suffer(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number,
     case 'lose':
       run(c, sq, sqe, e, false)
       break
+    case 'twice': {
+      const cid = sqe[e]! >>> 16
+      run(c, sq, sqe, e, true)
+      if (!isFull(sq.cq)) complete(c, sq, cid, 0, 0)
+      break
+    }
+    case 'stop':
+      c.stoppedUntil = c.clock() + action.ms
+      run(c, sq, sqe, e, true)
+      break
     case 'fatal':
+      c.refusals = action.refuse ?? 0
+      c.serial = action.serial ?? c.serial
       goFatal(c)
       break
     case 'vanish':
@@ -243,7 +280,7 @@ function reportEvents(c: Controller): void {
   while (admin !== undefined && !isFull(admin.cq)) {
     const taken = takeEvent(c.events)
     if (taken === null) return
-    complete(c, admin, taken.cid, 0, encodeEvent(taken.event))
+    complete(c, admin, taken.cid, 0, encodeAsyncEvent(taken.event))
   }
 }
 

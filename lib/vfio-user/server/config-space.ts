@@ -1,7 +1,8 @@
 // The configuration space of a served NVMe controller (PCI 3.0, 6.1; PCI Express 3.0, 7.8): what is in it, and
 // which bits a client may write. Trade-off: identity, BAR 0, MSI-X and a PCI Express endpoint; nothing else works.
 
-import { CAPABILITY, CONFIG, MSIX, PCI_COMMAND, PCI_STATUS, REGION } from '../constants.ts'
+import { CONFIG_COMMAND, PCI_COMMAND } from '../../vfio-abi/device.ts'
+import { CAPABILITY, CONFIG, MSIX, MSIX_BAR, PCI_STATUS } from '../constants.ts'
 
 export const CONFIG_BYTES = 4096
 /** Entries of the MSI-X table, in bytes. */
@@ -37,7 +38,7 @@ export function createConfigSpace({ vectors, barBytes }: { vectors: number; barB
   space.writeUInt16LE(VENDOR, 0x2c)
   space.writeUInt8(MSIX_AT, CONFIG.CAPABILITIES)
   const { MEMORY, BUS_MASTER, INTX_DISABLE } = PCI_COMMAND
-  writable.writeUInt16LE(MEMORY | BUS_MASTER | INTX_DISABLE, CONFIG.COMMAND)
+  writable.writeUInt16LE(MEMORY | BUS_MASTER | INTX_DISABLE, CONFIG_COMMAND)
   writable.writeUInt8(0xff, 0x3c)
   // A BAR's size shows in the bits that stay 0 when ones are written.
   const size = 2 ** Math.ceil(Math.log2(barBytes))
@@ -46,8 +47,8 @@ export function createConfigSpace({ vectors, barBytes }: { vectors: number; barB
   space.writeUInt8(CAPABILITY.MSIX, MSIX_AT)
   space.writeUInt8(PCIE_AT, MSIX_AT + 1)
   space.writeUInt16LE(vectors - 1, MSIX_AT + MSIX.CONTROL)
-  space.writeUInt32LE(REGION.MSIX_TABLE, MSIX_AT + 4)
-  space.writeUInt32LE(REGION.MSIX_PBA, MSIX_AT + 8)
+  space.writeUInt32LE(MSIX_BAR.TABLE, MSIX_AT + 4)
+  space.writeUInt32LE(MSIX_BAR.PBA, MSIX_AT + 8)
   writable.writeUInt16LE(MSIX.ENABLE | MSIX.FUNCTION_MASK, MSIX_AT + MSIX.CONTROL)
 
   space.writeUInt8(CAPABILITY.PCIE, PCIE_AT)
@@ -64,7 +65,7 @@ export function createConfigSpace({ vectors, barBytes }: { vectors: number; barB
       }
     },
     get busMaster() {
-      return (space.readUInt16LE(CONFIG.COMMAND) & PCI_COMMAND.BUS_MASTER) !== 0
+      return (space.readUInt16LE(CONFIG_COMMAND) & PCI_COMMAND.BUS_MASTER) !== 0
     },
     get msix() {
       const control = space.readUInt16LE(MSIX_AT + MSIX.CONTROL)

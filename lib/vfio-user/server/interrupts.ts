@@ -1,12 +1,11 @@
 // Eventfds of a client, signalled for its MSI-X vectors.
-// Trade-off: a look before each signal, so that a descriptor that would block the server is left out instead.
+// They are made non-blocking when they come, so that a full one never holds the server up.
 
 import fs from 'node:fs'
 import { logger } from '../../log/index.ts'
-import { close, POLL } from '../../sys/libc.ts'
-import { IRQ, IRQ_SET } from '../constants.ts'
-import { waitFor } from '../socket.ts'
-import type { IrqSet } from '../structs.ts'
+import { close, F, fcntl } from '../../sys/libc.ts'
+import { IRQ, IRQ_SET, type IrqSet } from '../../vfio-abi/device.ts'
+
 import { Refusal } from './refusal.ts'
 
 const log = logger('vfio-user')
@@ -43,6 +42,8 @@ export class ServedInterrupts {
     }
     // Anything else could hold the server up when it is written to.
     if (!fds.every(isEventfd)) throw new Refusal('EINVAL', 'SET_IRQS: a descriptor is no eventfd')
+    if (!fds.every(setNonBlocking))
+      throw new Refusal('EINVAL', 'SET_IRQS: a descriptor can’t be made non-blocking')
     for (let vector = start; vector < start + count; vector++) {
       this.#drop(vector)
       this.#vectors[vector] = fds.shift()
@@ -53,8 +54,10 @@ export class ServedInterrupts {
     const fd = this.#vectors[vector]
     if (fd === undefined) return
     try {
-      if ((waitFor(fd, POLL.OUT, 0) & POLL.OUT) !== 0) fs.writeSync(fd, ONE)
+      fs.writeSync(fd, ONE)
     } catch (error) {
+      // It is full: whoever reads it is signalled.
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return
       log('vector %d is not signalled any more: %s', vector, error)
       this.#drop(vector)
     }
@@ -69,6 +72,11 @@ export class ServedInterrupts {
     this.#vectors[vector] = undefined
     if (fd !== undefined) close(fd)
   }
+}
+
+function setNonBlocking(fd: number): boolean {
+  const flags = fcntl(fd, F.GETFL, 0)
+  return flags >= 0 && fcntl(fd, F.SETFL, flags | fs.constants.O_NONBLOCK) === 0
 }
 
 const isEventfd = (fd: number): boolean => fs.readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]'

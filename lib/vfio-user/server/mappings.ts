@@ -1,9 +1,10 @@
 // The memory that a client has shown to the device: checked, so that no access to it can end the server.
-// Trade-off: what is mapped must lie within its file at that moment; a client that shortens the file later is
-// trusted not to, as everywhere memory is shared by descriptor.
+// What is mapped must lie within its file, and the file must be one that can't be shortened later.
 
 import fs from 'node:fs'
-import { DMA_FLAGS, MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
+import { cannotShrink } from '../../memory/mapping.ts'
+import { DMA_FLAGS } from '../../vfio-abi/device.ts'
+import { MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
 import type { DmaMap, DmaUnmap } from '../structs.ts'
 import type { ServedDevice } from './device.ts'
 import { Refusal } from './refusal.ts'
@@ -72,8 +73,10 @@ export class Mappings {
 
 // A mapping beyond the end of its file would end this process at first touch.
 function checkFile(fd: number, offset: number, size: number): void {
+  if (!cannotShrink(fd)) {
+    throw new Refusal('EINVAL', 'DMA_MAP of what is no memfd sealed against shrinking (F_SEAL_SHRINK)')
+  }
   const stat = fs.fstatSync(fd)
-  if (!stat.isFile()) throw new Refusal('EINVAL', 'DMA_MAP of what is no file')
   if (offset + size > stat.size) {
     throw new Refusal('EINVAL', `DMA_MAP up to ${offset + size} in a file of ${stat.size} bytes`)
   }

@@ -1,8 +1,9 @@
 // Regions of a served device: BAR 0 by registers, the MSI-X table as plain memory, configuration space.
 // Trade-off: accesses outside a region, or of parts of a register, are refused instead of guessed at.
 
-import { REGION_FLAGS } from '../../pci/region.ts'
-import { MAX_DATA_BYTES, REGION, REGIONS } from '../constants.ts'
+import { REGION, REGIONS } from '../../vfio-abi/device.ts'
+import { REGION_FLAGS } from '../../vfio-abi/region.ts'
+import { MAX_DATA_BYTES, MSIX_BAR } from '../constants.ts'
 import type { RegionAccess, RegionReply } from '../structs.ts'
 import { CONFIG_BYTES, type ConfigModel, MSIX_ENTRY_BYTES } from './config-space.ts'
 import type { ServedDevice } from './device.ts'
@@ -23,8 +24,8 @@ export function createRegions(device: ServedDevice, config: ConfigModel): Region
   const table = Buffer.alloc(pages(device.vectors * MSIX_ENTRY_BYTES))
   const pending = Buffer.alloc(pages(Math.ceil(device.vectors / 8)))
   const plain = new Map<number, Buffer>([
-    [REGION.MSIX_TABLE, table],
-    [REGION.MSIX_PBA, pending],
+    [MSIX_BAR.TABLE, table],
+    [MSIX_BAR.PBA, pending],
   ])
 
   const sizeOf = (index: number): number => {
@@ -68,7 +69,7 @@ export function createRegions(device: ServedDevice, config: ConfigModel): Region
         device.setBusMaster(config.busMaster)
       } else if (region === REGION.BAR0) {
         for (let at = 0; at < count; at += 4) device.writeRegister(offset + at, data.readUInt32LE(at))
-      } else if (region === REGION.MSIX_TABLE) {
+      } else if (region === MSIX_BAR.TABLE) {
         data.copy(table, offset)
       }
     },

@@ -1,25 +1,33 @@
 // What a client's requests do, one function for each command: payload and descriptors in, the reply's out.
 // Trade-off: whatever can't be met is thrown, and becomes an error reply where the message came in (session.ts).
 
-import { REGION_INFO_BYTES } from '../../pci/region.ts'
-import { COMMAND, commandName, DEVICE_FLAGS, IRQ, IRQ_FLAGS, IRQS, REGION, REGIONS } from '../constants.ts'
 import {
+  DEVICE_FLAGS,
   DEVICE_INFO_BYTES,
-  DMA_MAP_BYTES,
-  DMA_UNMAP_BYTES,
   decodeDeviceInfo,
-  decodeDmaMap,
-  decodeDmaUnmap,
   decodeIrqInfo,
   decodeIrqSet,
-  decodeRegionAccess,
   decodeRegionRequest,
   encodeDeviceInfo,
   encodeIrqInfo,
-  encodeRegion,
-  encodeRegionAccess,
+  IRQ,
+  IRQ_FLAGS,
   IRQ_INFO_BYTES,
   IRQ_SET_BYTES,
+  IRQS,
+  REGION,
+  REGIONS,
+} from '../../vfio-abi/device.ts'
+import { REGION_INFO_BYTES } from '../../vfio-abi/region.ts'
+import { COMMAND, commandName } from '../constants.ts'
+import {
+  DMA_MAP_BYTES,
+  DMA_UNMAP_BYTES,
+  decodeDmaMap,
+  decodeDmaUnmap,
+  decodeRegionAccess,
+  encodeRegion,
+  encodeRegionAccess,
   REGION_ACCESS_BYTES,
 } from '../structs.ts'
 import type { ServedDevice } from './device.ts'

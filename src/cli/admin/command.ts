@@ -3,16 +3,16 @@
 // controller forgets at a reset does not last from one command to the next.
 
 import { InUseError, UsageError } from '../../../lib/errors.ts'
-import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
+import { ALL_NAMESPACES, MAX_NSID } from '../../../lib/nvme/spec/opcodes.ts'
 import { parseNamespaceName } from '../../../lib/pci/bdf.ts'
 import type { ControllerHandle, Namespace } from '../../index.ts'
 import type { Machine } from '../../setup/index.ts'
+import { withOpen } from '../data.ts'
 import {
   argument,
   type CommandDefinition,
   type Context,
   defineCommand,
-  type GROUPS,
   type Spec,
   type Specs,
   type Values,
@@ -33,16 +33,11 @@ export interface AdminContext<O extends Specs> {
   readonly signal: AbortSignal
 }
 
-export interface AdminDefinition<O extends Specs> {
-  readonly name: string
-  readonly group?: (typeof GROUPS)[number]
-  readonly summary: string
-  readonly details?: string
+type Words = 'name' | 'summary' | 'details' | 'refused' | 'ignored' | 'hint' | 'examples'
+
+export interface AdminDefinition<O extends Specs> extends Pick<CommandDefinition, Words> {
+  readonly group?: CommandDefinition['group']
   readonly options: O
-  readonly refused?: CommandDefinition['refused']
-  readonly ignored?: CommandDefinition['ignored']
-  readonly hint?: CommandDefinition['hint']
-  readonly examples: CommandDefinition['examples']
   /**
    * What is lost, as the beginning of a question: `Format namespace 1`. Undefined where nothing is. The device is
    * added, the user is asked, and a device that the system uses is refused.
@@ -53,35 +48,22 @@ export interface AdminDefinition<O extends Specs> {
 
 /** Gives a definition for a controller its argument, the options of consent, and what opens and closes it. */
 export function adminCommand<const O extends Specs>(definition: AdminDefinition<O>): CommandDefinition {
-  const { name, group = 'Admin', summary, details, examples, destroys } = definition
-  const { refused, ignored, hint } = definition
+  const { group = 'Admin', destroys, options, run, ...words } = definition
   return defineCommand({
-    name,
+    ...words,
     group,
-    summary,
-    ...(details !== undefined && { details }),
-    ...(refused && { refused }),
-    ...(ignored && { ignored }),
-    ...(hint !== undefined && { hint }),
     arguments: { address: argument('ADDR', text, 'address of the device') },
-    options: {
-      ...definition.options,
-      ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }),
-    } as Specs,
-    examples,
+    options: { ...options, ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }) } as Specs,
     async run(outer) {
       const { openController } = await import('../../index.ts')
       const address = String(outer.args.address)
       if (destroys) await refuseUsed(address)
-      const handle = await openController(address, openOptions(outer.options))
-      try {
+      return withOpen(await openController(address, openOptions(outer.options)), async (handle) => {
         const context = contextOf<O>(outer, address, handle)
         const lost = await destroys?.(context)
         if (lost !== undefined) await consent(context, lost, outer.options.yes === true)
-        return await definition.run(context)
-      } finally {
-        await handle.close()
-      }
+        return await run(context)
+      })
     },
   })
 }
@@ -105,7 +87,7 @@ function contextOf<O extends Specs>(
 
 // An address with a namespace id and another in the option are a contradiction, which the open finds.
 function openOptions({ namespaceId, timeout }: Readonly<Record<string, unknown>>) {
-  const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= LAST_NSID
+  const single = typeof namespaceId === 'number' && namespaceId > 0 && namespaceId <= MAX_NSID
   return {
     ...(single && { nsid: namespaceId }),
     // Of I/O commands; admin commands are given theirs one by one.
@@ -113,13 +95,20 @@ function openOptions({ namespaceId, timeout }: Readonly<Record<string, unknown>>
   }
 }
 
-const LAST_NSID = 0xffff_fffe
-
 /** `-n, --namespace-id`. */
 export const namespaceIdOption = (
   description = 'namespace, where the address names none',
 ): Spec<number | undefined> =>
-  value('NSID', integer({ min: 0, max: 0xffff_ffff }), description, { short: 'n', also: ['--namespace'] })
+  value('NSID', integer({ min: 0, max: ALL_NAMESPACES }), description, { short: 'n', also: ['--namespace'] })
+
+/** `-t, --timeout`. @param byDefault how long it may take without */
+export const timeoutOption = (byDefault = '4 hours') =>
+  value(
+    'MS',
+    integer({ min: 1, max: 2 ** 31 - 1 }),
+    `milliseconds that it may take (default: ${byDefault})`,
+    't',
+  )
 
 /** The namespace that is meant: the one named, or the only one that is active. */
 export async function chosenNamespace({ nsid, handle, address }: AdminContext<Specs>): Promise<number> {
@@ -141,12 +130,7 @@ export async function withNamespace<T>(
 ): Promise<T> {
   const nsid = await chosenNamespace(context)
   const [first = nsid] = nsid === ALL_NAMESPACES ? await context.handle.namespaces() : [nsid]
-  const ns = await context.handle.openNamespace(first)
-  try {
-    return await work(ns, nsid)
-  } finally {
-    await ns.close()
-  }
+  return withOpen(await context.handle.openNamespace(first), (ns) => work(ns, nsid))
 }
 
 async function consent({ handle, address }: AdminContext<Specs>, lost: string, yes: boolean): Promise<void> {

@@ -72,8 +72,8 @@ export const REFUSED_WITH_DATA = {
 
 /** `-l`, `-f`: how hard to try, and whether the cache counts. */
 export const accessOptions = () => ({
-  limitedRetry: flag('limited effort to read or write', { short: 'l' }),
-  forceUnitAccess: flag('from or to the medium, not the cache', { short: 'f' }),
+  limitedRetry: flag('limited effort to read or write', 'l'),
+  forceUnitAccess: flag('from or to the medium, not the cache', 'f'),
 })
 
 export function accessBits(options: {

@@ -23,12 +23,12 @@ export interface Read {
 }
 
 const showOptions = {
-  outputFormat: choice(['normal', 'json', 'binary'], 'how to print', { short: 'o' }),
-  rawBinary: flag('print the bytes as the device sent them, as -o binary', { short: 'b' }),
-  humanReadable: flag('take words of flags apart', { short: 'H' }),
+  outputFormat: choice(['normal', 'json', 'binary'], 'how to print', 'o'),
+  rawBinary: flag('print the bytes as the device sent them, as -o binary', 'b'),
+  humanReadable: flag('take words of flags apart', 'H'),
 }
 
-type ShowOptions<O extends Specs> = O & typeof showOptions
+export type ShowOptions<O extends Specs> = O & typeof showOptions
 
 export interface ShowDefinition<O extends Specs>
   extends Omit<AdminDefinition<O>, 'run' | 'destroys' | 'group'> {

@@ -1,9 +1,15 @@
-// How values of data structures are written: hexadecimal, temperatures, data units, bits of a word with their meaning.
+// How values of data structures are written: hexadecimal, bits of a word with their meaning, fields by their tables.
 // Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
-import { celsius, dataUnitsToBytes } from '../../../lib/nvme/spec/logs/smart.ts'
-import { bytesText, visible } from '../output.ts'
+import {
+  type BitRow,
+  type Display,
+  type Label,
+  type Layout,
+  temperatureText,
+} from '../../../lib/nvme/spec/codec.ts'
+import { visible } from '../output.ts'
 
 /** `0x1b36`, and plain `0`, as nvme-cli has them. */
 export function hexText(value: number | bigint): string {
@@ -15,48 +21,38 @@ export function dwordText(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`
 }
 
-/** `50°C (323 Kelvin)`. */
-export function temperatureText(kelvin: number): string {
-  return `${celsius(kelvin)}°C (${kelvin} Kelvin)`
-}
+const bitsOf = (word: number, [high, low]: BitRow) => Math.floor(word / 2 ** low) % 2 ** (high - low + 1)
 
-/** Thousands of 512 bytes, and what that is: `1 (512.00 kB)`. */
-export function dataUnitsText(units: bigint): string {
-  return `${units} (${bytesText(dataUnitsToBytes(units))})`
-}
-
-/** Some bits of a word: from `high` to `low`, and a name (with Supported or Not Supported) or what a value means. */
-export type BitRow = readonly [high: number, low: number, meaning: string | ((value: number) => string)]
-
-/** `  [8:8] : 0x1  Namespace Attribute Changed Event Supported`, a line for each row. */
-export function bitLines(word: number, rows: readonly BitRow[]): string[] {
-  return rows.map(([high, low, meaning]) => {
-    const value = Math.floor(word / 2 ** low) % 2 ** (high - low + 1)
-    const means =
-      typeof meaning === 'string'
-        ? `${meaning} ${value === 0 ? 'Not Supported' : 'Supported'}`
-        : meaning(value)
-    return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(value).padEnd(3)}  ${means}`
+/** `Namespace Attribute Changed Event Supported`, a line for each row. */
+export function bitMeanings(word: number, rows: readonly BitRow[]): string[] {
+  return rows.map((row) => {
+    const [, , meaning] = row
+    const value = bitsOf(word, row)
+    return typeof meaning === 'string' ? `${meaning} ${value === 0 ? 'Not ' : ''}Supported` : meaning(value)
   })
 }
 
-/** For a bit that means one of two things. */
-export const either =
-  (off: string, on: string) =>
-  (value: number): string =>
-    value === 0 ? off : on
+/** `  [8:8] : 0x1  Namespace Attribute Changed Event Supported`, a line for each row. */
+export function bitLines(word: number, rows: readonly BitRow[]): string[] {
+  const meanings = bitMeanings(word, rows)
+  return rows.map((row, i) => {
+    const [high, low] = row
+    return `  ${`[${high}:${low}]`.padEnd(7)} : ${hexText(bitsOf(word, row)).padEnd(3)}  ${meanings[i]}`
+  })
+}
 
-/** For a bit that answers a question. */
-export const yesNo =
-  (what: string) =>
-  (value: number): string =>
-    `${what}: ${value ? 'yes' : 'no'}`
+const isLabel = (shown: Display | undefined): shown is Label => typeof shown === 'object' && 'label' in shown
 
-/** For a field of a few values; others are reserved. */
-export const oneOf =
-  (...meanings: readonly string[]) =>
-  (value: number): string =>
-    meanings[value] ?? 'Reserved'
+/** `Doorbell Stride (DSTRD): 4 bytes`, from high bits to low; a field without a label is its name and number. */
+export function labelLines(layout: Layout, values: object): string[] {
+  return Object.entries(layout)
+    .reverse()
+    .map(([name, [, , shown]]) => {
+      const value = Number(values[name as keyof typeof values])
+      if (!isLabel(shown)) return `${name.toUpperCase()}: ${value}`
+      return `${shown.label} (${name.toUpperCase()}): ${shown.text(value)}`
+    })
+}
 
 /** A field of a structure: its name, how its value is written, and its bits where it is a word of flags. */
 export interface Row {
@@ -74,6 +70,27 @@ export function rowLines(rows: readonly Row[], human: boolean): string {
       ...(human && bits.length > 0 ? [...bits, ''] : []),
     ])
     .join('\n')
+}
+
+/** The fields of a structure that `values` has, in the structure's order, each written as its table says. */
+export function structureRows(layout: Layout, values: Readonly<Record<string, unknown>>): Row[] {
+  return Object.entries(layout).flatMap(([name, [, , ...display]]) => {
+    const value = values[name] as number
+    if (value === undefined) return []
+    const bits = display.flatMap((shown) => {
+      if (shown === 'kelvin') return [`  ${temperatureText(value)}`]
+      return typeof shown === 'object' && 'rows' in shown ? bitLines(value, shown.rows) : []
+    })
+    const { label = name, text = String } = display.find(isLabel) ?? {}
+    return [{ name: label, value: display.includes('hex') ? hexText(value) : text(value), bits }]
+  })
+}
+
+/** A decoded structure with its 128-bit numbers as text, which no program reads wrongly: nvme-cli prints them so. */
+export function plain(value: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, typeof item === 'bigint' ? String(item) : item]),
+  )
 }
 
 /** A whole dump of bytes, rows that repeat as `*`. */

@@ -1,12 +1,14 @@
 // `unvme bench`: rates and latencies of a device, in fio's words.
 // Trade-off: a file or a kernel block device can be named as well, by Node's own fs, so that both ways can be
 // compared with one command and one report.
+// `unvme bench-compare`: results in two folders or more side by side, as they are, with one ratio against the first folder.
 
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
+import path from 'node:path'
 import { ArgumentTypeError, OutOfRangeError, UsageError } from '../../../lib/errors.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
-import { parseDuration } from '../../../lib/sys/units.ts'
+import { parseDuration, short, sizeText, timeText } from '../../../lib/sys/units.ts'
 import {
   type BenchOptions,
   DEFAULT_NAME,
@@ -16,6 +18,7 @@ import {
   VERIFY,
   writes,
 } from '../../bench/plan.ts'
+import { type Measured, readResults, type Side, sideBySide } from '../../bench/results.ts'
 import type { BenchResult } from '../../bench/run.ts'
 import type { BenchTarget } from '../../bench/target.ts'
 import type { OutputFile } from '../../system/writable.ts'
@@ -26,13 +29,15 @@ import {
   flag,
   forceOption,
   optionalArgument,
+  outputOption,
   type Values,
   value,
   valueOr,
+  variadicArgument,
   yesOption,
 } from '../define.ts'
 import { engineRemark, fromFio, ioengine, percentileList, zeroOrOne } from '../fio.ts'
-import { bytesText, confirm, note, visibleLines } from '../output.ts'
+import { bytesText, type Column, confirm, note, print, printJson, table, visibleLines } from '../output.ts'
 import { choiceParser, duration, integer, size, text } from '../parse.ts'
 import { version } from '../program.ts'
 import { namespaceOption } from '../transfer.ts'
@@ -82,7 +87,7 @@ const options = {
   ),
   thread: flag('jobs are always threads: taken, and without effect'),
   readonly: flag('refuse to write'),
-  outputFormat: choice(FORMATS, 'how to print', { short: 'o' }),
+  outputFormat: choice(FORMATS, 'how to print', 'o'),
   output: value('FILE', outputFile, 'write the results to a file, in place of standard output'),
   html: value('FILE', text, 'write a report with charts to one HTML file'),
   namespaceId: namespaceOption(),
@@ -271,7 +276,7 @@ async function deliver(result: BenchResult, format: Options['outputFormat'], { o
   }
   const text = `${format === 'json' ? JSON.stringify(reportJson(result, version()), null, 2) : reportText(result)}\n`
   const inFile = output !== undefined && (await attempt(() => output.write(text)))
-  // Where one place does not take it, the next one may: it was measured once, and perhaps for hours.
+  // Where one output does not take it, the next one may: it was measured once, and perhaps for hours.
   if (!inFile) await attempt(() => printOrSay(text))
   if (html !== undefined) {
     const { reportHtml } = await import('../../bench/report-html.ts')
@@ -331,4 +336,104 @@ async function runWithThreads({ iodepth, numjobs }: BenchOptions, signal: AbortS
     child.on('error', reject).on('exit', (code, name) => resolve(code ?? 128 + constants.signals[name!]))
   })
   return true
+}
+
+export const benchCompare = defineCommand({
+  name: 'bench-compare',
+  group: 'Tests and benchmarks',
+  summary: 'Lay the results of benchmarks in two folders or files side by side',
+  details: `Each folder holds files with the JSON of unvme bench, as scripts/unvme-benchmark writes them, or of fio \
+(--output-format=json or json+); a single file will do. A row is what was measured in the same words: each section of a job file has its \
+own, its jobs counted together. Ratios are against the first folder. \
+Latencies are those from sending to the end, p99 what 99 % of them do not exceed; - is unknown: fio's jobs that were \
+reported one by one have a p99 together only with --group_reporting or json+. fio's engines that do one I/O at a time (sync, psync …) \
+have depth 1. Where a folder has several results of a kind, each has a row, with where it is from.`,
+  arguments: { folders: variadicArgument('DIR', text, 'folders with results, or files: two, or more') },
+  options: { output: outputOption() },
+  examples: [
+    ['bench-compare kernel vfio', 'what the driver makes of it'],
+    ['bench-compare before after -o json', 'for programs'],
+    ['bench-compare fio.json unvme.json', 'one result of each'],
+  ],
+  run({ args, options }) {
+    const { folders = [] } = args
+    if (folders.length < 2) throw new UsageError(`two folders or files are needed, ${folders.length} given`)
+    const results = folders.map(readResults)
+    const rows = sideBySide(results)
+    if (options.output === 'json') {
+      printJson({ folders, rows })
+      return
+    }
+    const names = namesOf(folders)
+    for (const remark of remarksOf(names, rows)) note(remark)
+    for (const [i, name] of names.entries()) print(`${name}: ${targetsOf(results[i]!)}`)
+    print()
+    print(table(columnsOf(names, rows), rows))
+  },
+})
+
+/** The folders' own names where they differ, else their paths. */
+function namesOf(folders: readonly string[]): string[] {
+  const names = folders.map((folder) => path.basename(path.resolve(folder)))
+  return new Set(names).size === names.length ? names : [...folders]
+}
+
+function targetsOf(results: readonly Measured[]): string {
+  return [...new Set(results.map(({ target }) => target || 'unnamed'))].join(', ')
+}
+
+/** What a row alone does not say: several results of a kind, and those that ended with an error. */
+function remarksOf(names: readonly string[], rows: readonly Side[]): string[] {
+  const kinds = new Set(rows.filter((row) => row.several).map(kindText))
+  const several = [...kinds].flatMap((kind) =>
+    names.flatMap((name, at) => {
+      const same = rows.filter((row) => kindText(row) === kind)
+      const sources = same.flatMap(({ results }) => results[at]?.source ?? [])
+      return sources.length < 2
+        ? []
+        : [`${name} has ${sources.length} results of ${kind}: ${sources.join(', ')}`]
+    }),
+  )
+  const failed = rows.flatMap(({ results }) =>
+    results.flatMap((result, at) =>
+      result === undefined || result.error === 0
+        ? []
+        : [`${names[at]}: ${result.source} ended with error ${result.error}`],
+    ),
+  )
+  return [...several, ...failed]
+}
+
+const kindText = ({ rw, bs, numjobs, iodepth }: Side) =>
+  `${rw}, ${blockText(bs)}, ${numjobs} ${numjobs === 1 ? 'job' : 'jobs'}, depth ${iodepth}`
+
+const blockText = (bs: number | string) => (typeof bs === 'number' ? sizeText(bs) : bs)
+
+function columnsOf(names: readonly string[], rows: readonly Side[]): Column<Side>[] {
+  const column = (title: string, text: (row: Side) => string): Column<Side> => ({ title, text, right: true })
+  const of = (what: string, show: (result: Measured) => string | undefined) =>
+    names.map((name, i) =>
+      column(`${name} ${what}`, ({ results }) => (results[i] && show(results[i])) ?? '-'),
+    )
+  const known = (value: number | undefined, show: (value: number) => string) =>
+    value === undefined ? undefined : show(value)
+  const ratios = names.slice(1).map((name, i) =>
+    column(names.length === 2 ? 'ratio' : `${name} ratio`, ({ results: [first, ...others] }) => {
+      const other = others[i]
+      if (!first?.iops || other?.iops === undefined) return '-'
+      return `${(other.iops / first.iops).toFixed(2)}x`
+    }),
+  )
+  return [
+    { title: 'rw', text: ({ rw }) => rw },
+    column('bs', ({ bs }) => blockText(bs)),
+    column('jobs', ({ numjobs }) => String(numjobs)),
+    column('depth', ({ iodepth }) => String(iodepth)),
+    // Which is which can't be seen by what was measured.
+    ...(rows.some(({ several }) => several) ? of('from', ({ source }) => source) : []),
+    ...of('IOPS', ({ iops }) => known(iops, short)),
+    ...ratios,
+    ...of('mean', ({ mean }) => known(mean, timeText)),
+    ...of('p99', ({ p99 }) => known(p99, timeText)),
+  ]
 }

@@ -3,12 +3,19 @@
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
 import type { FeatureReply } from '../../../lib/nvme/host/admin-commands.ts'
-import { FEATURE, featureInfo, featureName } from '../../../lib/nvme/spec/features/ids.ts'
-import { decodeFeatureCapabilities, FEATURE_SELECT } from '../../../lib/nvme/spec/features/select.ts'
-import { ONCS } from '../../../lib/nvme/spec/identify/flags.ts'
+import {
+  decodeFeatureCapabilities,
+  decodeTimestamp,
+  encodeTimestamp,
+  FEATURE,
+  FEATURE_SELECT,
+  featureInfo,
+  featureName,
+  TIMESTAMP_ORIGIN,
+} from '../../../lib/nvme/spec/features.ts'
+import { ONCS } from '../../../lib/nvme/spec/flags.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
-import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../lib/nvme/spec/timestamp.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { showCommand } from '../admin/show.ts'
@@ -17,34 +24,31 @@ import type { FeatureShown } from '../admin/views/feature.ts'
 import { readData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { choiceParser, integer, text } from '../parse.ts'
+import { byte, dword, integer, namedNumber, text } from '../parse.ts'
 
 const MAX_DATA_BYTES = 2 ** 20
 
-const dword = integer({ max: 0xffff_ffff })
-const SELECTIONS = ['current', 'default', 'saved', 'supported'] as const
-const parseSelection = choiceParser(SELECTIONS)
-const selection = (word: string) =>
-  /^[0-3]$/.test(word) ? Number(word) : SELECTIONS.indexOf(parseSelection(word))
+const selection = namedNumber({
+  current: FEATURE_SELECT.CURRENT,
+  default: FEATURE_SELECT.DEFAULT,
+  saved: FEATURE_SELECT.SAVED,
+  supported: FEATURE_SELECT.SUPPORTED,
+})
 
 const getFeature = showCommand({
   name: 'get-feature',
   group: 'Admin',
   summary: 'Show a feature of the controller, or all that it has',
   options: {
-    featureId: value('ID', integer({ max: 255 }), 'feature identifier (default: every one that is known)', {
-      short: 'f',
-    }),
+    featureId: value('ID', byte, 'feature identifier (default: every one that is known)', 'f'),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
     sel: valueOr('WHICH', selection, 0, 'current, default, saved or supported (or 0 to 3)', {
       short: 's',
       fallbackText: 'current',
     }),
-    dataLen: value('BYTES', integer({ max: 2 ** 20 }), 'bytes of data (default: what the feature has)', {
-      short: 'l',
-    }),
-    cdw11: valueOr('DWORD', dword, 0, 'dword 11: which sensor, which vector', { short: 'c' }),
-    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', { short: 'U' }),
+    dataLen: value('BYTES', integer({ max: 2 ** 20 }), 'bytes of data (default: what the feature has)', 'l'),
+    cdw11: valueOr('DWORD', dword, 0, 'dword 11: which sensor, which vector', 'c'),
+    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', 'U'),
   },
   examples: [
     ['get-feature 0a:00.0 -f 7 -H', 'the number of queues, in words'],
@@ -60,7 +64,7 @@ const getFeature = showCommand({
       const asked = { nsid: nsid ?? (await scope(fid)), select, cdw11, uuid, ...bytes }
       return { fid, select, ...(await commands.getFeature(handle.controller, fid, asked)) }
     }
-    // A namespace's feature of nobody is refused; the first namespace is as good as any.
+    // A namespace's feature is refused without a namespace; the first one is as good as any.
     const scope = async (fid: number) => {
       return featureInfo(fid).namespaceSpecific ? ((await handle.namespaces())[0] ?? 0) : 0
     }
@@ -96,19 +100,22 @@ the output says whether the value has lasted.
 Data that is shorter than the feature's is filled up with zeroes, of longer data the beginning counts, and the output \
 says so.`,
   options: {
-    featureId: required('ID', integer({ max: 255 }), 'feature identifier', { short: 'f' }),
+    featureId: required('ID', byte, 'feature identifier', 'f'),
     value: required('DWORD', integer(), 'new value: dword 11; of Timestamp the milliseconds', {
       short: 'v',
       also: ['-V'],
     }),
-    cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', { short: 'c' }),
+    cdw12: valueOr('DWORD', dword, 0, 'dword 12, for features that have one', 'c'),
     namespaceId: namespaceIdOption("namespace, for features that are a namespace's"),
-    data: value('FILE', text, "file with the feature's data, or `-` for standard input", { short: 'd' }),
-    dataLen: value('BYTES', integer({ min: 1, max: MAX_DATA_BYTES }), 'bytes of it to send (default: all)', {
-      short: 'l',
-    }),
-    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', { short: 'U' }),
-    save: flag('keep the value over resets and power cycles', { short: 's' }),
+    data: value('FILE', text, "file with the feature's data, or `-` for standard input", 'd'),
+    dataLen: value(
+      'BYTES',
+      integer({ min: 1, max: MAX_DATA_BYTES }),
+      'bytes of it to send (default: all)',
+      'l',
+    ),
+    uuidIndex: valueOr('N', integer({ max: 127 }), 0, 'UUID index', 'U'),
+    save: flag('keep the value over resets and power cycles', 's'),
   },
   examples: [
     ['set-feature 0a:00.0 -f 6 -v 0 --save', 'turn the volatile write cache off for good'],

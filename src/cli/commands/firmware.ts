@@ -3,14 +3,14 @@
 // end: so fw-download commits too, and fw-commit by itself is for slots that have an image already.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { COMMIT_ACTION } from '../../../lib/nvme/spec/commands/firmware.ts'
+import { COMMIT_ACTION } from '../../../lib/nvme/spec/commands.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { ControllerHandle } from '../../index.ts'
 import { adminCommand } from '../admin/command.ts'
 import { readData } from '../data.ts'
 import { flag, required, value, valueOr } from '../define.ts'
 import { bytesText, print } from '../output.ts'
-import { integer, namedNumber, size, text } from '../parse.ts'
+import { bit, integer, namedNumber, size, text } from '../parse.ts'
 import { withProgress } from '../transfer.ts'
 
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
@@ -30,8 +30,8 @@ const ACTION_WORDS =
 const MAX_IMAGE_BYTES = 2 ** 28
 
 const slotOption = () =>
-  valueOr('N', integer({ max: 7 }), 0, 'firmware slot, 1 to 7; 0: the controller chooses', { short: 's' })
-const bpidOption = () => valueOr('N', integer({ max: 1 }), 0, 'boot partition', { short: 'b' })
+  valueOr('N', integer({ max: 7 }), 0, 'firmware slot, 1 to 7; 0: the controller chooses', 's')
+const bpidOption = () => valueOr('N', bit, 0, 'boot partition', 'b')
 
 const download = adminCommand({
   name: 'fw-download',
@@ -41,20 +41,22 @@ command ends. What the slots hold is said by unvme fw-log.
 
 Images are sent in dwords: one whose length is no multiple of 4 is filled up with zeroes, and the output says so.`,
   options: {
-    fw: required('FILE', text, 'firmware image', { short: 'f' }),
+    fw: required('FILE', text, 'firmware image', 'f'),
     xfer: value(
       'SIZE',
       size({ min: 4, max: 2 ** 20 }),
       'bytes of a part (default: what the device asks for)',
-      {
-        short: 'x',
-      },
+      'x',
     ),
-    offset: valueOr('DWORDS', integer({ max: 2 ** 30 }), 0, 'where it begins in the whole image, in dwords', {
-      short: 'o',
-    }),
-    ignoreOvr: flag('go on where the device says that parts overlap', { short: 'i' }),
-    action: value('ACTION', ACTIONS, `commit it: ${ACTION_WORDS}`, { short: 'a' }),
+    offset: valueOr(
+      'DWORDS',
+      integer({ max: 2 ** 30 }),
+      0,
+      'where it begins in the whole image, in dwords',
+      'o',
+    ),
+    ignoreOvr: flag('go on where the device says that parts overlap', 'i'),
+    action: value('ACTION', ACTIONS, `commit it: ${ACTION_WORDS}`, 'a'),
     slot: slotOption(),
     bpid: bpidOption(),
   },

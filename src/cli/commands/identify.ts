@@ -2,19 +2,44 @@
 // Trade-off: views are loaded when a command runs, so that help needs none of them.
 
 import { NvmeError } from '../../../lib/errors.ts'
-import { CNS } from '../../../lib/nvme/spec/identify/cns.ts'
-import { encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify/lists.ts'
-import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
-import { showCommand } from '../admin/show.ts'
-import { flag, value, valueOr } from '../define.ts'
+import type { IdentifyOptions } from '../../../lib/nvme/host/identify-commands.ts'
+import { CNS, encodeNamespaceList, NAMESPACE_LIST_ENTRIES } from '../../../lib/nvme/spec/identify.ts'
+import { MAX_NSID } from '../../../lib/nvme/spec/opcodes.ts'
+import { type AdminContext, adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
+import { type ShowDefinition, type Shown, type ShowOptions, showCommand } from '../admin/show.ts'
+import { flag, type Specs, value, valueOr } from '../define.ts'
 import { note, print } from '../output.ts'
-import { integer } from '../parse.ts'
+import { byte, integer, word } from '../parse.ts'
 
-const lists = () => import('../admin/views/lists.ts')
+type Views = typeof import('../admin/views/identify.ts')
+const views = (): Promise<Views> => import('../admin/views/identify.ts')
+
+interface IdentifyDefinition<O extends Specs> extends Omit<ShowDefinition<O>, 'read'> {
+  /** What is asked for. */
+  ask(context: AdminContext<ShowOptions<O>>): Promise<readonly [cns: number, options?: IdentifyOptions]>
+  view(views: Views, bytes: Buffer, options: AdminContext<ShowOptions<O>>['options']): Shown
+}
+
+/** A command that shows one of the structures of Identify. */
+function identifyCommand<const O extends Specs>({ ask, view, ...definition }: IdentifyDefinition<O>) {
+  return showCommand<O>({
+    ...definition,
+    async read(context) {
+      const [cns, options] = await ask(context)
+      const bytes = await context.handle.controller.identify(cns, options)
+      if (cns === CNS.NAMESPACE || cns === CNS.ALLOCATED_NAMESPACE) noteInactive(bytes, options?.nsid)
+      return { bytes, show: async () => view(await views(), bytes, context.options) }
+    },
+  })
+}
+
+function noteInactive(bytes: Buffer, nsid: number | undefined): void {
+  if (bytes.every((byte) => byte === 0)) note(`namespace ${nsid} is not active`)
+}
 
 const vendorSpecific = () => flag('dump the vendor specific bytes too', { short: 'v', also: ['-V'] })
 
-const idCtrl = showCommand({
+const idCtrl = identifyCommand({
   name: 'id-ctrl',
   summary: 'Show Identify Controller: model, limits, what is supported, power states',
   options: { vendorSpecific: vendorSpecific() },
@@ -23,17 +48,11 @@ const idCtrl = showCommand({
     ['id-ctrl sim: -H', 'with the words of flags taken apart'],
     ['id-ctrl 0a:00.0 -o json', "for programs, by nvme-cli's keys"],
   ],
-  async read({ handle, options }) {
-    const bytes = await handle.controller.identify(CNS.CONTROLLER)
-    const show = async () => {
-      const { viewController } = await import('../admin/views/controller.ts')
-      return viewController(bytes, { vendor: options.vendorSpecific })
-    }
-    return { bytes, show }
-  },
+  ask: async () => [CNS.CONTROLLER],
+  view: ({ viewController }, bytes, { vendorSpecific }) => viewController(bytes, { vendor: vendorSpecific }),
 })
 
-const idNs = showCommand({
+const idNs = identifyCommand({
   name: 'id-ns',
   summary: 'Show Identify Namespace: sizes, LBA formats, metadata, protection',
   options: {
@@ -45,29 +64,20 @@ const idNs = showCommand({
     ['id-ns 0a:00.0/2', 'of namespace 2'],
     ["id-ns 'sim:?ns=3' -n 3 -H", 'with the words of flags taken apart'],
   ],
-  async read(context) {
-    const { handle, options } = context
-    const nsid = await chosenNamespace(context)
-    const cns = options.force ? CNS.ALLOCATED_NAMESPACE : CNS.NAMESPACE
-    const bytes = await handle.controller.identify(cns, { nsid })
-    if (bytes.every((byte) => byte === 0)) note(`namespace ${nsid} is not active`)
-    const show = async () => {
-      const { viewNamespace } = await import('../admin/views/namespace.ts')
-      return viewNamespace(bytes, { vendor: options.vendorSpecific })
-    }
-    return { bytes, show }
-  },
+  ask: async (context) => [
+    context.options.force ? CNS.ALLOCATED_NAMESPACE : CNS.NAMESPACE,
+    { nsid: await chosenNamespace(context) },
+  ],
+  view: ({ viewNamespace }, bytes, { vendorSpecific }) => viewNamespace(bytes, { vendor: vendorSpecific }),
 })
 
 const listNs = showCommand({
   name: 'list-ns',
   summary: 'List the namespaces of a controller by their ids',
   options: {
-    namespaceId: valueOr('NSID', integer({ min: 1, max: 0xffff_fffe }), 1, 'the first id to list', {
-      short: 'n',
-    }),
-    csi: value('N', integer({ max: 255 }), 'those of one I/O command set (NVMe 2.0)', { short: 'y' }),
-    all: flag('also those that exist and are not attached', { short: 'a' }),
+    namespaceId: valueOr('NSID', integer({ min: 1, max: MAX_NSID }), 1, 'the first id to list', 'n'),
+    csi: value('N', byte, 'those of one I/O command set (NVMe 2.0)', 'y'),
+    all: flag('also those that exist and are not attached', 'a'),
   },
   examples: [
     ['list-ns 0a:00.0', 'the active namespaces'],
@@ -88,48 +98,41 @@ const listNs = showCommand({
       const nsids = (await handle.namespaces()).filter((nsid) => nsid >= first)
       return Buffer.from(encodeNamespaceList(nsids.slice(0, NAMESPACE_LIST_ENTRIES)))
     })
-    return { bytes, show: async () => (await lists()).viewNamespaceList(bytes) }
+    return { bytes, show: async () => (await views()).viewNamespaceList(bytes) }
   },
 })
 
-const nsDescs = showCommand({
+const nsDescs = identifyCommand({
   name: 'ns-descs',
   summary: 'Show the identification descriptors of a namespace: EUI64, NGUID, UUID, command set',
   options: { namespaceId: namespaceIdOption() },
   examples: [['ns-descs 0a:00.0', 'of the only namespace']],
-  async read(context) {
-    const nsid = await chosenNamespace(context)
-    const bytes = await context.handle.controller.identify(CNS.NAMESPACE_DESCRIPTORS, { nsid })
-    return { bytes, show: async () => (await lists()).viewDescriptors(bytes) }
-  },
+  ask: async (context) => [CNS.NAMESPACE_DESCRIPTORS, { nsid: await chosenNamespace(context) }],
+  view: ({ viewDescriptors }, bytes) => viewDescriptors(bytes),
 })
 
-const listCtrl = showCommand({
+const listCtrl = identifyCommand({
   name: 'list-ctrl',
   summary: 'List the controllers of the NVM subsystem, or those that a namespace is attached to',
   options: {
-    cntid: valueOr('ID', integer({ max: 0xffff }), 0, 'the first id to list', { short: 'c' }),
+    cntid: valueOr('ID', word, 0, 'the first id to list', 'c'),
     namespaceId: namespaceIdOption('namespace (default: all controllers)'),
   },
   examples: [['list-ctrl 0a:00.0 -n 1', 'those that can use namespace 1']],
-  async read({ handle, nsid, options }) {
-    const cns = nsid === undefined ? CNS.CONTROLLERS : CNS.ATTACHED_CONTROLLERS
-    const cdw10 = options.cntid * 0x1_0000
-    const bytes = await handle.controller.identify(cns, { nsid: nsid ?? 0, cdw10 })
-    return { bytes, show: async () => (await lists()).viewControllers(bytes) }
-  },
+  ask: async ({ nsid, options }) => [
+    nsid === undefined ? CNS.CONTROLLERS : CNS.ATTACHED_CONTROLLERS,
+    { nsid: nsid ?? 0, cdw10: options.cntid * 0x1_0000 },
+  ],
+  view: ({ viewControllers }, bytes) => viewControllers(bytes),
 })
 
-const independent = showCommand({
+const independent = identifyCommand({
   name: 'cmdset-ind-id-ns',
   summary: 'Show what Identify Namespace says for any I/O command set (NVMe 2.0)',
   options: { namespaceId: namespaceIdOption() },
   examples: [['cmdset-ind-id-ns 0a:00.0 -H', 'with the words of flags taken apart']],
-  async read(context) {
-    const nsid = await chosenNamespace(context)
-    const bytes = await context.handle.controller.identify(CNS.INDEPENDENT_NAMESPACE, { nsid })
-    return { bytes, show: async () => (await lists()).viewIndependent(bytes) }
-  },
+  ask: async (context) => [CNS.INDEPENDENT_NAMESPACE, { nsid: await chosenNamespace(context) }],
+  view: ({ viewIndependent }, bytes) => viewIndependent(bytes),
 })
 
 const showRegs = showCommand({

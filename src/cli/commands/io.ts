@@ -2,7 +2,7 @@
 // Trade-off: counts of blocks are one-based, as in all of unvme, where nvme-cli has them zero-based; help says so.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/spec/commands/dsm.ts'
+import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import {
   type AdminContext,
@@ -24,10 +24,10 @@ import {
   rangeText,
   sendRange,
 } from '../admin/ranges.ts'
-import { openData } from '../data.ts'
+import { openData, withOpen } from '../data.ts'
 import { flag, type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { blockCount, integer, listOf, size, text } from '../parse.ts'
+import { blockCount, dword, integer, listOf, size, text } from '../parse.ts'
 
 const group = 'Data'
 
@@ -50,7 +50,7 @@ const writeZeroes = adminCommand({
   options: {
     namespaceId: namespaceIdOption(),
     ...rangeOptions(),
-    deac: flag('deallocate the blocks, where they read zeroes then', { short: 'd' }),
+    deac: flag('deallocate the blocks, where they read zeroes then', 'd'),
     ...accessOptions(),
   },
   refused: REFUSED_WITHOUT_DATA,
@@ -116,8 +116,7 @@ Exit code 1: they differ.`,
   async run(context) {
     const { options, signal } = context
     const { startBlock, blockCount, dataSize } = options
-    const data = await openData(options.data, signal)
-    try {
+    return withOpen(await openData(options.data, signal), async (data) => {
       await withNamespace(context, async (ns) => {
         const counted = blockCount === undefined ? undefined : blockCount * ns.blocksize
         if (counted !== undefined && dataSize !== undefined && counted !== dataSize) {
@@ -128,9 +127,7 @@ Exit code 1: they differ.`,
         const range = await compareRange(ns, startBlock, data, length, how)
         print(`NVMe Compare Success: ${rangeText(range)}`)
       })
-    } finally {
-      await data.close()
-    }
+    })
   },
 })
 
@@ -143,19 +140,18 @@ const dsm = adminCommand({
   details: 'Up to 256 ranges, as lists with commas: the Nth of --slbs with the Nth of --blocks.',
   options: {
     namespaceId: namespaceIdOption(),
-    slbs: value('LBAS', listOf(integer()), 'first block of each range', { short: 's' }),
-    blocks: value('COUNTS', listOf(integer({ min: 1, max: 0xffff_ffff })), 'number of blocks of each range', {
-      short: 'b',
-    }),
-    ctxAttrs: value('DWORDS', listOf(integer({ max: 0xffff_ffff })), 'context attributes of each range', {
-      short: 'a',
-    }),
-    ad: flag('deallocate: what the blocks hold is not needed any more', { short: 'd' }),
-    idw: flag('the ranges will be written as a whole', { short: 'w' }),
-    idr: flag('the ranges will be read as a whole', { short: 'r' }),
-    cdw11: value('DWORD', integer({ max: 0xffff_ffff }), 'dword 11, in place of -d, -w and -r', {
-      short: 'c',
-    }),
+    slbs: value('LBAS', listOf(integer()), 'first block of each range', 's'),
+    blocks: value(
+      'COUNTS',
+      listOf(integer({ min: 1, max: 0xffff_ffff })),
+      'number of blocks of each range',
+      'b',
+    ),
+    ctxAttrs: value('DWORDS', listOf(dword), 'context attributes of each range', 'a'),
+    ad: flag('deallocate: what the blocks hold is not needed any more', 'd'),
+    idw: flag('the ranges will be written as a whole', 'w'),
+    idr: flag('the ranges will be read as a whole', 'r'),
+    cdw11: value('DWORD', dword, 'dword 11, in place of -d, -w and -r', 'c'),
   },
   examples: [['dsm 0a:00.0 -d -s 0,4096 -b 8,1024', 'deallocate 8 blocks at 0, and 1024 at 4096']],
   async destroys(context) {

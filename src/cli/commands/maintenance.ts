@@ -1,30 +1,34 @@
-// `unvme device-self-test`, `format` and `sanitize`.
-// Trade-off: a format is one command that ends when it is done; the other two go on in the background, and the
-// command waits where it is asked to, or where its own end would end the operation.
+// `unvme device-self-test`, `format`, `sanitize`, `reset` and `subsystem-reset`. A format is one command that ends when it is
+// done; self-test and sanitize go on in the background, and the command waits where it is asked to, or where its own end
+// would end the operation.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
-import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/spec/commands/maintenance.ts'
-import { FNA } from '../../../lib/nvme/spec/identify/flags.ts'
-import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/spec/identify/namespace.ts'
-import { LOG_PAGE } from '../../../lib/nvme/spec/logs/ids.ts'
-import { SANITIZE_STATE, sanitizeStateName } from '../../../lib/nvme/spec/logs/sanitize.ts'
-import { SELF_TEST, SELF_TEST_RESULT } from '../../../lib/nvme/spec/logs/self-test.ts'
+import { FORMAT_ERASE, SANITIZE_ACTION } from '../../../lib/nvme/spec/commands.ts'
+import { FNA } from '../../../lib/nvme/spec/flags.ts'
+import { formattedLba, type IdentifyNamespace } from '../../../lib/nvme/spec/identify.ts'
+import {
+  LOG_PAGE,
+  SANITIZE_STATE,
+  SELF_TEST,
+  SELF_TEST_RESULT,
+  sanitizeStateName,
+} from '../../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
-import { type AdminContext, adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
-import { waitUntilOver } from '../admin/waiting.ts'
+import {
+  type AdminContext,
+  adminCommand,
+  chosenNamespace,
+  namespaceIdOption,
+  timeoutOption,
+} from '../admin/command.ts'
 import { flag, required, type Specs, unflag, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { integer, namedNumber, size } from '../parse.ts'
+import { bit, dword, integer, namedNumber, size } from '../parse.ts'
+import { waitUntilOver } from '../progress.ts'
 
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
-const logs = () => import('../../../lib/nvme/spec/logs/index.ts')
-
-/** Milliseconds, of the commands that may take hours. */
-export const timeoutOption = () =>
-  value('MS', integer({ min: 1, max: 2 ** 31 - 1 }), 'milliseconds that it may take (default: 4 hours)', {
-    short: 't',
-  })
+const logs = () => import('../../../lib/nvme/spec/logs.ts')
 
 const TEST_NAMES: Readonly<Record<number, string>> = {
   [SELF_TEST.SHORT]: 'Short',
@@ -42,12 +46,18 @@ how far it is. Exit code 1: a test that was waited for found a fault, or was end
     namespaceId: namespaceIdOption('namespace to test; 0: the controller alone (default: all)'),
     selfTestCode: valueOr(
       'CODE',
-      namedNumber({ show: 0, short: 1, extended: 2, vendor: 14, abort: 15 }),
+      namedNumber({
+        show: SELF_TEST.NONE,
+        short: SELF_TEST.SHORT,
+        extended: SELF_TEST.EXTENDED,
+        vendor: SELF_TEST.VENDOR,
+        abort: SELF_TEST.ABORT,
+      }),
       0,
       'show (or 0), short (1), extended (2), vendor (0xe), abort (0xf)',
       { short: 's', fallbackText: 'show' },
     ),
-    wait: flag('wait until an extended or a vendor specific test is over', { short: 'w' }),
+    wait: flag('wait until an extended or a vendor specific test is over', 'w'),
   },
   examples: [
     ['device-self-test 0a:00.0 -s short', 'a short test, and how it ended'],
@@ -57,7 +67,7 @@ how far it is. Exit code 1: a test that was waited for found a fault, or was end
   async run(context) {
     const { deviceSelfTest, getLogPage } = await commands()
     const { decodeSelfTestLog, SELF_TEST_LOG_BYTES } = await logs()
-    const { selfTestResultText, viewSelfTest } = await import('../admin/views/operations.ts')
+    const { selfTestResultText, viewSelfTest } = await import('../admin/views/logs.ts')
     const { controller } = context.handle
     const { selfTestCode: code, wait } = context.options
     const readLog = () => getLogPage(controller, LOG_PAGE.DEVICE_SELF_TEST, SELF_TEST_LOG_BYTES)
@@ -95,26 +105,23 @@ const format = adminCommand({
 whichever is named; the question before says so.`,
   options: {
     namespaceId: namespaceIdOption('namespace; 0xffffffff: all (default: the only one)'),
-    lbaf: value('N', integer({ max: 63 }), 'LBA format by its number in id-ns (default: the one in use)', {
-      short: 'l',
-    }),
+    lbaf: value(
+      'N',
+      integer({ max: 63 }),
+      'LBA format by its number in id-ns (default: the one in use)',
+      'l',
+    ),
     blockSize: value(
       'SIZE',
       size({ min: 512, max: 2 ** 31 }),
       'in place of --lbaf: the format with blocks of so many bytes, and no metadata',
-      { short: 'b' },
+      'b',
     ),
-    ses: valueOr('N', integer({ max: 2 }), 0, 'secure erase: 0 none, 1 user data, 2 cryptographic', {
-      short: 's',
-    }),
-    pi: valueOr('N', integer({ max: 3 }), 0, 'protection information: 0 off, or its type', { short: 'i' }),
-    pil: valueOr('N', integer({ max: 1 }), 0, 'where it is in the metadata: 0 at its end, 1 at its start', {
-      short: 'p',
-    }),
-    ms: valueOr('N', integer({ max: 1 }), 0, 'metadata: 0 in a buffer of its own, 1 behind each block', {
-      short: 'm',
-    }),
-    reset: flag('reset the controller afterwards', { short: 'r' }),
+    ses: valueOr('N', integer({ max: 2 }), 0, 'secure erase: 0 none, 1 user data, 2 cryptographic', 's'),
+    pi: valueOr('N', integer({ max: 3 }), 0, 'protection information: 0 off, or its type', 'i'),
+    pil: valueOr('N', bit, 0, 'where it is in the metadata: 0 at its end, 1 at its start', 'p'),
+    ms: valueOr('N', bit, 0, 'metadata: 0 in a buffer of its own, 1 behind each block', 'm'),
+    reset: flag('reset the controller afterwards', 'r'),
     timeout: timeoutOption(),
   },
   examples: [
@@ -208,22 +215,20 @@ succeeded, or exit-failure has ended that state. Exit code 1: one that was waite
     sanact: required(
       'ACTION',
       namedNumber({
-        'exit-failure': 1,
-        'start-block-erase': 2,
-        'start-overwrite': 3,
-        'start-crypto-erase': 4,
+        'exit-failure': SANITIZE_ACTION.EXIT_FAILURE,
+        'start-block-erase': SANITIZE_ACTION.BLOCK_ERASE,
+        'start-overwrite': SANITIZE_ACTION.OVERWRITE,
+        'start-crypto-erase': SANITIZE_ACTION.CRYPTO_ERASE,
       }),
       'exit-failure (or 1), start-block-erase (2), start-overwrite (3), start-crypto-erase (4)',
-      { short: 'a' },
+      'a',
     ),
-    dealloc: unflag('do not deallocate the blocks afterwards', { short: 'd' }),
-    ovrpat: valueOr('DWORD', integer({ max: 0xffff_ffff }), 0, 'overwrite: pattern of 32 bits', {
-      short: 'p',
-    }),
-    owpass: valueOr('N', integer({ min: 1, max: 16 }), 1, 'overwrite: passes', { short: 'n' }),
-    oipbp: flag('overwrite: invert the pattern between passes', { short: 'i' }),
-    ause: flag('allow exit-failure, should it fail', { short: 'u' }),
-    wait: flag('wait until it is over', { short: 'w' }),
+    dealloc: unflag('do not deallocate the blocks afterwards', 'd'),
+    ovrpat: valueOr('DWORD', dword, 0, 'overwrite: pattern of 32 bits', 'p'),
+    owpass: valueOr('N', integer({ min: 1, max: 16 }), 1, 'overwrite: passes', 'n'),
+    oipbp: flag('overwrite: invert the pattern between passes', 'i'),
+    ause: flag('allow exit-failure, should it fail', 'u'),
+    wait: flag('wait until it is over', 'w'),
   },
   examples: [
     ['sanitize 0a:00.0 -a start-block-erase --wait', 'erase all blocks, and wait until it is done'],
@@ -258,3 +263,34 @@ succeeded, or exit-failure has ended that state. Exit code 1: one that was waite
 })
 
 export const maintenanceCommands = [selfTest, format, sanitize]
+
+const command = (how: 'controller' | 'subsystem', name: string, summary: string, details: string) =>
+  adminCommand({
+    name,
+    summary,
+    details,
+    options: {},
+    examples: [[`${name} 0a:00.0`, 'and see that it comes back']],
+    async run({ address, handle }) {
+      const before = performance.now()
+      await handle.reset(how)
+      const text = how === 'controller' ? 'controller reset' : 'NVM subsystem reset'
+      print(`${address}: ${text}, ready again after ${(performance.now() - before).toFixed(0)} ms`)
+    },
+  })
+
+const reset = command(
+  'controller',
+  'reset',
+  'Reset the controller, and bring it up again',
+  'What lasts until a reset is as new: features that were not saved, firmware that was only sent, a short self-test.',
+)
+
+const subsystemReset = command(
+  'subsystem',
+  'subsystem-reset',
+  'Reset the whole NVM subsystem: all of its controllers',
+  'Controllers of the same subsystem that other processes or machines use are reset, too. Not every device has it.',
+)
+
+export const resetCommands = [reset, subsystemReset]

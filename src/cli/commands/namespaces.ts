@@ -4,11 +4,11 @@
 import { UsageError } from '../../../lib/errors.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import type { ControllerHandle } from '../../index.ts'
-import { type AdminContext, adminCommand, namespaceIdOption } from '../admin/command.ts'
+import { type AdminContext, adminCommand, namespaceIdOption, timeoutOption } from '../admin/command.ts'
 import { type Specs, value, valueOr } from '../define.ts'
 import { print } from '../output.ts'
-import { integer, listOf, size } from '../parse.ts'
-import { formatOfSize, identifyFormats, timeoutOption } from './maintenance.ts'
+import { byte, dword, integer, listOf, size, word } from '../parse.ts'
+import { formatOfSize, identifyFormats } from './maintenance.ts'
 
 const commands = () => import('../../../lib/nvme/host/admin-commands.ts')
 const blocks = integer({ min: 1 })
@@ -20,22 +20,18 @@ const create = adminCommand({
   details: `How much is unused is unvmcap in unvme id-ctrl. The new namespace is seen once it is attached \
 (unvme attach-ns).`,
   options: {
-    nsze: value('BLOCKS', blocks, 'size in blocks', { short: 's' }),
-    ncap: value('BLOCKS', blocks, 'capacity in blocks (default: its size)', { short: 'c' }),
-    nszeSi: value('SIZE', bytes, 'size in bytes, in place of --nsze: 10GB, 512MiB', { short: 'S' }),
-    ncapSi: value('SIZE', bytes, 'capacity in bytes, in place of --ncap', { short: 'C' }),
-    flbas: value('N', integer({ max: 255 }), 'LBA format by its number in id-ns (default: 0)', {
-      short: 'f',
-    }),
-    blockSize: value('SIZE', bytes, 'in place of --flbas: the format with blocks of so many bytes', {
-      short: 'b',
-    }),
-    dps: valueOr('N', integer({ max: 255 }), 0, 'data protection settings', { short: 'd' }),
-    nmic: valueOr('N', integer({ max: 255 }), 0, '1: can be attached to several controllers', { short: 'm' }),
-    anagrpId: valueOr('N', integer({ max: 0xffff_ffff }), 0, 'ANA group', { short: 'a' }),
-    nvmsetId: valueOr('N', integer({ max: 0xffff }), 0, 'NVM set', { short: 'i' }),
-    endgId: valueOr('N', integer({ max: 0xffff }), 0, 'endurance group', { short: 'e' }),
-    csi: valueOr('N', integer({ max: 255 }), 0, 'command set; 0: NVM', { short: 'y' }),
+    nsze: value('BLOCKS', blocks, 'size in blocks', 's'),
+    ncap: value('BLOCKS', blocks, 'capacity in blocks (default: its size)', 'c'),
+    nszeSi: value('SIZE', bytes, 'size in bytes, in place of --nsze: 10GB, 512MiB', 'S'),
+    ncapSi: value('SIZE', bytes, 'capacity in bytes, in place of --ncap', 'C'),
+    flbas: value('N', byte, 'LBA format by its number in id-ns (default: 0)', 'f'),
+    blockSize: value('SIZE', bytes, 'in place of --flbas: the format with blocks of so many bytes', 'b'),
+    dps: valueOr('N', byte, 0, 'data protection settings', 'd'),
+    nmic: valueOr('N', byte, 0, '1: can be attached to several controllers', 'm'),
+    anagrpId: valueOr('N', dword, 0, 'ANA group', 'a'),
+    nvmsetId: valueOr('N', word, 0, 'NVM set', 'i'),
+    endgId: valueOr('N', word, 0, 'endurance group', 'e'),
+    csi: valueOr('N', byte, 0, 'command set; 0: NVM', 'y'),
     timeout: timeoutOption(),
   },
   refused: { '-l, --lbstm <N>': 'unvme creates no namespaces with storage tags' },
@@ -105,14 +101,6 @@ const remove = adminCommand({
   },
 })
 
-const controllersOption = () =>
-  value(
-    'IDS',
-    listOf(integer({ max: 0xffff })),
-    'controllers by their ids (cntlid in id-ctrl), with commas between (default: this one)',
-    { short: 'c' },
-  )
-
 const attachment = (detach: boolean) =>
   adminCommand({
     name: detach ? 'detach-ns' : 'attach-ns',
@@ -121,7 +109,12 @@ const attachment = (detach: boolean) =>
       : 'Attach a namespace to controllers, which can use it from then on',
     options: {
       namespaceId: namespaceIdOption(),
-      controllers: controllersOption(),
+      controllers: value(
+        'IDS',
+        listOf(word),
+        'controllers by their ids (cntlid in id-ctrl), with commas between (default: this one)',
+        'c',
+      ),
     },
     examples: [
       detach

@@ -4,17 +4,16 @@
 
 import { OutOfRangeError, UsageError } from '../../../lib/errors.ts'
 import { ADMIN, dataDirection, NVM, opcodeName } from '../../../lib/nvme/spec/opcodes.ts'
-import { adminCommand, namespaceIdOption, withNamespace } from '../admin/command.ts'
+import { adminCommand, namespaceIdOption, timeoutOption, withNamespace } from '../admin/command.ts'
 import { refuseMetadata } from '../admin/ranges.ts'
 import { writeBytes } from '../admin/show.ts'
 import { dumpText, dwordText, hexText } from '../admin/text.ts'
-import { checkAtEnd, isOutput, type Output, openData, openOutput } from '../data.ts'
+import { checkAtEnd, isOutput, type Output, openData, openOutput, withOpen } from '../data.ts'
 import { flag, required, type Values, value, valueOr } from '../define.ts'
 import { checkTerminal, fields, print } from '../output.ts'
-import { integer, size, text } from '../parse.ts'
+import { byte, dword, size, text } from '../parse.ts'
 
-const dword = (number: number, short: string) =>
-  valueOr('DWORD', integer({ max: 0xffff_ffff }), 0, `dword ${number}`, { short })
+const dwordOption = (number: number, short: string) => valueOr('DWORD', dword, 0, `dword ${number}`, short)
 
 /** Parses what the driver sends as 0 itself. */
 function onlyZero(word: string): number {
@@ -22,52 +21,32 @@ function onlyZero(word: string): number {
   return 0
 }
 const zero = (what: string, short: string) =>
-  value('N', onlyZero, `${what}: only 0, which the driver sends`, { short })
+  value('N', onlyZero, `${what}: only 0, which the driver sends`, short)
 
 const options = {
-  opcode: required('N', integer({ max: 255 }), 'opcode', { short: 'o' }),
+  opcode: required('N', byte, 'opcode', 'o'),
   namespaceId: namespaceIdOption(),
-  dataLen: valueOr('SIZE', size({ max: 2 ** 20 }), 0, 'bytes of data', { short: 'l' }),
-  inputFile: value('FILE', text, 'file with the data to send, or for the data that is received', {
-    short: 'i',
-  }),
-  read: flag("data comes from the device (default: as the opcode's lowest bits say)", { short: 'r' }),
-  write: flag('data goes to the device', { short: 'w' }),
-  prefill: valueOr('BYTE', integer({ max: 255 }), 0, 'what the data is filled with before', { short: 'p' }),
+  dataLen: valueOr('SIZE', size({ max: 2 ** 20 }), 0, 'bytes of data', 'l'),
+  inputFile: value('FILE', text, 'file with the data to send, or for the data that is received', 'i'),
+  read: flag("data comes from the device (default: as the opcode's lowest bits say)", 'r'),
+  write: flag('data goes to the device', 'w'),
+  prefill: valueOr('BYTE', byte, 0, 'what the data is filled with before', 'p'),
   flags: zero('command flags', 'f'),
   rsvd: zero('reserved field', 'R'),
   cdw2: zero('dword 2', '2'),
   cdw3: zero('dword 3', '3'),
   metadataLen: zero('bytes of metadata', 'm'),
-  cdw10: dword(10, '4'),
-  cdw11: dword(11, '5'),
-  cdw12: dword(12, '6'),
-  cdw13: dword(13, '7'),
-  cdw14: dword(14, '8'),
-  cdw15: dword(15, '9'),
-  rawBinary: flag('print the data as the device sent it', { short: 'b' }),
-  showCommand: flag('print the command before it is sent', { short: 's' }),
-  dryRun: flag('print the command, and do not send it', { short: 'd' }),
-  latency: flag('print how long it took', { short: 'T' }),
+  cdw10: dwordOption(10, '4'),
+  cdw11: dwordOption(11, '5'),
+  cdw12: dwordOption(12, '6'),
+  cdw13: dwordOption(13, '7'),
+  cdw14: dwordOption(14, '8'),
+  cdw15: dwordOption(15, '9'),
+  rawBinary: flag('print the data as the device sent it', 'b'),
+  showCommand: flag('print the command before it is sent', 's'),
+  dryRun: flag('print the command, and do not send it', 'd'),
+  latency: flag('print how long it took', 'T'),
 }
-const timeout = {
-  timeout: value(
-    'MS',
-    integer({ min: 1, max: 2 ** 31 - 1 }),
-    'milliseconds that it may take (default: 60 s)',
-    {
-      short: 't',
-    },
-  ),
-}
-
-const ioTimeout = value(
-  'MS',
-  integer({ min: 1, max: 2 ** 31 - 1 }),
-  'milliseconds that it may take (default: 30 s)',
-  { short: 't' },
-)
-
 const refused = { '-M, --metadata <FILE>': 'unvme has no metadata of its own for a command' } as const
 
 type Options = Values<typeof options>
@@ -90,7 +69,7 @@ const adminPassthru = adminCommand({
   name: 'admin-passthru',
   summary: 'Send any admin command, and show its result and data',
   details: DETAILS,
-  options: { ...options, ...timeout },
+  options: { ...options, timeout: timeoutOption('60 s') },
   refused,
   examples: [
     ['admin-passthru 0a:00.0 -o 6 -l 4096 -4 1', 'Identify Controller'],
@@ -115,7 +94,7 @@ const ioPassthru = adminCommand({
   name: 'io-passthru',
   summary: 'Send any I/O command, and show its result and data',
   details: DETAILS,
-  options: { ...options, timeout: ioTimeout },
+  options: { ...options, timeout: timeoutOption('30 s') },
   refused,
   examples: [
     ['io-passthru 0a:00.0 -o 2 -l 4096 -4 100 -6 7', 'read blocks 100 to 107 (dword 12 is zero-based)'],
@@ -211,14 +190,11 @@ async function dataOf(options: Options, receives: boolean): Promise<Buffer | und
   if (dataLen === 0) return undefined
   const data = Buffer.alloc(dataLen, prefill)
   if (receives) return data
-  const file = await openData(inputFile ?? '-')
-  try {
+  return withOpen(await openData(inputFile ?? '-'), async (file) => {
     await file.fill(data)
     await checkAtEnd(file, dataLen)
     return data
-  } finally {
-    await file.close()
-  }
+  })
 }
 
 function commandText(queue: Queue, options: Options, nsid: number): string {

@@ -1,12 +1,16 @@
-// `unvme setup`: shows NVMe devices, binds them to vfio-pci, and gives them back to the kernel.
-// Trade-off: UNVMe's words (none, BB:DD.F…, show, reset, help) rather than subcommands of a subcommand.
+// `unvme setup`: shows NVMe devices and checks the system, binds devices to vfio-pci, and gives them back to the kernel.
+// Its words are UNVMe's (none, BB:DD.F…, show, reset, help), not subcommands of a subcommand.
 
 import { InUseError, SetupError, UsageError } from '../../../lib/errors.ts'
 import { canonicalPciName } from '../../../lib/pci/bdf.ts'
+import { isVfioDriver } from '../../../lib/pci/sysfs.ts'
 import {
   type Account,
   bindSteps,
   blockDevices,
+  type Check,
+  checkSystem,
+  groupReasons,
   handOverSteps,
   listDevices,
   loadSteps,
@@ -25,9 +29,8 @@ import {
   undoSteps,
 } from '../../setup/index.ts'
 import { defineCommand, flag, outputOption, sysrootOption, value, variadicArgument } from '../define.ts'
-import { confirm, note, print } from '../output.ts'
+import { bad, bytesText, confirm, good, note, print, printJson, table } from '../output.ts'
 import { suggestion, text } from '../parse.ts'
-import { showDevices } from './setup-show.ts'
 
 const ACTIONS = ['show', 'reset', 'help'] as const
 type Action = 'bind' | (typeof ACTIONS)[number]
@@ -58,10 +61,10 @@ back to the kernel and waits for their block devices. \`help\` prints this.`,
     words: variadicArgument('show|reset|help|BB:DD.F', text, 'what to do, or the PCI names of devices'),
   },
   options: {
-    dryRun: flag('print what would be done, as shell commands, and do nothing', { short: 'n' }),
-    force: flag('take devices that the system uses', { short: 'f' }),
-    yes: flag('bind without being asked, where no name is given', { short: 'y' }),
-    user: value('NAME', text, 'give the bound devices to this user, who then needs no root', { short: 'u' }),
+    dryRun: flag('print what would be done, as shell commands, and do nothing', 'n'),
+    force: flag('take devices that the system uses', 'f'),
+    yes: flag('bind without being asked, where no name is given', 'y'),
+    user: value('NAME', text, 'give the bound devices to this user, who then needs no root', 'u'),
     output: outputOption(),
     sysroot: sysrootOption(),
   },
@@ -204,3 +207,78 @@ function refusal(refused: readonly Refusal[]): Error {
 
 const group = ({ iommuGroup }: NvmeDevice) =>
   iommuGroup === null ? ', without an IOMMU' : `, IOMMU group ${iommuGroup}`
+
+export function showDevices(
+  machine: Machine,
+  devices: readonly NvmeDevice[],
+  output: 'normal' | 'json',
+): void {
+  const checks = checkSystem(machine)
+  if (output === 'json') {
+    printJson({ Devices: devices.map(deviceJson), Checks: checks.map(checkJson) })
+    return
+  }
+  if (devices.length === 0) print('This machine has no NVMe device.')
+  else print(table(columns, devices))
+  print()
+  for (const { state, finding, mend } of checks) {
+    print(`${state === 'ok' ? good('ok  ') : bad(state.padEnd(4))}  ${finding}${mend ? `: ${mend}` : ''}`)
+  }
+  for (const device of devices) {
+    // Others that are free would be bound with it.
+    const free = isVfioDriver(device.driver) ? [] : devices.filter(({ uses }) => uses.length === 0)
+    for (const reason of groupReasons(device, [device, ...free]))
+      print(`${bad('warn')}  ${device.name}: ${reason}`)
+  }
+  if (process.getuid?.() !== 0) note('Not root: what processes of other users have open is not seen.')
+}
+
+const columns = [
+  { title: 'Device', text: ({ name }: NvmeDevice) => name },
+  { title: 'Driver', text: ({ driver }: NvmeDevice) => driver ?? '-' },
+  { title: 'Group', text: groupText, right: true },
+  { title: 'Id', text: idText },
+  { title: 'Model', text: ({ model }: NvmeDevice) => model ?? '-' },
+  { title: 'Block devices', text: blocksText },
+  { title: 'Used', text: ({ uses }: NvmeDevice) => uses.map((use) => use.text).join('; ') || 'no' },
+]
+
+export function groupText({ iommuGroup, noIommuGroup }: NvmeDevice): string {
+  if (iommuGroup !== null) return String(iommuGroup)
+  return noIommuGroup === null ? '-' : `noiommu-${noIommuGroup}`
+}
+
+function idText({ vendor, device }: NvmeDevice): string {
+  return `${vendor.toString(16).padStart(4, '0')}:${device.toString(16).padStart(4, '0')}`
+}
+
+function blocksText({ namespaces }: NvmeDevice): string {
+  return namespaces.map(({ block, size }) => `${block} (${bytesText(size)})`).join(', ') || '-'
+}
+
+function deviceJson(device: NvmeDevice) {
+  return {
+    Address: device.name,
+    Driver: device.driver,
+    DriverOverride: device.driverOverride,
+    IOMMUGroup: device.iommuGroup,
+    GroupMembers: device.members.map(({ name, driver }) => ({ Address: name, Driver: driver })),
+    VendorID: device.vendor,
+    DeviceID: device.device,
+    Controller: device.controller,
+    ModelNumber: device.model,
+    SerialNumber: device.serial,
+    Firmware: device.firmware,
+    Namespaces: device.namespaces.map(({ nsid, block, size, lbaSize }) => ({
+      NameSpace: nsid,
+      DevicePath: `/dev/${block}`,
+      PhysicalSize: size,
+      SectorSize: lbaSize,
+    })),
+    UsedBy: device.uses.map(({ text }) => text),
+  }
+}
+
+function checkJson({ name, state, finding, mend }: Check) {
+  return { Name: name, State: state, Finding: finding, Mend: mend }
+}

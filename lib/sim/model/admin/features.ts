@@ -1,12 +1,23 @@
 // Get and Set Features (NVMe 1.4 base, sections 5.13 and 5.21).
 // Trade-off: the general rules stand here once (save, scope, reserved bits); only what a feature adds is its own.
 
-import { FEATURE } from '../../../nvme/spec/features/index.ts'
+import {
+  decodeFeature,
+  decodeGetFeatures,
+  decodeSetFeatures,
+  decodeTimestamp,
+  encodeFeature,
+  encodeFeatureCapabilities,
+  encodeTimestamp,
+  FEATURE,
+  FEATURE_SELECT,
+  TIMESTAMP_ORIGIN,
+} from '../../../nvme/spec/features.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
-import { decodeTimestamp, encodeTimestamp, TIMESTAMP_ORIGIN } from '../../../nvme/spec/timestamp.ts'
 import { saveState } from '../../media/nonvolatile.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
+import { announceWarnings, criticalWarnings } from '../events.ts'
 import {
   applyFeatures,
   defaultValue,
@@ -15,23 +26,18 @@ import {
   featureKind,
   featureValue,
 } from '../features.ts'
-import { fetchData, sendData } from '../transfer.ts'
-import { announceWarnings, criticalWarnings } from '../warnings.ts'
-
-const SAVE = 0x8000_0000
-const SELECT = { CURRENT: 0, DEFAULT: 1, SAVED: 2, CAPABILITIES: 3 } as const
+import { fetchData, sendData } from '../prp.ts'
 
 export function getFeatures(c: Controller, sqe: Uint32Array, e: number): number {
-  const dw10 = sqe[e + 10]!
-  const fid = dw10 & 0xff
-  const select = (dw10 >>> 8) & 7
+  const { fid, sel: select } = decodeGetFeatures(sqe[e + 10]!)
   const kind = featureKind(fid)
-  if (kind === undefined || select > SELECT.CAPABILITIES) return STATUS.INVALID_FIELD
+  if (kind === undefined || select > FEATURE_SELECT.SUPPORTED) return STATUS.INVALID_FIELD
   const nsid = sqe[e + 1]!
   // Whatever is selected: a namespace's feature is asked for of one namespace.
   if (kind.perNamespace && !c.namespaces.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
-  if (select === SELECT.CAPABILITIES) {
-    c.result = (kind.saveable ? 1 : 0) | (kind.perNamespace ? 2 : 0) | (kind.changeable ? 4 : 0)
+  if (select === FEATURE_SELECT.SUPPORTED) {
+    const { saveable, perNamespace: namespaceSpecific, changeable } = kind
+    c.result = encodeFeatureCapabilities({ saveable, namespaceSpecific, changeable })
     return 0
   }
   const instance = instanceOf(c, fid, kind, nsid, sqe[e + 11]!)
@@ -43,14 +49,14 @@ export function getFeatures(c: Controller, sqe: Uint32Array, e: number): number 
 function selectedValue(c: Controller, fid: number, instance: number, select: number): number {
   const { features } = c
   if (fid === FEATURE.NUMBER_OF_QUEUES) {
-    const queues = select === SELECT.CURRENT ? features.queues : features.maxQueues
-    return ((queues - 1) << 16) | (queues - 1)
+    return queuesValue(select === FEATURE_SELECT.CURRENT ? features.queues : features.maxQueues)
   }
   // A feature that is selected by its value tells which it is.
   const selector = fid === FEATURE.INTERRUPT_VECTOR_CONFIGURATION ? instance : 0
   const byDefault = defaultValue(fid, instance)
-  if (select === SELECT.DEFAULT) return byDefault | selector
-  if (select === SELECT.SAVED) return (features.saved.get(featureKey(fid, instance)) ?? byDefault) | selector
+  if (select === FEATURE_SELECT.DEFAULT) return byDefault | selector
+  if (select === FEATURE_SELECT.SAVED)
+    return (features.saved.get(featureKey(fid, instance)) ?? byDefault) | selector
   return featureValue(features, fid, instance) | selector
 }
 
@@ -68,18 +74,16 @@ function selectedData(
       origin: byHost ? TIMESTAMP_ORIGIN.HOST : TIMESTAMP_ORIGIN.RESET,
     })
   }
-  const data = select === SELECT.CURRENT ? c.features.data.get(featureKey(fid, instance)) : undefined
+  const data = select === FEATURE_SELECT.CURRENT ? c.features.data.get(featureKey(fid, instance)) : undefined
   return data ?? new Uint8Array(kind.dataBytes)
 }
 
 export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number {
-  const dw10 = sqe[e + 10]!
-  const fid = dw10 & 0xff
+  const { fid, sv: save } = decodeSetFeatures(sqe[e + 10]!)
   const nsid = sqe[e + 1]!
   const dw11 = sqe[e + 11]!
   const kind = featureKind(fid)
   if (kind === undefined) return STATUS.INVALID_FIELD
-  const save = (dw10 & SAVE) !== 0
   if (save && !kind.saveable) return STATUS.FEATURE_NOT_SAVEABLE
   if (!kind.changeable) return STATUS.FEATURE_NOT_CHANGEABLE
   if (kind.perNamespace) {
@@ -112,40 +116,41 @@ export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number 
 function instanceOf(c: Controller, fid: number, kind: FeatureKind, nsid: number, dw11: number): number {
   if (kind.perNamespace) return nsid
   if (fid === FEATURE.INTERRUPT_VECTOR_CONFIGURATION) {
-    const vector = dw11 & 0xffff
-    return vector < vectorsOf(c.config) ? vector : -1
+    const { iv } = decodeFeature(fid, dw11)
+    return iv < vectorsOf(c.config) ? iv : -1
   }
   if (fid !== FEATURE.TEMPERATURE_THRESHOLD) return 0
   // The composite temperature is all there is: by its number, or as one of all sensors.
-  const sensor = (dw11 >>> 16) & 0xf
-  const side = (dw11 >>> 20) & 3
-  return (sensor === 0 || sensor === 0xf) && side <= 1 ? side : -1
+  const { tmpsel, thsel } = decodeFeature(fid, dw11)
+  return (tmpsel === 0 || tmpsel === 0xf) && thsel <= 1 ? thsel : -1
 }
 
 function isInvalid(fid: number, dw11: number): boolean {
   switch (fid) {
     case FEATURE.POWER_MANAGEMENT:
       // One power state.
-      return (dw11 & 0x1f) !== 0
+      return decodeFeature(fid, dw11).ps !== 0
     case FEATURE.ERROR_RECOVERY:
       // Reads of deallocated blocks never fail.
-      return (dw11 & 0x1_0000) !== 0
+      return decodeFeature(fid, dw11).dulbe
     case FEATURE.HOST_IDENTIFIER:
       // Extended host identifiers belong to Fabrics.
-      return (dw11 & 1) !== 0
+      return decodeFeature(fid, dw11).exhid
     default:
       return false
   }
 }
 
+const queuesValue = (queues: number) =>
+  encodeFeature(FEATURE.NUMBER_OF_QUEUES, { nsq: queues - 1, ncq: queues - 1 })
+
 function setQueues(c: Controller, dw11: number): number {
-  const submission = dw11 & 0xffff
-  const completion = dw11 >>> 16
-  if (submission === 0xffff || completion === 0xffff) return STATUS.INVALID_FIELD
+  const { nsq, ncq } = decodeFeature(FEATURE.NUMBER_OF_QUEUES, dw11)
+  if (nsq === 0xffff || ncq === 0xffff) return STATUS.INVALID_FIELD
   const created = [...c.sqs, ...c.cqs].some((queue) => queue !== undefined && queue.id !== 0)
   if (created) return STATUS.COMMAND_SEQUENCE_ERROR
-  c.features.queues = Math.min(c.features.maxQueues, Math.max(submission, completion) + 1)
-  c.result = ((c.features.queues - 1) << 16) | (c.features.queues - 1)
+  c.features.queues = Math.min(c.features.maxQueues, Math.max(nsq, ncq) + 1)
+  c.result = queuesValue(c.features.queues)
   return 0
 }
 

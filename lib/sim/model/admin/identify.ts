@@ -1,42 +1,30 @@
 // Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
 // Trade-off: structures are made anew for each command; nothing asks often.
 
+import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, VWC } from '../../../nvme/spec/flags.ts'
 import {
   CNS,
-  DLFEAT,
   encodeControllerList,
   encodeIdentifyController,
   encodeIdentifyNamespace,
   encodeNamespaceDescriptors,
   encodeNamespaceList,
-  FNA,
-  FRMW,
   IDENTIFY_BYTES,
-  LPA,
   NAMESPACE_ID_TYPE,
   NAMESPACE_LIST_ENTRIES,
-  OACS,
-  OAES,
-  ONCS,
-  SANICAP,
-  VWC,
-} from '../../../nvme/spec/identify/index.ts'
-import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
+} from '../../../nvme/spec/identify.ts'
+import { ALL_NAMESPACES, MAX_NSID } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { type Controller, VERSION } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
 import { CRITICAL_TEMPERATURE, OVER_TEMPERATURE } from '../features.ts'
-import { revisionOf, SLOTS } from '../firmware.ts'
 import { ERROR_ENTRIES } from '../health.ts'
 import { namespaceIds, OUI, subsystemName } from '../identity.ts'
 import type { Namespace } from '../namespaces.ts'
-import { sendData } from '../transfer.ts'
-import { ABORT_LIMIT } from './abort.ts'
-import { GRANULARITY } from './firmware.ts'
-import { LBA_FORMATS } from './formats.ts'
-import { CONTROLLER_ID, NAMESPACE_LIMIT, unusedBytes } from './namespaces.ts'
-
-const LAST_NSID = 0xffff_fffd
+import { sendData } from '../prp.ts'
+import { GRANULARITY, revisionOf, SLOTS } from './firmware.ts'
+import { CONTROLLER_ID, LBA_FORMATS, NAMESPACE_LIMIT, unusedBytes } from './namespaces.ts'
+import { ABORT_LIMIT } from './queues.ts'
 
 export function identify(c: Controller, sqe: Uint32Array, e: number): number {
   const nsid = sqe[e + 1]!
@@ -89,7 +77,7 @@ function sendList(
   namespaces: ReadonlyMap<number, Namespace>,
 ): number {
   const nsid = sqe[e + 1]!
-  if (nsid > LAST_NSID) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+  if (nsid >= MAX_NSID) return STATUS.INVALID_NAMESPACE_OR_FORMAT
   const above = [...namespaces.keys()].filter((id) => id > nsid)
   const sorted = above.sort((a, b) => a - b).slice(0, NAMESPACE_LIST_ENTRIES)
   return sendData(c, sqe, e, encodeNamespaceList(sorted))
@@ -107,7 +95,7 @@ function lastNsid({ allocated, config }: Controller): number {
 function encodeController(c: Controller): Uint8Array {
   const { config } = c
   return encodeIdentifyController({
-    sn: config.serial,
+    sn: c.serial,
     mn: config.model,
     fr: revisionOf(c.firmware),
     rab: 4,

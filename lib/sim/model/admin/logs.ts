@@ -1,7 +1,8 @@
-// Get Log Page (NVMe 1.4 base, section 5.14): what really happened, encoded with lib/nvme's tables.
+// Get Log Page (NVMe 1.4 base, section 5.14): what really happened, encoded with lib/nvme's tables. Telemetry is JSON, which
+// any program reads, in one data area.
 // Trade-off: each page is made whole and then cut to what was asked for, however little that is.
 
-import { decodeGetLogPage, SANITIZE_ACTION } from '../../../nvme/spec/commands/index.ts'
+import { decodeGetLogPage, SANITIZE_ACTION } from '../../../nvme/spec/commands.ts'
 import {
   encodeChangedNamespaces,
   encodeCommandEffects,
@@ -11,18 +12,19 @@ import {
   encodeSanitizeLog,
   encodeSelfTestLog,
   encodeSmartLog,
+  encodeTelemetryHeader,
   LOG_PAGE,
   SANITIZE_STATE,
-} from '../../../nvme/spec/logs/index.ts'
+  TELEMETRY_BLOCK_BYTES,
+} from '../../../nvme/spec/logs.ts'
 import { ADMIN, ALL_NAMESPACES, NVM } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { progressOf } from '../background.ts'
 import type { Controller } from '../controller.ts'
-import { readLog } from '../events.ts'
+import { criticalWarnings, readLog, SPARE_THRESHOLD } from '../events.ts'
 import { COUNTER, ERROR_ENTRIES } from '../health.ts'
-import { captureTelemetry, telemetryLog } from '../telemetry.ts'
-import { sendData } from '../transfer.ts'
-import { criticalWarnings, SPARE_THRESHOLD } from '../warnings.ts'
+import { OUI } from '../identity.ts'
+import { sendData } from '../prp.ts'
 
 const HOUR = 3_600_000
 const MINUTE = 60_000
@@ -197,3 +199,47 @@ const ADMIN_COMMANDS = [
   ADMIN.FIRMWARE_DOWNLOAD,
   ADMIN.DEVICE_SELF_TEST,
 ] as const
+
+export interface Telemetry {
+  /** Blocks of data behind the header, as the host had them made last. */
+  data: Uint8Array
+  generation: number
+}
+
+export function createTelemetry(): Telemetry {
+  return { data: new Uint8Array(0), generation: 0 }
+}
+
+/** Makes the host-initiated data anew. */
+export function captureTelemetry(c: Controller): void {
+  const { health, features, firmware, background } = c
+  const { errors, counters, ...rest } = health
+  const text = JSON.stringify({
+    health: { ...rest, counters: [...counters] },
+    errors,
+    features: [...features.current],
+    firmware: { ...firmware, parts: firmware.parts.length },
+    selfTests: background.results,
+    sanitize: background.sanitizeState,
+    namespaces: [...c.allocated.values()],
+  })
+  const bytes = Buffer.byteLength(text)
+  const data = Buffer.alloc(Math.ceil(bytes / TELEMETRY_BLOCK_BYTES) * TELEMETRY_BLOCK_BYTES)
+  data.write(text)
+  c.telemetry.data = data
+  c.telemetry.generation = (c.telemetry.generation + 1) & 0xff
+}
+
+/** The whole log page, of the host's data or of the controller's own, of which there never is any. */
+export function telemetryLog({ telemetry }: Controller, lid: number): Uint8Array {
+  const own = lid === LOG_PAGE.TELEMETRY_CONTROLLER
+  const data = own ? new Uint8Array(0) : telemetry.data
+  const last = data.length / TELEMETRY_BLOCK_BYTES
+  const page = new Uint8Array(TELEMETRY_BLOCK_BYTES + data.length)
+  encodeTelemetryHeader(
+    { lid, ieee: OUI, dalb1: last, dalb2: last, dalb3: last, hostdgn: own ? 0 : telemetry.generation },
+    page,
+  )
+  page.set(data, TELEMETRY_BLOCK_BYTES)
+  return page
+}

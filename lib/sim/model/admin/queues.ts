@@ -1,44 +1,38 @@
-// Create and Delete I/O Submission and Completion Queue (NVMe 1.4 base, sections 5.3 to 5.6).
-// Trade-off: physically contiguous queues only, as CAP.CQR says.
+// Create and Delete I/O Submission and Completion Queue, and Abort (NVMe 1.4 base, sections 5.3 to 5.6, and 5.1). Queues
+// are physically contiguous, as CAP.CQR says. Only delayed commands can be aborted: all others are done within the step
+// that fetched them.
 
+import { decodeCreateCq, decodeCreateSq, decodeQueue } from '../../../nvme/spec/commands.ts'
+import { decodeConfiguration } from '../../../nvme/spec/registers.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
-import { complete } from '../completion.ts'
+import { join32 } from '../../../sys/int64.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
 import { endPending, removePending } from '../pending.ts'
-import { clearDoorbell, createCompletionQueue, createSubmissionQueue, isFull } from '../queues.ts'
-
-const HIGH = 0x1_0000_0000
-const CONTIGUOUS = 1
-const INTERRUPTS = 2
-const IOSQES_SHIFT = 16
-const IOCQES_SHIFT = 20
+import {
+  clearDoorbell,
+  complete,
+  createCompletionQueue,
+  createSubmissionQueue,
+  isFull,
+  type SubmissionQueue,
+} from '../queues.ts'
 
 interface Request {
   readonly id: number
   readonly size: number
   readonly iova: number
-  readonly contiguous: boolean
-  readonly dw11: number
 }
 
 function requestAt(sqe: Uint32Array, e: number): Request {
-  const dw10 = sqe[e + 10]!
-  const dw11 = sqe[e + 11]!
-  return {
-    id: dw10 & 0xffff,
-    size: (dw10 >>> 16) + 1,
-    iova: sqe[e + 7]! * HIGH + sqe[e + 6]!,
-    contiguous: (dw11 & CONTIGUOUS) !== 0,
-    dw11,
-  }
+  const { qid, qsize } = decodeQueue(sqe[e + 10]!)
+  return { id: qid, size: qsize + 1, iova: join32(sqe[e + 6]!, sqe[e + 7]!) }
 }
 
 export function createCq(c: Controller, sqe: Uint32Array, e: number): number {
   const request = requestAt(sqe, e)
-  const { id, size, iova, dw11 } = request
-  const interrupts = (dw11 & INTERRUPTS) !== 0
-  const vector = dw11 >>> 16
-  const status = check(c, request, c.cqs, (c.cc >>> IOCQES_SHIFT) & 0xf, 4)
+  const { id, size, iova } = request
+  const { pc, ien: interrupts, iv: vector } = decodeCreateCq(sqe[e + 11]!)
+  const status = check(c, request, pc, c.cqs, decodeConfiguration(c.cc).iocqes === 4)
   if (status !== 0) return status
   if (interrupts && vector >= vectorsOf(c.config)) return STATUS.INVALID_INTERRUPT_VECTOR
   const range = c.dma.find(iova, size * 16)
@@ -52,9 +46,9 @@ export function createCq(c: Controller, sqe: Uint32Array, e: number): number {
 
 export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   const request = requestAt(sqe, e)
-  const { id, size, iova, dw11 } = request
-  const cqid = dw11 >>> 16
-  const status = check(c, request, c.sqs, (c.cc >>> IOSQES_SHIFT) & 0xf, 6)
+  const { id, size, iova } = request
+  const { pc, cqid } = decodeCreateSq(sqe[e + 11]!)
+  const status = check(c, request, pc, c.sqs, decodeConfiguration(c.cc).iosqes === 6)
   if (status !== 0) return status
   if (!isIoQueue(c, cqid)) return STATUS.INVALID_QUEUE_IDENTIFIER
   const cq = c.cqs[cqid]
@@ -67,7 +61,16 @@ export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   c.sqs[id] = sq
   c.active.push(sq)
   cq.users++
+  endGhosts(c, sq)
   return 0
+}
+
+/** A fault: commands of before the reset end on the new queue of the same id. */
+function endGhosts(c: Controller, sq: SubmissionQueue): void {
+  for (const { cid } of c.ghosts.filter(({ qid }) => qid === sq.id)) {
+    if (!isFull(sq.cq)) complete(c, sq, cid, 0, 0)
+  }
+  c.ghosts = c.ghosts.filter(({ qid }) => qid !== sq.id)
 }
 
 /** True for an identifier of an I/O queue that there may be: as many as were granted. */
@@ -77,19 +80,19 @@ function isIoQueue(c: Controller, id: number): boolean {
 
 function check(
   c: Controller,
-  { id, size, iova, contiguous }: Request,
+  { id, size, iova }: Request,
+  contiguous: boolean,
   queues: readonly unknown[],
-  entryShift: number,
-  neededShift: number,
+  entriesFit: boolean,
 ): number {
   if (!isIoQueue(c, id) || queues[id] !== undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
-  if (size < 2 || size > c.config.qsize || entryShift !== neededShift) return STATUS.INVALID_QUEUE_SIZE
+  if (size < 2 || size > c.config.qsize || !entriesFit) return STATUS.INVALID_QUEUE_SIZE
   if (!contiguous) return STATUS.INVALID_FIELD
   return iova % c.pageBytes === 0 ? 0 : STATUS.PRP_OFFSET_INVALID
 }
 
 export function deleteSq(c: Controller, sqe: Uint32Array, e: number): number {
-  const id = sqe[e + 10]! & 0xffff
+  const { qid: id } = decodeQueue(sqe[e + 10]!)
   const sq = c.sqs[id]
   if (id === 0 || sq === undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
   for (const slot of removePending(c.pending, (queue) => queue === sq)) {
@@ -105,11 +108,46 @@ export function deleteSq(c: Controller, sqe: Uint32Array, e: number): number {
 }
 
 export function deleteCq(c: Controller, sqe: Uint32Array, e: number): number {
-  const id = sqe[e + 10]! & 0xffff
+  const { qid: id } = decodeQueue(sqe[e + 10]!)
   const cq = c.cqs[id]
   if (id === 0 || cq === undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
   if (cq.users > 0) return STATUS.INVALID_QUEUE_DELETION
   c.cqs[id] = undefined
   clearDoorbell(c.bar, cq)
   return 0
+}
+
+/** Abort Command Limit: this many may be outstanding; those fetched in one step count as such. */
+export const ABORT_LIMIT = 4
+const NOT_ABORTED = 1
+
+export function abort(c: Controller, sqe: Uint32Array, e: number): number {
+  if (++c.aborts > ABORT_LIMIT) return STATUS.ABORT_COMMAND_LIMIT_EXCEEDED
+  const dw10 = sqe[e + 10]!
+  const cid = dw10 >>> 16
+  const sq = c.sqs[dw10 & 0xffff]
+  c.result = NOT_ABORTED
+  if (sq === undefined) return 0
+  // The aborted command is answered first, and on the admin queue the Abort needs room behind it.
+  const room = sq.cq.size - 1 - sq.cq.used - (sq.id === 0 ? 1 : 0)
+  if (room < 1) return 0
+  if (abortPending(c, sq, cid) || (sq.id === 0 && abortEventRequest(c, sq, cid))) c.result = 0
+  return 0
+}
+
+function abortPending(c: Controller, sq: SubmissionQueue, cid: number): boolean {
+  const slots = removePending(c.pending, (queue, other) => queue === sq && other === cid)
+  for (const slot of slots) {
+    endPending(c.pending, slot)
+    complete(c, sq, cid, STATUS.ABORT_REQUESTED, 0)
+  }
+  return slots.length > 0
+}
+
+function abortEventRequest(c: Controller, sq: SubmissionQueue, cid: number): boolean {
+  const at = c.events.requests.indexOf(cid)
+  if (at < 0) return false
+  c.events.requests.splice(at, 1)
+  complete(c, sq, cid, STATUS.ABORT_REQUESTED, 0)
+  return true
 }

@@ -1,14 +1,36 @@
-// `error-log`, `fw-log` and `effects-log`, by nvme-cli's names.
-// Trade-off: error entries that are not used are left out of the text, and kept in JSON as nvme-cli has them.
+// `error-log`, `smart-log`, `fw-log`, `changed-ns-list-log`, `effects-log`, `self-test-log`, `persistent-event-log` and
+// `sanitize-log`, by nvme-cli's names. Entries and results that are not used are left out of the text, and kept in JSON
+// where nvme-cli keeps them.
 
-import { decodeCommandEffects, decodeEffectsLog } from '../../../../lib/nvme/spec/logs/effects.ts'
-import { decodeErrorLog, type ErrorLogEntry } from '../../../../lib/nvme/spec/logs/error.ts'
-import { decodeFirmwareSlotLog } from '../../../../lib/nvme/spec/logs/firmware.ts'
+import { temperatureText } from '../../../../lib/nvme/spec/codec.ts'
+import {
+  decodeChangedNamespaces,
+  decodeCommandEffects,
+  decodeEffectsLog,
+  decodeErrorLog,
+  decodeFirmwareSlotLog,
+  decodePersistentEventLog,
+  decodeSanitizeLog,
+  decodeSelfTestLog,
+  decodeSmartLog,
+  EFFECTS,
+  type ErrorLogEntry,
+  type PersistentEvent,
+  persistentEventName,
+  type SanitizeLog,
+  SELF_TEST_RESULT,
+  type SelfTestResult,
+  type SmartLog,
+  sanitizeStateName,
+  selfTestResultName,
+  smartLayout,
+} from '../../../../lib/nvme/spec/logs.ts'
 import { opcodeName } from '../../../../lib/nvme/spec/opcodes.ts'
 import { statusCode, statusName } from '../../../../lib/nvme/spec/status.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
-import { type BitRow, bitLines, dwordText, hexText, oneOf, yesNo } from '../text.ts'
+import { bitLines, dumpText, dwordText, hexText, plain, rowLines, structureRows } from '../text.ts'
+import { numberedList } from './identify.ts'
 
 export function viewErrors(bytes: Uint8Array): Shown {
   const entries = decodeErrorLog(bytes)
@@ -46,6 +68,38 @@ function errorJson({ csi: _, opcode: _1, log_page_version: _2, ...entry }: Error
   return entry
 }
 
+export function viewSmart(bytes: Uint8Array): Shown {
+  const log = decodeSmartLog(bytes)
+  const sensors = sensorsOf(log)
+  return {
+    text(human) {
+      const { temperature_sensors: _, ...values } = log
+      const temperatures = Object.entries(sensors).map(([name, kelvin]) => ({
+        name: name.replace('temperature_sensor_', 'Temperature Sensor '),
+        value: temperatureText(kelvin),
+      }))
+      return rowLines([...structureRows(smartLayout, values), ...temperatures], human)
+    },
+    json() {
+      const { temperature_sensors: _, thm_temp1_trans_count, thm_temp2_trans_count, ...rest } = log
+      const { thm_temp1_total_time, thm_temp2_total_time, ...before } = rest
+      const thermal = {
+        thm_temp1_trans_count,
+        thm_temp2_trans_count,
+        thm_temp1_total_time,
+        thm_temp2_total_time,
+      }
+      return { ...plain(before), ...sensors, ...thermal }
+    },
+  }
+}
+
+// 0: there is no such sensor.
+function sensorsOf({ temperature_sensors }: SmartLog): Record<string, number> {
+  const sensors = temperature_sensors.map((kelvin, i) => [`temperature_sensor_${i + 1}`, kelvin] as const)
+  return Object.fromEntries(sensors.filter(([, kelvin]) => kelvin !== 0))
+}
+
 /** @param device the name under which nvme-cli's JSON has it */
 export function viewFirmware(bytes: Uint8Array, device: string): Shown {
   const { afi, frs } = decodeFirmwareSlotLog(bytes)
@@ -77,23 +131,19 @@ function revisionJson(revision: Buffer): string {
   return `${revision.readBigUInt64LE()} (${revision.toString('latin1').replace(/[^!-~]/g, '.')})`
 }
 
-const EFFECT_BITS: readonly BitRow[] = [
-  [19, 19, 'UUID selection'],
-  [
-    18,
-    16,
-    oneOf(
-      'No limit on what else runs',
-      'No other command to the namespace',
-      'No other command to any namespace',
-    ),
-  ],
-  [4, 4, yesNo('Controller capability change')],
-  [3, 3, yesNo('Namespace inventory change')],
-  [2, 2, yesNo('Namespace capability change')],
-  [1, 1, yesNo('Logical block content change')],
-  [0, 0, 'Command'],
-]
+/** @param device the name under which nvme-cli's JSON has it */
+export function viewChanged(bytes: Uint8Array, device: string): Shown {
+  const { nsids, overflow } = decodeChangedNamespaces(bytes)
+  return {
+    text: () => (overflow ? 'more than 1024 namespaces changed: look at all of them' : numberedList(nsids)),
+    json: () => ({
+      'Changed Namespace List Log': device,
+      [device]: overflow
+        ? { num_changed_ns_list: '>1024' }
+        : Object.fromEntries(nsids.map((nsid, i) => [`[${String(i).padStart(4)}]`, hexText(nsid)])),
+    }),
+  }
+}
 
 export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
   const log = decodeEffectsLog(bytes)
@@ -107,7 +157,7 @@ export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
     title,
     ...rows.flatMap(({ word, opcode, name }) => [
       `${set}${String(opcode).padEnd(5)} [${name.padEnd(32)}] ${dwordText(word)}`,
-      ...(human ? bitLines(word, EFFECT_BITS) : []),
+      ...(human ? bitLines(word, EFFECTS.rows) : []),
     ]),
   ]
   const json = (set: string, rows: typeof admin) =>
@@ -121,4 +171,166 @@ export function viewEffects(bytes: Uint8Array, csi = 0): Shown {
       { command_set_identifier: csi, admin_cmd_set: json('ACS', admin), io_cmd_set: json('IOCS', io) },
     ],
   }
+}
+
+const OPERATIONS: Readonly<Record<number, string>> = {
+  0: 'none',
+  1: 'short',
+  2: 'extended',
+  14: 'vendor specific',
+}
+const operation = (code: number) => `${hexText(code)} (${OPERATIONS[code] ?? 'reserved'})`
+
+/** @param count how many results, newest first */
+export function viewSelfTest(bytes: Uint8Array, count = 20): Shown {
+  const log = decodeSelfTestLog(bytes)
+  const results = log.results.slice(0, count)
+  return {
+    text() {
+      const head = fields([
+        ['Current operation', operation(log.current_operation)],
+        ['Current completion', `${log.completion}%`],
+      ])
+      const used = results
+        .map((entry, n) => ({ entry, n }))
+        .filter(({ entry }) => entry.result !== SELF_TEST_RESULT.UNUSED)
+      return [
+        head,
+        ...used.map(({ entry, n }) => `Self-test result ${n}\n${selfTestResultText(entry)}`),
+      ].join('\n\n')
+    },
+    json: () => ({
+      'Current Device Self-Test Operation': log.current_operation,
+      'Current Device Self-Test Completion': log.completion,
+      'List of Valid Reports': results.map(resultJson),
+    }),
+  }
+}
+
+/** Lines of one result. */
+export function selfTestResultText(entry: SelfTestResult): string {
+  return fields([
+    ['Operation result', `${hexText(entry.result)} (${selfTestResultName(entry.result)})`],
+    ['Self-test code', operation(entry.code)],
+    ...(entry.result === SELF_TEST_RESULT.SEGMENT_FAILED ? [['Segment number', entry.segment] as const] : []),
+    ['Power on hours', entry.poh],
+    ...(entry.nsid_valid ? [['Namespace identifier', hexText(entry.nsid)] as const] : []),
+    ...(entry.flba_valid ? [['Failing LBA', entry.flba] as const] : []),
+    ...(entry.sc_valid
+      ? [
+          [
+            'Status',
+            `${statusName(entry.sct, entry.sc)} (sct ${entry.sct}, sc ${hexText(entry.sc)})`,
+          ] as const,
+        ]
+      : []),
+  ])
+}
+
+function resultJson(entry: SelfTestResult) {
+  const { result, code, segment, poh, nsid_valid, flba_valid, sct_valid, sc_valid } = entry
+  if (result === SELF_TEST_RESULT.UNUSED) return { 'Self test result': result }
+  const valid = [nsid_valid, flba_valid, sct_valid, sc_valid].reduce(
+    (sum, on, bit) => sum | (on ? 1 << bit : 0),
+    0,
+  )
+  return {
+    'Self test result': result,
+    'Self test code': code,
+    'Segment number': segment,
+    'Valid Diagnostic Information': valid,
+    'Power on hours': poh,
+    ...(nsid_valid && { 'Namespace Identifier': entry.nsid }),
+    ...(flba_valid && { 'Failing LBA': entry.flba }),
+    ...(sct_valid && { 'Status Code Type': entry.sct }),
+    ...(sc_valid && { 'Status Code': entry.sc }),
+    'Vendor Specific': (entry.vs[0] ?? 0) | ((entry.vs[1] ?? 0) << 8),
+  }
+}
+
+const NOT_REPORTED = 0xffff_ffff
+const seconds = (value: number) => (value === NOT_REPORTED ? 'not reported' : `${value} s`)
+
+/** @param device the name under which nvme-cli's JSON has it */
+export function viewSanitize(bytes: Uint8Array, device: string): Shown {
+  const log = decodeSanitizeLog(bytes)
+  return {
+    text: () => sanitizeText(log),
+    json: () => ({
+      [device]: {
+        sprog: log.sprog,
+        sstat: {
+          global_erased: log.sstat.global_erased ? 1 : 0,
+          no_cmplted_passes: log.sstat.passes,
+          status: `(${log.sstat.status}) ${sanitizeStateName(log.sstat.status)}`,
+        },
+        cdw10_info: log.scdw10,
+        time_over_write: log.eto,
+        time_block_erase: log.etbe,
+        time_crypto_erase: log.etce,
+        time_over_write_no_dealloc: log.etond,
+        time_block_erase_no_dealloc: log.etbend,
+        time_crypto_erase_no_dealloc: log.etcend,
+      },
+    }),
+  }
+}
+
+function sanitizeText(log: SanitizeLog): string {
+  const { status, passes, global_erased } = log.sstat
+  const done = log.sprog === 0xffff ? 'none in progress' : `${((log.sprog / 65536) * 100).toFixed(1)}%`
+  return fields([
+    ['Sanitize Progress (SPROG)', `${log.sprog} (${done})`],
+    ['Sanitize Status (SSTAT)', `${status} (${sanitizeStateName(status)})`],
+    ['Overwrite passes completed', passes],
+    ['Global data erased', global_erased ? 'yes' : 'no'],
+    ['Sanitize Command Dword 10 (SCDW10)', dwordText(log.scdw10)],
+    ['Estimated time of overwrite', seconds(log.eto)],
+    ['Estimated time of block erase', seconds(log.etbe)],
+    ['Estimated time of crypto erase', seconds(log.etce)],
+    ['Estimated time of overwrite, no deallocation', seconds(log.etond)],
+    ['Estimated time of block erase, no deallocation', seconds(log.etbend)],
+    ['Estimated time of crypto erase, no deallocation', seconds(log.etcend)],
+  ])
+}
+
+// What an event holds is shown as bytes, since each type has a layout of its own, and vendors theirs.
+const timeText = (ms: number) => `${ms} ms (${new Date(ms).toISOString()})`
+
+export function viewPersistentEvents(bytes: Uint8Array): Shown {
+  const { events, seb, ...header } = decodePersistentEventLog(bytes)
+  return {
+    text() {
+      const head = Object.entries({ ...header, ts: timeText(header.ts.timestamp) })
+      return [
+        fields(head.map(([name, value]) => [name, String(value)])),
+        ...events.map((event, n) => eventText(event, n)),
+        ...(events.length < header.tnev ? [`${events.length} of ${header.tnev} events were read`] : []),
+      ].join('\n\n')
+    },
+    json: () => ({
+      ...header,
+      seb: Buffer.from(seb).toString('hex'),
+      events: events.map(({ vsi, data, ...event }) => ({
+        ...event,
+        vsi: Buffer.from(vsi).toString('hex'),
+        data: Buffer.from(data).toString('hex'),
+      })),
+    }),
+  }
+}
+
+function eventText(event: PersistentEvent, n: number): string {
+  const { etype, etype_rev, cntlid, ets, vsi, data } = event
+  const body = Buffer.concat([vsi, data])
+  return [
+    `Event ${n}`,
+    fields([
+      ['type', `${hexText(etype)} (${persistentEventName(etype)}), revision ${etype_rev}`],
+      ['cntlid', cntlid],
+      ['timestamp', timeText(ets.timestamp)],
+      ['data', `${data.length} bytes, after ${vsi.length} of the vendor`],
+    ]),
+    ...(body.length > 0 ? [dumpText(body)] : []),
+  ].join('\n')
 }

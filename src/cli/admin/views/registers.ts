@@ -1,14 +1,19 @@
 // `show-regs`: the controller's registers, by nvme-cli's names.
-// Trade-off: registers up to 0068h; those of a persistent memory region are left out.
+// Those up to 0068h: a persistent memory region's are left out.
 
 import {
+  adminQueuesLayout,
   CSTS,
+  capabilitiesLayout,
+  configurationLayout,
+  decodeAdminQueues,
   decodeCapabilities,
   decodeConfiguration,
   formatVersion,
+  REGISTER,
 } from '../../../../lib/nvme/spec/registers.ts'
 import type { Shown } from '../show.ts'
-import { hexText, type Row, rowLines } from '../text.ts'
+import { bitMeanings, hexText, labelLines, type Row, rowLines } from '../text.ts'
 
 // Name, offset, and whether it has 64 bits. NVMe 2.0 base, section 3.1.
 const REGISTERS: readonly (readonly [name: string, offset: number, wide?: true])[] = [
@@ -61,77 +66,22 @@ export function viewRegisters(bytes: Buffer): Shown {
 }
 
 function meaning(name: string, bytes: Buffer): string[] {
+  return meanings(name, (offset) => bytes.readUInt32LE(offset)).map((line) => `  ${line}`)
+}
+
+function meanings(name: string, read: (offset: number) => number): string[] {
   switch (name) {
     case 'cap':
-      return capabilityLines(bytes.readUInt32LE(0), bytes.readUInt32LE(4))
+      return labelLines(capabilitiesLayout, decodeCapabilities(read(REGISTER.CAP_LO), read(REGISTER.CAP_HI)))
     case 'vs':
-      return [`  NVMe ${formatVersion(bytes.readUInt32LE(8))}`]
+      return [`NVMe ${formatVersion(read(REGISTER.VS))}`]
     case 'cc':
-      return configurationLines(bytes.readUInt32LE(0x14))
+      return labelLines(configurationLayout, decodeConfiguration(read(REGISTER.CC)))
     case 'csts':
-      return statusLines(bytes.readUInt32LE(0x1c))
-    case 'aqa': {
-      const value = bytes.readUInt32LE(0x24)
-      return [
-        `  Admin Completion Queue Size (ACQS): ${((value >>> 16) & 0xfff) + 1}`,
-        `  Admin Submission Queue Size (ASQS): ${(value & 0xfff) + 1}`,
-      ]
-    }
+      return bitMeanings(read(REGISTER.CSTS), CSTS.rows)
+    case 'aqa':
+      return labelLines(adminQueuesLayout, decodeAdminQueues(read(REGISTER.AQA)))
     default:
       return []
   }
-}
-
-const yes = (on: boolean) => (on ? 'Yes' : 'No')
-
-function capabilityLines(lo: number, hi: number): string[] {
-  const cap = decodeCapabilities(lo, hi)
-  const sets = [
-    [0x01, 'NVM'],
-    [0x40, 'by profiles'],
-    [0x80, 'admin only'],
-  ] as const
-  return [
-    `  Controller Memory Buffer Supported (CMBS): ${yes(cap.cmbs)}`,
-    `  Persistent Memory Region Supported (PMRS): ${yes(cap.pmrs)}`,
-    `  Memory Page Size Maximum (MPSMAX): ${cap.mpsmax} bytes`,
-    `  Memory Page Size Minimum (MPSMIN): ${cap.mpsmin} bytes`,
-    `  Boot Partition Support (BPS): ${yes(cap.bps)}`,
-    `  Command Sets Supported (CSS): ${sets
-      .filter(([bit]) => (cap.css & bit) !== 0)
-      .map(([, name]) => name)
-      .join(', ')}`,
-    `  NVM Subsystem Reset Supported (NSSRS): ${yes(cap.nssrs)}`,
-    `  Doorbell Stride (DSTRD): ${cap.dstrd} bytes`,
-    `  Timeout (TO): ${cap.to} ms`,
-    `  Arbitration Mechanisms Supported (AMS): round robin${(cap.ams & 1) !== 0 ? ', weighted with urgent class' : ''}${(cap.ams & 2) !== 0 ? ", the vendor's" : ''}`,
-    `  Contiguous Queues Required (CQR): ${yes(cap.cqr)}`,
-    `  Maximum Queue Entries Supported (MQES): ${cap.mqes}`,
-  ]
-}
-
-const SHUTDOWN_NOTIFICATIONS = ['none', 'normal', 'abrupt', 'reserved']
-const SHUTDOWN_STATES = ['normal operation', 'shutdown in progress', 'shutdown complete', 'reserved']
-
-function configurationLines(value: number): string[] {
-  const cc = decodeConfiguration(value)
-  return [
-    `  I/O Completion Queue Entry Size (IOCQES): ${2 ** cc.iocqes} bytes`,
-    `  I/O Submission Queue Entry Size (IOSQES): ${2 ** cc.iosqes} bytes`,
-    `  Shutdown Notification (SHN): ${SHUTDOWN_NOTIFICATIONS[cc.shn]}`,
-    `  Arbitration Mechanism Selected (AMS): ${cc.ams}`,
-    `  Memory Page Size (MPS): ${cc.mps} bytes`,
-    `  I/O Command Set Selected (CSS): ${cc.css}`,
-    `  Enable (EN): ${yes(cc.en)}`,
-  ]
-}
-
-function statusLines(value: number): string[] {
-  return [
-    `  Processing Paused (PP): ${yes((value & CSTS.PP) !== 0)}`,
-    `  NVM Subsystem Reset Occurred (NSSRO): ${yes((value & CSTS.NSSRO) !== 0)}`,
-    `  Shutdown Status (SHST): ${SHUTDOWN_STATES[(value & CSTS.SHST) >>> 2]}`,
-    `  Controller Fatal Status (CFS): ${yes((value & CSTS.CFS) !== 0)}`,
-    `  Ready (RDY): ${yes((value & CSTS.RDY) !== 0)}`,
-  ]
 }

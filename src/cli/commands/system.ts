@@ -1,0 +1,286 @@
+// `unvme list`, `list-subsys`, `info`, `serve` and `version`. The first two open nothing, so that listing disturbs no one: of
+// what VFIO has, only the PCI facts are known, unless list-subsys is given its address.
+
+import path from 'node:path'
+import { onAbort } from '../../../lib/sys/abort.ts'
+import type { Namespace } from '../../namespace/namespace.ts'
+import { type KernelNamespace, listDevices, type NvmeDevice, thisMachine } from '../../setup/index.ts'
+import { readText } from '../../system/machine.ts'
+import { withOpen } from '../data.ts'
+import {
+  argument,
+  choice,
+  defineCommand,
+  optionalArgument,
+  outputOption,
+  sysrootOption,
+  valueOr,
+} from '../define.ts'
+import { bytesText, fields, print, printJson, table } from '../output.ts'
+import { text } from '../parse.ts'
+import { version as versionText } from '../program.ts'
+import { namespaceOption } from '../transfer.ts'
+import { groupText } from './setup.ts'
+
+interface Row {
+  device: NvmeDevice
+  /** Null where no namespace can be seen. */
+  namespace: KernelNamespace | null
+}
+
+export const list = defineCommand({
+  name: 'list',
+  group: 'System',
+  summary: 'List every NVMe device with its driver, IOMMU group, model and size',
+  details: `A device that VFIO has shows its model and sizes only when it is opened (unvme info): here they are \
+'-', null in JSON.`,
+  arguments: {},
+  options: { output: outputOption(), sysroot: sysrootOption() },
+  ignored: ['-v, --verbose'],
+  examples: [
+    ['list', 'a table of all devices'],
+    ['list -o json', 'the same for programs, with the key names of nvme-cli'],
+  ],
+  run({ options }) {
+    const rows = listDevices(thisMachine(options.sysroot)).flatMap((device): Row[] =>
+      device.namespaces.length === 0
+        ? [{ device, namespace: null }]
+        : device.namespaces.map((namespace) => ({ device, namespace })),
+    )
+    if (options.output === 'json') printJson({ Devices: rows.map(rowJson) })
+    else print(rows.length === 0 ? 'This machine has no NVMe device.' : table(columns, rows))
+  },
+})
+
+const columns = [
+  {
+    title: 'Device',
+    text: ({ device, namespace }: Row) => `${device.name}${namespace ? `/${namespace.nsid}` : ''}`,
+  },
+  { title: 'Driver', text: ({ device }: Row) => device.driver ?? '-' },
+  { title: 'Group', text: ({ device }: Row) => groupText(device), right: true },
+  { title: 'Node', text: ({ namespace }: Row) => (namespace ? `/dev/${namespace.block}` : '-') },
+  { title: 'SN', text: ({ device }: Row) => device.serial ?? '-' },
+  { title: 'Model', text: ({ device }: Row) => device.model ?? '-' },
+  { title: 'Size', text: ({ namespace }: Row) => (namespace ? bytesText(namespace.size) : '-'), right: true },
+  {
+    title: 'Format',
+    text: ({ namespace }: Row) => (namespace ? `${namespace.lbaSize} B` : '-'),
+    right: true,
+  },
+  { title: 'FW Rev', text: ({ device }: Row) => device.firmware ?? '-' },
+]
+
+/** nvme-cli's keys in its order; Address, Driver and IOMMUGroup are ours. */
+function rowJson({ device, namespace }: Row) {
+  return {
+    NameSpace: namespace?.nsid ?? null,
+    DevicePath: namespace ? `/dev/${namespace.block}` : null,
+    GenericPath: namespace?.generic ? `/dev/${namespace.generic}` : null,
+    Firmware: device.firmware,
+    ModelNumber: device.model,
+    SerialNumber: device.serial,
+    UsedBytes: namespace?.used ?? null,
+    MaximumLBA: namespace ? namespace.size / namespace.lbaSize : null,
+    PhysicalSize: namespace?.size ?? null,
+    SectorSize: namespace?.lbaSize ?? null,
+    Address: device.name,
+    Driver: device.driver,
+    IOMMUGroup: device.iommuGroup,
+  }
+}
+
+interface Path {
+  /** `nvme0`; null where the kernel's driver does not have it. */
+  name: string | null
+  transport: string
+  address: string
+  state: string
+}
+
+interface Subsystem {
+  /** Null where it can't be known without opening the device. */
+  nqn: string | null
+  paths: Path[]
+}
+
+export const listSubsys = defineCommand({
+  name: 'list-subsys',
+  group: 'System',
+  summary: 'List the NVM subsystems by their NQN, with the controllers of each',
+  details: `A device that VFIO has tells its subsystem only when it is opened: without ADDR it is listed with '-' \
+(null in JSON), with ADDR that device is opened.`,
+  arguments: { address: optionalArgument('ADDR', text, 'address of a device (default: all of the machine)') },
+  options: { output: outputOption(), sysroot: sysrootOption() },
+  ignored: ['-v, --verbose'],
+  examples: [
+    ['list-subsys', 'of all devices of the machine'],
+    ['list-subsys sim: -o json', 'of one device, for programs'],
+  ],
+  async run({ args: { address }, options }) {
+    const subsystems = address === undefined ? ofMachine(options.sysroot) : [await ofAddress(address)]
+    if (options.output === 'json') printJson({ Subsystems: subsystems.map(subsystemJson) })
+    else print(subsystems.map(subsystemText).join('\n') || 'This machine has no NVMe device.')
+  },
+})
+
+function ofMachine(sysroot: string | undefined): Subsystem[] {
+  const machine = thisMachine(sysroot)
+  const subsystems: Subsystem[] = []
+  for (const { name: address, controller, driver } of listDevices(machine)) {
+    const attribute = (file: string) =>
+      controller === null
+        ? null
+        : readText(path.join(machine.sys, 'bus/pci/devices', address), 'nvme', controller, file)
+    const nqn = attribute('subsysnqn')
+    const transport = attribute('transport') ?? 'pcie'
+    const one = { name: controller, transport, address, state: attribute('state') ?? driver ?? 'unbound' }
+    const known = nqn === null ? undefined : subsystems.find((subsystem) => subsystem.nqn === nqn)
+    if (known) known.paths.push(one)
+    else subsystems.push({ nqn, paths: [one] })
+  }
+  return subsystems
+}
+
+async function ofAddress(address: string): Promise<Subsystem> {
+  const { openController } = await import('../../index.ts')
+  await using handle = await openController(address)
+  const { kind, address: name } = handle.controller.transport
+  const transport = kind.startsWith('vfio') ? 'pcie' : kind
+  return {
+    nqn: handle.identity.subnqn || null,
+    paths: [{ name: null, transport, address: name, state: 'live' }],
+  }
+}
+
+function subsystemText({ nqn, paths }: Subsystem, n: number): string {
+  const lines = paths.map(({ name, transport, address, state }) =>
+    [' +-', name, transport, address, state].filter((word) => word !== null).join(' '),
+  )
+  return [`subsys${n} - NQN=${nqn ?? '-'}`, '\\', ...lines].join('\n')
+}
+
+/** nvme-cli's keys. */
+function subsystemJson({ nqn, paths }: Subsystem, n: number) {
+  return {
+    Name: `subsys${n}`,
+    NQN: nqn,
+    Paths: paths.map(({ name, transport, address, state }) => ({
+      Name: name,
+      Transport: transport,
+      Address: address,
+      State: state,
+    })),
+  }
+}
+
+export const info = defineCommand({
+  name: 'info',
+  group: 'System',
+  summary: 'Show the attributes of a namespace: model, sizes, limits of a transfer, queues',
+  arguments: { address: argument('ADDR', text, 'address of the device') },
+  options: { namespaceId: namespaceOption(), output: outputOption() },
+  examples: [
+    ['info 0a:00.0', 'the first namespace of a device'],
+    ['info sim: -o json', 'the software controller, for programs, by the names of the API'],
+  ],
+  async run({ args, options }) {
+    const { open } = await import('../../index.ts')
+    const { namespaceId: nsid } = options
+    return withOpen(await open(args.address, nsid === undefined ? {} : { nsid }), async (ns) => {
+      if (options.output === 'json') printJson(attributes(ns))
+      else print(fields(describe(ns)))
+    })
+  },
+})
+
+function describe(ns: Namespace): [string, string | number][] {
+  return [
+    ['device', ns.device],
+    ['namespace', `${ns.id} (of ${ns.nscount})`],
+    ['vendor id', `0x${ns.vid.toString(16).padStart(4, '0')}`],
+    ['model number', ns.mn],
+    ['serial number', ns.sn],
+    ['firmware revision', ns.fr],
+    ['block count', `${ns.blockcount} (${bytesText(ns.blockcount * ns.blocksize)})`],
+    ['page count', ns.pagecount],
+    ['block size', ns.blocksize],
+    ['page size', ns.pagesize],
+    ['blocks per page', ns.nbpp],
+    ['max blocks per I/O', ns.maxbpio],
+    ['max pages per I/O', ns.maxppio],
+    ['max I/Os per queue', ns.maxiopq],
+    ['queue count', ns.qcount],
+    ['max queue count', ns.maxqcount],
+    ['queue size', ns.qsize],
+    ['max queue size', ns.maxqsize],
+    ['NVMe version', ns.controller.version],
+    ['transport', ns.controller.transport.kind],
+  ]
+}
+
+function attributes(ns: Namespace) {
+  const { device, id, nscount, vid, mn, sn, fr } = ns
+  const { blockcount, pagecount, blocksize, pagesize, blockshift, pageshift, bpshift, nbpp } = ns
+  const { maxbpio, maxppio, maxiopq, qcount, maxqcount, qsize, maxqsize } = ns
+  return {
+    ...{ device, id, nscount, vid, mn, sn, fr },
+    ...{ blockcount, pagecount, blocksize, pagesize, blockshift, pageshift, bpshift, nbpp },
+    ...{ maxbpio, maxppio, maxiopq, qcount, maxqcount, qsize, maxqsize },
+    version: ns.controller.version,
+    transport: ns.controller.transport.kind,
+  }
+}
+
+export const serve = defineCommand({
+  name: 'serve',
+  group: 'System',
+  summary: 'Offer a software controller to other processes at a vfio-user socket',
+  details: `Clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others that speak vfio-user, one at \
+a time; the next one waits. It runs until Ctrl-C.
+
+Doorbells in shared memory (mapped) cost a client nothing, but have to be looked at: while a client has the \
+controller enabled, an idle server takes 1 to 2 % of a processor, and after a pause finds a command up to 16 ms late. \
+With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes it.`,
+  arguments: {
+    address: argument(
+      'ADDR',
+      text,
+      'where clients find it: vfio-user:PATH; a folder that exists stands for cntrl in it',
+    ),
+  },
+  options: {
+    device: valueOr('ADDR', text, 'sim:', 'the controller that is offered'),
+    doorbells: choice(['mapped', 'shadow'], 'how clients ring'),
+  },
+  examples: [
+    [
+      "serve vfio-user:/run/nvme/cntrl --device 'sim:disk.img?size=1G'",
+      'an image as an NVMe device of other processes',
+    ],
+    ['serve vfio-user:/tmp/nvme --doorbells shadow', 'a server that costs nothing while its client is idle'],
+  ],
+  async run({ args, options, signal }) {
+    const { serve: start } = await import('../../serve/index.ts')
+    const { device, doorbells } = options
+    const server = await start(args.address, { device, doorbells })
+    print(`serving ${device} at ${server.address}`)
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve()
+      else onAbort(signal, resolve)
+    })
+    server.close()
+  },
+})
+
+export const version = defineCommand({
+  name: 'version',
+  group: 'System',
+  summary: 'Print the version',
+  arguments: {},
+  options: {},
+  examples: [['version', 'as unvme --version']],
+  run() {
+    print(versionText())
+  },
+})
