@@ -142,7 +142,7 @@ test('a source that ends early: what came is written, and the error says how muc
 })
 
 test('a failed command ends the copy with its own error, and the device goes on', async (t) => {
-  await using ns = await open('sim:?size=8M&fault=write@4096*1:status=280h')
+  await using ns = await open('sim:?size=8M&fault=write@4096*1:status=280h', { retries: 0 })
   writeFileSync(file('fails'), pattern(4 * MIB))
   const error = await t.throwsAsync(copy(file('fails'), ns), { instanceOf: NvmeError })
   t.true(error.slba! <= 4096 && 4096 < error.slba! + error.nlb!)
