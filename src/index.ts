@@ -44,9 +44,9 @@ export type {
 } from './streams/index.ts'
 export {
   attach,
-  type LendOptions,
-  type Loan,
+  type QueueShare,
   type QueueTicket,
+  type ShareOptions,
   type SpreadOptions,
   spread,
   type TaskContext,

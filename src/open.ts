@@ -30,7 +30,7 @@ export interface OpenOptions extends OpeningOptions {
   /** For `sim:` addresses: what shall go wrong, see [the software controller](sim.md#faults). */
   faults?: readonly FaultRule[] | undefined
   /**
-   * Queues will be lent to worker threads: a `sim:` controller then runs on a thread of its own, as with
+   * Queues will be shared with worker threads: a `sim:` controller then runs on a thread of its own, as with
    * `thread=1` in its address. Other devices need nothing for it. Default: false.
    */
   threads?: boolean | undefined

@@ -115,10 +115,10 @@ export class Device implements QueueUser {
   readonly retries: number
   /** None until a namespace has been opened. */
   readonly queues: IoQueue[] = []
-  /** Those that this thread may use now: a lent one leaves a hole. */
+  /** Those that this thread may use now: one that is shared leaves a hole. */
   readonly usable: (IoQueue | undefined)[] = []
   /** Queues that worker threads have. */
-  readonly loans = new Set<{ readonly qids: readonly number[]; recall(): Promise<void> }>()
+  readonly shares = new Set<{ readonly qids: readonly number[]; recall(): Promise<void> }>()
   qsize = 0
   maxqcount = 0
   /** Ids of the active namespaces, as last read. */
@@ -163,7 +163,7 @@ export class Device implements QueueUser {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.loans].map((loan) => loan.recall()))
+    await Promise.all([...this.shares].map((share) => share.recall()))
     for (const queue of this.queues) scheduler.detach(queue)
     await this.controller.close().finally(() => this.#onClosed?.())
   }
@@ -211,7 +211,7 @@ export class Device implements QueueUser {
   }
 
   /** From now on another thread has the queue: whatever reaches it here all the same is refused with `cause`. */
-  lendQueue(queue: IoQueue, cause: Error): void {
+  shareQueue(queue: IoQueue, cause: Error): void {
     scheduler.detach(queue)
     this.usable[queue.qid] = undefined
     queue.fail(cause)
@@ -277,8 +277,8 @@ export class Device implements QueueUser {
 
   /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
   async reset(how: ResetKind = 'controller'): Promise<void> {
-    if (this.loans.size > 0) {
-      const qids = [...this.loans].flatMap((loan) => loan.qids).join(', ')
+    if (this.shares.size > 0) {
+      const qids = [...this.shares].flatMap((share) => share.qids).join(', ')
       throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
     }
     await this.controller.reset(how)
@@ -301,11 +301,11 @@ export class Device implements QueueUser {
   }
 
   resume(): void {
-    const lent = new Set([...this.loans].flatMap((loan) => loan.qids))
+    const shared = new Set([...this.shares].flatMap((share) => share.qids))
     for (const queue of this.queues) {
       if (this.usable[queue.qid] !== undefined) queue.resume()
       // One that could not be taken back is there again.
-      else if (!lent.has(queue.qid)) this.takeBackQueue(queue)
+      else if (!shared.has(queue.qid)) this.takeBackQueue(queue)
     }
   }
 }

@@ -32,8 +32,8 @@ import {
   explainTransfer,
   SIGNAL_NAMES,
 } from '../queue/validate.ts'
-import type { Loan } from '../shares/share.ts'
-import { LEND_NAMES, type LendOptions, lend } from '../shares/share.ts'
+import type { QueueShare } from '../shares/share.ts'
+import { SHARE_NAMES, type ShareOptions, shareQueues } from '../shares/share.ts'
 import {
   BLOCKS_NAMES,
   type BlockIterator,
@@ -110,7 +110,7 @@ export class Namespace implements AsyncDisposable {
   readonly nscount!: number
   /** One-off reads, writes and other commands as promises, with any Buffer. */
   readonly promises: NamespacePromises
-  /** Buffers that came with lent queues, see `lend`: DMA memory that the lending thread sees, too. */
+  /** Buffers that came with shared queues, see `share`: DMA memory that the sharing thread sees, too. */
   readonly buffers: readonly Buffer[]
 
   readonly #device: Device
@@ -359,20 +359,20 @@ export class Namespace implements AsyncDisposable {
   }
 
   /**
-   * Lends queues to a worker thread, which has them with `attach(ticket)` until it closes its namespace or ends.
+   * Shares queues with a worker thread, which has them with `attach(ticket)` until it closes its namespace or ends.
    * Meanwhile they can't be used here.
    *
    * @param qids one queue, or several; nothing may be in flight on them
-   * @throws QueueOwnerError where one is lent already or in use; NoSuchQueueError; UnsupportedError where the
+   * @throws QueueOwnerError where one is shared already or in use; NoSuchQueueError; UnsupportedError where the
    * device can't be shared with another thread (`sim:` without `thread=1`)
    */
-  lend(qids: number | readonly number[], options: LendOptions = {}): Loan {
-    this.check('lend')
-    checkOptions('lend', options, LEND_NAMES)
-    const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'lend'))
-    const loan = lend(this.#device, this.geometry, this.device, queues, options)
-    loan.onReturned(this.onClose(() => loan.recall()))
-    return loan
+  share(qids: number | readonly number[], options: ShareOptions = {}): QueueShare {
+    this.check('share')
+    checkOptions('share', options, SHARE_NAMES)
+    const queues = (typeof qids === 'number' ? [qids] : qids).map((qid) => this.queue(qid, 'share'))
+    const share = shareQueues(this.#device, this.geometry, this.device, queues, options)
+    share.onReturned(this.onClose(() => share.recall()))
+    return share
   }
 
   // Life

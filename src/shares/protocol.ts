@@ -62,23 +62,23 @@ export function unpackError({ name, message, stack, cause, fields }: PackedError
 
 /** Indices of the shared words. */
 export const WORD = {
-  /** One of LOAN. */
+  /** One of SHARE. */
   STATE: 0,
-  /** Counts answers to requests that the borrower waits for without its event loop. */
+  /** Counts answers to requests that the worker waits for without its event loop. */
   ANSWERS: 1,
 } as const
 export const WORD_COUNT = 2
 
-export const LOAN = {
+export const SHARE = {
   OFFERED: 0,
   ATTACHED: 1,
-  /** There is a message that the borrower must act upon, though it only polls. */
+  /** There is a message that the worker must act upon, though it only polls. */
   URGENT: 2,
   /** The queues are the owner's again. */
   ENDED: 3,
 } as const
 
-/** Lent queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
+/** Shared queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
 export interface QueueTicket {
   /** What it is, for who gets messages of several kinds. */
   readonly kind: 'unvme.queues'
@@ -92,7 +92,7 @@ export interface QueueTicket {
   readonly device: DeviceShare
 }
 
-/** What the borrower needs to know of the device. */
+/** What the worker needs to know of the device. */
 export interface DeviceShare {
   readonly address: string
   readonly fn: FunctionShare
@@ -111,8 +111,8 @@ export interface DeviceShare {
   readonly buffers: SharedBuffer[]
 }
 
-/** From the borrower to the owner. */
-export type BorrowerMessage =
+/** From the worker to the owner. */
+export type WorkerMessage =
   | { readonly kind: 'attached'; readonly facts: ThreadFacts | null; readonly thread: number }
   | { readonly kind: 'admin'; readonly id: number; readonly command: PostedCommand }
   | { readonly kind: 'map'; readonly bytes: number }
@@ -124,7 +124,7 @@ export type BorrowerMessage =
   | { readonly kind: 'ended'; readonly qid: number; readonly id: number }
   | { readonly kind: 'suspended' }
 
-/** From the owner to the borrower. */
+/** From the owner to the worker. */
 export type OwnerMessage =
   | {
       readonly kind: 'answer'

@@ -35,40 +35,40 @@ import { summary } from '../../lib/sys/show.ts'
 import { Device, type NamespaceController } from '../controller/device.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import {
-  type BorrowerMessage,
-  LOAN,
   type OwnerMessage,
   packError,
   type QueueTicket,
+  SHARE,
   unpackError,
   WORD,
+  type WorkerMessage,
 } from '../shares/protocol.ts'
 import { viewsOfThread } from '../shares/thread-views.ts'
 
 /** See index.ts. */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {
   if (ticket?.kind !== 'unvme.queues') {
-    throw new ArgumentTypeError('attach: a ticket from lend is needed, with its port in the transfer list')
+    throw new ArgumentTypeError('attach: a ticket from share is needed, with its port in the transfer list')
   }
-  const { device: share, words, owner } = ticket
+  const { device: facts, words, owner } = ticket
   if (owner === threadId) {
     throw new QueueOwnerError(
-      `attach: the queues of ${share.address} are lent by this thread; attach in another`,
+      `attach: the queues of ${facts.address} are shared by this thread; attach in another`,
     )
   }
-  const state = Atomics.compareExchange(words, WORD.STATE, LOAN.OFFERED, LOAN.ATTACHED)
-  if (state === LOAN.ENDED) throw new ClosedError(`attach: the queues of ${share.address} were recalled`)
-  if (state !== LOAN.OFFERED)
-    throw new QueueOwnerError(`attach: the queues of ${share.address} are attached already`)
+  const state = Atomics.compareExchange(words, WORD.STATE, SHARE.OFFERED, SHARE.ATTACHED)
+  if (state === SHARE.ENDED) throw new ClosedError(`attach: the queues of ${facts.address} were recalled`)
+  if (state !== SHARE.OFFERED)
+    throw new QueueOwnerError(`attach: the queues of ${facts.address} are attached already`)
   const controller = new AttachedController(ticket)
-  const device = new Device(controller, share.namespaces, share.retries)
-  device.qsize = share.qsize
-  device.maxqcount = share.maxqcount
-  for (const pair of share.pairs) {
-    device.addQueue(controller.attachQueue(pair), share.geometry)
+  const device = new Device(controller, facts.namespaces, facts.retries)
+  device.qsize = facts.qsize
+  device.maxqcount = facts.maxqcount
+  for (const pair of facts.pairs) {
+    device.addQueue(controller.attachQueue(pair), facts.geometry)
   }
-  const buffers = share.buffers.map((buffer) => controller.pool.adopt(buffer))
-  const ns = new Namespace(device, share.geometry, share.address, buffers)
+  const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
+  const ns = new Namespace(device, facts.geometry, facts.address, buffers)
   controller.onRecall = () => {
     // Other namespaces of the controller that this thread opened do not keep the queues.
     void ns.close().finally(() => controller.close())
@@ -127,7 +127,7 @@ export class AttachedController implements NamespaceController {
     const { views, facts } = viewsOfThread(owner, device.address)
     const alive = facts?.alive ?? null
     port.postMessage(
-      { kind: 'attached', facts, thread: threadId } satisfies BorrowerMessage,
+      { kind: 'attached', facts, thread: threadId } satisfies WorkerMessage,
       alive ? [alive] : [],
     )
     this.pool = new DmaPool(this.transport.memory, {
@@ -187,7 +187,7 @@ export class AttachedController implements NamespaceController {
   checkHealth(now = performance.now()): void {
     if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
     this.#healthAt = now
-    const { URGENT, ATTACHED } = LOAN
+    const { URGENT, ATTACHED } = SHARE
     if (Atomics.compareExchange(this.#words, WORD.STATE, URGENT, ATTACHED) === URGENT) {
       this.#receive()
       if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.transport.address} were recalled`))
@@ -302,7 +302,7 @@ export class AttachedController implements NamespaceController {
     this.#port.unref()
   }
 
-  #send(message: BorrowerMessage): void {
+  #send(message: WorkerMessage): void {
     this.#port.postMessage(message)
   }
 
@@ -371,7 +371,7 @@ export class AttachedController implements NamespaceController {
     }
     throw new OutOfMemoryError(
       `alloc: the thread that opened ${this.transport.address} did not map ${bytes} bytes within ${ANSWER_MS / 1000} s; ` +
-        "its event loop must run for that, or `lend` be given more 'memory'",
+        "its event loop must run for that, or `share` be given more 'memory'",
     )
   }
 

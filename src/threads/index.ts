@@ -11,16 +11,16 @@ import { packError, unpackError } from '../shares/protocol.ts'
 import type { SpreadOptions, TaskControl, TaskMessage, TaskStart } from './spread.ts'
 
 export type { QueueTicket } from '../shares/protocol.ts'
-export type { LendOptions, Loan } from '../shares/share.ts'
+export type { QueueShare, ShareOptions } from '../shares/share.ts'
 export type { SpreadOptions } from './spread.ts'
 
 /**
- * The namespace of a loan, with the lent queues as its queues, numbered from 0. All calls are there; admin
+ * The namespace of a ticket, with the shared queues as its queues, numbered from 0. All calls are there; admin
  * commands go through the thread that opened the device, and `reset` is refused. `close`, or the end of this
  * thread, gives the queues back.
  *
- * @param ticket from `Namespace.lend`, with its `port` transferred to this thread
- * @throws QueueOwnerError where it has been attached already, or this is the thread that lent it; ClosedError
+ * @param ticket from `Namespace.share`, with its `port` transferred to this thread
+ * @throws QueueOwnerError where it has been attached already, or this is the thread that shares it; ClosedError
  * where it was recalled; ArgumentTypeError
  */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {

@@ -10,7 +10,7 @@ import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger, checkOptions, checkRange, checkSignal } from '../queue/validate.ts'
 import type { PackedError, QueueTicket } from '../shares/protocol.ts'
 import { packError, unpackError } from '../shares/protocol.ts'
-import type { Loan } from '../shares/share.ts'
+import type { QueueShare } from '../shares/share.ts'
 
 export interface SpreadOptions {
   /** Threads, each with one of the queues; default: as many as there are queues. */
@@ -24,7 +24,7 @@ export interface SpreadOptions {
   align?: number | undefined
   /** Anything that can be posted to a thread: each gets it as `data`. */
   data?: unknown
-  /** Bytes of DMA memory for each thread: see `lend`. */
+  /** Bytes of DMA memory for each thread: see `share`. */
   memory?: number | undefined
   /** Called with what a thread sends, and which of the parts it has. */
   onMessage?: ((message: unknown, index: number) => void) | undefined
@@ -90,16 +90,16 @@ export async function spread<T = unknown>(
   checkSignal('spread', signal)
   throwIfAborted(signal)
   const parts = partsOf({ slba, nlb }, jobs, align)
-  const loans: Loan[] = []
+  const shares: QueueShare[] = []
   try {
-    for (const i of parts.keys()) loans.push(ns.lend(qids[i]!, memoryOf(options)))
+    for (const i of parts.keys()) shares.push(ns.share(qids[i]!, memoryOf(options)))
     await options.prepare?.()
     const threads = parts.map((part, index) =>
-      startThread(file, loans[index]!, part, index, parts.length, options),
+      startThread(file, shares[index]!, part, index, parts.length, options),
     )
     return await settle<T>(threads, signal)
   } finally {
-    await Promise.all(loans.map((loan) => loan.recall()))
+    await Promise.all(shares.map((share) => share.recall()))
   }
 }
 
@@ -113,7 +113,7 @@ interface Thread {
 
 function startThread(
   file: URL,
-  { ticket }: Loan,
+  { ticket }: QueueShare,
   { slba, nlb }: Part,
   index: number,
   jobs: number,

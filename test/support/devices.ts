@@ -75,22 +75,22 @@ function ringsByMessage({ address, served }: DeviceKind): boolean {
   return execFileSync(process.execPath, [DOORBELLS_OF, address], { encoding: 'utf8' }) === 'messages'
 }
 
-let threaded: { lendable: DeviceKind[]; others: DeviceKind[] } | undefined
+let threaded: { shareable: DeviceKind[]; others: DeviceKind[] } | undefined
 
-function findThreaded(): { lendable: DeviceKind[]; others: DeviceKind[] } {
-  const lendable: DeviceKind[] = []
+function findThreaded(): { shareable: DeviceKind[]; others: DeviceKind[] } {
+  const shareable: DeviceKind[] = []
   const others: DeviceKind[] = []
-  for (const kind of devices.filter(first)) (ringsByMessage(kind) ? others : lendable).push(kind)
-  return { lendable, others }
+  for (const kind of devices.filter(first)) (ringsByMessage(kind) ? others : shareable).push(kind)
+  return { shareable, others }
 }
 
 /**
- * As deviceTest, for what lends queues to worker threads: left out, and said so in the title, on those devices where
+ * As deviceTest, for what shares queues with worker threads: left out, and said so in the title, on those devices where
  * that can't be.
  */
 export function threadedDeviceTest(title: string, body: (t: DeviceContext) => Promise<void> | void): void {
   threaded ??= findThreaded()
-  testOn(threaded.lendable, title, body)
+  testOn(threaded.shareable, title, body)
   for (const { name } of threaded.others) {
     anyTest.skip(`${name}: ${title} (left out: its doorbells are messages)`, () => {})
   }

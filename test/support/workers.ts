@@ -1,15 +1,15 @@
-// Worker threads that borrow queues: see test/threads/worker.ts for what they can do.
+// Worker threads that attach to queues: see test/threads/worker.ts for what they can do.
 
 import { Worker } from 'node:worker_threads'
-import type { Loan, Namespace } from '../../src/index.ts'
+import type { Namespace, QueueShare } from '../../src/index.ts'
 import type { Task } from '../threads/worker.ts'
 import { atEnd } from './at-end.ts'
 import { pattern } from './pattern.ts'
 
 const FILE = new URL('../threads/worker.js', import.meta.url)
 
-/** Starts a worker with the queues of a loan; it ends with the test's file at the latest. */
-export function start({ ticket }: Loan, task: Omit<Task, 'ticket'>): Worker {
+/** Starts a worker with the queues of a share; it ends with the test's file at the latest. */
+export function start({ ticket }: QueueShare, task: Omit<Task, 'ticket'>): Worker {
   const workerData = { slba: 0, nlb: 0, ...task, ticket }
   const worker = new Worker(FILE, { workerData, transferList: [ticket.port] })
   atEnd(async () => void (await worker.terminate()))
