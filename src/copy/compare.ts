@@ -179,7 +179,7 @@ class Reader {
     while (this.length === 0) {
       const { done, value } = await this.#chunks.next()
       if (done) {
-        // What was lent is the device's again: newer versions of Node detach it.
+        // What was acquired is the device's again: newer versions of Node detach it.
         this.#chunk = NOTHING
         this.#at = 0
         return false

@@ -1,7 +1,7 @@
 // A range of a namespace as one side of a copy or a comparison.
 // Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
 // reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
-// `emptyDevice` and `cloneDevice`; the rest goes through lent chunks, and is copied once.
+// `emptyDevice` and `cloneDevice`; the rest goes through chunks of a window, and is copied once.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'

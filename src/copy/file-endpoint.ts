@@ -231,7 +231,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
   }
 }
 
-// The next chunk is asked for when this one has been taken, since it is only lent.
+// The next chunk is asked for when this one has been taken, since it is valid until then.
 async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
   // Standard output stays open: what it has not taken is the process's to drop.
   if (stream === process.stdout) return writeChunks(stream, chunks, signal)

@@ -1,6 +1,7 @@
-// An async iterator over a range of LBAs that reads ahead.
-// Trade-off: it lends. The data of a step is DMA memory that the next step takes back, which is the fastest way
-// there is; `copy: true` hands out buffers that stay.
+// An async iterator over a range of LBAs that reads ahead, and its counterpart, which writes what an iterable produces.
+// Trade-off: the data of a step is DMA memory that the next step releases, which is the fastest way there is; `copy: true`
+// gives buffers that stay. What is written is copied before its producer is asked for the next chunk, since it can't tell
+// when one has been written: who wants to do without that copy uses `transferFrom`.
 
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
@@ -56,7 +57,7 @@ const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined }
 class Blocks implements BlockIterator {
   private readonly memory: ChunkMemory | null
   private readonly session: Session<ReadWindow>
-  private lent = false
+  private acquired = false
   private ended: Error | true | null = null
 
   constructor(io: BlockIo, range: Range, { signal, copy = false }: BlocksOptions) {
@@ -83,8 +84,8 @@ class Blocks implements BlockIterator {
     try {
       const window = session.window
       if (window === null) return this.begin()
-      if (this.lent) {
-        this.lent = false
+      if (this.acquired) {
+        this.acquired = false
         window.release()
       }
       return this.step(window)
@@ -135,12 +136,12 @@ class Blocks implements BlockIterator {
   private step(window: ReadWindow): Promise<IteratorResult<Block, undefined>> {
     if (window.done) return this.return()
     const slot = this.session.due() ? null : window.peek()
-    if (slot !== null) return Promise.resolve({ done: false, value: this.lend(slot) })
+    if (slot !== null) return Promise.resolve({ done: false, value: this.blockOf(slot) })
     return this.wait(window)
   }
 
-  private lend(slot: Slot): Block {
-    this.lent = true
+  private blockOf(slot: Slot): Block {
+    this.acquired = true
     const { slba, nlb, buffer } = slot
     const bytes = nlb * this.session.io.geometry.blocksize
     const data = bytes === buffer.length ? buffer : buffer.subarray(0, bytes)

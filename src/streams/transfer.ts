@@ -65,12 +65,12 @@ export async function transferTo(
   const window = await session.opened()
   session.watch()
   const parallel = parallelOf(window, most)
-  const lent: { bytes: number; taken: Promise<unknown> }[] = []
+  const acquired: { bytes: number; taken: Promise<unknown> }[] = []
   let bytes = 0
   let settled = 0
   const settleOldest = async () => {
-    await lent[0]!.taken
-    settled += lent.shift()!.bytes
+    await acquired[0]!.taken
+    settled += acquired.shift()!.bytes
     window.release()
   }
   try {
@@ -86,18 +86,18 @@ export async function transferTo(
       }
       const data = slot.buffer.subarray(0, slot.nlb * io.geometry.blocksize)
       const offset = bytes
-      window.lend()
-      lent.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
+      window.acquire()
+      acquired.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
       bytes += data.length
-      if (lent.length >= parallel) await settleOldest()
+      if (acquired.length >= parallel) await settleOldest()
     }
-    while (lent.length > 0) await settleOldest()
+    while (acquired.length > 0) await settleOldest()
     session.throwIfEnded()
     return bytes
   } catch (error) {
-    const results = await Promise.allSettled(lent.map(({ taken }) => taken))
+    const results = await Promise.allSettled(acquired.map(({ taken }) => taken))
     const failed = results.findIndex(({ status }) => status === 'rejected')
-    const sound = failed < 0 ? lent : lent.slice(0, failed)
+    const sound = failed < 0 ? acquired : acquired.slice(0, failed)
     throw withBytesWritten(
       error,
       sound.reduce((sum, one) => sum + one.bytes, settled),
@@ -136,14 +136,14 @@ export async function transferFrom(
   const window = await session.opened()
   session.watch()
   const parallel = parallelOf(window, most)
-  const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
+  const acquired: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0
   let ended = false
   const settleOldest = async () => {
-    const { slot, wanted, filled } = lent[0]!
+    const { slot, wanted, filled } = acquired[0]!
     // What was asked for past the end counts no more, nor does its failure.
     const count = await (ended ? filled.catch(() => 0) : filled)
-    lent.shift()
+    acquired.shift()
     if (ended) return
     checkInteger('transferFrom: bytes filled', count, 0, wanted)
     window.commit(slot, count)
@@ -153,28 +153,28 @@ export async function transferFrom(
     while (!ended && asked < total) {
       if (session.due()) await session.turn()
       session.throwIfEnded()
-      const slot = window.lend()
+      const slot = window.acquire()
       if (slot !== null) {
         const wanted = Math.min(slot.buffer.length, total - asked)
         const offset = asked
         const buffer = wanted === slot.buffer.length ? slot.buffer : slot.buffer.subarray(0, wanted)
         const filled = started(() => source(buffer, offset))
-        lent.push({ slot, wanted, filled })
+        acquired.push({ slot, wanted, filled })
         asked += wanted
       }
-      if (lent.length > 0 && (slot === null || lent.length >= parallel)) await settleOldest()
+      if (acquired.length > 0 && (slot === null || acquired.length >= parallel)) await settleOldest()
       else if (slot === null) {
         await session.wait((wake) => {
           window.onRoom = wake
         })
       }
     }
-    while (lent.length > 0) await settleOldest()
+    while (acquired.length > 0) await settleOldest()
     session.throwIfEnded()
     await window.end()
     return window.bytesWritten
   } catch (error) {
-    await Promise.allSettled(lent.map(({ filled }) => filled))
+    await Promise.allSettled(acquired.map(({ filled }) => filled))
     throw await window.abandon(error)
   } finally {
     await session.close()

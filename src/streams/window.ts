@@ -40,7 +40,7 @@ export interface Slot {
 
 export interface WindowOptions {
   /** Its slots are shown to callers, who must not see the next window's data in them. */
-  lends?: boolean
+  shown?: boolean
   /** Slots beyond those in flight, as a part of them. */
   spare?: number
 }
@@ -53,11 +53,11 @@ export interface WindowOptions {
 export function memoryFor(
   io: BlockIo,
   range: Range,
-  { lends = false, spare = 0 }: WindowOptions,
+  { shown = false, spare = 0 }: WindowOptions,
   signal?: AbortSignal,
 ): Promise<void> | null {
   const { length, bytes } = sizeOf(io, range, spare)
-  const waiting = lends ? io.pool.ready([bytes * length]) : io.pool.readyToReuse(bytes * length)
+  const waiting = shown ? io.pool.ready([bytes * length]) : io.pool.readyToReuse(bytes * length)
   if (waiting === null || signal === undefined) return waiting
   return new Promise((resolve, reject) => {
     const forget = onAbort(signal, () => reject(new AbortError(signal.reason)))
@@ -84,7 +84,7 @@ export class Window {
   inFlight = 0
   private readonly queue: IoQueue
   private readonly memory: Buffer
-  private readonly lends: boolean
+  private readonly shown: boolean
   // Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
   private readonly batch: number
   private readonly forget: () => void
@@ -101,14 +101,14 @@ export class Window {
     io: BlockIo,
     range: Range,
     end: () => Promise<void>,
-    { lends = false, spare = 0 }: WindowOptions = {},
+    { shown = false, spare = 0 }: WindowOptions = {},
   ) {
     this.io = io
-    this.lends = lends
+    this.shown = shown
     this.queue = io.queue(range.qid, 'stream')
     const { count, length, bytes } = sizeOf(io, range, spare)
     this.limit = count
-    this.memory = lends ? io.pool.alloc(bytes * length) : io.pool.reuse(bytes * length)
+    this.memory = shown ? io.pool.alloc(bytes * length) : io.pool.reuse(bytes * length)
     this.slots = Array.from({ length }, (_, i) => {
       const buffer = this.memory.subarray(i * bytes, (i + 1) * bytes)
       const op = new Operation(this.queue, io.geometry)
@@ -173,7 +173,7 @@ export class Window {
   }
 
   private finish(): void {
-    if (this.lends) this.io.pool.discard(this.memory)
+    if (this.shown) this.io.pool.discard(this.memory)
     else this.io.pool.keep(this.memory)
     this.closing?.()
   }
@@ -220,7 +220,7 @@ export class ChunkMemory {
   }
 }
 
-const optionsOf = (lends: boolean): WindowOptions => ({ lends, spare: lends ? 0 : SPARE })
+const optionsOf = (shown: boolean): WindowOptions => ({ shown, spare: shown ? 0 : SPARE })
 
 export class ReadWindow {
   /**
@@ -232,19 +232,19 @@ export class ReadWindow {
   private readonly range: Range
   private readonly endSlba: number
   private next: number
-  // Slots are used in turn: `held` of them, from `head` on, are lent to somebody, then those that are sent or arrived.
+  // Slots are used in turn: `held` of them, from `head` on, are acquired, then those that are sent or arrived.
   private head = 0
   private held = 0
-  private lent = 0
+  private acquired = 0
   private waiting = false
   private filling = false
 
-  /** @param lends chunks are shown to callers: see Window; where not, they are copied, and the next read does not wait */
-  constructor(io: BlockIo, range: Range, end: () => Promise<void>, lends = false) {
+  /** @param shown chunks are shown to callers: see Window; where not, they are copied, and the next read does not wait */
+  constructor(io: BlockIo, range: Range, end: () => Promise<void>, shown = false) {
     this.range = range
     this.next = range.slba
     this.endSlba = range.slba + range.nlb
-    this.window = new Window(io, range, end, optionsOf(lends))
+    this.window = new Window(io, range, end, optionsOf(shown))
     const ahead = this.window.slots.length > this.window.limit
     this.window.onSettled = (slot) => {
       if (ahead) this.fill()
@@ -257,8 +257,8 @@ export class ReadWindow {
   }
 
   /** What to wait for before such a window is made: see `memoryFor`. */
-  static ready(io: BlockIo, range: Range, lends = false, signal?: AbortSignal): Promise<void> | null {
-    return memoryFor(io, range, optionsOf(lends), signal)
+  static ready(io: BlockIo, range: Range, shown = false, signal?: AbortSignal): Promise<void> | null {
+    return memoryFor(io, range, optionsOf(shown), signal)
   }
 
   /** Chunks that there is memory for. */
@@ -266,18 +266,18 @@ export class ReadWindow {
     return this.window.slots.length
   }
 
-  /** True when every chunk has been handed out: lent, or released. */
+  /** True when every chunk has been handed out: acquired, or released. */
   get done(): boolean {
-    return this.held === this.lent && this.next === this.endSlba
+    return this.held === this.acquired && this.next === this.endSlba
   }
 
   /**
-   * The oldest chunk that is not lent, where it has arrived. It stays the oldest until `lend` or `release`.
+   * The oldest chunk that is not acquired, where it has arrived. It stays the oldest until `acquire` or `release`.
    * @throws what its command failed with
    */
   peek(): Slot | null {
     let slot = this.arrived()
-    if (slot === null && this.held > this.lent) {
+    if (slot === null && this.held > this.acquired) {
       this.waiting = false
       this.window.poll()
       slot = this.arrived()
@@ -303,13 +303,13 @@ export class ReadWindow {
   }
 
   /** The oldest chunk is its user's until a `release`: `peek` gives the one after it. */
-  lend(): void {
-    this.lent++
+  acquire(): void {
+    this.acquired++
   }
 
-  /** The oldest chunk, lent before the others or not at all, is not needed any more: its slot is sent on. */
+  /** The oldest chunk, acquired before the others or not at all, is not needed any more: its slot is sent on. */
   release(): void {
-    if (this.lent > 0) this.lent--
+    if (this.acquired > 0) this.acquired--
     this.head = this.head + 1 === this.window.slots.length ? 0 : this.head + 1
     this.held--
     this.fill()
@@ -322,13 +322,13 @@ export class ReadWindow {
 
   private get oldest(): Slot {
     const { slots } = this.window
-    const at = this.head + this.lent
+    const at = this.head + this.acquired
     return slots[at >= slots.length ? at - slots.length : at]!
   }
 
   private arrived(): Slot | null {
     const slot = this.oldest
-    return this.held > this.lent && !slot.inFlight ? slot : null
+    return this.held > this.acquired && !slot.inFlight ? slot : null
   }
 
   private fill(): void {
@@ -402,20 +402,20 @@ export class WriteWindow {
   #wanting = false
   #idle: (() => void) | null = null
 
-  /** @param lends `lend` will be used: see Window */
-  constructor(io: BlockIo, range: Range, options: WriteOptions, end: () => Promise<void>, lends = false) {
+  /** @param shown `acquire` will be used: see Window */
+  constructor(io: BlockIo, range: Range, options: WriteOptions, end: () => Promise<void>, shown = false) {
     this.#io = io
     this.#range = range
     this.#options = options
     this.#next = range.slba
-    this.#window = new Window(io, range, end, { lends })
+    this.#window = new Window(io, range, end, { shown })
     this.#window.onSettled = (slot) => this.#settled(slot)
     this.#free = [...this.#window.slots].reverse()
   }
 
   /** What to wait for before such a window is made: see `memoryFor`. */
-  static ready(io: BlockIo, range: Range, lends = false, signal?: AbortSignal): Promise<void> | null {
-    return memoryFor(io, range, { lends }, signal)
+  static ready(io: BlockIo, range: Range, shown = false, signal?: AbortSignal): Promise<void> | null {
+    return memoryFor(io, range, { shown }, signal)
   }
 
   /** Chunks that there is memory for. */
@@ -453,7 +453,7 @@ export class WriteWindow {
     while (at < data.length) {
       if (this.#failure !== null) throw this.#failure
       if (this.room === 0) throw this.#endOfRange(data.length - at)
-      const slot = this.#current ?? this.#acquire()
+      const slot = this.#current ?? this.#takeFree()
       if (slot === null) return at
       at = this.#copy(slot, data, at)
     }
@@ -465,14 +465,14 @@ export class WriteWindow {
    * wait for `onRoom`. Not together with `write`.
    * @throws what an earlier chunk failed with
    */
-  lend(): Slot | null {
+  acquire(): Slot | null {
     if (this.#failure !== null) throw this.#failure
-    const slot = this.#acquire()
+    const slot = this.#takeFree()
     this.#current = null
     return slot
   }
 
-  /** Writes the first `bytes` of a lent slot, after those committed before it; all but the last must be full. */
+  /** Writes the first `bytes` of an acquired slot, after those committed before it; all but the last must be full. */
   commit(slot: Slot, bytes: number): void {
     this.#current = slot
     this.#filled = bytes
@@ -538,7 +538,7 @@ export class WriteWindow {
     return withBytesWritten(cause, this.bytesWritten)
   }
 
-  #acquire(): Slot | null {
+  #takeFree(): Slot | null {
     if (this.#free.length === 0) {
       // A caller's room is made by this look, and need not be announced.
       this.#wanting = false
