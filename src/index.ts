@@ -14,8 +14,8 @@ export {
   compare,
   copy,
   type Difference,
-  type DifferingSide,
-  type Place,
+  type DifferingEndpoint,
+  type EndpointSpec,
 } from './copy/index.ts'
 export type { ControllerHandle } from './namespace/controller-handle.ts'
 export type { Namespace } from './namespace/namespace.ts'

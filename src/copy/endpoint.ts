@@ -1,4 +1,4 @@
-// One side of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
+// One endpoint of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
 // Trade-off: each chunk is valid until the next one is asked for, so that nothing is copied once more than needed.
 
 import type { OptionNames } from '../../lib/sys/options.ts'
@@ -33,7 +33,7 @@ export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
 
 export type Chunks = AsyncIterable<Uint8Array>
 
-export interface Side {
+export interface Endpoint {
   /** Path or address as the user wrote it, `stdin` or `stdout`. */
   readonly name: string
   /** Null for files. */
@@ -76,8 +76,8 @@ export interface CopyResult {
   seconds: number
 }
 
-/** One side of a difference. */
-export interface DifferingSide {
+/** One endpoint of a difference. */
+export interface DifferingEndpoint {
   /** As it was given: a path or an address. */
   name: string
   /** Where it is a device: the LBA of the byte, and the byte in that block. */
@@ -93,9 +93,9 @@ export interface DifferingSide {
 export interface Difference {
   /** Bytes from the start of both that are equal. */
   offset: number
-  /** What is there on either side. */
-  a: DifferingSide
-  b: DifferingSide
+  /** What is there at either endpoint. */
+  a: DifferingEndpoint
+  b: DifferingEndpoint
 }
 
 export interface CompareResult {

@@ -1,4 +1,4 @@
-// A file, block device, pipe, or standard input or output as one side of a copy or a comparison.
+// A file, block device, pipe, or standard input or output as one endpoint of a copy or a comparison.
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that it can't be mounted meanwhile.
 
@@ -19,7 +19,7 @@ import {
   usesText,
   type WritingOptions,
 } from '../system/writable.ts'
-import type { Chunks, Side, TransferOptions } from './endpoint.ts'
+import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 
 const writeDescriptor = promisify(fs.write)
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
@@ -29,7 +29,7 @@ const FIFO_LOOK_MS = 20
 const PAGE_SIZED = new Set([0x62656572, 0x62656570])
 
 /** Opens a file to read, and finds its size. Throws the system's error, ArgumentTypeError for a directory. */
-export async function openSourceFile(path: string): Promise<Side> {
+export async function openSourceFile(path: string): Promise<Endpoint> {
   if ((await stat(path).catch(() => undefined))?.isFIFO()) return fifoSource(path)
   const handle = await open(path, 'r')
   try {
@@ -37,7 +37,7 @@ export async function openSourceFile(path: string): Promise<Side> {
     if (stats.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
     // 0 is what /proc says of files that have content: their end is found by reading.
     const size = (await isPageSized(path, stats)) ? undefined : sizeOf(stats)
-    return fileSide(path, stats, size || undefined, handle)
+    return fileEndpoint(path, stats, size || undefined, handle)
   } catch (error) {
     await handle.close()
     throw error
@@ -52,15 +52,15 @@ export async function openSourceFile(path: string): Promise<Side> {
 export async function openTargetFile(
   path: string,
   options: Pick<WritingOptions, 'force' | 'forceWord'> = {},
-): Promise<Side> {
+): Promise<Endpoint> {
   const stats = await stat(path).catch(nothingThere)
   if (stats?.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
   if (stats === undefined) refuseBelowDev(path)
   const seekable = isSeekable(stats)
   const device = stats?.isBlockDevice() ? await openToWrite(path, options) : undefined
   const now = device?.stats ?? stats
-  const side = fileSide(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
-  if (!seekable) return side
+  const endpoint = fileEndpoint(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
+  if (!seekable) return endpoint
   let handle = device?.handle
   const empty = async () => {
     if (handle !== undefined) return handle
@@ -78,7 +78,7 @@ export async function openTargetFile(
     return bytes
   }
   return {
-    ...side,
+    ...endpoint,
     uses: device && device.uses.length > 0 ? usesText(device.uses) : undefined,
     empty: async () => {
       await empty()
@@ -94,13 +94,13 @@ export async function openTargetFile(
  * Standard output to write. One that is a block device is asked about, and refused where it is in use, as by its path.
  * @throws InUseError
  */
-export async function openStandardOutput(options: WritingOptions = {}): Promise<Side> {
-  const side = createStandardSide('stdout')
+export async function openStandardOutput(options: WritingOptions = {}): Promise<Endpoint> {
+  const endpoint = createStandardEndpoint('stdout')
   const stats = standardStats('stdout')
-  if (!stats?.isBlockDevice()) return side
+  if (!stats?.isBlockDevice()) return endpoint
   const { handle, uses } = await openToWrite('/proc/self/fd/1', { ...options, inherited: true })
   return {
-    ...side,
+    ...endpoint,
     size: sizeOf(stats),
     hardware: true,
     uses: uses.length > 0 ? usesText(uses) : undefined,
@@ -120,7 +120,7 @@ export async function openStandardOutput(options: WritingOptions = {}): Promise<
 }
 
 /** Standard input, to be read, and standard output, to be written. */
-export function createStandardSide(name: 'stdin' | 'stdout'): Side {
+export function createStandardEndpoint(name: 'stdin' | 'stdout'): Endpoint {
   const stats = standardStats(name)
   return {
     name,
@@ -147,12 +147,12 @@ function standardStats(name: 'stdin' | 'stdout'): Stats | undefined {
 }
 
 // A FIFO is opened without waiting for its other end: an open that waits in the kernel can't be ended.
-function fifoSource(path: string): Side {
+function fifoSource(path: string): Endpoint {
   const fd = fs.openSync(path, O_RDONLY | O_NONBLOCK)
   const stats = fs.fstatSync(fd)
   let stream: Socket | undefined
   return {
-    ...fileSide(path, stats, undefined, null),
+    ...fileEndpoint(path, stats, undefined, null),
     read: (bytes, { signal }) => {
       stream = new Socket({ fd, readable: true, writable: false })
       return readStream(stream, bytes, signal)
@@ -177,12 +177,12 @@ async function openFifo(path: string, signal: AbortSignal | undefined): Promise<
   }
 }
 
-function fileSide(
+function fileEndpoint(
   path: string,
   stats: Stats | undefined,
   size: number | undefined,
   handle: FileHandle | null,
-): Side {
+): Endpoint {
   const seekable = isSeekable(stats)
   return {
     name: path,
@@ -307,7 +307,7 @@ export async function* readFile(handle: FileHandle, bytes: number, signal?: Abor
   const ask = () => {
     const buffer = buffers[(asked / PIECE_BYTES) % PIECES]!.subarray(0, bytes - asked)
     const read = readFully(handle, buffer, start + asked).then((bytes) => buffer.subarray(0, bytes))
-    // An error is reported in its place: see the loop below.
+    // An error is reported in its order: see the loop below.
     read.catch(() => {})
     reads.push(read)
     asked += buffer.length

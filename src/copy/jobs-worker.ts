@@ -3,9 +3,9 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { type TaskContext, task } from '../threads/index.ts'
-import { compareSides } from './compare.ts'
-import { createDeviceSide, emptyDevice, fillDevice } from './device-endpoint.ts'
-import type { Side } from './endpoint.ts'
+import { compareEndpoints } from './compare.ts'
+import { createDeviceEndpoint, emptyDevice, fillDevice } from './device-endpoint.ts'
+import type { Endpoint } from './endpoint.ts'
 import { readFile, readFully, writeFully } from './file-endpoint.ts'
 import type { JobData, JobEnd, PartResult } from './jobs.ts'
 
@@ -66,10 +66,10 @@ async function work(context: TaskContext, file: FileHandle): Promise<PartResult>
     if (how.flush ?? true) await file.datasync()
     return count
   }
-  const sides = [createDeviceSide(ns, name, slba, false), filePart(file, path, base, length)] as const
-  const [a, b] = deviceFirst ? sides : ([sides[1], sides[0]] as const)
+  const endpoints = [createDeviceEndpoint(ns, name, slba, false), filePart(file, path, base, length)] as const
+  const [a, b] = deviceFirst ? endpoints : ([endpoints[1], endpoints[0]] as const)
   let told = 0
-  const result = await compareSides(a, b, length, {
+  const result = await compareEndpoints(a, b, length, {
     ...options,
     onProgress: (done) => {
       send(done - told)
@@ -81,7 +81,7 @@ async function work(context: TaskContext, file: FileHandle): Promise<PartResult>
 }
 
 /** A part of a file to compare. Its "first block" makes positions those in the whole file. */
-function filePart(file: FileHandle, name: string, from: number, size: number): Side {
+function filePart(file: FileHandle, name: string, from: number, size: number): Endpoint {
   return {
     name,
     ns: null,

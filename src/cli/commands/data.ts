@@ -3,7 +3,7 @@
 // a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import type { CopyResult, Side } from '../../copy/endpoint.ts'
+import type { CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import { hexDump, isOutput, isStandardOutput, withOpen } from '../data.ts'
 import {
@@ -132,7 +132,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
   ],
   async run({ args, options, signal }) {
     const { isAddress, openTarget } = await import('../../copy/endpoint-spec.ts')
-    const { createStandardSide, openSourceFile } = await import('../../copy/file-endpoint.ts')
+    const { createStandardEndpoint, openSourceFile } = await import('../../copy/file-endpoint.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     if (options.forceUnitAccess && !options.flush) {
@@ -144,7 +144,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
     const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
     return withOpen(
-      file === '-' ? createStandardSide('stdin') : await openSourceFile(file),
+      file === '-' ? createStandardEndpoint('stdin') : await openSourceFile(file),
       async (source) => {
         return withOpen(await openTarget(args.address, { slba, nsid, signal }), async (target) => {
           const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
@@ -219,7 +219,7 @@ device that the system uses, and a file that another program has locked, are ref
           const moving = { chunk, depth, jobs, flush, pad, signal }
           const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
           const result = await withProgress('copy', bytes, (onProgress) =>
-            transfer(summed?.side ?? source, target, bytes, { ...moving, onProgress }),
+            transfer(summed?.endpoint ?? source, target, bytes, { ...moving, onProgress }),
           )
           const quiet = toOutput || options.output === 'json'
           if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
@@ -239,7 +239,7 @@ device that the system uses, and a file that another program has locked, are ref
   },
 })
 
-function checkRereadable({ name, rereadable }: Side): void {
+function checkRereadable({ name, rereadable }: Endpoint): void {
   if (rereadable) return
   throw new UsageError(`--verify reads what was written again, and ${name} can be read only once`)
 }
@@ -252,11 +252,11 @@ interface Check {
 }
 
 /** Reads both sides again, the target from the medium on. */
-async function verifyCopy(source: Side, target: Side, { bytes, moving, quiet }: Check) {
-  const { compareSides } = await import('../../copy/compare.ts')
+async function verifyCopy(source: Endpoint, target: Endpoint, { bytes, moving, quiet }: Check) {
+  const { compareEndpoints } = await import('../../copy/compare.ts')
   return withWritten(target, async (written) => {
     const result = await withProgress('verify', bytes, (onProgress) =>
-      compareSides(source, written, bytes, { ...moving, onProgress }),
+      compareEndpoints(source, written, bytes, { ...moving, onProgress }),
     )
     const { difference } = result
     if (!quiet) print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
@@ -265,7 +265,12 @@ async function verifyCopy(source: Side, target: Side, { bytes, moving, quiet }: 
 }
 
 /** Reads the target again, where the source has passed by with checksum `sum`. */
-async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, moving, quiet }: Check) {
+async function verifyChecksum(
+  source: Endpoint,
+  sum: string,
+  target: Endpoint,
+  { bytes, moving, quiet }: Check,
+) {
   const { CHECKSUM, checksumOf } = await import('../../copy/compare.ts')
   return withWritten(target, async (written) => {
     const started = performance.now()
@@ -283,7 +288,7 @@ async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, 
 }
 
 /** Opens what was written for reading. */
-async function withWritten<T>(target: Side, work: (written: Side) => Promise<T>): Promise<T> {
+async function withWritten<T>(target: Endpoint, work: (written: Endpoint) => Promise<T>): Promise<T> {
   if (target.ns !== null) return work(target)
   const { openSource } = await import('../../copy/endpoint-spec.ts')
   return withOpen(await openSource(target.name), async (written) => {
@@ -326,7 +331,7 @@ differ.`,
   ],
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/endpoint-spec.ts')
-    const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
+    const { compareEndpoints, compareTotal, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
     return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (a) => {
       return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (b) => {
@@ -334,7 +339,7 @@ differ.`,
         const { difference, ...result } = await withProgress(
           'verify',
           compareTotal(a, b, bytes),
-          (onProgress) => compareSides(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
+          (onProgress) => compareEndpoints(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
         )
         if (options.output === 'json') {
           const found = difference && { difference: differenceJson(difference) }
