@@ -217,7 +217,7 @@ export class Device implements QueueUser {
     queue.fail(cause)
   }
 
-  /** The queue is this thread's again; its pair has been made anew, or the controller has failed. */
+  /** The queue is this thread's again; its pair has been created again, or the controller has failed. */
   takeBackQueue(queue: IoQueue): void {
     queue.reset()
     const { failure } = this.controller
@@ -266,7 +266,7 @@ export class Device implements QueueUser {
     for (const queue of created) this.addQueue(queue, geometry, transport.wakeUp(queue.qid))
   }
 
-  /** Makes room for the metadata of a namespace whose format has a buffer of its own for it. */
+  /** Makes space for the metadata of a namespace whose format has a buffer of its own for it. */
   provideMetadata(geometry: Geometry): void {
     if (geometry.metadataBytes === 0) return
     const bytes = geometry.metadataBytes * geometry.maxbpio
@@ -349,7 +349,7 @@ class SharedMetadata implements Metadata {
   #zeroes: Half = { lo: 0, hi: 0 }
   #sink: Half = { lo: 0, hi: 0 }
 
-  /** Makes room for commands with `bytes` of metadata. */
+  /** Makes space for commands with `bytes` of metadata. */
   grow(pool: DmaPool, bytes: number): void {
     if (bytes <= this.#bytes) return
     this.#bytes = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES

@@ -103,7 +103,7 @@ export function planCopy(source: Endpoint, target: Endpoint, options: CopyOption
   }
   if (bytes !== undefined && target.size !== undefined && bytes > target.size) {
     throw new OutOfRangeError(
-      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has room for ${target.size}`,
+      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has space for ${target.size}`,
     )
   }
   if (overlap(source, target, bytes ?? Number.POSITIVE_INFINITY)) {

@@ -151,7 +151,7 @@ function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) 
   }
 }
 
-// Smaller chunks where the queue, or the depth asked for, has no room for the commands of eight.
+// Smaller chunks where the queue, or the depth asked for, has no space for the commands of eight.
 function fileOptions(ns: Namespace, options: TransferOptions) {
   const how = blockOptions(ns, options)
   if (how.chunk !== undefined) return how

@@ -42,7 +42,7 @@ export interface Endpoint {
   readonly slba: number
   /** Bytes of a block; 1 for files. */
   readonly blocksize: number
-  /** Bytes that there are, or that there is room for; undefined where nobody can say. */
+  /** Bytes that there are, or that there is space for; undefined where that is not known. */
   readonly size: number | undefined
   /** True where it can be read a second time. */
   readonly rereadable: boolean

@@ -164,7 +164,7 @@ function fifoSource(path: string): Endpoint {
   }
 }
 
-/** Opens a FIFO to write when somebody has opened it to read. */
+/** Opens a FIFO to write when a reader has opened it. */
 async function openFifo(path: string, signal: AbortSignal | undefined): Promise<Socket> {
   for (;;) {
     try {

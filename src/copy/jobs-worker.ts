@@ -68,12 +68,12 @@ async function work(context: TaskContext, file: FileHandle): Promise<PartResult>
   }
   const endpoints = [createDeviceEndpoint(ns, name, slba, false), filePart(file, path, base, length)] as const
   const [a, b] = deviceFirst ? endpoints : ([endpoints[1], endpoints[0]] as const)
-  let told = 0
+  let sent = 0
   const result = await compareEndpoints(a, b, length, {
     ...options,
     onProgress: (done) => {
-      send(done - told)
-      told = done
+      send(done - sent)
+      sent = done
     },
   })
   const { difference } = result

@@ -457,7 +457,7 @@ export class Namespace implements AsyncDisposable {
 
   /**
    * @internal True where a transfer may be sent: the hot path's test of all that `explainTransfer` tells apart.
-   * Small integers are told by a mask: most LBAs, without a step through floating point.
+   * Small integers are tested by a mask: most LBAs, without a step through floating point.
    */
   fits(buf: Uint8Array, { allocation, lo }: DmaTag, slba: number, nlb: number): boolean {
     const { blockcount, blockshift } = this.geometry
@@ -519,7 +519,7 @@ export class Namespace implements AsyncDisposable {
   private full(call: string, queue: IoQueue, op: Operation): never {
     queue.operations.give(op)
     throw new QueueFullError(
-      `${call}: queue ${queue.qid} has ${queue.pair.inFlight} commands in flight, and room for no more; poll first`,
+      `${call}: queue ${queue.qid} has ${queue.pair.inFlight} commands in flight, and space for no more; poll first`,
     )
   }
 

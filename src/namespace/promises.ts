@@ -54,7 +54,7 @@ export interface PromisesIo extends BlockIo {
 }
 
 /**
- * `ns.promises`: calls with any Buffer or Uint8Array. They wait for room in the queue, and never block the event loop.
+ * `ns.promises`: calls with any Buffer or Uint8Array. They wait for space in the queue, and never block the event loop.
  */
 export class NamespacePromises {
   private readonly ns: PromisesIo
@@ -322,7 +322,7 @@ export class Bounces {
   private closed = false
   // Memory has been asked of another process, and waiters are served when it has answered.
   private growing = false
-  // There is no more memory: none is asked for until somebody gives some back.
+  // There is no more memory: none is asked for until some is given back.
   private full = false
 
   /** @param device named in messages */
@@ -408,7 +408,7 @@ export class Bounces {
     return buffer
   }
 
-  // What is idle in other sizes makes room. Null where there is none, and somebody will give some back.
+  // What is idle in other sizes makes space. Null where there is none, and some will be given back.
   private alloc(bytes: number): Buffer | null {
     if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
     if (this.usedBytes + bytes > MOST_BYTES) return null
@@ -423,7 +423,7 @@ export class Bounces {
     }
   }
 
-  // What can be had without more memory: of other sizes, or by waiting for somebody to give some back.
+  // What can be had without more memory: of other sizes, or by waiting until some is given back.
   private insteadOf(error: unknown, bytes: number): Buffer | null {
     if (!(error instanceof OutOfMemoryError)) throw error
     if (this.idleBytes > 0) {

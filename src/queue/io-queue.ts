@@ -1,5 +1,5 @@
 // One I/O queue with its operations: sends them as commands, takes completions, reports their ends, and holds what
-// there is no room for. What is held is posted strictly in order, so that a long operation holds up those behind it
+// there is no space for. What is held is posted strictly in order, so that a long operation holds up those behind it
 // and none is starved.
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
@@ -163,8 +163,8 @@ export class IoQueue {
   }
 
   /**
-   * Starts an operation, as far as there is room; the rest of a long one follows as its first commands end.
-   * @returns false where there was no room at all, and nothing was sent
+   * Starts an operation, as far as there is space; the rest of a long one follows as its first commands end.
+   * @returns false where there was no space at all, and nothing was sent
    */
   start(op: Operation): boolean {
     op.begin()
@@ -185,7 +185,7 @@ export class IoQueue {
     return true
   }
 
-  /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
+  /** Starts an operation now, or when there is space: for the scheduler, which polls until it is done. */
   request(op: Operation): void {
     this.scheduled++
     if (!this.start(op)) this.wait(op)
@@ -279,7 +279,7 @@ export class IoQueue {
   // What follows is not for every command.
 
   /**
-   * Posts what is left of an operation, as far as there is room; the rest follows by `continue`.
+   * Posts what is left of an operation, as far as there is space; the rest follows by `continue`.
    * @returns false where nothing of it was ever posted
    */
   private post(op: Operation): boolean {
@@ -342,7 +342,7 @@ export class IoQueue {
     return true
   }
 
-  // Posts what there is room for now: first what was sent before.
+  // Posts what there is space for now: first what was sent before.
   private continue(): void {
     if (this.resends !== null && this.resends.pending > 0) {
       this.postAgain(this.resends)
@@ -600,7 +600,7 @@ export class IoQueue {
     const { pair } = this
     if (pair.lost < pair.entries - 1 || this.expired.size > 0 || this.suspension !== null) return null
     return new CommandTimeoutError(
-      `queue ${this.qid} is full: its ${pair.lost} commands had no answer; reset() makes room`,
+      `queue ${this.qid} is full: its ${pair.lost} commands had no answer; reset() makes space`,
     )
   }
 

@@ -207,7 +207,7 @@ export function createLoop(work: Work): Loop {
     if (!mustLook) {
       attended = false
       work.attend(false)
-      // What came before the driver was asked to ring has rung nobody.
+      // What came before the driver was asked to ring has rung nothing.
       if (work.step() > 0) {
         immediate = setImmediate(turn)
         return
@@ -218,7 +218,7 @@ export function createLoop(work: Work): Loop {
     nap = Math.min(2 * nap, performance.now() - workedAt < IDLE_AFTER_MS ? NAP_MS.LAST : NAP_MS.IDLE)
     if (wait < Number.POSITIVE_INFINITY) timer = setTimeout(look, wait)
   }
-  // After a nap one look is enough to know; spinning begins anew where it found something.
+  // After a nap one look is enough to know; spinning begins again where it found something.
   const look = () => {
     timer = undefined
     if (work.step() > 0) wake()

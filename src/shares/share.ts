@@ -227,7 +227,7 @@ export class WorkerShare implements QueueShare, QueueUser {
   recall(): Promise<void> {
     const { ticket, port } = this.#parts
     if (Atomics.compareExchange(ticket.words, WORD.STATE, SHARE.OFFERED, SHARE.ENDED) === SHARE.OFFERED) {
-      // Nobody has attached, and nobody can any more.
+      // No thread has attached, and none can any more.
       void this.#end()
       port.close()
     } else if (this.#ending === null && this.#grace === undefined) {
@@ -370,7 +370,7 @@ export class WorkerShare implements QueueShare, QueueUser {
     port.unref()
   }
 
-  // The worker's thread has ended, or has closed the ticket's port, or nobody ever had the ticket.
+  // The worker's thread has ended, or has closed the ticket's port, or no thread ever had the ticket.
   #workerEnded(): void {
     if (this.#ending === null) log('%s: queues %s come back', this.ticket.device.address, this.qids)
     void this.#end()

@@ -242,7 +242,7 @@ export async function writeBlocks(
       session.throwIfEnded()
       for (let at = window.write(data, 0); at < data.length; at = window.write(data, at)) {
         await session.wait((wake) => {
-          window.onRoom = wake
+          window.onSpace = wake
         })
         session.throwIfEnded()
       }

@@ -277,7 +277,7 @@ export class WriteStream extends Writable {
   readonly #session: Session<WriteWindow>
   readonly #ending: Ending
   #written = 0
-  // The chunk that waits for room or memory, how far it was taken, and its callback.
+  // The chunk that waits for space or memory, how far it was taken, and its callback.
   #chunk: Buffer | null = null
   #at = 0
   #callback: Callback | null = null
@@ -356,7 +356,7 @@ export class WriteStream extends Writable {
         return null
       }
       // A poll calls it, anyone's: what a listener throws must not come out there.
-      session.window!.onRoom = () => queueMicrotask(this.#goOn)
+      session.window!.onSpace = () => queueMicrotask(this.#goOn)
       return session.window
     } catch (error) {
       callback(error as Error)
@@ -394,7 +394,7 @@ export class WriteStream extends Writable {
     if (window !== null) this.#take(window, chunk, this.#at, callback)
   }
 
-  // The chunk that waits for room or memory will not be taken any more.
+  // The chunk that waits for space or memory will not be taken any more.
   readonly #refuse = (error: Error | null): void => {
     const callback = this.#callback
     this.#chunk = null

@@ -165,7 +165,7 @@ export async function transferFrom(
       if (acquired.length > 0 && (slot === null || acquired.length >= parallel)) await settleOldest()
       else if (slot === null) {
         await session.wait((wake) => {
-          window.onRoom = wake
+          window.onSpace = wake
         })
       }
     }

@@ -93,7 +93,7 @@ class ByteSource {
     if (view && filled > 0) request!.respond(filled)
     if (window.done) {
       this.controller!.close()
-      // Reads that wait, with buffers of their own, are told of the end by this.
+      // Reads that wait, with buffers of their own, end with this.
       this.controller!.byobRequest?.respond(0)
       void this.close()
     }

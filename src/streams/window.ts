@@ -85,7 +85,7 @@ export class Window {
   private readonly queue: IoQueue
   private readonly memory: Buffer
   private readonly shown: boolean
-  // Posted chunks are told to the device when so many have come together, or at the scheduler's next turn.
+  // Posted chunks are rung when so many have come together, or at the scheduler's next turn.
   private readonly batch: number
   private readonly forget: () => void
   private depth: number
@@ -195,7 +195,7 @@ const SLAB_BYTES = 64 * 1024
 /** Chunks for one stream. */
 export class ChunkMemory {
   #slab: Buffer | null = null
-  #cut = 0
+  #used = 0
 
   /** A Buffer with what `data` holds. */
   copy(data: Buffer): Buffer {
@@ -210,12 +210,12 @@ export class ChunkMemory {
       keepFreedMemory()
       return Buffer.allocUnsafeSlow(bytes)
     }
-    if (this.#slab === null || this.#cut + bytes > SLAB_BYTES) {
+    if (this.#slab === null || this.#used + bytes > SLAB_BYTES) {
       this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
-      this.#cut = 0
+      this.#used = 0
     }
-    const at = this.#cut
-    this.#cut += bytes
+    const at = this.#used
+    this.#used += bytes
     return this.#slab.subarray(at, at + bytes)
   }
 }
@@ -382,10 +382,10 @@ export class WriteWindow {
   /** Bytes taken so far. */
   bytesTaken = 0
   /**
-   * Called when there is room again, or a failure to report, once for each time that `write` took less than all: from
+   * Called when there is space again, or a failure to report, once for each time that `write` took less than all: from
    * within a poll, so that it must not call what may throw.
    */
-  onRoom: () => void = () => {}
+  onSpace: () => void = () => {}
   readonly #io: BlockIo
   readonly #range: Range
   readonly #options: WriteOptions
@@ -423,8 +423,8 @@ export class WriteWindow {
     return this.#window.slots.length
   }
 
-  /** Bytes that the range has room for. */
-  get room(): number {
+  /** Bytes that the range has space for. */
+  get space(): number {
     const { slba, nlb } = this.#range
     return (slba + nlb - this.#next) * this.#io.geometry.blocksize - this.#filled
   }
@@ -445,14 +445,14 @@ export class WriteWindow {
 
   /**
    * Takes as much of `data`, from `offset` on, as there are free slots for.
-   * @returns the offset of the first byte not taken; where that is not the end, wait for `onRoom`
+   * @returns the offset of the first byte not taken; where that is not the end, wait for `onSpace`
    * @throws what an earlier chunk failed with; EndOfRangeError where the range is full
    */
   write(data: Uint8Array, offset: number): number {
     let at = offset
     while (at < data.length) {
       if (this.#failure !== null) throw this.#failure
-      if (this.room === 0) throw this.#endOfRange(data.length - at)
+      if (this.space === 0) throw this.#endOfRange(data.length - at)
       const slot = this.#current ?? this.#takeFree()
       if (slot === null) return at
       at = this.#copy(slot, data, at)
@@ -462,7 +462,7 @@ export class WriteWindow {
 
   /**
    * A free slot for its user to fill, whose memory is the window's again with `commit`; null where there is none:
-   * wait for `onRoom`. Not together with `write`.
+   * wait for `onSpace`. Not together with `write`.
    * @throws what an earlier chunk failed with
    */
   acquire(): Slot | null {
@@ -477,7 +477,7 @@ export class WriteWindow {
     this.#current = slot
     this.#filled = bytes
     this.bytesTaken += bytes
-    if (bytes === slot.buffer.length || this.room === 0) this.#send()
+    if (bytes === slot.buffer.length || this.space === 0) this.#send()
   }
 
   /** What is gathered so far is sent, and writing goes on at another LBA of the range. */
@@ -540,7 +540,7 @@ export class WriteWindow {
 
   #takeFree(): Slot | null {
     if (this.#free.length === 0) {
-      // A caller's room is made by this look, and need not be announced.
+      // A caller's space is made by this look, and need not be announced.
       this.#wanting = false
       this.#window.poll()
     }
@@ -553,13 +553,13 @@ export class WriteWindow {
 
   #copy(slot: Slot, data: Uint8Array, at: number): number {
     const { buffer } = slot
-    const room = Math.min(buffer.length - this.#filled, this.room)
-    const bytes = Math.min(room, data.length - at)
+    const space = Math.min(buffer.length - this.#filled, this.space)
+    const bytes = Math.min(space, data.length - at)
     const part = bytes === data.length ? data : data.subarray(at, at + bytes)
     buffer.set(part, this.#filled)
     this.#filled += bytes
     this.bytesTaken += bytes
-    if (this.#filled === buffer.length || this.room === 0) this.#send()
+    if (this.#filled === buffer.length || this.space === 0) this.#send()
     return at + bytes
   }
 
@@ -627,7 +627,7 @@ export class WriteWindow {
     }
     if (this.#wanting) {
       this.#wanting = false
-      this.onRoom()
+      this.onSpace()
     }
   }
 

@@ -81,7 +81,7 @@ const ANSWER_MS = 10_000
 const EXPIRED_EVERY_MS = 10
 
 interface PendingAdmin {
-  /** Where the answer's data goes; nowhere once nobody waits for it. */
+  /** Where the answer's data goes; nowhere once no caller waits for it. */
   data: Uint8Array | undefined
   readonly unwatch: () => void
   readonly resolve: (value: AdminResult) => void
@@ -327,7 +327,7 @@ export class AttachedController implements NamespaceController {
         break
       case 'recall':
         this.#recalled = true
-        // Not within somebody's poll.
+        // Not within a caller's poll.
         setImmediate(() => this.onRecall())
         break
       case 'giveUp':

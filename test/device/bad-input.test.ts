@@ -117,7 +117,7 @@ deviceTest('a full queue says so, and takes commands again after a poll', async 
   while (!ns.apoll(iods[0]!, 10));
   const last = ns.aread(0, buf, 3, 1)
   for (const iod of [...iods.slice(1), last]) while (!ns.apoll(iod, 10));
-  // The scheduler waits for room instead.
+  // The scheduler waits for space instead.
   await Promise.all(Array.from({ length: 20 }, (_, i) => ns.promises.read(Buffer.alloc(ns.blocksize), i)))
   t.is(ns.stats.inFlight, 0)
   ns.free(buf)

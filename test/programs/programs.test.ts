@@ -97,7 +97,7 @@ test.serial('api-test has more operations than the queue holds, longer than a co
   const lengths = [...stdout.matchAll(/^ {2}LBA \d+, (\d+) blocks$/gm)].map(([, n]) => Number(n))
   t.is(lengths.length, 45)
   t.true(Math.max(...lengths) > 32, 'some are split')
-  // One that has hardly any room.
+  // One that has hardly any space.
   t.is((await program('api-test', '--memory', '64k', 'sim:?size=1M')).code, 0)
 })
 
