@@ -30,18 +30,22 @@ export type {
   BlockIterator,
   BlocksOptions,
   PlacedBlock,
-  ReadableWebStreamOptions,
+  WriteBlocksOptions,
+  WriteSource,
+} from './streams/blocks.ts'
+export type {
   ReadStream,
   ReadStreamOptions,
+  WriteStream,
+  WriteStreamOptions,
+} from './streams/node-streams.ts'
+export type {
   TransferFromOptions,
   TransferSink,
   TransferSource,
   TransferToOptions,
-  WriteBlocksOptions,
-  WriteSource,
-  WriteStream,
-  WriteStreamOptions,
-} from './streams/index.ts'
+} from './streams/transfer.ts'
+export type { ReadableWebStreamOptions } from './streams/web-stream.ts'
 export {
   attach,
   type QueueShare,

@@ -236,7 +236,7 @@ function locate(endpoint: Endpoint, offset: number, { data, at }: Context): Diff
 export const CHECKSUM = 'sha256'
 
 /** An endpoint whose data is summed up while it is read. */
-export interface SummedEndpoint {
+interface SummedEndpoint {
   readonly endpoint: Endpoint
   /** Checksum of all that was read, in hexadecimal digits; once only. */
   sum(): string

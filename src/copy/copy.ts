@@ -7,7 +7,7 @@ import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
-import { withBytesWritten } from '../streams/index.ts'
+import { withBytesWritten } from '../streams/session.ts'
 import { cloneDevice, emptyDevice, fillDevice } from './device-endpoint.ts'
 import {
   type Chunks,

@@ -6,7 +6,8 @@
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
-import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
+import { withBytesWritten } from '../streams/session.ts'
+import type { TransferSink, TransferSource } from '../streams/transfer.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.

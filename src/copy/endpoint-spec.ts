@@ -17,7 +17,7 @@ import {
 /** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
 export type EndpointSpec = string | Namespace
 
-export interface EndpointOptions {
+interface EndpointOptions {
   /** First LBA, where it is a device; default 0. */
   slba?: number | undefined
   /** Namespace id, where the address names none. */

@@ -3,7 +3,7 @@
 
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { Namespace } from '../namespace/namespace.ts'
-import type { TransferSink, TransferSource } from '../streams/index.ts'
+import type { TransferSink, TransferSource } from '../streams/transfer.ts'
 
 /** How data is moved. */
 export interface TransferOptions {

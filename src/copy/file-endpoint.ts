@@ -326,7 +326,7 @@ export async function* readFile(handle: FileHandle, bytes: number, signal?: Abor
 }
 
 /** Writes the chunks from the file's start on. Returns the bytes written. */
-export async function writeFile(handle: FileHandle, chunks: Chunks, signal?: AbortSignal): Promise<number> {
+async function writeFile(handle: FileHandle, chunks: Chunks, signal?: AbortSignal): Promise<number> {
   const buffers = Array.from({ length: PIECES }, () => Buffer.allocUnsafeSlow(PIECE_BYTES))
   const writes: Promise<void>[] = buffers.map(() => Promise.resolve())
   let current = 0

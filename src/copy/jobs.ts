@@ -7,7 +7,7 @@ import { spread } from '../threads/spread.ts'
 import type { CompareResult, CopyResult, DifferingEndpoint, Endpoint, TransferOptions } from './endpoint.ts'
 
 /** What each thread does with its part: the device is filled from the file, emptied into it, or compared. */
-export type JobKind = 'fill' | 'empty' | 'compare'
+type JobKind = 'fill' | 'empty' | 'compare'
 
 /** What every thread gets. */
 export interface JobData extends Pick<TransferOptions, 'chunk' | 'depth' | 'flush' | 'pad'> {
@@ -34,7 +34,7 @@ export interface JobEnd {
 /** What a thread of a comparison returns, with the offset from the start of the whole. */
 export type PartResult = number | CompareResult
 
-export interface JobOptions extends TransferOptions {
+interface JobOptions extends TransferOptions {
   jobs?: number | undefined
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
 }

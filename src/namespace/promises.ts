@@ -48,7 +48,7 @@ const DMA: typeof kDma = kDma
 const PIECES = 16
 
 /** What the calls need of their namespace. */
-export interface PromisesIo extends BlockIo {
+interface PromisesIo extends BlockIo {
   /** True where a transfer may be sent. */
   fits(buf: Uint8Array, tag: DmaTag, slba: number, nlb: number): boolean
 }
@@ -311,7 +311,7 @@ interface Waiter {
 }
 
 /** The bounce buffers of one namespace. */
-export class Bounces {
+class Bounces {
   private readonly pool: DmaPool
   private readonly device: string
   // By the power of two that their length is.

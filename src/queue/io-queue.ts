@@ -29,7 +29,7 @@ const { FREE, IN_FLIGHT, DONE } = STATE
 const LOOK_MASK = 63
 
 /** What a queue needs of its controller, in whichever thread that is. */
-export interface QueueController {
+interface QueueController {
   readonly timeout: number
   /** How often a command that failed for the time being, or met a reset, is sent again. */
   readonly retries: number

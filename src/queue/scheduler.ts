@@ -16,7 +16,7 @@ const LOOK_MS = 100
 const CLOCK_BYTES = 64 * 1024
 
 /** How long to poll, and when to sleep. */
-export interface SchedulerTuning {
+interface SchedulerTuning {
   /** Milliseconds of polling between two turns of the event loop. */
   readonly budgetMs: number
   /**
@@ -30,7 +30,7 @@ export interface SchedulerTuning {
   readonly lastNapMs: number
 }
 
-export interface Scheduler {
+interface Scheduler {
   /** From now on `queue` is polled while it has scheduled operations. */
   attach(queue: IoQueue, wakeUp: WakeUp): void
   /** The queue is not polled any more. */

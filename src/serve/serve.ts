@@ -156,7 +156,7 @@ function openDoorbells(config: SimConfig, shared: boolean): DoorbellMemory {
 }
 
 /** What the loop drives. */
-export interface Work {
+interface Work {
   /** Does what there is to do now; returns how much that was. */
   step(): number
   /** Milliseconds until something is due by itself; Infinity where nothing is. */
@@ -167,7 +167,7 @@ export interface Work {
   attend(always: boolean): void
 }
 
-export interface Loop {
+interface Loop {
   /** Something may have to be done: a message came. */
   wake(): void
   /** Nothing is done any more until the next `wake`. */
@@ -183,7 +183,7 @@ const EMPTY_TURNS = 20
 const NAP_MS = { FIRST: 1, LAST: 4, IDLE: 16 } as const
 const IDLE_AFTER_MS = 1000
 
-export function createLoop(work: Work): Loop {
+function createLoop(work: Work): Loop {
   let immediate: NodeJS.Immediate | undefined
   let timer: NodeJS.Timeout | undefined
   let emptyTurns = 0

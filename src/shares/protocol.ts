@@ -93,7 +93,7 @@ export interface QueueTicket {
 }
 
 /** What the worker needs to know of the device. */
-export interface DeviceShare {
+interface DeviceShare {
   readonly address: string
   readonly fn: FunctionShare
   readonly cap: Capabilities

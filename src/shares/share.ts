@@ -158,7 +158,7 @@ export interface QueueShare {
   recall(): Promise<void>
 }
 
-export interface ShareParts {
+interface ShareParts {
   readonly device: Device
   readonly queues: readonly IoQueue[]
   readonly ticket: QueueTicket
@@ -169,7 +169,7 @@ export interface ShareParts {
   readonly buffers: readonly Buffer[]
 }
 
-export class WorkerShare implements QueueShare, QueueUser {
+class WorkerShare implements QueueShare, QueueUser {
   readonly qids: readonly number[]
   readonly ticket: QueueTicket
   readonly #returned: Promise<void>

@@ -286,7 +286,7 @@ async function place(io: BlockIo, window: WriteWindow, item: Uint8Array | Placed
 type Source<T> = Iterable<T> | AsyncIterable<T>
 
 /** The same items; AbortError takes the place of the next where the signal comes first. */
-export function abortable<T>(source: Source<T>, signal: AbortSignal | undefined): Source<T> {
+function abortable<T>(source: Source<T>, signal: AbortSignal | undefined): Source<T> {
   return signal === undefined ? source : { [Symbol.asyncIterator]: () => iterate(source, signal) }
 }
 

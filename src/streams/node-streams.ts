@@ -28,7 +28,7 @@ import {
 } from './window.ts'
 
 /** What Node's streams and those of fs call their ends. */
-export interface EndingOptions {
+interface EndingOptions {
   /** As for the streams of fs. The namespace's `close` waits for the stream in either case. */
   emitClose?: boolean | undefined
   /**
@@ -40,14 +40,14 @@ export interface EndingOptions {
 }
 
 /** Names of EndingOptions. */
-export const ENDING_NAMES: OptionNames<EndingOptions> = {
+const ENDING_NAMES: OptionNames<EndingOptions> = {
   emitClose: true,
   autoClose: true,
   autoDestroy: true,
 }
 
 /** The same for Node, checked. */
-export function endingOptions(call: string, { emitClose = true, autoClose, autoDestroy }: EndingOptions) {
+function endingOptions(call: string, { emitClose = true, autoClose, autoDestroy }: EndingOptions) {
   checkBoolean(`${call}: emitClose`, emitClose)
   checkBoolean(`${call}: autoClose`, autoClose)
   checkBoolean(`${call}: autoDestroy`, autoDestroy)
@@ -106,7 +106,7 @@ class Ending {
  * Calls back with what the promise settles with, outside of it: what a listener throws is then an uncaught exception,
  * and not a rejection.
  */
-export function whenSettled(promise: Promise<unknown>, callback: (error: Error | null) => void): void {
+function whenSettled(promise: Promise<unknown>, callback: (error: Error | null) => void): void {
   promise.then(
     () => process.nextTick(callback, null),
     (error) => process.nextTick(callback, error),

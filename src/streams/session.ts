@@ -11,7 +11,7 @@ import type { Range } from './range.ts'
 const LEAST_STEP_BYTES = 4096
 
 /** What a session is made of. */
-export interface SessionParts<W> {
+interface SessionParts<W> {
   readonly io: BlockIo
   readonly range: Range
   /** Named in messages. */

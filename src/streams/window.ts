@@ -38,7 +38,7 @@ export interface Slot {
   before: number
 }
 
-export interface WindowOptions {
+interface WindowOptions {
   /** Its slots are shown to callers, who must not see the next window's data in them. */
   shown?: boolean
   /** Slots beyond those in flight, as a part of them. */
@@ -50,7 +50,7 @@ export interface WindowOptions {
  * the same turn. After the promise it is to be asked again: others may have been quicker.
  * Rejects with AbortError, and as `alloc` throws.
  */
-export function memoryFor(
+function memoryFor(
   io: BlockIo,
   range: Range,
   { shown = false, spare = 0 }: WindowOptions,
@@ -74,7 +74,7 @@ function sizeOf({ geometry }: BlockIo, { chunk, depth, nlb }: Range, spare: numb
   return { count, length, bytes: chunk * geometry.blocksize }
 }
 
-export class Window {
+class Window {
   readonly slots: readonly Slot[]
   /** Slots that may be in flight at once. */
   readonly limit: number
@@ -186,7 +186,7 @@ function settle(op: Operation): void {
 }
 
 /** What a slot's command ended with: null, or its error. */
-export function errorOf({ op }: Slot): Error | null {
+function errorOf({ op }: Slot): Error | null {
   return op.field === 0 && op.cause === null ? null : op.error()
 }
 

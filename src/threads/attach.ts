@@ -88,7 +88,7 @@ interface PendingAdmin {
   readonly reject: (error: Error) => void
 }
 
-export class AttachedController implements NamespaceController {
+class AttachedController implements NamespaceController {
   readonly transport: AttachedTransport
   readonly pool: DmaPool
   readonly cap: Capabilities
@@ -382,7 +382,7 @@ export class AttachedController implements NamespaceController {
 }
 
 /** Acts on every message that has arrived. */
-export function receiveAll(port: MessagePort, act: (message: unknown) => void): void {
+function receiveAll(port: MessagePort, act: (message: unknown) => void): void {
   for (;;) {
     const received = receiveMessageOnPort(port) as { message: unknown } | undefined
     if (received === undefined) return
