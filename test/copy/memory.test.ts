@@ -36,7 +36,7 @@ async function aroundFiles(t: ExecutionContext, around: (io: Io, ...call: Parame
 
 const turn = () => new Promise(setImmediate)
 
-/** Ends calls in another order than they began, and sees to it that nobody else changes what is written. */
+/** Ends calls in another order than they began, and sees to it that no other writer changes what is written. */
 class Held {
   inFlight = 0
   most = 0

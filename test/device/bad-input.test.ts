@@ -77,7 +77,7 @@ deviceTest('buffers that are no DMA memory, misaligned, freed or too short', asy
   rejects(t, ns, 'ERR_INVALID_ARG_TYPE', () => ns.alloc('4k' as never))
 })
 
-/** Writes through a view that has ended: to nobody's pages, or not at all where this Node can detach it. */
+/** Writes through a view that has ended: to unused pages, or not at all where this Node can detach it. */
 function poke(view: Uint8Array, value: number): void {
   if (view.length > 0) view.fill(value)
 }

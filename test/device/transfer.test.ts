@@ -1,4 +1,4 @@
-// transferTo and transferFrom: chunks in DMA memory that somebody else fills and empties, several at a time.
+// transferTo and transferFrom: chunks in DMA memory that the caller fills and empties, several at a time.
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { compare, copy } from '../../src/index.ts'

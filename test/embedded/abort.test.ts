@@ -1,4 +1,4 @@
-// Signals that end an opening or an admin command: at once, with nothing left open, and nobody else the worse for it.
+// Signals that end an opening or an admin command: at once, with nothing left open, and no other call the worse for it.
 
 import fs from 'node:fs'
 import test from 'ava'

@@ -1,4 +1,4 @@
-// Calls that are ended half-way, by a signal or by the end of their namespace: each is told once, what was lost is no
+// Calls that are ended half-way, by a signal or by the end of their namespace: each is notified once, what was lost is no
 // success, and nothing stays behind.
 
 import test from 'ava'

@@ -129,7 +129,7 @@ test('a long command in parts goes on with those that were lost', async (t) => {
   t.true(buf.equals(before))
 })
 
-test('a raw descriptor gets its result after a reset; one that nobody lets recover ends', async (t) => {
+test('a raw descriptor gets its result after a reset; one that is not let recover ends', async (t) => {
   await using ns = await faulty([lose({ opcode: READ, slba: 8, times: 1 }), lose({ opcode: READ, slba: 9 })])
   const buf = ns.alloc(512)
   const iod = ns.aread(0, buf, 8, 1)
