@@ -21,7 +21,7 @@ try {
   // Sizes first: nothing is written where not all of it would fit.
   const bytes = await sizeOf(from, source)
   if (target && bytes > capacity(target)) {
-    throw new Error(`${from} has ${bytes} bytes, ${to} has room for ${capacity(target)}`)
+    throw new Error(`${from} has ${bytes} bytes, ${to} has space for ${capacity(target)}`)
   }
   const input = source
     ? source.createReadStream({ depth: 32 })

@@ -11,15 +11,15 @@ const first = Number(values.seed)
 if (!(minutes > 0) || !Number.isSafeInteger(first))
   throw new RangeError('soak: --minutes and --seed are numbers')
 
-const DEVICES: readonly Pick<SoakOptions, 'address' | 'loans'>[] = [
-  { address: 'sim:?size=2M', loans: false },
-  { address: 'sim:?size=2M&thread=1', loans: true },
-  { address: 'sim:?size=2M&thread=1&shadow=1&latency=50us', loans: true },
+const DEVICES: readonly Pick<SoakOptions, 'address' | 'shares'>[] = [
+  { address: 'sim:?size=2M', shares: false },
+  { address: 'sim:?size=2M&thread=1', shares: true },
+  { address: 'sim:?size=2M&thread=1&shadow=1&latency=50us', shares: true },
 ]
 // Of one seed and one device: what fails is found again by its seed.
 const ROUND_MS = 30_000
 
-const sums = { operations: 0, resets: 0, asked: 0, loans: 0 }
+const sums = { operations: 0, resets: 0, asked: 0, shares: 0 }
 const failed: Record<string, number> = {}
 const end = performance.now() + minutes * 60_000
 for (let round = 0; performance.now() < end; round++) {
@@ -28,7 +28,7 @@ for (let round = 0; performance.now() < end; round++) {
   const options = { ...device, seed: first + round, operations: Number.POSITIVE_INFINITY, ms }
   const { stats, left, ...counts } = await soak(options)
   for (const [code, n] of Object.entries(counts.failed)) failed[code] = (failed[code] ?? 0) + n
-  for (const name of ['operations', 'resets', 'asked', 'loans'] as const) sums[name] += counts[name]
+  for (const name of ['operations', 'resets', 'asked', 'shares'] as const) sums[name] += counts[name]
   console.log(JSON.stringify({ ...options, ...counts, left, aborts: stats.aborts, retries: stats.retries }))
   const { bytes, fds, listeners, maps } = left
   if (stats.lost + stats.inFlight + bytes + fds + listeners !== 0 || maps > 200) {

@@ -14,15 +14,15 @@ export {
   compare,
   copy,
   type Difference,
-  type DifferingSide,
-  type Place,
+  type DifferingEndpoint,
+  type EndpointSpec,
 } from './copy/index.ts'
 export type { ControllerHandle } from './namespace/controller-handle.ts'
 export type { Namespace } from './namespace/namespace.ts'
 export type { CallOptions, NamespacePromises } from './namespace/promises.ts'
 export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './queue/operation.ts'
-export type { IoCommand, LbaRange } from './queue/prepare.ts'
+export type { IoCommand, LbaRange } from './queue/requests.ts'
 export type { Stats } from './queue/stats.ts'
 export { type ServeOptions, type Server, serve } from './serve/index.ts'
 export type {
@@ -30,23 +30,27 @@ export type {
   BlockIterator,
   BlocksOptions,
   PlacedBlock,
-  ReadableWebStreamOptions,
+  WriteBlocksOptions,
+  WriteSource,
+} from './streams/blocks.ts'
+export type {
   ReadStream,
   ReadStreamOptions,
+  WriteStream,
+  WriteStreamOptions,
+} from './streams/node-streams.ts'
+export type {
   TransferFromOptions,
   TransferSink,
   TransferSource,
   TransferToOptions,
-  WriteBlocksOptions,
-  WriteSource,
-  WriteStream,
-  WriteStreamOptions,
-} from './streams/index.ts'
+} from './streams/transfer.ts'
+export type { ReadableWebStreamOptions } from './streams/web-stream.ts'
 export {
   attach,
-  type LendOptions,
-  type Loan,
+  type QueueShare,
   type QueueTicket,
+  type ShareOptions,
   type SpreadOptions,
   spread,
   type TaskContext,

@@ -12,7 +12,8 @@ import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from '.
 import { ControllerHandle } from './namespace/controller-handle.ts'
 import { Namespace } from './namespace/namespace.ts'
 import { checkInteger, checkOptions, checkSignal } from './queue/validate.ts'
-import { resolveAddress, type Target } from './transports/registry.ts'
+import { resolveAddress } from './transports/registry.ts'
+import type { Target } from './transports/target.ts'
 
 const log = logger('open')
 
@@ -29,7 +30,7 @@ export interface OpenOptions extends OpeningOptions {
   /** For `sim:` addresses: what shall go wrong, see [the software controller](sim.md#faults). */
   faults?: readonly FaultRule[] | undefined
   /**
-   * Queues will be lent to worker threads: a `sim:` controller then runs on a thread of its own, as with
+   * Queues will be shared with worker threads: a `sim:` controller then runs on a thread of its own, as with
    * `thread=1` in its address. Other devices need nothing for it. Default: false.
    */
   threads?: boolean | undefined

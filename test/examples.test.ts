@@ -172,7 +172,7 @@ test.serial('admin: on an image, a named namespace and a vfio-user socket; what 
 test.serial('copy refuses what does not fit', async (t) => {
   const { code, stderr } = await example('copy', file('content'), 'sim:?size=1M')
   t.is(code, 1)
-  t.regex(stderr, /has 3000001 bytes, sim:\?size=1M has room for 1048576/)
+  t.regex(stderr, /has 3000001 bytes, sim:\?size=1M has space for 1048576/)
 })
 
 test.serial('hash is that of the bytes', async (t) => {

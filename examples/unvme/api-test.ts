@@ -3,7 +3,7 @@
 //
 //   node dist/examples/unvme/api-test.js ADDR [--ratio N] [--verbose]
 //
-// Trade-off: more operations than a queue has room for, most longer than one command, so that the paths for a full
+// Trade-off: more operations than a queue has space for, most longer than one command, so that the paths for a full
 // queue and for splitting are used; their lengths are drawn so that all of them fit on the device together.
 
 import { setImmediate } from 'node:timers/promises'
@@ -32,7 +32,7 @@ function shapeOf(ns: Namespace, { ratio, memory }: Limits) {
 }
 
 /**
- * Starts an operation on each. Where the queue is full, those that were sent are polled until there is room:
+ * Starts an operation on each. Where the queue is full, those that were sent are polled until there is space:
  * aread and awrite never wait themselves.
  * @returns the descriptors, null for those that were found done meanwhile: each is reported once
  */
@@ -86,7 +86,7 @@ await program({
   name: 'api-test',
   summary: 'Many asynchronous writes and reads of random lengths, polled in reverse',
   details: `RATIO times as many operations as a queue holds, of up to RATIO times the blocks of one command, on each \
-queue in turn. Long ones are rarer where the device or --memory has no room for all of them.`,
+queue in turn. Long ones are rarer where the device or --memory has no space for all of them.`,
   options: {
     ratio: valueOr('RATIO', integer({ min: 1, max: 64 }), 4, 'operations for each entry of the queue', 'r'),
     verbose: flag('print every operation', 'v'),

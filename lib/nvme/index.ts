@@ -1,7 +1,7 @@
 // nvme: the NVMe specification as code, and the driver of one controller on any transport.
 // Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
 
-export { eventLoopTurn, isEventLoopDue, pacing, rejectPaced } from '../sys/event-loop.ts'
+export { eventLoopTurn, isEventLoopDue, rejectPaced } from '../sys/event-loop.ts'
 // The driver.
 export * from './host/admin-commands.ts'
 export { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './host/admin-queue.ts'

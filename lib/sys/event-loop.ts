@@ -3,7 +3,7 @@
 // Trade-off: one clock for a thread, so that many short calls count as one long one; the first of them in each turn
 // of the event loop asks for the callback that sets it back.
 
-/** @internal Milliseconds that awaited calls go on without a turn of the event loop. See src/queue/tuning.ts. */
+/** @internal Milliseconds that awaited calls go on without a turn of the event loop. */
 export const pacing = { ms: 1 }
 
 // When the first awaited call was made since the event loop ran; none was where it is negative.

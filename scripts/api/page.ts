@@ -25,7 +25,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Copy and compare',
     'Files, devices and open namespaces in any combination.',
-    'copy CopyOptions CopyResult compare CompareOptions CompareResult Difference DifferingSide Place',
+    'copy CopyOptions CopyResult compare CompareOptions CompareResult Difference DifferingEndpoint EndpointSpec',
   ],
   [
     'Controllers and admin commands',
@@ -34,8 +34,8 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   ],
   [
     'Threads',
-    'A queue belongs to one thread at a time, and can be lent to another.',
-    'attach LendOptions Loan QueueTicket spread SpreadOptions task TaskContext',
+    'A queue belongs to one thread at a time, and can be shared with another.',
+    'attach QueueShare QueueTicket ShareOptions spread SpreadOptions task TaskContext',
   ],
   [
     'Serving',

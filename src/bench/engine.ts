@@ -3,7 +3,8 @@
 // in its own way, since a callback can't be polled and a poll can't wait.
 
 import { QueueFullError } from '../../lib/errors.ts'
-import type { IoDescriptor, Namespace } from '../index.ts'
+import type { Namespace } from '../namespace/namespace.ts'
+import type { IoDescriptor } from '../queue/operation.ts'
 
 /** Where the I/Os come from. A slot is a buffer with at most one I/O in flight. */
 export interface Source {

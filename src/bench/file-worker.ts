@@ -2,8 +2,8 @@
 // Trade-off: it uses the descriptor of the thread that opened the file, who alone can have a block device for itself.
 
 import { parentPort, workerData } from 'node:worker_threads'
-import { packError } from '../threads/errors.ts'
-import type { TaskMessage } from '../threads/task.ts'
+import { packError } from '../shares/protocol.ts'
+import type { TaskMessage } from '../threads/spread.ts'
 import { createFileEngine } from './file-engine.ts'
 import { type Board, runJob } from './job.ts'
 import type { JobPlan } from './plan.ts'

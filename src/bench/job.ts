@@ -3,7 +3,7 @@
 // counted for all threads to see is in shared memory, in words that only this job writes. What is written with
 // --verify is read back after each pass, as fio does it: a later pass would hide what became of an earlier one.
 
-import { type PackedError, packError } from '../threads/errors.ts'
+import { type PackedError, packError } from '../shares/protocol.ts'
 import type { Engine, Source } from './engine.ts'
 import { Histogram, type HistogramData } from './histogram.ts'
 import type { JobPlan } from './plan.ts'

@@ -3,7 +3,7 @@
 // what they wrote, have a part of it each.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
-import { partsOf } from '../threads/parts.ts'
+import { partsOf } from '../threads/spread.ts'
 
 export const RW = ['read', 'write', 'randread', 'randwrite', 'randrw', 'rw'] as const
 export type Rw = (typeof RW)[number]

@@ -3,7 +3,7 @@
 // reported comes from the jobs' own results.
 
 import { onAbort } from '../../lib/sys/abort.ts'
-import { unpackError } from '../threads/errors.ts'
+import { unpackError } from '../shares/protocol.ts'
 import { Histogram } from './histogram.ts'
 import {
   type Board,

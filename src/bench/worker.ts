@@ -1,6 +1,6 @@
 // One job of a benchmark on a device, on a thread of its own: see run.ts.
 
-import { task } from '../threads/task.ts'
+import { task } from '../threads/index.ts'
 import { createDeviceEngine } from './engine.ts'
 import { type Board, runJob } from './job.ts'
 import type { JobPlan } from './plan.ts'

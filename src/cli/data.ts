@@ -8,7 +8,7 @@ import { inodeIdentity } from '../../lib/sys/file.ts'
 import type { OutputFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
 
-const files = () => import('../copy/file-side.ts')
+const files = () => import('../copy/file-endpoint.ts')
 const PIECE_BYTES = 64 * 1024
 
 /** Does something with what was opened, and closes it. */
@@ -36,8 +36,8 @@ export interface DataFile {
 
 /** Opens a file, or `-` for standard input. */
 export async function openData(path: string, signal?: AbortSignal): Promise<DataFile> {
-  const { createStandardSide, openSourceFile } = await files()
-  const side = path === '-' ? createStandardSide('stdin') : await openSourceFile(path)
+  const { createStandardEndpoint, openSourceFile } = await files()
+  const side = path === '-' ? createStandardEndpoint('stdin') : await openSourceFile(path)
   const chunks = side.read(undefined, { signal })[Symbol.asyncIterator]()
   let chunk: Uint8Array = new Uint8Array(0)
   return {
@@ -116,7 +116,7 @@ export type Output = Pick<OutputFile, 'write' | 'close'>
 /** Opens it before the command is sent: a name that can't be written costs no data. */
 export async function openOutput(path: string): Promise<Output> {
   if (!isStandardOutput(path)) return (await import('../system/writable.ts')).openOutputFile(path)
-  const side = (await files()).createStandardSide('stdout')
+  const side = (await files()).createStandardEndpoint('stdout')
   if (side.file?.startsWith('block')) throw new UsageError(`${path} is a block device, not a file`)
   return {
     async write(data) {

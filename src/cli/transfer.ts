@@ -5,8 +5,7 @@
 import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
 import { hexRow } from '../../lib/log/index.ts'
 import { MAX_NSID } from '../../lib/nvme/spec/opcodes.ts'
-import type { Difference, DifferingSide } from '../copy/compare.ts'
-import type { Side } from '../copy/side.ts'
+import type { Difference, DifferingEndpoint, Endpoint } from '../copy/endpoint.ts'
 import { value, valueOr } from './define.ts'
 import { bad, bytesText, confirm } from './output.ts'
 import { blockCount, integer, size } from './parse.ts'
@@ -73,7 +72,7 @@ export function dataFile(argument: string | undefined, option: string | undefine
 /** Bytes of `--nlb` or `--bytes`; undefined where neither is given. */
 export function lengthOf(
   { nlb, bytes }: { nlb: number | undefined; bytes: number | undefined },
-  sides: readonly Side[],
+  sides: readonly Endpoint[],
 ): number | undefined {
   if (nlb === undefined) return bytes
   const device = sides.find((side) => side.ns !== null)
@@ -92,7 +91,11 @@ export function lengthOf(
 }
 
 /** Asks before something on real hardware is overwritten. `bytes` undefined: up to its end. */
-export async function confirmOverwrite(side: Side, bytes: number | undefined, yes: boolean): Promise<void> {
+export async function confirmOverwrite(
+  side: Endpoint,
+  bytes: number | undefined,
+  yes: boolean,
+): Promise<void> {
   if (!side.hardware) return
   const length = bytes ?? side.size
   const amount = length === undefined ? '' : `${bytesText(length)} of `
@@ -138,12 +141,12 @@ export function differenceText({ offset, a, b }: Difference): string {
   return lines.join('\n')
 }
 
-function placeText({ lba, byte, position, data, at }: DifferingSide): string {
+function placeText({ lba, byte, position, data, at }: DifferingEndpoint): string {
   if (at === data.length) return `ends at byte ${position}`
   return lba === undefined ? `byte ${position}` : `LBA ${lba}, byte ${byte}`
 }
 
-function hexLines(side: DifferingSide, other: DifferingSide): string[] {
+function hexLines(side: DifferingEndpoint, other: DifferingEndpoint): string[] {
   const { data, at, position } = side
   const lines: string[] = []
   for (let from = 0; from < data.length; from += ROW_BYTES) {
@@ -158,7 +161,7 @@ function hexLines(side: DifferingSide, other: DifferingSide): string[] {
 
 /** A difference for JSON: contents as hex. */
 export function differenceJson({ offset, a, b }: Difference) {
-  const side = ({ name, lba, byte, position, data, at }: DifferingSide) => ({
+  const side = ({ name, lba, byte, position, data, at }: DifferingEndpoint) => ({
     name,
     ...(lba !== undefined && { lba, byte }),
     position,

@@ -2,6 +2,8 @@
 // Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
 
 import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } from '../../lib/errors.ts'
+import { type DmaPool, PAGE_BYTES } from '../../lib/memory/pool.ts'
+import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
@@ -15,11 +17,12 @@ import {
   type WakeUp,
 } from '../../lib/nvme/host/transport.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
+import { high32, low32 } from '../../lib/sys/int64.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
-import { IoQueue } from '../queue/io-queue.ts'
-import { attach, detach } from '../queue/scheduler.ts'
-import { SharedMetadata } from '../queue/shared-metadata.ts'
+import { IoQueue, type Metadata } from '../queue/io-queue.ts'
+import { KIND, type Operation } from '../queue/operation.ts'
+import { scheduler } from '../queue/scheduler.ts'
 
 const DEFAULT_QSIZE = 256
 // Asked for in place of "as many as there are": controllers grant fewer.
@@ -112,10 +115,10 @@ export class Device implements QueueUser {
   readonly retries: number
   /** None until a namespace has been opened. */
   readonly queues: IoQueue[] = []
-  /** Those that this thread may use now: a lent one leaves a hole. */
+  /** Those that this thread may use now: one that is shared leaves a hole. */
   readonly usable: (IoQueue | undefined)[] = []
   /** Queues that worker threads have. */
-  readonly loans = new Set<{ readonly qids: readonly number[]; recall(): Promise<void> }>()
+  readonly shares = new Set<{ readonly qids: readonly number[]; recall(): Promise<void> }>()
   qsize = 0
   maxqcount = 0
   /** Ids of the active namespaces, as last read. */
@@ -160,8 +163,8 @@ export class Device implements QueueUser {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.loans].map((loan) => loan.recall()))
-    for (const queue of this.queues) detach(queue)
+    await Promise.all([...this.shares].map((share) => share.recall()))
+    for (const queue of this.queues) scheduler.detach(queue)
     await this.controller.close().finally(() => this.#onClosed?.())
   }
 
@@ -204,23 +207,23 @@ export class Device implements QueueUser {
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)
-    attach(queue, wakeUp)
+    scheduler.attach(queue, wakeUp)
   }
 
   /** From now on another thread has the queue: whatever reaches it here all the same is refused with `cause`. */
-  lendQueue(queue: IoQueue, cause: Error): void {
-    detach(queue)
+  shareQueue(queue: IoQueue, cause: Error): void {
+    scheduler.detach(queue)
     this.usable[queue.qid] = undefined
     queue.fail(cause)
   }
 
-  /** The queue is this thread's again; its pair has been made anew, or the controller has failed. */
+  /** The queue is this thread's again; its pair has been created again, or the controller has failed. */
   takeBackQueue(queue: IoQueue): void {
     queue.reset()
     const { failure } = this.controller
     if (failure !== null) queue.fail(failure)
     this.usable[queue.qid] = queue
-    attach(queue, this.#wakeUps[queue.qid]!)
+    scheduler.attach(queue, this.#wakeUps[queue.qid]!)
   }
 
   /** Creates the queues as the first namespace that is opened asks for; later ones share them. */
@@ -265,7 +268,7 @@ export class Device implements QueueUser {
     for (const queue of created) this.addQueue(queue, geometry, transport.wakeUp(queue.qid))
   }
 
-  /** Makes room for the metadata of a namespace whose format has a buffer of its own for it. */
+  /** Makes space for the metadata of a namespace whose format has a buffer of its own for it. */
   provideMetadata(geometry: Geometry): void {
     if (geometry.metadataBytes === 0) return
     const bytes = geometry.metadataBytes * geometry.maxbpio
@@ -276,8 +279,8 @@ export class Device implements QueueUser {
 
   /** Resets the controller: everything in flight is rejected, queues and lost identifiers are as new. */
   async reset(how: ResetKind = 'controller'): Promise<void> {
-    if (this.loans.size > 0) {
-      const qids = [...this.loans].flatMap((loan) => loan.qids).join(', ')
+    if (this.shares.size > 0) {
+      const qids = [...this.shares].flatMap((share) => share.qids).join(', ')
       throw new QueueOwnerError(`reset: worker threads have queues ${qids}; recall them first`)
     }
     await this.controller.reset(how)
@@ -300,11 +303,11 @@ export class Device implements QueueUser {
   }
 
   resume(): void {
-    const lent = new Set([...this.loans].flatMap((loan) => loan.qids))
+    const shared = new Set([...this.shares].flatMap((share) => share.qids))
     for (const queue of this.queues) {
       if (this.usable[queue.qid] !== undefined) queue.resume()
       // One that could not be taken back is there again.
-      else if (!lent.has(queue.qid)) this.takeBackQueue(queue)
+      else if (!shared.has(queue.qid)) this.takeBackQueue(queue)
     }
   }
 }
@@ -337,4 +340,42 @@ export async function createDevice(
     await controller.close()
     throw error
   }
+}
+
+/**
+ * Metadata of namespaces whose format has a buffer of its own for it, where the caller brings none. All commands share two
+ * regions: what they write as metadata is zeroes, and what they read of it is not looked at.
+ */
+class SharedMetadata implements Metadata {
+  #bytes = 0
+  #zeroes: Half = { lo: 0, hi: 0 }
+  #sink: Half = { lo: 0, hi: 0 }
+
+  /** Makes space for commands with `bytes` of metadata. */
+  grow(pool: DmaPool, bytes: number): void {
+    if (bytes <= this.#bytes) return
+    this.#bytes = Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES
+    const tag = pool.tagOf(pool.alloc(2 * this.#bytes))
+    this.#zeroes = half(tag.allocation, 0)
+    this.#sink = half(tag.allocation, this.#bytes)
+  }
+
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void {
+    if (op.geometry.metadataBytes === 0 || op.kind !== KIND.TRANSFER) {
+      pair.pointMetadata(0, 0)
+      return
+    }
+    const { lo, hi } = (op.opc & 1) !== 0 ? this.#zeroes : this.#sink
+    pair.pointMetadata(lo, hi)
+  }
+}
+
+interface Half {
+  lo: number
+  hi: number
+}
+
+function half({ iova }: DmaAllocation, offset: number): Half {
+  const at = iova + offset
+  return { lo: low32(at), hi: high32(at) }
 }

@@ -1,40 +1,20 @@
-// Compares files and devices, in any combination, and finds the first byte that differs.
+// Compares files and devices, in any combination, and finds the first byte that differs; checks a copy whose source can be
+// read only once by a checksum that is taken while the data passes.
 // Trade-off: both are read at once and compared as they come, so memory does not depend on the length; only the
-// first difference is looked for.
+// first difference is looked for, and a checksum does not say where it is.
 
+import { createHash, type Hash } from 'node:crypto'
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
+import type { Chunks, CompareResult, DifferingEndpoint, Endpoint, TransferOptions } from './endpoint.ts'
+import { type EndpointSpec, openSource } from './endpoint-spec.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
-import { openSource, type Place } from './place.ts'
-import type { Chunks, Side } from './side.ts'
 
-// Bytes shown of each side, from a multiple of 16 before the difference.
+// Bytes shown of each endpoint, from a multiple of 16 before the difference.
 const CONTEXT_BYTES = 32
 const ROW_BYTES = 16
-
-/** One side of a difference. */
-export interface DifferingSide {
-  /** As it was given: a path or an address. */
-  name: string
-  /** Where it is a device: the LBA of the byte, and the byte in that block. */
-  lba?: number
-  byte?: number
-  /** Position of the byte in the file or in the namespace. */
-  position: number
-  /** The bytes from a few before the difference on; `data[at]` is the one that differs, or the end came there. */
-  data: Buffer
-  at: number
-}
-
-export interface Difference {
-  /** Bytes from the start of both that are equal. */
-  offset: number
-  /** What is there on either side. */
-  a: DifferingSide
-  b: DifferingSide
-}
 
 /** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
@@ -55,17 +35,12 @@ const COMPARE_NAMES: OptionNames<CompareOptions> = {
   onProgress: true,
 }
 
-export interface CompareResult {
-  /** Bytes that were compared and are equal. */
-  bytes: number
-  /** From the first read to the last. */
-  seconds: number
-  /** The first difference, or null where all is equal. */
-  difference: Difference | null
-}
-
 /** See index.ts. */
-export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
+export async function compare(
+  a: EndpointSpec,
+  b: EndpointSpec,
+  options: CompareOptions = {},
+): Promise<CompareResult> {
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)
   checkJobs(jobs)
@@ -73,7 +48,7 @@ export async function compare(a: Place, b: Place, options: CompareOptions = {}):
   try {
     const second = await openSource(b, { slba: dstSlba, nsid, signal, jobs })
     try {
-      return await compareSides(first, second, planCompare(first, second, options), options)
+      return await compareEndpoints(first, second, planCompare(first, second, options), options)
     } finally {
       await second.close()
     }
@@ -83,49 +58,51 @@ export async function compare(a: Place, b: Place, options: CompareOptions = {}):
 }
 
 /** Checks what can be checked before. Returns the number of bytes to compare; undefined: to the end of both. */
-export function planCompare(a: Side, b: Side, options: CompareOptions): number | undefined {
+export function planCompare(a: Endpoint, b: Endpoint, options: CompareOptions): number | undefined {
   if (isOneStream(a, b)) {
     throw new OutOfRangeError(
-      `${a.name} and ${b.name} are the same: what one side reads is gone for the other`,
+      `${a.name} and ${b.name} are the same: what one endpoint reads is gone for the other`,
     )
   }
   const bytes = options.bytes ?? lengthOf(a, b)
-  for (const side of [a, b]) {
-    checkTransfer(side, options)
-    if (bytes !== undefined && side.size !== undefined && side.size < bytes) {
-      throw new OutOfRangeError(`${describe(side)} has ${side.size} bytes, ${bytes} are to be compared`)
+  for (const endpoint of [a, b]) {
+    checkTransfer(endpoint, options)
+    if (bytes !== undefined && endpoint.size !== undefined && endpoint.size < bytes) {
+      throw new OutOfRangeError(
+        `${describe(endpoint)} has ${endpoint.size} bytes, ${bytes} are to be compared`,
+      )
     }
   }
   return bytes
 }
 
-function isOneStream(a: Side, b: Side): boolean {
+function isOneStream(a: Endpoint, b: Endpoint): boolean {
   if (a.rereadable || b.rereadable) return false
   // Of a terminal nothing else says that it is one.
   return a.file === undefined ? b.name === a.name && a.name === 'stdin' : a.file === b.file
 }
 
-function lengthOf(a: Side, b: Side): number | undefined {
+function lengthOf(a: Endpoint, b: Endpoint): number | undefined {
   if (a.ns !== null && b.ns !== null) return a.size
   if (a.ns === null && b.ns === null) return undefined
   return a.ns === null ? a.size : b.size
 }
 
 /** Bytes that there are to compare, as far as that is known; `bytes` is what `planCompare` returned. */
-export function compareTotal(a: Side, b: Side, bytes: number | undefined): number | undefined {
+export function compareTotal(a: Endpoint, b: Endpoint, bytes: number | undefined): number | undefined {
   return bytes ?? (streamOf(a, b, bytes) === undefined ? a.size : undefined)
 }
 
-/** Which side ends the comparison where only its end tells the length: what is compared with a device. */
-function streamOf(a: Side, b: Side, bytes: number | undefined): 'a' | 'b' | undefined {
+/** Which endpoint ends the comparison where only its end tells the length: what is compared with a device. */
+function streamOf(a: Endpoint, b: Endpoint, bytes: number | undefined): 'a' | 'b' | undefined {
   if (bytes !== undefined || (a.ns === null) === (b.ns === null)) return undefined
   return a.ns === null ? 'a' : 'b'
 }
 
 /** Compares what `planCompare` has planned. */
-export async function compareSides(
-  a: Side,
-  b: Side,
+export async function compareEndpoints(
+  a: Endpoint,
+  b: Endpoint,
   bytes: number | undefined,
   options: CompareOptions,
 ): Promise<CompareResult> {
@@ -168,7 +145,7 @@ async function firstDifference(
       if (!more && stream === 'a') return { offset }
       const moreRight = await right.fill()
       if (!moreRight && stream === 'b') return { offset }
-      // An end on one side only is a difference, at once: the other may have no end.
+      // An end of one endpoint only is a difference, at once: the other may have no end.
       if (moreRight !== more) return { offset, a: left.context(0), b: right.context(0) }
       if (!more) return { offset }
       const length = Math.min(left.length, right.length)
@@ -188,7 +165,7 @@ async function firstDifference(
 
 const NOTHING = Buffer.alloc(0)
 
-/** A chunk of one side, and how much of it has been compared. */
+/** A chunk of one endpoint, and how much of it has been compared. */
 class Reader {
   readonly #chunks: AsyncIterator<Uint8Array>
   #chunk: Buffer = NOTHING
@@ -208,7 +185,7 @@ class Reader {
     while (this.length === 0) {
       const { done, value } = await this.#chunks.next()
       if (done) {
-        // What was lent is the device's again: newer versions of Node detach it.
+        // What was acquired is the device's again: newer versions of Node detach it.
         this.#chunk = NOTHING
         this.#at = 0
         return false
@@ -248,9 +225,52 @@ class Reader {
   }
 }
 
-function locate(side: Side, offset: number, { data, at }: Context): DifferingSide {
-  const position = side.slba * side.blocksize + offset
-  const place = { name: side.name, position, data, at }
-  if (side.ns === null) return place
-  return { ...place, lba: Math.floor(position / side.blocksize), byte: position % side.blocksize }
+function locate(endpoint: Endpoint, offset: number, { data, at }: Context): DifferingEndpoint {
+  const position = endpoint.slba * endpoint.blocksize + offset
+  const found = { name: endpoint.name, position, data, at }
+  if (endpoint.ns === null) return found
+  return { ...found, lba: Math.floor(position / endpoint.blocksize), byte: position % endpoint.blocksize }
+}
+
+/** For messages. */
+export const CHECKSUM = 'sha256'
+
+/** An endpoint whose data is summed up while it is read. */
+interface SummedEndpoint {
+  readonly endpoint: Endpoint
+  /** Checksum of all that was read, in hexadecimal digits; once only. */
+  sum(): string
+}
+
+/** Takes the checksum of what is read of an endpoint. */
+export function withChecksum(source: Endpoint): SummedEndpoint {
+  const hash = createHash(CHECKSUM)
+  const read = (bytes: number | undefined, options: TransferOptions) =>
+    summed(source.read(bytes, options), hash)
+  return { endpoint: { ...source, read, readAt: undefined }, sum: () => hash.digest('hex') }
+}
+
+/** Reads the first `bytes` bytes of an endpoint for their checksum. */
+export async function checksumOf(
+  endpoint: Endpoint,
+  bytes: number,
+  options: TransferOptions,
+  onBytes: (bytes: number) => void,
+): Promise<{ sum: string; bytes: number }> {
+  const hash = createHash(CHECKSUM)
+  let done = 0
+  for await (const chunk of endpoint.read(bytes, options)) {
+    hash.update(chunk)
+    done += chunk.length
+    onBytes(done)
+  }
+  return { sum: hash.digest('hex'), bytes: done }
+}
+
+async function* summed(chunks: Chunks, hash: Hash): Chunks {
+  for await (const chunk of chunks) {
+    // Before it is handed on: it may be changed then.
+    hash.update(chunk)
+    yield chunk
+  }
 }

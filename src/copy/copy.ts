@@ -7,11 +7,17 @@ import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
-import { withBytesWritten } from '../streams/index.ts'
-import { cloneDevice, emptyDevice, fillDevice } from './device-side.ts'
+import { withBytesWritten } from '../streams/session.ts'
+import { cloneDevice, emptyDevice, fillDevice } from './device-endpoint.ts'
+import {
+  type Chunks,
+  type CopyResult,
+  type Endpoint,
+  TRANSFER_NAMES,
+  type TransferOptions,
+} from './endpoint.ts'
+import { type EndpointSpec, openSource, openTarget } from './endpoint-spec.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
-import { openSource, openTarget, type Place } from './place.ts'
-import { type Chunks, type Side, TRANSFER_NAMES, type TransferOptions } from './side.ts'
 
 const MAX_DEPTH = 65536
 const MAX_CHUNK_BYTES = 2 ** 30
@@ -51,27 +57,24 @@ const COPY_NAMES: OptionNames<CopyOptions> = {
   onProgress: true,
 }
 
-export interface CopyResult {
-  /** Bytes that were copied. */
-  bytes: number
-  /** From the first read to the last flush. */
-  seconds: number
-}
-
 /** See index.ts. */
-export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
+export async function copy(
+  from: EndpointSpec,
+  to: EndpointSpec,
+  options: CopyOptions = {},
+): Promise<CopyResult> {
   const { signal, jobs } = checkOptions('copy', options, COPY_NAMES)
   checkSignal('copy', signal)
   checkJobs(jobs)
   try {
-    return await copyPlaces(from, to, options)
+    return await copySpecs(from, to, options)
   } catch (error) {
     // What ended before a byte was moved says so.
     throw withBytesWritten(error, 0)
   }
 }
 
-async function copyPlaces(from: Place, to: Place, options: CopyOptions): Promise<CopyResult> {
+async function copySpecs(from: EndpointSpec, to: EndpointSpec, options: CopyOptions): Promise<CopyResult> {
   const { slba, dstSlba, nsid, signal, jobs, force } = options
   const source = await openSource(from, { slba, nsid, signal, jobs })
   try {
@@ -91,7 +94,7 @@ async function copyPlaces(from: Place, to: Place, options: CopyOptions): Promise
  * @returns the number of bytes that it will be, or undefined where only the source's end will tell
  * @throws OutOfRangeError, ArgumentTypeError, AbortError
  */
-export function planCopy(source: Side, target: Side, options: CopyOptions): number | undefined {
+export function planCopy(source: Endpoint, target: Endpoint, options: CopyOptions): number | undefined {
   checkTransfer(source, options)
   checkTransfer(target, options)
   const bytes = options.bytes ?? source.size
@@ -100,7 +103,7 @@ export function planCopy(source: Side, target: Side, options: CopyOptions): numb
   }
   if (bytes !== undefined && target.size !== undefined && bytes > target.size) {
     throw new OutOfRangeError(
-      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has room for ${target.size}`,
+      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has space for ${target.size}`,
     )
   }
   if (overlap(source, target, bytes ?? Number.POSITIVE_INFINITY)) {
@@ -109,8 +112,8 @@ export function planCopy(source: Side, target: Side, options: CopyOptions): numb
   return bytes
 }
 
-/** Throws OutOfRangeError or ArgumentTypeError for options that the side can't do, AbortError where it is too late. */
-export function checkTransfer({ name, ns, blocksize }: Side, options: CopyOptions): void {
+/** Throws OutOfRangeError or ArgumentTypeError for options that the endpoint can't do, AbortError where it is too late. */
+export function checkTransfer({ name, ns, blocksize }: Endpoint, options: CopyOptions): void {
   const { bytes, chunk, depth, signal } = options
   if (bytes !== undefined) checkInteger('bytes', bytes, 0)
   if (depth !== undefined) checkInteger('depth', depth, 1, MAX_DEPTH)
@@ -123,8 +126,8 @@ export function checkTransfer({ name, ns, blocksize }: Side, options: CopyOption
 
 /** Moves the data of a planned copy. */
 export async function transfer(
-  source: Side,
-  target: Side,
+  source: Endpoint,
+  target: Endpoint,
   bytes: number | undefined,
   options: CopyOptions,
 ): Promise<CopyResult> {
@@ -149,7 +152,7 @@ export async function transfer(
   return { bytes: written, seconds: (performance.now() - started) / 1000 }
 }
 
-function checkWhole({ name }: Side, written: number, bytes: number | undefined): void {
+function checkWhole({ name }: Endpoint, written: number, bytes: number | undefined): void {
   if (bytes === undefined || written === bytes) return
   throw new EndOfSourceError(`${name} ended after ${written} of ${bytes} bytes`, written)
 }
@@ -157,8 +160,8 @@ function checkWhole({ name }: Side, written: number, bytes: number | undefined):
 // Between a file and a device's memory, or within a controller's, without a copy in JavaScript; undefined where the
 // two are something else: files, pipes, or two controllers, neither of which reaches the other's memory.
 function moveStraight(
-  source: Side,
-  target: Side,
+  source: Endpoint,
+  target: Endpoint,
   bytes: number | undefined,
   options: CopyOptions,
   onBytes: (bytes: number) => void,
@@ -205,7 +208,7 @@ export async function* counted(chunks: Chunks, onBytes: (bytes: number) => void)
   }
 }
 
-function overlap(a: Side, b: Side, bytes: number): boolean {
+function overlap(a: Endpoint, b: Endpoint, bytes: number): boolean {
   if (a.ns === null || b.ns === null) return a.file !== undefined && a.file === b.file
   if (a.ns.controller !== b.ns.controller || a.ns.id !== b.ns.id) return false
   const blocks = Math.ceil(bytes / a.blocksize)
@@ -213,6 +216,6 @@ function overlap(a: Side, b: Side, bytes: number): boolean {
 }
 
 /** Its name, with the first LBA where that is not 0. */
-export function describe({ name, slba }: Side): string {
+export function describe({ name, slba }: Endpoint): string {
   return slba === 0 ? name : `${name} from slba ${slba}`
 }

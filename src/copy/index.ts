@@ -1,13 +1,15 @@
 // Copying and comparing files and devices: loaded when it is called.
 // Trade-off: `copy` and `compare` do a whole job for any pair; what they are made of is for the command only.
 
-import type { CompareOptions, CompareResult } from './compare.ts'
-import type { CopyOptions, CopyResult } from './copy.ts'
-import type { Place } from './place.ts'
+import type { CompareOptions } from './compare.ts'
+import type { CopyOptions } from './copy.ts'
+import type { CompareResult, CopyResult } from './endpoint.ts'
+import type { EndpointSpec } from './endpoint-spec.ts'
 
-export type { CompareOptions, CompareResult, Difference, DifferingSide } from './compare.ts'
-export type { CopyOptions, CopyResult } from './copy.ts'
-export type { Place } from './place.ts'
+export type { CompareOptions } from './compare.ts'
+export type { CopyOptions } from './copy.ts'
+export type { CompareResult, CopyResult, Difference, DifferingEndpoint } from './endpoint.ts'
+export type { EndpointSpec } from './endpoint-spec.ts'
 
 /**
  * Copies a file or a range of a device to another, and returns when the data is on the medium. `fs` reads and writes DMA
@@ -21,7 +23,11 @@ export type { Place } from './place.ts'
  * errors where reading or writing fails; EndOfSourceError; AbortError. Those of the device and of the signal have
  * `bytesWritten`: the bytes that were copied, from the start and without a gap
  */
-export async function copy(from: Place, to: Place, options: CopyOptions = {}): Promise<CopyResult> {
+export async function copy(
+  from: EndpointSpec,
+  to: EndpointSpec,
+  options: CopyOptions = {},
+): Promise<CopyResult> {
   const module = await import('./copy.ts')
   return module.copy(from, to, options)
 }
@@ -35,7 +41,11 @@ export async function copy(from: Place, to: Place, options: CopyOptions = {}): P
  * @throws OutOfRangeError where more bytes are asked for than one of them has; NvmeError, AbortError and the
  * system's errors
  */
-export async function compare(a: Place, b: Place, options: CompareOptions = {}): Promise<CompareResult> {
+export async function compare(
+  a: EndpointSpec,
+  b: EndpointSpec,
+  options: CompareOptions = {},
+): Promise<CompareResult> {
   const module = await import('./compare.ts')
   return module.compare(a, b, options)
 }

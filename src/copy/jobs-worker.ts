@@ -2,12 +2,12 @@
 
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { type TaskContext, task } from '../threads/task.ts'
-import { compareSides } from './compare.ts'
-import { createDeviceSide, emptyDevice, fillDevice } from './device-side.ts'
-import { readFile, readFully, writeFully } from './file-chunks.ts'
+import { type TaskContext, task } from '../threads/index.ts'
+import { compareEndpoints } from './compare.ts'
+import { createDeviceEndpoint, emptyDevice, fillDevice } from './device-endpoint.ts'
+import type { Endpoint } from './endpoint.ts'
+import { readFile, readFully, writeFully } from './file-endpoint.ts'
 import type { JobData, JobEnd, PartResult } from './jobs.ts'
-import type { Side } from './side.ts'
 
 await task(async (context) => {
   const { fd, kind } = context.data as JobData
@@ -66,14 +66,14 @@ async function work(context: TaskContext, file: FileHandle): Promise<PartResult>
     if (how.flush ?? true) await file.datasync()
     return count
   }
-  const sides = [createDeviceSide(ns, name, slba, false), filePart(file, path, base, length)] as const
-  const [a, b] = deviceFirst ? sides : ([sides[1], sides[0]] as const)
-  let told = 0
-  const result = await compareSides(a, b, length, {
+  const endpoints = [createDeviceEndpoint(ns, name, slba, false), filePart(file, path, base, length)] as const
+  const [a, b] = deviceFirst ? endpoints : ([endpoints[1], endpoints[0]] as const)
+  let sent = 0
+  const result = await compareEndpoints(a, b, length, {
     ...options,
     onProgress: (done) => {
-      send(done - told)
-      told = done
+      send(done - sent)
+      sent = done
     },
   })
   const { difference } = result
@@ -81,7 +81,7 @@ async function work(context: TaskContext, file: FileHandle): Promise<PartResult>
 }
 
 /** A part of a file to compare. Its "first block" makes positions those in the whole file. */
-function filePart(file: FileHandle, name: string, from: number, size: number): Side {
+function filePart(file: FileHandle, name: string, from: number, size: number): Endpoint {
   return {
     name,
     ns: null,

@@ -4,12 +4,10 @@
 import { AbortError, NvmeError, UnsupportedError } from '../../lib/errors.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { spread } from '../threads/spread.ts'
-import type { CompareResult, DifferingSide } from './compare.ts'
-import type { CopyResult } from './copy.ts'
-import type { Side, TransferOptions } from './side.ts'
+import type { CompareResult, CopyResult, DifferingEndpoint, Endpoint, TransferOptions } from './endpoint.ts'
 
 /** What each thread does with its part: the device is filled from the file, emptied into it, or compared. */
-export type JobKind = 'fill' | 'empty' | 'compare'
+type JobKind = 'fill' | 'empty' | 'compare'
 
 /** What every thread gets. */
 export interface JobData extends Pick<TransferOptions, 'chunk' | 'depth' | 'flush' | 'pad'> {
@@ -36,7 +34,7 @@ export interface JobEnd {
 /** What a thread of a comparison returns, with the offset from the start of the whole. */
 export type PartResult = number | CompareResult
 
-export interface JobOptions extends TransferOptions {
+interface JobOptions extends TransferOptions {
   jobs?: number | undefined
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
 }
@@ -51,7 +49,7 @@ export function checkJobs(jobs: number | undefined): void {
 }
 
 /** Whether threads do it. One alone moves a file whose length only its end tells: it has no parts. */
-export function needsJobs(a: Side, b: Side, bytes: number | undefined, jobs = 1): boolean {
+export function needsJobs(a: Endpoint, b: Endpoint, bytes: number | undefined, jobs = 1): boolean {
   if (jobs === 1) return false
   const [device, file] = a.ns !== null ? [a, b] : [b, a]
   return device.ns === null || bytes !== undefined || !file.rereadable
@@ -59,8 +57,8 @@ export function needsJobs(a: Side, b: Side, bytes: number | undefined, jobs = 1)
 
 /** Copies by threads. See `transfer`. */
 export async function transferByJobs(
-  source: Side,
-  target: Side,
+  source: Endpoint,
+  target: Endpoint,
   bytes: number | undefined,
   options: JobOptions,
 ): Promise<CopyResult> {
@@ -75,10 +73,10 @@ export async function transferByJobs(
   return { bytes: done, seconds: (performance.now() - started) / 1000 }
 }
 
-/** Compares by threads. See `compareSides`. */
+/** Compares by threads. See `compareEndpoints`. */
 export async function compareByJobs(
-  a: Side,
-  b: Side,
+  a: Endpoint,
+  b: Endpoint,
   bytes: number | undefined,
   options: JobOptions,
 ): Promise<CompareResult> {
@@ -93,7 +91,7 @@ export async function compareByJobs(
   return { bytes: found.offset, seconds, difference }
 }
 
-function pair(a: Side, b: Side, bytes: number | undefined, jobs: number | undefined) {
+function pair(a: Endpoint, b: Endpoint, bytes: number | undefined, jobs: number | undefined) {
   const [device, file] = a.ns !== null ? [a, b] : [b, a]
   if (device.ns === null || file.ns !== null || !file.rereadable || bytes === undefined) {
     throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${a.name} and ${b.name}`)
@@ -103,9 +101,9 @@ function pair(a: Side, b: Side, bytes: number | undefined, jobs: number | undefi
 
 async function run<T extends PartResult>(
   kind: JobKind,
-  first: Side,
-  device: Side,
-  file: Side,
+  first: Endpoint,
+  device: Endpoint,
+  file: Endpoint,
   bytes: number,
   options: JobOptions,
   prepare?: () => Promise<void>,
@@ -163,7 +161,7 @@ function writtenInOrder(ends: readonly (JobEnd | undefined)[]): number {
 }
 
 // What a thread has posted is no Buffer any more.
-function received(side: DifferingSide): DifferingSide {
-  const { data } = side
-  return { ...side, data: Buffer.from(data.buffer, data.byteOffset, data.byteLength) }
+function received(endpoint: DifferingEndpoint): DifferingEndpoint {
+  const { data } = endpoint
+  return { ...endpoint, data: Buffer.from(data.buffer, data.byteOffset, data.byteLength) }
 }

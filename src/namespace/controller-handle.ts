@@ -34,7 +34,7 @@ export class ControllerHandle implements AsyncDisposable {
 
   /** Registers, identify data, and the admin commands that have calls of their own. */
   get controller(): Controller {
-    // Whoever opens a controller has all of it; only a thread that borrowed queues has less.
+    // Whoever opens a controller has all of it; only a thread that attached has less.
     return this.#device.controller as Controller
   }
 

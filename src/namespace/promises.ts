@@ -1,14 +1,19 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
-// Trade-off: DMA memory is used as it is; any other buffer is copied through DMA memory that is kept for that.
+// Trade-off: DMA memory is used as it is; any other buffer is copied through bounce buffers, a bounded amount in sizes
+// of powers of two that stays for as long as the namespace is open, since mapping memory costs more than a command.
+// Calls that find none left wait for it, in order.
 
 import { type InspectOptions, inspect } from 'node:util'
-import { OutOfRangeError } from '../../lib/errors.ts'
-import { type DmaBuffer, kDma } from '../../lib/memory/tag.ts'
+import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
+import type { DmaPool } from '../../lib/memory/pool.ts'
+import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
-import type { Geometry } from '../queue/geometry.ts'
+import type { BlockIo } from '../queue/block-io.ts'
+import { type Geometry, PAGE_SIZE } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import {
   deallocateCommand,
@@ -16,11 +21,10 @@ import {
   type LbaRange,
   prepareCommand,
   prepareRange,
-} from '../queue/prepare.ts'
-import { send, sendTransfer } from '../queue/send.ts'
+  send,
+  sendTransfer,
+} from '../queue/requests.ts'
 import { ALIGNMENT, checkBytes, checkOptions, checkRange, checkSignal } from '../queue/validate.ts'
-import { BOUNCE_BYTES, Bounces } from './bounces.ts'
-import type { Namespace } from './namespace.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
@@ -43,15 +47,21 @@ const DMA: typeof kDma = kDma
 // Of a buffer that is longer than a bounce buffer: at a time.
 const PIECES = 16
 
+/** What the calls need of their namespace. */
+interface PromisesIo extends BlockIo {
+  /** True where a transfer may be sent. */
+  fits(buf: Uint8Array, tag: DmaTag, slba: number, nlb: number): boolean
+}
+
 /**
- * `ns.promises`: calls with any Buffer or Uint8Array. They wait for room in the queue, and never block the event loop.
+ * `ns.promises`: calls with any Buffer or Uint8Array. They wait for space in the queue, and never block the event loop.
  */
 export class NamespacePromises {
-  private readonly ns: Namespace
+  private readonly ns: PromisesIo
   private readonly bounces: Bounces
 
   /** Made with its namespace. */
-  constructor(ns: Namespace) {
+  constructor(ns: PromisesIo) {
     this.ns = ns
     this.bounces = new Bounces(ns.pool, ns.device)
   }
@@ -95,7 +105,7 @@ export class NamespacePromises {
     const ns = this.ns
     checkCallOptions('deallocate', options)
     ns.queue(options.qid ?? 0, 'deallocate')
-    const buf = await ns.pool.allocAsync(ns.pagesize)
+    const buf = await ns.pool.allocAsync(PAGE_SIZE)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
     } finally {
@@ -150,7 +160,8 @@ export class NamespacePromises {
     nlb: number | undefined,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const { geometry, pool, blocksize } = this.ns
+    const { geometry, pool } = this.ns
+    const { blocksize } = geometry
     checkBytes(call, buf)
     const count = nlb ?? wholeBlocks(call, buf, geometry)
     checkRange(call, slba, count, geometry)
@@ -176,7 +187,7 @@ export class NamespacePromises {
     nlb: number,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const { blocksize } = this.ns
+    const { blocksize } = this.ns.geometry
     const bytes = nlb * blocksize
     const data = bytes === buf.length ? buf : buf.subarray(0, bytes)
     const step = Math.max(1, Math.floor(BOUNCE_BYTES / blocksize))
@@ -194,7 +205,7 @@ export class NamespacePromises {
     pieceBytes: number,
     options: CallOptions | undefined,
   ): Promise<void> {
-    const { blocksize } = this.ns
+    const { blocksize } = this.ns.geometry
     let next = 0
     // A namespace that is closed takes no more pieces, and waits for those that were sent.
     let ended = () => {}
@@ -230,7 +241,7 @@ export class NamespacePromises {
     options: CallOptions | undefined,
   ): Promise<void> {
     const { ns, bounces } = this
-    const nlb = buf.length / ns.blocksize
+    const nlb = buf.length / ns.geometry.blocksize
     const whole = bounces.take(buf.length) ?? (await bounces.wait(buf.length, options?.signal))
     try {
       if (opc !== NVM.READ) whole.set(buf)
@@ -248,8 +259,8 @@ export class NamespacePromises {
 
   /** For JSON.stringify: what a console shows. */
   toJSON() {
-    const { device, id } = this.ns
-    return { device, id }
+    const { device, geometry } = this.ns
+    return { device, id: geometry.nsid }
   }
 
   /** @internal Ends what waits for a bounce buffer, and gives them back: other namespaces may go on with the pool. */
@@ -282,4 +293,180 @@ function wholeBlocks(call: string, { length }: Uint8Array, { blocksize }: Geomet
   throw new OutOfRangeError(
     `${call}: buf has ${length} bytes, which are no whole number of blocks of ${blocksize}; nlb says how many are meant`,
   )
+}
+
+/** Bytes of the largest bounce buffer. */
+export const BOUNCE_BYTES = 128 * 1024
+// A page, the least that memory is given in, as a power of two.
+const LEAST_SHIFT = 12
+// A full queue of small ones many times over, and of the largest as many as keep any device busy.
+const MOST_BYTES = 128 * BOUNCE_BYTES
+
+interface Waiter {
+  readonly bytes: number
+  readonly resolve: (buffer: Buffer) => void
+  readonly reject: (error: Error) => void
+  /** Ends the listening for its signal. */
+  unwatch: () => void
+}
+
+/** The bounce buffers of one namespace. */
+class Bounces {
+  private readonly pool: DmaPool
+  private readonly device: string
+  // By the power of two that their length is.
+  private readonly idle: Buffer[][] = []
+  private readonly waiters: Waiter[] = []
+  private idleBytes = 0
+  private usedBytes = 0
+  private closed = false
+  // Memory has been asked of another process, and waiters are served when it has answered.
+  private growing = false
+  // There is no more memory: none is asked for until some is given back.
+  private full = false
+
+  /** @param device named in messages */
+  constructor(pool: DmaPool, device: string) {
+    this.pool = pool
+    this.device = device
+  }
+
+  /**
+   * Memory for `bytes` (up to BOUNCE_BYTES, or one block), which holds anything; null where `wait` gives it later.
+   * Throws ClosedError, OutOfMemoryError.
+   */
+  take(bytes: number): Buffer | null {
+    if (this.closed) throw this.closedError()
+    return this.waiters.length > 0 ? null : this.obtain(bytes)
+  }
+
+  /** The same, as soon as others give theirs back, or another process has taken more. Rejects with AbortError, ClosedError. */
+  wait(bytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      if (this.closed) return reject(this.closedError())
+      if (signal?.aborted) return reject(new AbortError(signal.reason))
+      const waiter: Waiter = { bytes, resolve, reject, unwatch() {} }
+      this.waiters.push(waiter)
+      if (signal === undefined) return
+      waiter.unwatch = onAbort(signal, () => {
+        this.waiters.splice(this.waiters.indexOf(waiter), 1)
+        reject(new AbortError(signal.reason))
+        // It may have been what kept smaller ones from being served.
+        this.serve()
+      })
+    })
+  }
+
+  /** Memory of `take` or `wait` is not needed any more. A lost command may still write to it: then it goes for good. */
+  give(buffer: Buffer): void {
+    const { allocation } = (buffer as DmaBuffer)[kDma]!
+    this.usedBytes -= buffer.length
+    this.full = false
+    if (this.closed || allocation.owner === null || allocation.users > 0) {
+      this.pool.discard(buffer)
+    } else {
+      this.idleBytes += buffer.length
+      this.idle[shiftOf(buffer.length)]!.push(buffer)
+    }
+    if (this.waiters.length > 0) this.serve()
+  }
+
+  /** Gives everything back that is not in use, and the rest as soon as it is not. */
+  close(): void {
+    this.closed = true
+    this.dropIdle()
+    this.refuse(this.closedError())
+  }
+
+  private closedError(): Error {
+    return new ClosedError(`${this.device} was closed`)
+  }
+
+  private serve(): void {
+    while (this.waiters.length > 0) {
+      const { bytes, resolve, reject, unwatch } = this.waiters[0]!
+      try {
+        const buffer = this.obtain(bytes)
+        if (buffer === null) return
+        resolve(buffer)
+      } catch (error) {
+        reject(error as Error)
+      }
+      this.waiters.shift()
+      unwatch()
+    }
+  }
+
+  private obtain(bytes: number): Buffer | null {
+    const shift = shiftOf(bytes)
+    this.idle[shift] ??= []
+    const known = this.idle[shift].pop()
+    const buffer = known ?? this.alloc(2 ** shift)
+    if (buffer === null) return null
+    if (known !== undefined) this.idleBytes -= known.length
+    this.usedBytes += buffer.length
+    return buffer
+  }
+
+  // What is idle in other sizes makes space. Null where there is none, and some will be given back.
+  private alloc(bytes: number): Buffer | null {
+    if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
+    if (this.usedBytes + bytes > MOST_BYTES) return null
+    if (this.growing || this.full) return null
+    try {
+      const waiting = this.pool.ready([bytes])
+      if (waiting === null) return this.pool.alloc(bytes)
+      this.grow(waiting)
+      return null
+    } catch (error) {
+      return this.insteadOf(error, bytes)
+    }
+  }
+
+  // What can be had without more memory: of other sizes, or by waiting until some is given back.
+  private insteadOf(error: unknown, bytes: number): Buffer | null {
+    if (!(error instanceof OutOfMemoryError)) throw error
+    if (this.idleBytes > 0) {
+      this.dropIdle()
+      return this.alloc(bytes)
+    }
+    if (this.usedBytes === 0) throw error
+    return null
+  }
+
+  // Where `alloc` would block until another process has taken more memory, that is waited for instead.
+  private grow(waiting: Promise<void>): void {
+    this.growing = true
+    waiting.then(
+      () => this.grown(null),
+      (error) => this.grown(error),
+    )
+  }
+
+  private grown(error: Error | null): void {
+    this.growing = false
+    if (this.closed) return
+    if (error instanceof OutOfMemoryError && this.idleBytes > 0) this.dropIdle()
+    else if (error instanceof OutOfMemoryError && this.usedBytes > 0) this.full = true
+    else if (error !== null) this.refuse(error)
+    if (!this.full) this.serve()
+  }
+
+  private refuse(error: Error): void {
+    for (const { reject, unwatch } of this.waiters.splice(0)) {
+      unwatch()
+      reject(error)
+    }
+  }
+
+  private dropIdle(): void {
+    for (const buffers of this.idle) {
+      for (const buffer of buffers?.splice(0) ?? []) this.pool.discard(buffer)
+    }
+    this.idleBytes = 0
+  }
+}
+
+function shiftOf(bytes: number): number {
+  return Math.max(LEAST_SHIFT, 32 - Math.clz32(bytes - 1))
 }

@@ -1,5 +1,5 @@
 // One I/O queue with its operations: sends them as commands, takes completions, reports their ends, and holds what
-// there is no room for. What is held is posted strictly in order, so that a long operation holds up those behind it
+// there is no space for. What is held is posted strictly in order, so that a long operation holds up those behind it
 // and none is starved.
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
@@ -10,12 +10,17 @@ import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
 import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
-import { Fifo } from './fifo.ts'
+import { Fifo, isRepeatable, type Part, Resends } from './backlog.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
-import { KIND, type Operation, OperationPool, releaseMemory, STATE } from './operation.ts'
-import { Occupancy, QueueCounters } from './queue-counters.ts'
-import { isRepeatable, type Part, Resends } from './resend.ts'
-import type { Metadata } from './shared-metadata.ts'
+import {
+  KIND,
+  type Operation,
+  OperationPool,
+  type OperationQueue,
+  releaseMemory,
+  STATE,
+} from './operation.ts'
+import { Occupancy, QueueCounters } from './stats.ts'
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER, SINGLE } = KIND
@@ -24,7 +29,7 @@ const { FREE, IN_FLIGHT, DONE } = STATE
 const LOOK_MASK = 63
 
 /** What a queue needs of its controller, in whichever thread that is. */
-export interface QueueController {
+interface QueueController {
   readonly timeout: number
   /** How often a command that failed for the time being, or met a reset, is sent again. */
   readonly retries: number
@@ -33,6 +38,11 @@ export interface QueueController {
   checkHealth(now?: number): void
   /** A command had no answer. False: nothing is done about it. */
   expired(command: ExpiredCommand): boolean
+}
+
+/** Where the commands of an operation point with their metadata pointer. */
+export interface Metadata {
+  point(pair: Pick<Queue, 'pointMetadata'>, op: Operation): void
 }
 
 export class IoQueue {
@@ -153,8 +163,8 @@ export class IoQueue {
   }
 
   /**
-   * Starts an operation, as far as there is room; the rest of a long one follows as its first commands end.
-   * @returns false where there was no room at all, and nothing was sent
+   * Starts an operation, as far as there is space; the rest of a long one follows as its first commands end.
+   * @returns false where there was no space at all, and nothing was sent
    */
   start(op: Operation): boolean {
     op.begin()
@@ -176,7 +186,7 @@ export class IoQueue {
     return true
   }
 
-  /** Starts an operation now, or when there is room: for the scheduler, which polls until it is done. */
+  /** Starts an operation now, or when there is space: for the scheduler, which polls until it is done. */
   request(op: Operation): void {
     this.scheduled++
     if (!this.start(op)) this.wait(op)
@@ -283,7 +293,7 @@ export class IoQueue {
   // What follows is not for every command.
 
   /**
-   * Posts what is left of an operation, as far as there is room; the rest follows by `continue`.
+   * Posts what is left of an operation, as far as there is space; the rest follows by `continue`.
    * @returns false where nothing of it was ever posted
    */
   private post(op: Operation): boolean {
@@ -346,7 +356,7 @@ export class IoQueue {
     return true
   }
 
-  // Posts what there is room for now: first what was sent before.
+  // Posts what there is space for now: first what was sent before.
   private continue(): void {
     if (this.resends !== null && this.resends.pending > 0) {
       this.postAgain(this.resends)
@@ -620,7 +630,7 @@ export class IoQueue {
     const { pair } = this
     if (pair.lost < pair.entries - 1 || this.expired.size > 0 || this.suspension !== null) return null
     return new CommandTimeoutError(
-      `queue ${this.qid} is full: its ${pair.lost} commands had no answer; reset() makes room`,
+      `queue ${this.qid} is full: its ${pair.lost} commands had no answer; reset() makes space`,
     )
   }
 
@@ -677,7 +687,7 @@ function strideOf({ kind, geometry }: Operation): number {
 }
 
 /** Polls for up to `timeout` ms, until the operation is done; the queue's own polls look for lost commands. */
-export function spin(queue: IoQueue, op: Operation, timeout: number): boolean {
+export function spin(queue: OperationQueue, op: Operation, timeout: number): boolean {
   const end = performance.now() + timeout
   for (;;) {
     for (let i = 0; i < 100; i++) {

@@ -6,9 +6,9 @@ import { type InspectOptions, inspect } from 'node:util'
 import { DescriptorError } from '../../lib/errors.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { nvmeError } from '../../lib/nvme/host/failure.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { summary } from '../../lib/sys/show.ts'
 import type { Geometry } from './geometry.ts'
-import type { IoQueue } from './io-queue.ts'
 
 /** UNVMe's I/O descriptor. */
 export interface IoDescriptor {
@@ -23,6 +23,17 @@ export interface IoDescriptor {
   readonly opc: number
   /** Counts the operations of a queue. */
   readonly id: number
+}
+
+/** What an operation knows of its queue. */
+export interface OperationQueue {
+  readonly qid: number
+  readonly pair: Queue
+  readonly operations: OperationPool
+  /** Rings what was posted, and takes what completed. */
+  poll(): boolean
+  /** Sends nothing more of an operation whose caller has been answered. */
+  cancel(op: Operation, cause: Error): void
 }
 
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const
@@ -56,7 +67,7 @@ export class Operation implements IoDescriptor {
   cause: Error | null = null
   /** Called when done, in place of apoll; `context` is the callee's. */
   onDone: ((op: Operation) => void) | null = null
-  readonly queue: IoQueue
+  readonly queue: OperationQueue
   buf: Buffer | null = null
   id = 0
   /** Dword 0 of the last completion. */
@@ -87,7 +98,7 @@ export class Operation implements IoDescriptor {
   mptrLo = 0
   mptrHi = 0
 
-  constructor(queue: IoQueue, geometry: Geometry) {
+  constructor(queue: OperationQueue, geometry: Geometry) {
     this.qid = queue.qid
     this.queue = queue
     this.geometry = geometry
@@ -152,7 +163,7 @@ const FIRST_OPERATIONS = 16
 
 /** Idle operations of one queue, the longest idle first; grows to as many as are ever in use at once. */
 export class OperationPool {
-  private readonly queue: IoQueue
+  private readonly queue: OperationQueue
   private readonly geometry: Geometry
   private ring: Operation[]
   private mask = FIRST_OPERATIONS - 1
@@ -160,7 +171,7 @@ export class OperationPool {
   private taken = 0
   private given = FIRST_OPERATIONS
 
-  constructor(queue: IoQueue, geometry: Geometry) {
+  constructor(queue: OperationQueue, geometry: Geometry) {
     this.queue = queue
     this.geometry = geometry
     this.ring = Array.from({ length: FIRST_OPERATIONS }, () => new Operation(queue, geometry))

@@ -194,7 +194,7 @@ function holdUnused(machine: Machine, name: string): () => void {
   throw new InUseError(`${name}: ${uses.map(({ text }) => text).join('; ')}`)
 }
 
-/** The steps that give a bound device's nodes to a user; read anew, since binding makes the nodes. */
+/** The steps that give a bound device's nodes to a user; read again, since binding makes the nodes. */
 export function handOverSteps(machine: Machine, name: string, account: Account): Step[] {
   const { iommuGroup, noIommuGroup, vfioDevice } = readPciFacts(name, { root: machine.sys })
   const nodes = [

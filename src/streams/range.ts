@@ -50,7 +50,7 @@ export interface Range {
   qid: number
 }
 
-export const DEFAULT_CHUNK_BYTES = 128 * 1024
+const DEFAULT_CHUNK_BYTES = 128 * 1024
 const DEFAULT_DEPTH = 32
 const MAX_DEPTH = 65536
 

@@ -3,17 +3,15 @@
 // Trade-off: nothing is copied in JavaScript, so the other end must not keep a buffer beyond its promise; a slow
 // one holds the chunks after it back, up to the depth.
 
-import { AbortError, ArgumentTypeError, ClosedError, OutOfRangeError } from '../../lib/errors.ts'
-import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
+import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import { checkInteger } from '../queue/validate.ts'
-import { withBytesWritten } from './ending.ts'
-import { Pace } from './pace.ts'
-import { RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { ReadWindow } from './read-window.ts'
+import { RANGE_NAMES, type RangeOptions, resolveRange } from './range.ts'
+import { Session, withBytesWritten } from './session.ts'
 import type { Slot } from './window.ts'
-import { checkWriteOptions, WRITE_NAMES, type WriteOptions, WriteWindow } from './write-window.ts'
+import { checkWriteOptions, ReadWindow, WRITE_NAMES, type WriteOptions, WriteWindow } from './window.ts'
 
 export interface TransferToOptions extends RangeOptions {
   /** Blocks in a buffer, default 128 KiB of them; the last one may be shorter. */
@@ -56,50 +54,57 @@ export async function transferTo(
   options: TransferToOptions,
 ): Promise<number> {
   const range = resolveRange(io, 'transferTo', options, options.chunk)
-  const run = new Run('transferTo', io, range, sink, options)
-  const ready = () => ReadWindow.ready(io, range, true, options.signal)
-  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
-  const window = new ReadWindow(io, range, run.cut, true)
-  const parallel = run.begin(window)
-  const lent: { bytes: number; taken: Promise<unknown> }[] = []
+  const most = checkOther('transferTo', sink, options)
+  const { signal } = options
+  const session: Session<ReadWindow> = new Session({
+    ...{ io, range, signal, call: 'transferTo' },
+    ready: () => ReadWindow.ready(io, range, true, signal),
+    open: (closed) => new ReadWindow(io, range, closed, true),
+    ended: () => session.settled,
+  })
+  const window = await session.opened()
+  session.watch()
+  const parallel = parallelOf(window, most)
+  const acquired: { bytes: number; taken: Promise<unknown> }[] = []
   let bytes = 0
   let settled = 0
   const settleOldest = async () => {
-    await lent[0]!.taken
-    settled += lent.shift()!.bytes
+    await acquired[0]!.taken
+    settled += acquired.shift()!.bytes
     window.release()
   }
   try {
     while (!window.done) {
-      await run.check()
+      if (session.due()) await session.turn()
+      session.throwIfEnded()
       const slot = window.peek()
       if (slot === null) {
-        await run.wait((wake) => {
+        await session.wait((wake) => {
           window.onReady = wake
         })
         continue
       }
       const data = slot.buffer.subarray(0, slot.nlb * io.geometry.blocksize)
       const offset = bytes
-      window.lend()
-      lent.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
+      window.acquire()
+      acquired.push({ bytes: data.length, taken: started(() => sink(data, offset)) })
       bytes += data.length
-      if (lent.length >= parallel) await settleOldest()
+      if (acquired.length >= parallel) await settleOldest()
     }
-    while (lent.length > 0) await settleOldest()
-    await run.check()
+    while (acquired.length > 0) await settleOldest()
+    session.throwIfEnded()
     return bytes
   } catch (error) {
-    const results = await Promise.allSettled(lent.map(({ taken }) => taken))
+    const results = await Promise.allSettled(acquired.map(({ taken }) => taken))
     const failed = results.findIndex(({ status }) => status === 'rejected')
-    const sound = failed < 0 ? lent : lent.slice(0, failed)
+    const sound = failed < 0 ? acquired : acquired.slice(0, failed)
     throw withBytesWritten(
       error,
       sound.reduce((sum, one) => sum + one.bytes, settled),
     )
   } finally {
-    await window.close()
-    run.end()
+    await session.close()
+    session.settle()
   }
 }
 
@@ -120,19 +125,25 @@ export async function transferFrom(
     )
   }
   checkWriteOptions('transferFrom', options)
-  const run = new Run('transferFrom', io, range, source, options)
-  const ready = () => WriteWindow.ready(io, range, true, options.signal)
-  for (let waiting = ready(); waiting !== null; waiting = ready()) await waiting
-  const window = new WriteWindow(io, range, options, run.cut, true)
-  const parallel = run.begin(window)
-  const lent: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
+  const most = checkOther('transferFrom', source, options)
+  const { signal } = options
+  const session: Session<WriteWindow> = new Session({
+    ...{ io, range, signal, call: 'transferFrom' },
+    ready: () => WriteWindow.ready(io, range, true, signal),
+    open: (closed) => new WriteWindow(io, range, options, closed, true),
+    ended: () => session.settled,
+  })
+  const window = await session.opened()
+  session.watch()
+  const parallel = parallelOf(window, most)
+  const acquired: { slot: Slot; wanted: number; filled: Promise<number> }[] = []
   let asked = 0
   let ended = false
   const settleOldest = async () => {
-    const { slot, wanted, filled } = lent[0]!
+    const { slot, wanted, filled } = acquired[0]!
     // What was asked for past the end counts no more, nor does its failure.
     const count = await (ended ? filled.catch(() => 0) : filled)
-    lent.shift()
+    acquired.shift()
     if (ended) return
     checkInteger('transferFrom: bytes filled', count, 0, wanted)
     window.commit(slot, count)
@@ -140,111 +151,56 @@ export async function transferFrom(
   }
   try {
     while (!ended && asked < total) {
-      await run.check()
-      const slot = window.lend()
+      if (session.due()) await session.turn()
+      session.throwIfEnded()
+      const slot = window.acquire()
       if (slot !== null) {
         const wanted = Math.min(slot.buffer.length, total - asked)
         const offset = asked
         const buffer = wanted === slot.buffer.length ? slot.buffer : slot.buffer.subarray(0, wanted)
         const filled = started(() => source(buffer, offset))
-        lent.push({ slot, wanted, filled })
+        acquired.push({ slot, wanted, filled })
         asked += wanted
       }
-      if (lent.length > 0 && (slot === null || lent.length >= parallel)) await settleOldest()
+      if (acquired.length > 0 && (slot === null || acquired.length >= parallel)) await settleOldest()
       else if (slot === null) {
-        await run.wait((wake) => {
-          window.onRoom = wake
+        await session.wait((wake) => {
+          window.onSpace = wake
         })
       }
     }
-    while (lent.length > 0) await settleOldest()
-    await run.check()
+    while (acquired.length > 0) await settleOldest()
+    session.throwIfEnded()
     await window.end()
     return window.bytesWritten
   } catch (error) {
-    await Promise.allSettled(lent.map(({ filled }) => filled))
+    await Promise.allSettled(acquired.map(({ filled }) => filled))
     throw await window.abandon(error)
   } finally {
-    await window.close()
-    run.end()
+    await session.close()
+    session.settle()
   }
 }
 
-/** What ends a transfer before its time: an abort, or the end of its namespace. */
-class Run {
-  private readonly call: string
-  private readonly io: BlockIo
-  private readonly signal: AbortSignal | undefined
-  private readonly parallel: number
-  private readonly pace: Pace
-  private forgetSignal = (): void => {}
-  private wake: (() => void) | null = null
-  private cause: Error | null = null
-  private finish!: () => void
-  private readonly finished = new Promise<void>((resolve) => {
-    this.finish = resolve
-  })
-
-  constructor(
-    call: string,
-    io: BlockIo,
-    range: Range,
-    end: unknown,
-    { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
-  ) {
-    if (typeof end !== 'function') {
-      throw new ArgumentTypeError(
-        `${call}: a function is needed, received ${end === null ? 'null' : typeof end}`,
-      )
-    }
-    checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
-    throwIfAborted(signal)
-    this.call = call
-    this.io = io
-    this.pace = new Pace(range.chunk * io.geometry.blocksize)
-    this.signal = signal
-    this.parallel = parallel
+/** Checks the other end. Returns how many buffers it may have. */
+function checkOther(
+  call: string,
+  end: unknown,
+  { parallel = DEFAULT_PARALLEL, signal }: TransferToOptions,
+): number {
+  if (typeof end !== 'function') {
+    throw new ArgumentTypeError(
+      `${call}: a function is needed, received ${end === null ? 'null' : typeof end}`,
+    )
   }
+  checkInteger(`${call}: parallel`, parallel, 1, MAX_PARALLEL)
+  throwIfAborted(signal)
+  return parallel
+}
 
-  /**
-   * The window is there: from now on an abort counts. Returns as many buffers as the other end may have of the
-   * window's: half, so that the device has work meanwhile.
-   */
-  begin({ size }: { size: number }): number {
-    this.forgetSignal = onAbort(this.signal, this.abort)
-    return Math.min(this.parallel, Math.max(1, size >> 1))
-  }
-
-  /** Lets the event loop have its turn; throws where the transfer has been ended. */
-  async check(): Promise<void> {
-    if (this.pace.due()) await new Promise<void>((resolve) => this.pace.pause(resolve))
-    if (this.cause !== null) throw this.cause
-  }
-
-  wait(arm: (wake: () => void) => void): Promise<void> {
-    return new Promise((resolve) => {
-      this.wake = resolve
-      arm(resolve)
-    })
-  }
-
-  /** The transfer is over, and its memory given back. */
-  end(): void {
-    this.forgetSignal()
-    this.finish()
-  }
-
-  readonly cut = (): Promise<void> => {
-    this.stop(new ClosedError(`${this.call}: ${this.io.device} was closed before the end of the range`))
-    return this.finished
-  }
-
-  private readonly abort = (): void => this.stop(new AbortError(this.signal!.reason))
-
-  private stop(cause: Error): void {
-    this.cause ??= cause
-    this.wake?.()
-  }
+// The other end has half of the window's buffers at most, so that the device has work meanwhile.
+function parallelOf({ size }: { size: number }, most: number): number {
+  return Math.min(most, Math.max(1, size >> 1))
 }
 
 /** Calls it; what it throws at once is a rejection, too, and waits until it is looked at. */

@@ -3,15 +3,14 @@
 // (BYOB) gets it filled and returned, and nothing is allocated for a chunk.
 
 import { type ReadableByteStreamController, ReadableStream } from 'node:stream/web'
-import { AbortError, ArgumentValueError, ClosedError } from '../../lib/errors.ts'
+import { ArgumentValueError } from '../../lib/errors.ts'
 import { keepFreedMemory } from '../../lib/memory/heap.ts'
-import { onAbort } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { Pace } from './pace.ts'
 import { chunkOfBytes, RANGE_NAMES, type Range, type RangeOptions, resolveRange } from './range.ts'
-import { ReadWindow } from './read-window.ts'
+import { Session } from './session.ts'
 import type { Slot } from './window.ts'
+import { ReadWindow } from './window.ts'
 
 export interface ReadableWebStreamOptions extends RangeOptions {
   /** Bytes in a command, and in a chunk for a reader without a buffer of its own; default 128 KiB. */
@@ -42,40 +41,40 @@ export function readableWebStream(
 
 class ByteSource {
   readonly type = 'bytes'
-  private readonly io: BlockIo
-  private readonly range: Range
-  private readonly signal: AbortSignal | undefined
-  private readonly pace: Pace
-  private forgetSignal = (): void => {}
+  private readonly session: Session<ReadWindow>
+  private readonly blocksize: number
   private controller: ReadableByteStreamController | null = null
-  private window: ReadWindow | null = null
   // Bytes of the oldest chunk that have been given.
   private given = 0
-  private wake: (() => void) | null = null
   private ended = false
 
   constructor(io: BlockIo, range: Range, signal: AbortSignal | undefined) {
-    this.io = io
-    this.range = range
-    this.pace = new Pace(range.chunk * io.geometry.blocksize)
-    this.signal = signal
+    this.blocksize = io.geometry.blocksize
+    this.session = new Session({
+      ...{ io, range, signal, call: 'readableWebStream' },
+      ready: () => ReadWindow.ready(io, range),
+      open: (closed) => new ReadWindow(io, range, closed),
+      // What ends the stream before its reader does.
+      ended: (cause) => {
+        if (!this.ended) this.controller!.error(cause)
+        return this.close()
+      },
+    })
   }
 
   start(controller: ReadableByteStreamController): void {
     this.controller = controller
-    if (this.signal?.aborted) this.abort()
-    else this.forgetSignal = onAbort(this.signal, this.abort)
+    this.session.watch()
   }
 
   pull(): void | Promise<void> {
+    const { session } = this
     try {
-      if (this.window === null) {
-        const waiting = ReadWindow.ready(this.io, this.range)
-        if (waiting !== null) return this.waitForMemory(waiting)
-        this.window = new ReadWindow(this.io, this.range, this.cut)
-      }
-      if (!this.pace.due() && this.give(this.window)) return
-      return this.wait(this.window)
+      const waiting = session.window === null ? session.begin() : null
+      if (waiting !== null) return this.waitForMemory(waiting)
+      const window = session.window!
+      if (!session.due() && this.give(window)) return
+      return this.wait(window)
     } catch (error) {
       return this.fail(error as Error)
     }
@@ -94,7 +93,7 @@ class ByteSource {
     if (view && filled > 0) request!.respond(filled)
     if (window.done) {
       this.controller!.close()
-      // Reads that wait, with buffers of their own, are told of the end by this.
+      // Reads that wait, with buffers of their own, end with this.
       this.controller!.byobRequest?.respond(0)
       void this.close()
     }
@@ -106,7 +105,7 @@ class ByteSource {
     while (filled < view.byteLength) {
       const slot = filled === 0 ? window.peek() : this.peekOn(window)
       if (slot === null) break
-      const bytes = Math.min(slot.nlb * this.io.geometry.blocksize - this.given, view.byteLength - filled)
+      const bytes = Math.min(slot.nlb * this.blocksize - this.given, view.byteLength - filled)
       view.set(slot.buffer.subarray(this.given, this.given + bytes), filled)
       filled += bytes
       this.consume(window, slot.nlb, bytes)
@@ -126,7 +125,7 @@ class ByteSource {
   private enqueue(window: ReadWindow): number {
     const slot = window.peek()
     if (slot === null) return 0
-    const bytes = slot.nlb * this.io.geometry.blocksize
+    const bytes = slot.nlb * this.blocksize
     keepFreedMemory()
     // Of its own, since the stream takes its ArrayBuffer.
     const chunk = Buffer.allocUnsafeSlow(bytes - this.given)
@@ -138,18 +137,16 @@ class ByteSource {
 
   private consume(window: ReadWindow, nlb: number, bytes: number): void {
     this.given += bytes
-    if (this.given < nlb * this.io.geometry.blocksize) return
+    if (this.given < nlb * this.blocksize) return
     this.given = 0
     window.release()
   }
 
   // Until the oldest chunk has arrived, or for a turn of the event loop where it has already.
   private async wait(window: ReadWindow): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.wake = resolve
-      if (window.watch(resolve)) this.pace.pause(resolve)
+    await this.session.wait((wake) => {
+      if (window.watch(wake)) this.session.pause(wake)
     })
-    this.wake = null
     if (!this.ended) await this.pull()
   }
 
@@ -167,23 +164,8 @@ class ByteSource {
     throw error
   }
 
-  // What ends the stream before its reader does.
-  private end(error: Error): Promise<void> {
-    if (!this.ended) this.controller!.error(error)
-    return this.close()
-  }
-
-  private readonly cut = (): Promise<void> =>
-    this.end(new ClosedError(`readableWebStream: ${this.io.device} was closed before the end of the range`))
-
-  private readonly abort = (): void => {
-    void this.end(new AbortError(this.signal!.reason))
-  }
-
-  private async close(): Promise<void> {
+  private close(): Promise<void> {
     this.ended = true
-    this.forgetSignal()
-    this.wake?.()
-    await this.window?.close()
+    return this.session.close()
   }
 }

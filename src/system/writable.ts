@@ -88,7 +88,7 @@ export interface OutputFile {
 }
 
 /** Something that an output would overwrite: its identity (see `fileIdentity`) and what to call it. */
-export interface Taken {
+interface Taken {
   readonly identity: string | undefined
   readonly name: string
 }

@@ -1,40 +1,391 @@
-// A namespace in a worker thread, on queues that another thread has lent.
-// Trade-off: the same Namespace on the same queue code; only the controller behind it is another.
+// A namespace in a worker thread, on queues that another thread shares, and the controller as such a thread has it.
+// Trade-off: admin commands and memory are asked of the thread that opened the device; only an `alloc` beyond
+// what came with the queues waits for that thread with this one's event loop standing still.
 
-import { threadId } from 'node:worker_threads'
-import { ArgumentTypeError, ClosedError, QueueOwnerError } from '../../lib/errors.ts'
-import { Device } from '../controller/device.ts'
+import { type InspectOptions, inspect } from 'node:util'
+import { type MessagePort, receiveMessageOnPort, threadId } from 'node:worker_threads'
+import {
+  AbortError,
+  ArgumentTypeError,
+  ClosedError,
+  ControllerFatalError,
+  OutOfMemoryError,
+  QueueOwnerError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
+import type { DmaArena } from '../../lib/memory/mapping.ts'
+import { DmaPool } from '../../lib/memory/pool.ts'
+import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
+import { shownOf } from '../../lib/nvme/host/controller.ts'
+import {
+  activeNamespaces,
+  type IdentifyOptions,
+  identify,
+  identifyNamespace,
+} from '../../lib/nvme/host/identify-commands.ts'
+import type { Queue } from '../../lib/nvme/host/queue.ts'
+import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
+import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
+import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
+import type { IdentifyController, IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
+import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
+import { onAbort } from '../../lib/sys/abort.ts'
+import { rejectPaced } from '../../lib/sys/event-loop.ts'
+import { summary } from '../../lib/sys/show.ts'
+import { Device, type NamespaceController } from '../controller/device.ts'
 import { Namespace } from '../namespace/namespace.ts'
-import { AttachedController } from './attached-controller.ts'
-import { LOAN, type QueueTicket, WORD } from './protocol.ts'
+import {
+  type OwnerMessage,
+  packError,
+  type QueueTicket,
+  SHARE,
+  unpackError,
+  WORD,
+  type WorkerMessage,
+} from '../shares/protocol.ts'
+import { viewsOfThread } from '../shares/thread-views.ts'
 
 /** See index.ts. */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {
   if (ticket?.kind !== 'unvme.queues') {
-    throw new ArgumentTypeError('attach: a ticket from lend is needed, with its port in the transfer list')
+    throw new ArgumentTypeError('attach: a ticket from share is needed, with its port in the transfer list')
   }
-  const { device: share, words, owner } = ticket
+  const { device: facts, words, owner } = ticket
   if (owner === threadId) {
     throw new QueueOwnerError(
-      `attach: the queues of ${share.address} are lent by this thread; attach in another`,
+      `attach: the queues of ${facts.address} are shared by this thread; attach in another`,
     )
   }
-  const state = Atomics.compareExchange(words, WORD.STATE, LOAN.OFFERED, LOAN.ATTACHED)
-  if (state === LOAN.ENDED) throw new ClosedError(`attach: the queues of ${share.address} were recalled`)
-  if (state !== LOAN.OFFERED)
-    throw new QueueOwnerError(`attach: the queues of ${share.address} are attached already`)
+  const state = Atomics.compareExchange(words, WORD.STATE, SHARE.OFFERED, SHARE.ATTACHED)
+  if (state === SHARE.ENDED) throw new ClosedError(`attach: the queues of ${facts.address} were recalled`)
+  if (state !== SHARE.OFFERED)
+    throw new QueueOwnerError(`attach: the queues of ${facts.address} are attached already`)
   const controller = new AttachedController(ticket)
-  const device = new Device(controller, share.namespaces, share.retries)
-  device.qsize = share.qsize
-  device.maxqcount = share.maxqcount
-  for (const pair of share.pairs) {
-    device.addQueue(controller.attachQueue(pair), share.geometry)
+  const device = new Device(controller, facts.namespaces, facts.retries)
+  device.qsize = facts.qsize
+  device.maxqcount = facts.maxqcount
+  for (const pair of facts.pairs) {
+    device.addQueue(controller.attachQueue(pair), facts.geometry)
   }
-  const buffers = share.buffers.map((buffer) => controller.pool.adopt(buffer))
-  const ns = new Namespace(device, share.geometry, share.address, buffers)
+  const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
+  const ns = new Namespace(device, facts.geometry, facts.address, buffers)
   controller.onRecall = () => {
     // Other namespaces of the controller that this thread opened do not keep the queues.
     void ns.close().finally(() => controller.close())
   }
   return ns
+}
+
+const HEALTH_EVERY_MS = 50
+const ANSWER_MS = 10_000
+const EXPIRED_EVERY_MS = 10
+
+interface PendingAdmin {
+  /** Where the answer's data goes; nowhere once no caller waits for it. */
+  data: Uint8Array | undefined
+  readonly unwatch: () => void
+  readonly resolve: (value: AdminResult) => void
+  readonly reject: (error: Error) => void
+}
+
+class AttachedController implements NamespaceController {
+  readonly transport: AttachedTransport
+  readonly pool: DmaPool
+  readonly cap: Capabilities
+  readonly version: string
+  readonly identity: IdentifyController
+  readonly maxTransferBytes: number
+  readonly timeout: number
+  failure: Error | null = null
+  /** Called when the owner wants the queues back. */
+  onRecall: () => void = () => {}
+
+  readonly #port: MessagePort
+  readonly #words: Int32Array
+  readonly #pending = new Map<number, PendingAdmin>()
+  readonly #onFailure = new Set<(cause: Error) => void>()
+  readonly #mapped: (DmaArena | Error)[] = []
+  #nextId = 0
+  #recalled = false
+  #healthAt = 0
+  #closed: Promise<void> | null = null
+  #returned: (() => void) | null = null
+  readonly #pairs: Queue[] = []
+  readonly #users = new Set<QueueUser>()
+  readonly #expired = new Set<ExpiredCommand>()
+  #suspended = false
+
+  constructor({ port, words, device, owner }: QueueTicket) {
+    this.#port = port
+    this.#words = words
+    this.cap = device.cap
+    this.version = device.version
+    this.identity = device.identity
+    this.maxTransferBytes = device.maxTransferBytes
+    this.timeout = device.timeout
+    this.transport = new AttachedTransport(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    const { views, facts } = viewsOfThread(owner, device.address)
+    const alive = facts?.alive ?? null
+    port.postMessage(
+      { kind: 'attached', facts, thread: threadId } satisfies WorkerMessage,
+      alive ? [alive] : [],
+    )
+    this.pool = new DmaPool(this.transport.memory, {
+      views,
+      arenas: device.arenas,
+    })
+    port.on('message', (message: OwnerMessage) => this.#act(message))
+    port.on('close', () => this.#ownerEnded())
+    // Like an open device without work, it does not keep its thread alive.
+    port.unref()
+  }
+
+  /** Any admin command, sent by the owner's thread. */
+  admin({ data, ...rest }: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
+    if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
+    if (this.#closed) return rejectPaced(new ClosedError(`${this.transport.address} is closed`))
+    if (this.failure) return rejectPaced(this.failure)
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      if (this.#pending.size === 0) this.#port.ref()
+      const unwatch = onAbort(signal, () => {
+        pending.data = undefined
+        reject(new AbortError(signal!.reason))
+      })
+      const pending: PendingAdmin = { data, unwatch, resolve, reject }
+      this.#pending.set(id, pending)
+      this.#send({
+        kind: 'admin',
+        id,
+        command: data === undefined ? rest : { ...rest, data: Buffer.from(data) },
+      })
+    })
+  }
+
+  identify(cns: number, options?: IdentifyOptions): Promise<Buffer> {
+    return identify(this, cns, options)
+  }
+
+  identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
+    return identifyNamespace(this, nsid)
+  }
+
+  activeNamespaces(): Promise<number[]> {
+    return activeNamespaces(this)
+  }
+
+  onEvent(): void {
+    throw new UnsupportedError(`${this.transport.address}: events go to the thread that opened it`)
+  }
+
+  onFailure(handler: (cause: Error) => void): () => void {
+    this.#onFailure.add(handler)
+    return () => this.#onFailure.delete(handler)
+  }
+
+  /** Looks at CSTS and for what the owner has to say, at most every 50 ms. */
+  checkHealth(now = performance.now()): void {
+    if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
+    this.#healthAt = now
+    const { URGENT, ATTACHED } = SHARE
+    if (Atomics.compareExchange(this.#words, WORD.STATE, URGENT, ATTACHED) === URGENT) {
+      this.#receive()
+      if (this.#recalled) this.fail(new ClosedError(`the queues of ${this.transport.address} were recalled`))
+    }
+    this.#lookForEnded()
+    const failure = this.#suspended || this.failure ? null : this.transport.health()
+    if (failure === null) return
+    // What can be recovered is for the owner to recover.
+    if (!(failure instanceof ControllerFatalError)) this.fail(failure)
+    this.#send({ kind: 'look' })
+  }
+
+  /** A queue of the ticket, from where its owner stopped. */
+  attachQueue(share: QueuePairShare): Queue {
+    const pair = this.transport.attachQueue(this.pool, share)
+    this.#pairs.push(pair)
+    return pair
+  }
+
+  addQueueUser(user: QueueUser): () => void {
+    this.#users.add(user)
+    return () => this.#users.delete(user)
+  }
+
+  /** The owner sends Aborts, and resets: it is asked to. */
+  expired(command: ExpiredCommand): boolean {
+    const { qid, id, cause } = command
+    this.#send({ kind: 'expired', qid, id, error: packError(cause) })
+    if (this.#expired.size === 0) this.#watchExpired()
+    this.#expired.add(command)
+    return true
+  }
+
+  // A thread that only polls looks by checkHealth.
+  #watchExpired(): void {
+    const timer = setInterval(() => {
+      this.#lookForEnded()
+      if (this.#expired.size === 0) clearInterval(timer)
+    }, EXPIRED_EVERY_MS).unref()
+  }
+
+  #lookForEnded(): void {
+    for (const command of this.#expired) {
+      if (!command.ended()) continue
+      this.#expired.delete(command)
+      this.#send({ kind: 'ended', qid: command.qid, id: command.id })
+    }
+  }
+
+  #giveUp({ qid, id }: { readonly qid: number; readonly id: number }): void {
+    for (const command of this.#expired) {
+      if (command.qid !== qid || command.id !== id) continue
+      this.#expired.delete(command)
+      command.giveUp()
+    }
+  }
+
+  #suspend(cause: Error): void {
+    this.#suspended = true
+    this.#expired.clear()
+    for (const user of this.#users) void user.suspend(cause)
+    this.#send({ kind: 'suspended' })
+  }
+
+  #resume(): void {
+    this.#suspended = false
+    for (const pair of this.#pairs) pair.reset()
+    for (const user of this.#users) user.resume()
+  }
+
+  /** Ends the controller for this thread: everything pending gets `cause`. */
+  fail(cause: Error): void {
+    if (this.failure) return
+    this.failure = cause
+    for (const { unwatch, reject } of this.#pending.values()) {
+      unwatch()
+      reject(cause)
+    }
+    this.#pending.clear()
+    for (const handler of this.#onFailure) handler(cause)
+  }
+
+  async reset(): Promise<void> {
+    throw new UnsupportedError(`${this.transport.address}: only the thread that opened it can reset it`)
+  }
+
+  /** Ends everything in flight, and gives the queues back. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('AttachedController', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
+    return shownOf(this)
+  }
+
+  async #close(): Promise<void> {
+    this.fail(new ClosedError(`${this.transport.address} was closed`))
+    this.pool.close()
+    const returned = new Promise<void>((resolve) => {
+      this.#returned = resolve
+    })
+    this.#port.ref()
+    this.#send({ kind: 'return' })
+    await returned
+    this.#port.unref()
+  }
+
+  #send(message: WorkerMessage): void {
+    this.#port.postMessage(message)
+  }
+
+  #receive(): void {
+    receiveAll(this.#port, (message) => this.#act(message as OwnerMessage))
+  }
+
+  #act(message: OwnerMessage): void {
+    switch (message.kind) {
+      case 'answer':
+      case 'refusal':
+        this.#answer(message)
+        break
+      case 'mapped':
+        this.#mapped.push(message.arena)
+        break
+      case 'notMapped':
+        this.#mapped.push(unpackError(message.error))
+        break
+      case 'failed':
+        this.fail(unpackError(message.error))
+        break
+      case 'recall':
+        this.#recalled = true
+        // Not within a caller's poll.
+        setImmediate(() => this.onRecall())
+        break
+      case 'giveUp':
+        this.#giveUp(message)
+        break
+      case 'suspend':
+        this.#suspend(unpackError(message.error))
+        break
+      case 'resume':
+        this.#resume()
+        break
+      case 'returned':
+        this.#returned?.()
+    }
+  }
+
+  #answer(message: Extract<OwnerMessage, { kind: 'answer' | 'refusal' }>): void {
+    const pending = this.#pending.get(message.id)
+    if (pending === undefined) return
+    this.#pending.delete(message.id)
+    pending.unwatch()
+    if (this.#pending.size === 0 && this.#closed === null) this.#port.unref()
+    if (message.kind === 'refusal') {
+      pending.reject(unpackError(message.error))
+      return
+    }
+    if (message.data !== undefined) pending.data?.set(message.data)
+    pending.resolve({ result: message.result })
+  }
+
+  // The pool needs memory now: the owner is asked, and this thread waits.
+  #mapDma(bytes: number): DmaArena {
+    const before = Atomics.load(this.#words, WORD.ANSWERS)
+    this.#send({ kind: 'map', bytes })
+    Atomics.wait(this.#words, WORD.ANSWERS, before, ANSWER_MS)
+    this.#receive()
+    for (let mapped = this.#mapped.shift(); mapped !== undefined; mapped = this.#mapped.shift()) {
+      if (mapped instanceof Error) throw mapped
+      // A smaller one is the late answer to a request that was given up.
+      if (mapped.bytes >= bytes) return mapped
+    }
+    throw new OutOfMemoryError(
+      `alloc: the thread that opened ${this.transport.address} did not map ${bytes} bytes within ${ANSWER_MS / 1000} s; ` +
+        "its event loop must run for that, or `share` be given more 'memory'",
+    )
+  }
+
+  #ownerEnded(): void {
+    this.fail(new ClosedError(`the thread that opened ${this.transport.address} has ended`))
+    this.#returned?.()
+  }
+}
+
+/** Acts on every message that has arrived. */
+function receiveAll(port: MessagePort, act: (message: unknown) => void): void {
+  for (;;) {
+    const received = receiveMessageOnPort(port) as { message: unknown } | undefined
+    if (received === undefined) return
+    act(received.message)
+  }
 }

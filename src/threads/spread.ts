@@ -8,10 +8,9 @@ import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger, checkOptions, checkRange, checkSignal } from '../queue/validate.ts'
-import { packError, unpackError } from './errors.ts'
-import type { Loan } from './loan.ts'
-import { type Part, partsOf } from './parts.ts'
-import type { TaskControl, TaskMessage, TaskStart } from './task.ts'
+import type { PackedError, QueueTicket } from '../shares/protocol.ts'
+import { packError, unpackError } from '../shares/protocol.ts'
+import type { QueueShare } from '../shares/share.ts'
 
 export interface SpreadOptions {
   /** Threads, each with one of the queues; default: as many as there are queues. */
@@ -25,7 +24,7 @@ export interface SpreadOptions {
   align?: number | undefined
   /** Anything that can be posted to a thread: each gets it as `data`. */
   data?: unknown
-  /** Bytes of DMA memory for each thread: see `lend`. */
+  /** Bytes of DMA memory for each thread: see `share`. */
   memory?: number | undefined
   /** Called with what a thread sends, and which of the parts it has. */
   onMessage?: ((message: unknown, index: number) => void) | undefined
@@ -47,6 +46,26 @@ const SPREAD_NAMES: OptionNames<SpreadOptions> = {
   signal: true,
   prepare: true,
 }
+
+/** @internal What a thread starts with. */
+export interface TaskStart {
+  readonly kind: 'unvme.task'
+  readonly ticket: QueueTicket
+  readonly slba: number
+  readonly nlb: number
+  readonly index: number
+  readonly jobs: number
+  readonly data: unknown
+}
+
+/** @internal */
+export type TaskMessage =
+  | { readonly kind: 'message'; readonly message: unknown }
+  | { readonly kind: 'result'; readonly result: unknown }
+  | { readonly kind: 'error'; readonly error: PackedError }
+
+/** @internal */
+export type TaskControl = { readonly kind: 'abort'; readonly reason: PackedError }
 
 /** See index.ts. */
 export async function spread<T = unknown>(
@@ -71,16 +90,16 @@ export async function spread<T = unknown>(
   checkSignal('spread', signal)
   throwIfAborted(signal)
   const parts = partsOf({ slba, nlb }, jobs, align)
-  const loans: Loan[] = []
+  const shares: QueueShare[] = []
   try {
-    for (const i of parts.keys()) loans.push(ns.lend(qids[i]!, memoryOf(options)))
+    for (const i of parts.keys()) shares.push(ns.share(qids[i]!, memoryOf(options)))
     await options.prepare?.()
     const threads = parts.map((part, index) =>
-      startThread(file, loans[index]!, part, index, parts.length, options),
+      startThread(file, shares[index]!, part, index, parts.length, options),
     )
     return await settle<T>(threads, signal)
   } finally {
-    await Promise.all(loans.map((loan) => loan.recall()))
+    await Promise.all(shares.map((share) => share.recall()))
   }
 }
 
@@ -94,7 +113,7 @@ interface Thread {
 
 function startThread(
   file: URL,
-  { ticket }: Loan,
+  { ticket }: QueueShare,
   { slba, nlb }: Part,
   index: number,
   jobs: number,
@@ -141,4 +160,20 @@ async function settle<T>(threads: readonly Thread[], signal: AbortSignal | undef
   throwIfAborted(signal)
   if (failure !== undefined) throw failure
   return results as T[]
+}
+
+export interface Part {
+  readonly slba: number
+  readonly nlb: number
+}
+
+/** Up to `count` parts, in order, none empty: fewer where the range has not as many times `align` blocks. */
+export function partsOf({ slba, nlb }: Part, count: number, align = 1): Part[] {
+  const units = Math.ceil(nlb / align)
+  const parts = Math.min(count, units)
+  return Array.from({ length: parts }, (_, i) => {
+    const start = Math.floor((units * i) / parts) * align
+    const end = Math.min(nlb, Math.floor((units * (i + 1)) / parts) * align)
+    return { slba: slba + start, nlb: end - start }
+  })
 }

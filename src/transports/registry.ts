@@ -2,36 +2,11 @@
 // others: one whose files are not there is missed by its own addresses alone.
 
 import { AddressError, UnsupportedError } from '../../lib/errors.ts'
-import type { Transport } from '../../lib/nvme/host/transport.ts'
-import type { FaultRule } from '../../lib/sim/faults/syntax.ts'
 import { showText } from '../../lib/sys/show.ts'
-
-/** Options of `open` that a transport takes note of. */
-export interface ConnectOptions {
-  readonly signal?: AbortSignal | undefined
-  readonly timeout?: number | undefined
-  readonly shadowDoorbells?: boolean | undefined
-  readonly noIommu?: boolean | undefined
-  readonly iommufd?: 'auto' | 'always' | 'never' | undefined
-  readonly faults?: readonly FaultRule[] | undefined
-  readonly threads?: boolean | undefined
-}
-
-/** What an address means: how to make its transport, and what tells its controller from others. */
-export interface Target {
-  /** What tells the controller from others as it is now, whatever its address; null where each open makes a new one. */
-  key(): string | null
-  readonly nsid: number | undefined
-  connect(): Promise<Transport>
-  /** Throws InUseError where the address asks for another controller than the one that is open. */
-  check?(open: Transport): void
-}
-
-/** Throws AddressError for an address of the right form that means nothing. */
-export type Resolve = (address: string, options: ConnectOptions) => Target
+import type { ConnectOptions, Resolve, Target } from './target.ts'
 
 /** One way to controllers. */
-export interface TransportKind {
+interface TransportKind {
   /** In messages. */
   readonly name: string
   /** Whether an address has its form. */
@@ -39,28 +14,19 @@ export interface TransportKind {
   load(): Promise<{ readonly resolve: Resolve }>
 }
 
-const KINDS: TransportKind[] = []
-
-/** From now on addresses that match are opened this way: of several, by the latest. */
-export function registerTransport(kind: TransportKind): void {
-  KINDS.unshift(kind)
-}
-
-registerTransport({
-  name: 'vfio-user',
-  matches: (address) => address.startsWith('vfio-user:'),
-  load: () => import('./vfio-user.ts'),
-})
-registerTransport({
-  name: 'vfio',
-  matches: (address) => /^[0-9a-f]{1,8}:/i.test(address),
-  load: () => import('./vfio.ts'),
-})
-registerTransport({
-  name: 'sim',
-  matches: (address) => address.startsWith('sim:'),
-  load: () => import('./sim.ts'),
-})
+const KINDS: readonly TransportKind[] = [
+  { name: 'sim', matches: (address) => address.startsWith('sim:'), load: () => import('./sim.ts') },
+  {
+    name: 'vfio',
+    matches: (address) => /^[0-9a-f]{1,8}:/i.test(address),
+    load: () => import('./vfio.ts'),
+  },
+  {
+    name: 'vfio-user',
+    matches: (address) => address.startsWith('vfio-user:'),
+    load: () => import('./vfio-user.ts'),
+  },
+]
 
 /** Finds what an address means. Throws AddressError; UnsupportedError where its transport is not part of the package. */
 export async function resolveAddress(address: string, options: ConnectOptions): Promise<Target> {

@@ -8,7 +8,7 @@ import { parseSimAddress, type SimConfig } from '../../lib/sim/address.ts'
 import type { SimFunction } from '../../lib/sim/function.ts'
 import { openSim } from '../../lib/sim/open.ts'
 import { inodeIdentity, realPath } from '../../lib/sys/file.ts'
-import type { Resolve } from './registry.ts'
+import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { faults, threads, shadowDoorbells }) => {
   const config = parseSimAddress(address)

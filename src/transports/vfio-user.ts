@@ -4,7 +4,7 @@ import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { realPath } from '../../lib/sys/file.ts'
 import { parseVfioUserAddress } from '../../lib/vfio-user/address.ts'
 import { openVfioUser } from '../../lib/vfio-user/open.ts'
-import type { Resolve } from './registry.ts'
+import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { signal, timeout, shadowDoorbells }) => {
   const { path, nsid } = parseVfioUserAddress(address)

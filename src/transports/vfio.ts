@@ -3,7 +3,7 @@
 import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { parseNamespaceName } from '../../lib/pci/bdf.ts'
 import { openVfio } from '../../lib/vfio/open.ts'
-import type { Resolve } from './registry.ts'
+import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { noIommu, iommufd, shadowDoorbells }) => {
   const { pciName: name, nsid } = parseNamespaceName(address)

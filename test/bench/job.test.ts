@@ -28,7 +28,7 @@ function memoryEngine(bytes: number, depth: number, seed: number, onWrite: (at: 
   const engine: Engine = {
     buffers,
     start(slot, write, at) {
-      // Now and then there is no room.
+      // Now and then there is no space.
       if (random.below(10) === 0) return false
       const io = { slot, write, at }
       inFlight.push(io)

@@ -1,15 +1,22 @@
 import { spawn } from 'node:child_process'
 import test from 'ava'
 import { confirmOverwrite } from '../../src/cli/transfer.ts'
-import type { Side } from '../../src/copy/side.ts'
+import type { Endpoint } from '../../src/copy/endpoint.ts'
 import type { Namespace } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
 
 // What an overwrite of hardware needs of a side: no test has hardware that it may overwrite.
 const ns = { id: 2, mn: 'MODEL', sn: 'SERIAL', blocksize: 512 } as Namespace
-const device = { name: '0a:00.0/2', hardware: true, ns, slba: 100, blocksize: 512, size: 1e9 } as Side
-const disk = { name: '/dev/sdx', hardware: true, ns: null, slba: 0, blocksize: 1, size: undefined } as Side
+const device = { name: '0a:00.0/2', hardware: true, ns, slba: 100, blocksize: 512, size: 1e9 } as Endpoint
+const disk = {
+  name: '/dev/sdx',
+  hardware: true,
+  ns: null,
+  slba: 0,
+  blocksize: 1,
+  size: undefined,
+} as Endpoint
 
 test('--yes and software controllers are not asked', async (t) => {
   await t.notThrowsAsync(confirmOverwrite(device, 1_000_000, true))
@@ -31,7 +38,7 @@ async function onTerminal(command: string, line: string): Promise<string> {
 }
 
 /** A program that asks before it overwrites `bytes` of a side. */
-function program(side: Side, bytes: number | undefined): string[] {
+function program(side: Endpoint, bytes: number | undefined): string[] {
   const module = new URL('../../src/cli/transfer.js', import.meta.url)
   const code = `
     import { confirmOverwrite } from '${module}'
@@ -48,7 +55,7 @@ function answer(line: string): Promise<string> {
 }
 
 test('without a terminal, real devices are refused: the message says what would be lost', async (t) => {
-  const refused = async (side: Side, bytes: number | undefined) => {
+  const refused = async (side: Endpoint, bytes: number | undefined) => {
     // A session of its own has no terminal.
     const child = spawn(process.execPath, program(side, bytes), { detached: true, env: cleanEnvironment() })
     let output = ''

@@ -98,7 +98,7 @@ test.serial('write from standard input, read to standard output', async (t) => {
   t.true(Buffer.concat(chunks).equals(content))
   const copied = await unvme(['copy', '-', device, '--bytes', '10000000'], { input: content })
   t.is(copied.code, 2)
-  t.regex(copied.stderr, /do not fit: .* has room for 4194304/)
+  t.regex(copied.stderr, /do not fit: .* has space for 4194304/)
   const short = await unvme(['copy', '-', device, '--bytes', '2000000'], { input: content })
   t.is(short.code, 1)
   t.is(short.stderr, 'unvme: stdin ended after 1234567 of 2000000 bytes (ERR_UNVME_END_OF_SOURCE)\n')
@@ -182,7 +182,7 @@ test.serial('what is wrong is said in one line before anything is written', asyn
   }
   writeFileSync(file('too-large'), Buffer.alloc((4 << 20) + 1))
   await Promise.all([
-    refused(2, ['copy', file('content'), 'sim:?size=1M'], /1234567 bytes of .* has room for 1048576/),
+    refused(2, ['copy', file('content'), 'sim:?size=1M'], /1234567 bytes of .* has space for 1048576/),
     refused(2, ['copy', file('content'), 'zim:'], /unknown address "zim:".*ERR_UNVME_ADDRESS/),
     refused(1, ['copy', file('missing'), 'sim:'], /ENOENT.*missing/),
     refused(1, ['copy', file('content'), `sim:${file('missing')}`], /does not exist.*ERR_UNVME_IMAGE/),

@@ -100,7 +100,7 @@ test('what does not fit is refused before anything is written', async (t) => {
   await using ns = await open('sim:?size=1M')
   writeFileSync(file('large'), pattern(MIB + 1))
   const error = await t.throwsAsync(copy(file('large'), ns), { instanceOf: OutOfRangeError })
-  t.regex(error.message, /1048577 bytes .* room for 1048576/)
+  t.regex(error.message, /1048577 bytes .* space for 1048576/)
   await t.throwsAsync(copy(file('large'), ns, { bytes: MIB, dstSlba: 1 }), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(ns, file('never'), { bytes: MIB + 1 }), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(ns, file('never'), { slba: 2048 }), { code: 'ERR_OUT_OF_RANGE' })
@@ -142,7 +142,7 @@ test('a source that ends early: what came is written, and the error says how muc
 })
 
 test('a failed command ends the copy with its own error, and the device goes on', async (t) => {
-  await using ns = await open('sim:?size=8M&fault=write@4096*1:status=280h')
+  await using ns = await open('sim:?size=8M&fault=write@4096*1:status=280h', { retries: 0 })
   writeFileSync(file('fails'), pattern(4 * MIB))
   const error = await t.throwsAsync(copy(file('fails'), ns), { instanceOf: NvmeError })
   t.true(error.slba! <= 4096 && 4096 < error.slba! + error.nlb!)

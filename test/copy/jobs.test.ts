@@ -2,8 +2,8 @@
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'ava'
+import { openSource, openTarget } from '../../src/copy/endpoint-spec.ts'
 import { transferByJobs } from '../../src/copy/jobs.ts'
-import { openSource, openTarget } from '../../src/copy/place.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
@@ -51,7 +51,7 @@ test('threads find the difference that one thread finds', async (t) => {
   await using ns = await open('sim:?size=4M', { qcount: 4, threads: true })
   const content = pattern(2 ** 21, 5)
   await ns.promises.write(content, 0)
-  // In the last part and in the second: the first of the range is told.
+  // In the last part and in the second: the first of the range is reported.
   content[2 ** 21 - 700]! ^= 1
   content[600_001]! ^= 1
   writeFileSync(file('differs'), content)
@@ -66,7 +66,7 @@ test('threads find the difference that one thread finds', async (t) => {
   }
 })
 
-test('what threads can not do is refused, and what a thread fails with is told', async (t) => {
+test('what threads can not do is refused, and what a thread fails with is reported', async (t) => {
   await using ns = await open('sim:?size=4M&fault=read@3000:status=281h', { qcount: 2, threads: true })
   writeFileSync(file('some'), pattern(2 ** 21, 6))
   await t.throwsAsync(copy(file('some'), file('other'), { jobs: 2 }), { code: 'ERR_UNVME_UNSUPPORTED' })

@@ -36,7 +36,7 @@ async function aroundFiles(t: ExecutionContext, around: (io: Io, ...call: Parame
 
 const turn = () => new Promise(setImmediate)
 
-/** Ends calls in another order than they began, and sees to it that nobody else changes what is written. */
+/** Ends calls in another order than they began, and sees to it that no other writer changes what is written. */
 class Held {
   inFlight = 0
   most = 0
@@ -218,7 +218,7 @@ test.serial('namespaces of one controller, with blocks of other sizes', async (t
 })
 
 test.serial('a block that can not be read ends a copy within a controller with its own error', async (t) => {
-  await using ns = await open('sim:?size=20M&fault=read@4096*1:status=281h')
+  await using ns = await open('sim:?size=20M&fault=read@4096*1:status=281h', { retries: 0 })
   const { bytes } = ns.pool
   const error = await t.throwsAsync(copy(ns, ns, { bytes: 8 * MIB, dstSlba: 10 * 2048 }), {
     instanceOf: NvmeError,

@@ -214,7 +214,7 @@ deviceTest('a web stream ends at a cancel, an abort and the end of its namespace
   t.throws(() => ns.readableWebStream(), { code: 'ERR_UNVME_CLOSED' })
 })
 
-deviceTest('blocks() lends each step, and reads ahead', async (t) => {
+deviceTest('blocks() releases each step with the next, and reads ahead', async (t) => {
   const ns = await t.device.open()
   const data = pattern(40 * ns.blocksize, 6)
   await ns.promises.write(data, 3)

@@ -3,26 +3,26 @@
 // many of them is in test/embedded.
 
 import { QueueOwnerError } from '../../src/index.ts'
-import { ended, hear, start, works } from '../support/borrower.ts'
 import { type Body, deviceTest } from '../support/device-suite.ts'
 import { pattern } from '../support/pattern.ts'
+import { ended, hear, start, works } from '../support/workers.ts'
 
 // Queues are the controller's, so that one of its namespaces is enough.
 const threadedTest = (title: string, body: Body) =>
   deviceTest(title, { needs: ['threads'], each: 'controller' }, body)
 
-threadedTest('workers have the whole API on lent queues, several at once', async (t) => {
+threadedTest('workers have the whole API on shared queues, several at once', async (t) => {
   const probe = await t.device.open()
   const count = Math.min(2, probe.maxqcount)
   await probe.close()
   const ns = await t.device.open({ threads: true, qcount: count, qsize: 16 })
-  const loans = Array.from({ length: count }, (_, qid) => ns.lend(qid))
-  const workers = loans.map((loan, i) => start(loan, { task: 'api', slba: 16 + 400 * i, nlb: 4 * 50 }))
+  const shares = Array.from({ length: count }, (_, qid) => ns.share(qid))
+  const workers = shares.map((share, i) => start(share, { task: 'api', slba: 16 + 400 * i, nlb: 4 * 50 }))
   t.deepEqual(
     await Promise.all(workers.map(hear)),
-    loans.map(() => [true, true, true, true]),
+    shares.map(() => [true, true, true, true]),
   )
-  await Promise.all(loans.map(({ returned }) => returned))
+  await Promise.all(shares.map(({ returned }) => returned))
   for (let qid = 0; qid < count; qid++) t.true(await works(ns, qid))
 })
 
@@ -30,8 +30,8 @@ threadedTest(
   'a worker knows its namespace, sends admin commands, and is refused what is not its own',
   async (t) => {
     const ns = await t.device.open({ threads: true })
-    const loan = ns.lend(0, { memory: 0 })
-    t.deepEqual(await hear(start(loan, { task: 'facts' })), {
+    const share = ns.share(0, { memory: 0 })
+    t.deepEqual(await hear(start(share, { task: 'facts' })), {
       qcount: 1,
       mn: ns.mn,
       blockcount: ns.blockcount,
@@ -46,16 +46,16 @@ threadedTest(
   },
 )
 
-threadedTest("a worker's memory: more than came with its queue, and the lender's own buffers", async (t) => {
+threadedTest("a worker's memory: more than came with its queue, and the owner's own buffers", async (t) => {
   const ns = await t.device.open({ threads: true })
   const half = 8 * ns.blocksize
   const buf = ns.alloc(2 * half)
   const data = pattern(half, 5)
   await ns.promises.write(data, 8)
-  const loan = ns.lend(0, { memory: 64 * 1024, buffers: [buf] })
+  const share = ns.share(0, { memory: 64 * 1024, buffers: [buf] })
   t.throws(() => ns.free(buf), { code: 'ERR_UNVME_BUFFER_IN_USE' })
-  t.deepEqual(await hear(start(loan, { task: 'memory', slba: 8 })), [true, true, true, true])
-  await loan.returned
+  t.deepEqual(await hear(start(share, { task: 'memory', slba: 8 })), [true, true, true, true])
+  await share.returned
   t.true(buf.subarray(0, half).equals(data) && buf.subarray(half).equals(data))
   ns.free(buf)
 })
@@ -63,12 +63,12 @@ threadedTest("a worker's memory: more than came with its queue, and the lender's
 threadedTest('a queue has one owner', async (t) => {
   const ns = await t.device.open({ threads: true })
   const buf = ns.alloc(ns.blocksize)
-  const loan = ns.lend(0)
-  t.deepEqual(loan.qids, [0])
+  const share = ns.share(0)
+  t.deepEqual(share.qids, [0])
   for (const use of [
     () => ns.aread(0, buf, 0, 1),
     () => ns.flush(0),
-    () => ns.lend(0),
+    () => ns.share(0),
     () => ns.createReadStream().read(),
   ]) {
     t.throws(use, { instanceOf: QueueOwnerError, message: /queue 0 of .*: another thread has it/ })
@@ -76,14 +76,14 @@ threadedTest('a queue has one owner', async (t) => {
   await t.throwsAsync(ns.promises.read(buf, 0), { instanceOf: QueueOwnerError })
   await t.throwsAsync(ns.reset(), { instanceOf: QueueOwnerError })
   t.is(ns.stats.inFlight, 0)
-  await loan.recall()
+  await share.recall()
   t.true(await works(ns, 0))
   const iod = ns.aread(0, buf, 0, 1)
-  t.throws(() => ns.lend(0), { instanceOf: QueueOwnerError, message: /1 commands are in flight/ })
+  t.throws(() => ns.share(0), { instanceOf: QueueOwnerError, message: /1 commands are in flight/ })
   while (!ns.apoll(iod));
-  t.throws(() => ns.lend([]), { code: 'ERR_OUT_OF_RANGE' })
-  t.throws(() => ns.lend([0, 0]), { code: 'ERR_OUT_OF_RANGE' })
-  t.throws(() => ns.lend(99), { code: 'ERR_UNVME_NO_SUCH_QUEUE' })
+  t.throws(() => ns.share([]), { code: 'ERR_OUT_OF_RANGE' })
+  t.throws(() => ns.share([0, 0]), { code: 'ERR_OUT_OF_RANGE' })
+  t.throws(() => ns.share(99), { code: 'ERR_UNVME_NO_SUCH_QUEUE' })
   ns.free(buf)
 })
 
@@ -93,22 +93,22 @@ for (const [task, code] of [
 ] as const) {
   threadedTest(`a worker that ends with commands in flight (${task}) gives its queue back`, async (t) => {
     const ns = await t.device.open({ threads: true, qsize: 64 })
-    const loan = ns.lend(0)
-    t.is(await ended(start(loan, { task })), code)
-    await loan.returned
+    const share = ns.share(0)
+    t.is(await ended(start(share, { task })), code)
+    await share.returned
     t.true(await works(ns, 0))
     t.is(ns.stats.inFlight, 0)
     t.is(ns.stats.lost, 0)
   })
 }
 
-threadedTest('close waits for the queues that are lent', async (t) => {
+threadedTest('close waits for the queues that are shared', async (t) => {
   const ns = await t.device.open({ threads: true })
-  const loan = ns.lend(0)
-  const worker = start(loan, { task: 'stream' })
+  const share = ns.share(0)
+  const worker = start(share, { task: 'stream' })
   t.is(await hear(worker), 'streaming')
   const code = hear(worker)
   await ns.close()
-  await loan.returned
+  await share.returned
   t.is(await code, 'ERR_UNVME_CLOSED')
 })

@@ -1,4 +1,4 @@
-// Signals that end an opening or an admin command: at once, with nothing left open, and nobody else the worse for it.
+// Signals that end an opening or an admin command: at once, with nothing left open, and no other call the worse for it.
 
 import fs from 'node:fs'
 import test from 'ava'
@@ -154,7 +154,7 @@ test('what an aborted admin command read does not reach a buffer that its caller
   t.true(second.some((byte) => byte !== 0))
 })
 
-test('an admin command that waits for room is taken back, and one that is aborted before is not sent', async (t) => {
+test('an admin command that waits for space is taken back, and one that is aborted before is not sent', async (t) => {
   await using ns = await open('sim:?size=1M')
   const { controls } = (ns.controller.transport as PcieTransport).pci as Awaited<ReturnType<typeof openSim>>
   const identify = { opcode: ADMIN.IDENTIFY, cdw10: 1 }

@@ -1,4 +1,4 @@
-// Calls that are ended half-way, by a signal or by the end of their namespace: each is told once, what was lost is no
+// Calls that are ended half-way, by a signal or by the end of their namespace: each is notified once, what was lost is no
 // success, and nothing stays behind.
 
 import test from 'ava'
@@ -47,7 +47,7 @@ test('a namespace gives the memory of its promises back when it is closed', asyn
   t.is(ns.pool.bytes, before)
 })
 
-test('writeBlocks that waits for room is told of the end of its namespace', async (t) => {
+test('writeBlocks that waits for space hears of the end of its namespace', async (t) => {
   const ns = await open('sim:?size=4M', { faults: SLOW })
   const writing = ns.writeBlocks([Buffer.alloc(2 ** 20)], { depth: 2, chunk: 8 })
   // Looked at before the close, which takes turns of the event loop: a rejection may come before its end.

@@ -3,6 +3,7 @@
 import { getEventListeners } from 'node:events'
 import test from 'ava'
 import { getFeature, getLogPage } from '../../lib/nvme/host/admin-commands.ts'
+import { pacing } from '../../lib/sys/event-loop.ts'
 import {
   type ControllerHandle,
   compare,
@@ -12,7 +13,6 @@ import {
   open,
   openController,
 } from '../../src/index.ts'
-import { tuning } from '../../src/queue/tuning.ts'
 
 const CALLS = 64
 const ignore = () => {}
@@ -41,7 +41,7 @@ let dma: Buffer
 
 test.before(async () => {
   // As soon as the clock has moved, so that nothing depends on how fast a machine is.
-  tuning.paceMs = 0
+  pacing.ms = 0
   ns = await open(ADDRESS)
   other = await open(ADDRESS)
   handle = await openController(ADDRESS)

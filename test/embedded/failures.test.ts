@@ -262,7 +262,7 @@ test('what a callback starts while a reset ends its operation is ended, too', as
   ns.free(buf)
 })
 
-test('a handler of events that throws keeps none from the others, and is told of the next one', async (t) => {
+test('a handler of events that throws keeps none from the others, and is called with the next one', async (t) => {
   const program = `
     import { openController } from '${new URL('../../src/index.js', import.meta.url)}'
     import { getLogPage, LOG_PAGE, SANITIZE_ACTION, sanitize } from '${new URL('../../lib/nvme/index.js', import.meta.url)}'

@@ -52,7 +52,7 @@ const CALLS: Record<string, [call: Call, wrong: string, nearest: string]> = {
     'signl',
     'signal',
   ],
-  lend: [(ns, options) => ns.lend(0, options).recall(), 'buffer', 'buffers'],
+  share: [(ns, options) => ns.share(0, options).recall(), 'buffer', 'buffers'],
   spread: [
     (ns, options) => spread(ns, new URL('../threads/spread-task.js', import.meta.url), options),
     'numjobs',
@@ -88,7 +88,7 @@ const CALLS: Record<string, [call: Call, wrong: string, nearest: string]> = {
 
 for (const [name, [call, wrong, nearest]] of Object.entries(CALLS)) {
   test(`${name}: an option that it does not have is refused, with the nearest one`, async (t) => {
-    await using ns = await open('sim:?size=1M', { threads: name === 'lend' })
+    await using ns = await open('sim:?size=1M', { threads: name === 'share' })
     const { bytes } = ns.pool
     const refused = await t.throwsAsync(async () => call(ns, { [wrong]: 1 } as never), {
       code: 'ERR_INVALID_ARG_VALUE',

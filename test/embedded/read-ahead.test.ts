@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { type OpenOptions, open } from '../../src/index.ts'
-import { ReadWindow } from '../../src/streams/read-window.ts'
+import { ReadWindow } from '../../src/streams/window.ts'
 
 const SLOW: NonNullable<OpenOptions['faults']> = [{ action: { kind: 'delay', ms: 20 } }]
 const DEPTH = 4
@@ -13,7 +13,7 @@ for (const [copy, ahead] of [
 ] as const) {
   const what = copy
     ? 'that copies has half as many more chunks than its depth'
-    : 'that lends has as many chunks'
+    : 'that shows its chunks has as many chunks'
   test(`an iterator ${what}, and no more commands at once`, async (t) => {
     await using ns = await open('sim:?size=4M', { faults: SLOW })
     await using blocks = ns.blocks({ chunk: 8, depth: DEPTH, copy })

@@ -135,7 +135,7 @@ test('close: a stream without listeners ends quietly, and so does one that has e
   t.deepEqual(errors, [])
 })
 
-test('destroy: a write that waits for room is answered', async (t) => {
+test('destroy: a write that waits for space is answered', async (t) => {
   const ns = await open('sim:?size=1M&latency=5ms')
   const sink = ns.createWriteStream({ depth: 1, highWaterMark: 512 })
   const answer = new Promise((resolve) => sink.write(Buffer.alloc(8192), resolve))

@@ -1,4 +1,4 @@
-// Lent queues where things go wrong: workers that die, devices that fail or vanish, tickets used twice.
+// Shared queues where things go wrong: workers that die, devices that fail or vanish, tickets used twice.
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -6,7 +6,7 @@ import { MessageChannel } from 'node:worker_threads'
 import test from 'ava'
 import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { attach, type OpenOptions, open, QueueOwnerError } from '../../src/index.ts'
-import { ended, endWorkers, hear, start, works } from '../support/borrower.ts'
+import { ended, endWorkers, hear, start, works } from '../support/workers.ts'
 
 const MANY = 4
 
@@ -16,7 +16,7 @@ test.after.always(endWorkers)
 
 test.serial('an inline controller says how it could be shared', async (t) => {
   await using ns = await open('sim:?size=16M')
-  t.throws(() => ns.lend(0), { code: 'ERR_UNVME_UNSUPPORTED', message: /threads: true.*thread=1/ })
+  t.throws(() => ns.share(0), { code: 'ERR_UNVME_UNSUPPORTED', message: /threads: true.*thread=1/ })
   t.true(await works(ns, 0))
 })
 
@@ -26,11 +26,11 @@ for (const task of ['exit', 'throw', 'leave'] as const) {
     async (t) => {
       await using ns = await openThreaded({ qsize: 64 })
       for (let i = 0; i < MANY; i++) {
-        const loan = ns.lend(0)
-        const worker = start(loan, { task })
+        const share = ns.share(0)
+        const worker = start(share, { task })
         worker.on('error', () => {})
         await ended(worker)
-        await loan.returned
+        await share.returned
         t.true(await works(ns, 0))
       }
       t.is(ns.stats.inFlight, 0)
@@ -39,14 +39,14 @@ for (const task of ['exit', 'throw', 'leave'] as const) {
   )
 }
 
-test.serial('a process that has nothing left but a loan to wait for does wait', async (t) => {
+test.serial('a process that has nothing left but a share to wait for does wait', async (t) => {
   const program = `
     import { open } from '${new URL('../../src/index.js', import.meta.url)}'
     const ns = await open('sim:?size=16M', { threads: true })
-    const loan = ns.lend(0)
+    const share = ns.share(0)
     // As at the end of a worker's thread.
-    loan.ticket.port.close()
-    await loan.returned
+    share.ticket.port.close()
+    await share.returned
     await ns.promises.flush()
     process.stdout.write('waited')
   `
@@ -56,14 +56,14 @@ test.serial('a process that has nothing left but a loan to wait for does wait', 
 
 test.serial('terminate gives queues back, and recall asks for them', async (t) => {
   await using ns = await openThreaded({ qcount: 3 })
-  const loan = ns.lend([2, 0])
-  const worker = start(loan, { task: 'wait' })
+  const share = ns.share([2, 0])
+  const worker = start(share, { task: 'wait' })
   t.is(await hear(worker), 'waiting')
   t.throws(() => ns.flush(2), { instanceOf: QueueOwnerError })
   t.true(await works(ns, 1))
   await worker.terminate()
-  await loan.returned
-  const recalled = ns.lend(0)
+  await share.returned
+  const recalled = ns.share(0)
   const other = start(recalled, { task: 'wait' })
   t.is(await hear(other), 'waiting')
   await Promise.all([recalled.recall(), recalled.recall()])
@@ -72,11 +72,11 @@ test.serial('terminate gives queues back, and recall asks for them', async (t) =
 })
 
 test.serial(
-  'a loan that comes back while the controller closes does not keep it from its shutdown',
+  'a share that comes back while the controller closes does not keep it from its shutdown',
   async (t) => {
     const ns = await openThreaded({ qcount: 2 })
-    const loan = ns.lend(1)
-    loan.returned.catch(() => {})
+    const share = ns.share(1)
+    share.returned.catch(() => {})
     const { pci } = ns.controller.transport as PcieTransport
     const written: number[] = []
     const write = pci.writeRegister
@@ -85,7 +85,7 @@ test.serial(
       write.call(pci, offset, value)
     }
     const closed = ns.controller.close()
-    await loan.recall()
+    await share.recall()
     await closed
     t.deepEqual(written, [0x0046_4001, 0x0046_4000], 'CC.SHN, then CC.EN 0')
     await ns.close()
@@ -94,11 +94,11 @@ test.serial(
 
 test.serial('a worker that only polls learns of a recall within seconds', async (t) => {
   await using ns = await openThreaded()
-  const loan = ns.lend(0)
-  const worker = start(loan, { task: 'spin' })
+  const share = ns.share(0)
+  const worker = start(share, { task: 'spin' })
   t.is(await hear(worker), 'spinning')
   const code = hear(worker)
-  await loan.recall()
+  await share.recall()
   t.is(await code, 'ERR_UNVME_CLOSED')
   t.true(await works(ns, 0))
 })
@@ -116,11 +116,11 @@ for (const [kind, code] of [
           recovery: 'none',
           faults: [{ opcode: 2, skip: 1000, times: 1, action: { kind } }],
         })
-        const loan = ns.lend(0)
-        const worker = start(loan, { task })
+        const share = ns.share(0)
+        const worker = start(share, { task })
         await hear(worker)
         t.is(await hear(worker), code)
-        await loan.returned
+        await share.returned
         await t.throwsAsync(ns.promises.flush({ qid: 0 }), { code })
         await t.throwsAsync(ns.promises.flush({ qid: 1 }), { code })
         if (kind === 'vanish') return
@@ -137,11 +137,11 @@ for (const kind of ['lose', 'fatal'] as const) {
       `a worker (${task}) goes on over resets (${kind}), and so does the other queue`,
       async (t) => {
         await using ns = await openThreaded({
-          ...{ qcount: 2, timeout: 300 },
+          ...{ qcount: 2, timeout: 1500 },
           faults: [{ opcode: 2, skip: 500, times: 1, action: { kind } }],
         })
-        const loan = ns.lend(0)
-        const worker = start(loan, { task })
+        const share = ns.share(0)
+        const worker = start(share, { task })
         await hear(worker)
         while (ns.stats.resets === 0) {
           await ns.promises.flush({ qid: 1 })
@@ -149,7 +149,7 @@ for (const kind of ['lose', 'fatal'] as const) {
         }
         t.true(await works(ns, 1))
         const code = hear(worker)
-        await loan.recall()
+        await share.recall()
         t.is(await code, 'ERR_UNVME_CLOSED')
         t.true(await works(ns, 0))
         t.is(ns.stats.resets, 1)
@@ -160,11 +160,11 @@ for (const kind of ['lose', 'fatal'] as const) {
 
 test.serial('a ticket is for one other thread, once, and for nothing else', async (t) => {
   await using ns = await openThreaded()
-  const loan = ns.lend(0)
-  const { ticket } = loan
+  const share = ns.share(0)
+  const { ticket } = share
   await t.throwsAsync(attach(ticket), { instanceOf: QueueOwnerError, message: /in another/ })
   const elsewhere = { ...ticket, owner: -1 }
-  await loan.recall()
+  await share.recall()
   await t.throwsAsync(attach(elsewhere), { code: 'ERR_UNVME_CLOSED' })
   for (const wrong of [undefined, null, {}, { kind: 'queues', port: new MessageChannel().port1 }]) {
     await t.throwsAsync(attach(wrong as never), { code: 'ERR_INVALID_ARG_TYPE' })

@@ -322,7 +322,7 @@ test('controller lists have a count', (t) => {
   t.deepEqual(encodeControllerList([0x1234, 7]), bytes)
   t.deepEqual(decodeControllerList(bytes.subarray(0, 6)), [0x1234, 7])
   t.throws(() => decodeControllerList(bytes.subarray(0, 5)), { instanceOf: DecodeError })
-  // A count of more than there is room for.
+  // A count of more than there is space for.
   t.is(decodeControllerList(fixture(4096, [[0, [0xff, 0xff, 3]]])).length, 2047)
 })
 

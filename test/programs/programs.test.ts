@@ -97,7 +97,7 @@ test.serial('api-test has more operations than the queue holds, longer than a co
   const lengths = [...stdout.matchAll(/^ {2}LBA \d+, (\d+) blocks$/gm)].map(([, n]) => Number(n))
   t.is(lengths.length, 45)
   t.true(Math.max(...lengths) > 32, 'some are split')
-  // One that has hardly any room.
+  // One that has hardly any space.
   t.is((await program('api-test', '--memory', '64k', 'sim:?size=1M')).code, 0)
 })
 
@@ -148,30 +148,33 @@ test.serial('mts-test has a thread for each session and queue, and fewer where t
   t.regex(few.stdout, /^sessions: 1, queues of each: 1, /m)
 })
 
-test.serial('where queues can not be lent to threads, the work is done in one, and it says so', async (t) => {
-  const { address, stop } = await startServer({ device: 'sim:?size=4M', doorbells: 'shadow' })
-  try {
-    const mts = await program('mts-test', '-t', '2', '-q', '2', '-m', '16', '-n', '5', '--yes', address)
-    t.is(mts.stderr, '')
-    t.is(mts.code, 0)
-    t.is(mts.stdout.match(/^the queues take turns in this thread: lend: .*$/gm)?.length, 1)
-    t.regex(mts.stdout, /^session 1: \d+ blocks of queue 2, \d+ blocks of queue 3 are as written$/m)
-    const lat = await program('lat-test', '-t', '50ms', '-q', '2', '-d', '2', '--yes', address)
-    t.is(lat.stderr, '')
-    t.is(lat.code, 0)
-    t.regex(lat.stdout, /^the queues take turns in this thread: /m)
-    // It is somebody's device: nothing is written unasked.
-    for (const name of ['sim-test', 'api-test', 'lat-test', 'mts-test']) {
-      const asked = await program(name, address)
-      t.is(asked.code, 2)
-      t.regex(asked.stderr, /: Overwrite .* of vfio-user:.*\? Not asked without a terminal: give --yes /)
+test.serial(
+  'where queues can not be shared with threads, the work is done in one, and it says so',
+  async (t) => {
+    const { address, stop } = await startServer({ device: 'sim:?size=4M', doorbells: 'shadow' })
+    try {
+      const mts = await program('mts-test', '-t', '2', '-q', '2', '-m', '16', '-n', '5', '--yes', address)
+      t.is(mts.stderr, '')
+      t.is(mts.code, 0)
+      t.is(mts.stdout.match(/^the queues take turns in this thread: share: .*$/gm)?.length, 1)
+      t.regex(mts.stdout, /^session 1: \d+ blocks of queue 2, \d+ blocks of queue 3 are as written$/m)
+      const lat = await program('lat-test', '-t', '50ms', '-q', '2', '-d', '2', '--yes', address)
+      t.is(lat.stderr, '')
+      t.is(lat.code, 0)
+      t.regex(lat.stdout, /^the queues take turns in this thread: /m)
+      // It is somebody's device: nothing is written unasked.
+      for (const name of ['sim-test', 'api-test', 'lat-test', 'mts-test']) {
+        const asked = await program(name, address)
+        t.is(asked.code, 2)
+        t.regex(asked.stderr, /: Overwrite .* of vfio-user:.*\? Not asked without a terminal: give --yes /)
+      }
+      t.is((await program('wrc', '-r', '1', address)).code, 3)
+      t.is((await program('rw', address)).code, 0)
+    } finally {
+      await stop()
     }
-    t.is((await program('wrc', '-r', '1', address)).code, 3)
-    t.is((await program('rw', address)).code, 0)
-  } finally {
-    await stop()
-  }
-})
+  },
+)
 
 test.serial('mcd-test works on several devices and namespaces at once', async (t) => {
   const image = file('two.img')

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import fc from 'fast-check'
-import { Fifo } from '../../src/queue/fifo.ts'
+import { Fifo } from '../../src/queue/backlog.ts'
 
 test('Fifo gives in the order in which it took, however many wait', (t) => {
   fc.assert(

@@ -129,7 +129,7 @@ test('a long command in parts goes on with those that were lost', async (t) => {
   t.true(buf.equals(before))
 })
 
-test('a raw descriptor gets its result after a reset; one that nobody lets recover ends', async (t) => {
+test('a raw descriptor gets its result after a reset; one that is not let recover ends', async (t) => {
   await using ns = await faulty([lose({ opcode: READ, slba: 8, times: 1 }), lose({ opcode: READ, slba: 9 })])
   const buf = ns.alloc(512)
   const iod = ns.aread(0, buf, 8, 1)
@@ -183,18 +183,18 @@ test('a queue with commands that had no answer is not given to a thread', async 
     recovery: 'none',
   })
   await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 8), { code: 'ERR_UNVME_TIMEOUT' })
-  t.throws(() => ns.lend(0), { code: 'ERR_UNVME_QUEUE_OWNER', message: /no answer/ })
+  t.throws(() => ns.share(0), { code: 'ERR_UNVME_QUEUE_OWNER', message: /no answer/ })
   await ns.reset()
-  await ns.lend(0).recall()
+  await ns.share(0).recall()
 })
 
-test('resets one upon the other, and a queue that is to be lent meanwhile, end well', async (t) => {
+test('resets one upon the other, and a queue that is to be shared meanwhile, end well', async (t) => {
   await using ns = await open('sim:?size=16M', { threads: true })
   const resets = [ns.reset(), ns.reset(), ns.reset()]
-  t.throws(() => ns.lend(0), { code: 'ERR_UNVME_QUEUE_OWNER', message: /reset/ })
+  t.throws(() => ns.share(0), { code: 'ERR_UNVME_QUEUE_OWNER', message: /reset/ })
   await Promise.all(resets)
   await ns.promises.read(Buffer.alloc(512), 0)
-  await ns.lend(0).recall()
+  await ns.share(0).recall()
   await ns.promises.read(Buffer.alloc(512), 0)
 })
 

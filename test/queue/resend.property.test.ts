@@ -3,8 +3,8 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { type Part, Resends } from '../../src/queue/backlog.ts'
 import type { Operation } from '../../src/queue/operation.ts'
-import { type Part, Resends } from '../../src/queue/resend.ts'
 
 const BLOCKS = 24
 

@@ -1,4 +1,4 @@
-// Commands that are sent again, where something else comes into it: a second failure, an abort, a reset, a loan.
+// Commands that are sent again, where something else comes into it: a second failure, an abort, a reset, a share.
 
 import test from 'ava'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
@@ -102,15 +102,15 @@ test('memory is the device’s until the reset, also where its call is aborted b
   await ns.promises.read(block(), 8)
 })
 
-test('a loan that nobody has attached does not keep a fatal controller from its reset', async (t) => {
+test('a share that nobody has attached does not keep a fatal controller from its reset', async (t) => {
   await using ns = await faulty([{ opcode: READ, slba: 8, times: 1, action: { kind: 'fatal' } }], {
     ...{ threads: true, qcount: 2, timeout: 5000 },
   })
-  const loan = ns.lend(1)
+  const share = ns.share(1)
   const started = performance.now()
   await ns.promises.read(block(), 8)
   t.true(performance.now() - started < 4000)
-  await loan.returned
+  await share.returned
   await ns.promises.read(block(), 8, 1, { qid: 1 })
   t.like(ns.stats, { resets: 1, lost: 0, inFlight: 0 })
 })

@@ -26,7 +26,7 @@ test('IOMMU: the mend fits the processor and the command line', (t) => {
   t.is(mend('amd_iommu=off ro', 'AuthenticAMD'), 'take amd_iommu=off off the kernel command line and reboot')
 })
 
-test('no-IOMMU mode is told, not silently taken', (t) => {
+test('no-IOMMU mode is reported, not silently taken', (t) => {
   const allowed = check(t, 'iommu', (machine) =>
     machine.file('sys/module/vfio/parameters/enable_unsafe_noiommu_mode', 'Y\n'),
   )

@@ -22,13 +22,13 @@ export interface SoakOptions {
   readonly operations: number
   readonly ms?: number
   /** Queues are given to worker threads. */
-  readonly loans: boolean
+  readonly shares: boolean
 }
 
 export interface SoakResult {
   readonly stats: Stats
   readonly operations: number
-  readonly loans: number
+  readonly shares: number
   /** Resets by recovery, and those that were asked for. */
   readonly resets: number
   readonly asked: number
@@ -108,7 +108,7 @@ class Soak {
   /** Queues that are not given away. */
   readonly #queues: number[]
   #value = 1
-  #loans = 0
+  #shares = 0
   #lent = 0
   #asked = 0
   #resetting = false
@@ -123,10 +123,10 @@ class Soak {
   }
 
   async run(): Promise<Omit<SoakResult, 'left'> & { listeners: number; bytes: number }> {
-    const { operations, ms = Number.POSITIVE_INFINITY, loans } = this.#options
+    const { operations, ms = Number.POSITIVE_INFINITY, shares } = this.#options
     const bytes = this.#ns.controller.pool.bytes
     const end = performance.now() + ms
-    if (loans) for (let i = 0; i < WORKERS; i++) this.#startWorker()
+    if (shares) for (let i = 0; i < WORKERS; i++) this.#startWorker()
     while (this.#started < operations && performance.now() < end && this.#error === undefined) {
       while (this.#running.size >= MOST_IN_FLIGHT) await this.#someEnd()
       this.#begin()
@@ -144,7 +144,7 @@ class Soak {
     // Buffers that it keeps for later calls are no leak.
     promises.close()
     return {
-      ...{ stats, operations: this.#started, loans: this.#loans, asked: this.#asked, failed: this.#failed },
+      ...{ stats, operations: this.#started, shares: this.#shares, asked: this.#asked, failed: this.#failed },
       ...{ resets: stats.resets, listeners, bytes: this.#ns.controller.pool.bytes - bytes },
     }
   }
@@ -181,7 +181,7 @@ class Soak {
     if (chance(0.03)) this.#addFault()
     if (chance(0.001)) this.controls.goFatal()
     if (chance(0.002)) this.#reset()
-    if (this.#options.loans && this.#idle.length > 0 && chance(0.4)) this.#lend()
+    if (this.#options.shares && this.#idle.length > 0 && chance(0.4)) this.#share()
     const kind = pick([
       'read',
       'read',
@@ -360,18 +360,18 @@ class Soak {
     this.#idle.push(worker)
   }
 
-  #lend(): void {
+  #share(): void {
     const { below, chance, pick } = this.#random
     if (this.#queues.length < 2 || this.#resetting) return
     const qid = pick(this.#queues)
-    let loan: ReturnType<Namespace['lend']>
+    let share: ReturnType<Namespace['share']>
     try {
-      loan = this.#ns.lend(qid, { memory: 2 ** 18 })
+      share = this.#ns.share(qid, { memory: 2 ** 18 })
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ERR_UNVME_QUEUE_OWNER') throw error
       return
     }
-    this.#loans++
+    this.#shares++
     this.#lent++
     this.#queues.splice(this.#queues.indexOf(qid), 1)
     const back = () => {
@@ -379,7 +379,7 @@ class Soak {
       this.#queues.push(qid)
     }
     if (chance(0.2)) {
-      this.#track('loan that is recalled', loan.recall().finally(back))
+      this.#track('share that is recalled', share.recall().finally(back))
       return
     }
     const worker = this.#idle.shift()!
@@ -393,13 +393,13 @@ class Soak {
       ends.push(ended)
       steps.push({ kind, ...range, value: this.#value++ })
     }
-    const job: Job = { ticket: loan.ticket, steps }
+    const job: Job = { ticket: share.ticket, steps }
     const dies = chance(0.02)
     const hasResults = new Promise<StepResult[]>((resolve) => {
       worker.once('message', resolve)
       worker.once('exit', () => resolve(steps.map(() => ({ code: 'ERR_UNVME_CLOSED' }))))
     })
-    worker.postMessage(job, [loan.ticket.port])
+    worker.postMessage(job, [share.ticket.port])
     const work = async () => {
       if (dies) {
         await pause(below(30))
@@ -407,18 +407,18 @@ class Soak {
         await worker.terminate()
       } else if (chance(0.1)) {
         await pause(below(10))
-        await loan.recall()
+        await share.recall()
       }
       const results = await hasResults
       worker.removeAllListeners('exit')
       worker.removeAllListeners('message')
-      await loan.returned.finally(back)
+      await share.returned.finally(back)
       if (dies) this.#startWorker()
       else this.#idle.push(worker)
       for (const [i, result] of results.entries()) this.#check(steps[i]!, result)
     }
     this.#track(
-      `loan of queue ${qid}: ${steps.map(({ kind, slba, nlb }) => `${kind} ${slba}+${nlb}`).join(', ')}`,
+      `share of queue ${qid}: ${steps.map(({ kind, slba, nlb }) => `${kind} ${slba}+${nlb}`).join(', ')}`,
       work().finally(() => {
         for (const ended of ends) ended()
       }),
@@ -444,7 +444,7 @@ class Soak {
 /** Throws where a read finds what was never written, a call never ends, or ends with what it should not. */
 export async function soak(options: SoakOptions): Promise<SoakResult> {
   // What a process has once, it has before.
-  if (options.loans) await new Worker('', { eval: true }).terminate()
+  if (options.shares) await new Worker('', { eval: true }).terminate()
   await (await open(options.address)).close()
   const fds = countFds()
   const maps = await countMaps()

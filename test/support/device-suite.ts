@@ -3,8 +3,8 @@
 
 import { type Namespace, type OpenOptions, open } from '../../src/index.ts'
 import { type Assertions, makeAssertions } from './assertions.ts'
-import { endWorkers } from './borrower.ts'
 import { type Capabilities, controllerOf, type Device, findDevices, LACKS, serve } from './devices.ts'
+import { endWorkers } from './workers.ts'
 
 interface DeviceUnderTest extends Pick<Device, 'address' | 'randomRuns'> {
   /** Opens it, and closes it after the test at the latest. */

@@ -111,7 +111,7 @@ export async function checkAgainstModel(
   return same && all.equals(model)
 }
 
-// A long transfer takes a whole queue: a raw call then finds no room.
+// A long transfer takes a whole queue: a raw call then finds no space.
 function startWhenRoom(start: () => IoDescriptor, settle: () => void): IoDescriptor {
   try {
     return start()

@@ -3,7 +3,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import * as errors from '../../lib/errors.ts'
-import { packError, unpackError } from '../../src/threads/errors.ts'
+import { packError, unpackError } from '../../src/shares/protocol.ts'
 
 const post = (error: unknown) => unpackError(structuredClone(packError(error)))
 

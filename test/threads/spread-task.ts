@@ -13,7 +13,7 @@ await task(async ({ ns, slba, nlb, index, jobs, data, signal, send }) => {
   }
   if (index === 1 && what === 'throw') throw new OutOfRangeError('part 1 is on purpose')
   if (index === 1 && what === 'exit') process.exit(7)
-  // The others wait to be told.
+  // The others wait to be notified.
   await sleep(60_000, undefined, { signal }).catch(() => {})
   return undefined
 })

@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { AbortError, OutOfRangeError, open, ProtocolError, spread } from '../../src/index.ts'
-import { partsOf } from '../../src/threads/parts.ts'
+import { partsOf } from '../../src/threads/spread.ts'
 
 const TASK = new URL('./spread-task.js', import.meta.url)
 
@@ -65,7 +65,7 @@ test.serial('fewer blocks than threads; wrong options are refused before anythin
   for (const qid of [0, 1, 2]) await ns.promises.flush({ qid })
 })
 
-test.serial('one thread that fails ends the others, and its error is told', async (t) => {
+test.serial('one thread that fails ends the others, and its error is reported', async (t) => {
   await using ns = await open('sim:?size=1M', { threads: true, qcount: 3 })
   const thrown = await t.throwsAsync(spread(ns, TASK, { data: 'throw' }), { instanceOf: OutOfRangeError })
   t.is(thrown.message, 'part 1 is on purpose')

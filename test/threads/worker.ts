@@ -82,7 +82,7 @@ const TASKS = {
     }
   },
 
-  /** More memory than came with the queue; and a read into the lender's buffer, which is answered in it. */
+  /** More memory than came with the queue; and a read into the owner's buffer, which is answered in it. */
   memory: (ns: Namespace, { slba }: Required<Task>) => {
     const [shared] = ns.buffers
     const half = shared!.length / 2
@@ -102,7 +102,7 @@ const TASKS = {
     })
   },
 
-  /** Ends with a queue full of reads, without a word to the lender. */
+  /** Ends with a queue full of reads, without a word to the owner. */
   exit: (ns: Namespace) => {
     fill(ns)
     process.exit(3)

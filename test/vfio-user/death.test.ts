@@ -5,8 +5,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type Namespace, open, openController } from '../../src/index.ts'
-import { endWorkers, hear, start } from '../support/borrower.ts'
 import { startServer } from '../support/server.ts'
+import { endWorkers, hear, start } from '../support/workers.ts'
 import { descriptorsOf, descriptorsOfServer } from './wire.ts'
 
 const WRITER = fileURLToPath(new URL('./writer.js', import.meta.url))
@@ -132,13 +132,13 @@ test.serial('kill -9 of the server under a call that blocks', async (t) => {
 test.serial('kill -9 of the server under a worker thread that has a queue', async (t) => {
   const server = await startServer({ device: 'sim:?size=16M' })
   const ns = await open(server.address, { qcount: 2 })
-  const loan = ns.lend(0)
-  const worker = start(loan, { task: 'spin' })
+  const share = ns.share(0)
+  const worker = start(share, { task: 'spin' })
   t.is(await hear(worker), 'spinning')
   const code = hear(worker)
   await server.stop('SIGKILL')
   t.is(await code, REMOVED.code)
-  await loan.returned
+  await share.returned
   await t.throwsAsync(ns.promises.flush({ qid: 1 }), REMOVED)
   await ns.close()
 })

@@ -105,7 +105,7 @@ export class QueuePair implements Queue {
   /** Milliseconds between two calls of `expire`, at most, for timeouts to be kept. */
   readonly sliceMs: number
 
-  /** @param share where the memory is another thread's, who has lent the pair */
+  /** @param share where the memory is another thread's, which shares the pair */
   constructor(pci: PciFunction, pool: DmaPool, options: QueuePairOptions, share?: QueuePairShare) {
     const { qid, entries, dstrd, maxBytes, timeout } = options
     if (!Number.isInteger(entries) || entries < 2 || entries > 65536) {

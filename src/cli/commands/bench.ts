@@ -143,7 +143,7 @@ What is written is random and destroys what was there: anything but a software c
     if (options.readonly && writes(plan.rw)) {
       throw new UsageError(`--rw ${plan.rw} writes, and --readonly is given`)
     }
-    const { isAddress } = await import('../../copy/place.ts')
+    const { isAddress } = await import('../../copy/endpoint-spec.ts')
     if (!isAddress(name) && (await runWithThreads(plan, signal))) return process.exitCode as number
     await measure(name, plan, options, signal)
   },

@@ -3,8 +3,7 @@
 // a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import type { CopyResult } from '../../copy/copy.ts'
-import type { Side } from '../../copy/side.ts'
+import type { CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import { hexDump, isOutput, isStandardOutput, withOpen } from '../data.ts'
 import {
@@ -70,8 +69,8 @@ are refused.`,
   ],
   async run({ args, options, signal }) {
     const file = dataFile(args.file, options.data) ?? '-'
-    const { isAddress, openSource } = await import('../../copy/place.ts')
-    const { openStandardOutput, openTargetFile } = await import('../../copy/file-side.ts')
+    const { isAddress, openSource } = await import('../../copy/endpoint-spec.ts')
+    const { openStandardOutput, openTargetFile } = await import('../../copy/file-endpoint.ts')
     const toOutput = isStandardOutput(file)
     if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
@@ -132,8 +131,8 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
   ],
   async run({ args, options, signal }) {
-    const { isAddress, openTarget } = await import('../../copy/place.ts')
-    const { createStandardSide, openSourceFile } = await import('../../copy/file-side.ts')
+    const { isAddress, openTarget } = await import('../../copy/endpoint-spec.ts')
+    const { createStandardEndpoint, openSourceFile } = await import('../../copy/file-endpoint.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
     if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     if (options.forceUnitAccess && !options.flush) {
@@ -145,7 +144,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
     const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
     return withOpen(
-      file === '-' ? createStandardSide('stdin') : await openSourceFile(file),
+      file === '-' ? createStandardEndpoint('stdin') : await openSourceFile(file),
       async (source) => {
         return withOpen(await openTarget(args.address, { slba, nsid, signal }), async (target) => {
           const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
@@ -198,9 +197,9 @@ device that the system uses, and a file that another program has locked, are ref
     ["copy disk.img 'sim:?size=1G'", 'try it without a device'],
   ],
   async run({ args, options, signal }) {
-    const { openSource, openTarget } = await import('../../copy/place.ts')
+    const { openSource, openTarget } = await import('../../copy/endpoint-spec.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
-    const { withChecksum } = await import('../../copy/checksum.ts')
+    const { withChecksum } = await import('../../copy/compare.ts')
     const toOutput = isOutput(args.target)
     const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
     return withOpen(await openSource(args.source, { slba, nsid, signal, jobs }), async (source) => {
@@ -220,7 +219,7 @@ device that the system uses, and a file that another program has locked, are ref
           const moving = { chunk, depth, jobs, flush, pad, signal }
           const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
           const result = await withProgress('copy', bytes, (onProgress) =>
-            transfer(summed?.side ?? source, target, bytes, { ...moving, onProgress }),
+            transfer(summed?.endpoint ?? source, target, bytes, { ...moving, onProgress }),
           )
           const quiet = toOutput || options.output === 'json'
           if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
@@ -240,7 +239,7 @@ device that the system uses, and a file that another program has locked, are ref
   },
 })
 
-function checkRereadable({ name, rereadable }: Side): void {
+function checkRereadable({ name, rereadable }: Endpoint): void {
   if (rereadable) return
   throw new UsageError(`--verify reads what was written again, and ${name} can be read only once`)
 }
@@ -253,11 +252,11 @@ interface Check {
 }
 
 /** Reads both sides again, the target from the medium on. */
-async function verifyCopy(source: Side, target: Side, { bytes, moving, quiet }: Check) {
-  const { compareSides } = await import('../../copy/compare.ts')
+async function verifyCopy(source: Endpoint, target: Endpoint, { bytes, moving, quiet }: Check) {
+  const { compareEndpoints } = await import('../../copy/compare.ts')
   return withWritten(target, async (written) => {
     const result = await withProgress('verify', bytes, (onProgress) =>
-      compareSides(source, written, bytes, { ...moving, onProgress }),
+      compareEndpoints(source, written, bytes, { ...moving, onProgress }),
     )
     const { difference } = result
     if (!quiet) print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
@@ -266,8 +265,13 @@ async function verifyCopy(source: Side, target: Side, { bytes, moving, quiet }: 
 }
 
 /** Reads the target again, where the source has passed by with checksum `sum`. */
-async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, moving, quiet }: Check) {
-  const { CHECKSUM, checksumOf } = await import('../../copy/checksum.ts')
+async function verifyChecksum(
+  source: Endpoint,
+  sum: string,
+  target: Endpoint,
+  { bytes, moving, quiet }: Check,
+) {
+  const { CHECKSUM, checksumOf } = await import('../../copy/compare.ts')
   return withWritten(target, async (written) => {
     const started = performance.now()
     const found = await withProgress('verify', bytes, (onProgress) =>
@@ -284,9 +288,9 @@ async function verifyChecksum(source: Side, sum: string, target: Side, { bytes, 
 }
 
 /** Opens what was written for reading. */
-async function withWritten<T>(target: Side, work: (written: Side) => Promise<T>): Promise<T> {
+async function withWritten<T>(target: Endpoint, work: (written: Endpoint) => Promise<T>): Promise<T> {
   if (target.ns !== null) return work(target)
-  const { openSource } = await import('../../copy/place.ts')
+  const { openSource } = await import('../../copy/endpoint-spec.ts')
   return withOpen(await openSource(target.name), async (written) => {
     return await work(written)
   })
@@ -326,8 +330,8 @@ differ.`,
     ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
   ],
   async run({ args, options, signal }) {
-    const { openSource } = await import('../../copy/place.ts')
-    const { compareSides, compareTotal, planCompare } = await import('../../copy/compare.ts')
+    const { openSource } = await import('../../copy/endpoint-spec.ts')
+    const { compareEndpoints, compareTotal, planCompare } = await import('../../copy/compare.ts')
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
     return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (a) => {
       return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (b) => {
@@ -335,7 +339,7 @@ differ.`,
         const { difference, ...result } = await withProgress(
           'verify',
           compareTotal(a, b, bytes),
-          (onProgress) => compareSides(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
+          (onProgress) => compareEndpoints(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
         )
         if (options.output === 'json') {
           const found = difference && { difference: differenceJson(difference) }

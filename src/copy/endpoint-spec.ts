@@ -5,14 +5,19 @@
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { open } from '../open.ts'
-import { createDeviceSide } from './device-side.ts'
-import { createStandardSide, openSourceFile, openStandardOutput, openTargetFile } from './file-side.ts'
-import type { Side } from './side.ts'
+import { createDeviceEndpoint } from './device-endpoint.ts'
+import type { Endpoint } from './endpoint.ts'
+import {
+  createStandardEndpoint,
+  openSourceFile,
+  openStandardOutput,
+  openTargetFile,
+} from './file-endpoint.ts'
 
 /** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
-export type Place = string | Namespace
+export type EndpointSpec = string | Namespace
 
-export interface PlaceOptions {
+interface EndpointOptions {
   /** First LBA, where it is a device; default 0. */
   slba?: number | undefined
   /** Namespace id, where the address names none. */
@@ -33,9 +38,9 @@ export function isAddress(word: string): boolean {
 }
 
 /** Opens what is read. It must be closed; a namespace that was given open stays open. */
-export function openSource(place: Place, options: PlaceOptions = {}): Promise<Side> {
-  return openSide(place, options, (path) =>
-    path === '-' ? createStandardSide('stdin') : openSourceFile(path),
+export function openSource(spec: EndpointSpec, options: EndpointOptions = {}): Promise<Endpoint> {
+  return openEndpoint(spec, options, (path) =>
+    path === '-' ? createStandardEndpoint('stdin') : openSourceFile(path),
   )
 }
 
@@ -43,31 +48,31 @@ export function openSource(place: Place, options: PlaceOptions = {}): Promise<Si
  * Opens what is written. Nothing of it is changed yet.
  * Throws InUseError for a block device that the system uses, unless `force`.
  */
-export function openTarget(place: Place, options: PlaceOptions = {}): Promise<Side> {
+export function openTarget(spec: EndpointSpec, options: EndpointOptions = {}): Promise<Endpoint> {
   const { force, forceWord } = options
   const writing = { force, forceWord }
-  return openSide(place, options, (path) =>
+  return openEndpoint(spec, options, (path) =>
     path === '-' ? openStandardOutput(writing) : openTargetFile(path, writing),
   )
 }
 
-async function openSide(
-  place: Place,
-  { slba, nsid, signal, jobs = 1 }: PlaceOptions,
-  openFile: (path: string) => Side | Promise<Side>,
-): Promise<Side> {
-  if (place instanceof Namespace) return createDeviceSide(place, place.device, slba ?? 0, false)
-  if (typeof place !== 'string') {
-    throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof place}`)
+async function openEndpoint(
+  spec: EndpointSpec,
+  { slba, nsid, signal, jobs = 1 }: EndpointOptions,
+  openFile: (path: string) => Endpoint | Promise<Endpoint>,
+): Promise<Endpoint> {
+  if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
+  if (typeof spec !== 'string') {
+    throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof spec}`)
   }
-  if (isAddress(place)) {
-    const ns = await open(place, {
+  if (isAddress(spec)) {
+    const ns = await open(spec, {
       signal,
       ...(nsid !== undefined && { nsid }),
       ...(jobs > 1 && { qcount: jobs, threads: true }),
     })
     try {
-      return createDeviceSide(ns, place, slba ?? 0, true)
+      return createDeviceEndpoint(ns, spec, slba ?? 0, true)
     } catch (error) {
       await ns.close()
       throw error
@@ -75,8 +80,8 @@ async function openSide(
   }
   if (slba !== undefined) {
     throw new OutOfRangeError(
-      `slba ${slba} is for a device; ${place} is ${place === '-' ? 'a stream' : 'a file'}`,
+      `slba ${slba} is for a device; ${spec} is ${spec === '-' ? 'a stream' : 'a file'}`,
     )
   }
-  return openFile(place)
+  return openFile(spec)
 }

@@ -1,7 +1,7 @@
-// Worker threads that borrow queues: see test/threads/worker.ts for what they can do.
+// Worker threads that attach to queues: see test/threads/worker.ts for what they can do.
 
 import { Worker } from 'node:worker_threads'
-import type { Loan, Namespace } from '../../src/index.ts'
+import type { Namespace, QueueShare } from '../../src/index.ts'
 import type { Task } from '../threads/worker.ts'
 import { pattern } from './pattern.ts'
 
@@ -9,8 +9,8 @@ const FILE = new URL('../threads/worker.js', import.meta.url)
 
 const workers = new Set<Worker>()
 
-/** Starts a worker with the queues of a loan; `endWorkers` ends it at the latest. */
-export function start({ ticket }: Loan, task: Omit<Task, 'ticket'>): Worker {
+/** Starts a worker with the queues of a share; `endWorkers` ends it at the latest. */
+export function start({ ticket }: QueueShare, task: Omit<Task, 'ticket'>): Worker {
   const workerData = { slba: 0, nlb: 0, ...task, ticket }
   const worker = new Worker(FILE, { workerData, transferList: [ticket.port] })
   workers.add(worker)

@@ -1,10 +1,9 @@
-// One side of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
-// Trade-off: chunks are lent, so that nothing is copied once more than needed; each is valid until the next
-// one is asked for.
+// One endpoint of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
+// Trade-off: each chunk is valid until the next one is asked for, so that nothing is copied once more than needed.
 
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { Namespace } from '../namespace/namespace.ts'
-import type { TransferSink, TransferSource } from '../streams/index.ts'
+import type { TransferSink, TransferSource } from '../streams/transfer.ts'
 
 /** How data is moved. */
 export interface TransferOptions {
@@ -34,7 +33,7 @@ export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
 
 export type Chunks = AsyncIterable<Uint8Array>
 
-export interface Side {
+export interface Endpoint {
   /** Path or address as the user wrote it, `stdin` or `stdout`. */
   readonly name: string
   /** Null for files. */
@@ -43,7 +42,7 @@ export interface Side {
   readonly slba: number
   /** Bytes of a block; 1 for files. */
   readonly blocksize: number
-  /** Bytes that there are, or that there is room for; undefined where nobody can say. */
+  /** Bytes that there are, or that there is space for; undefined where that is not known. */
   readonly size: number | undefined
   /** True where it can be read a second time. */
   readonly rereadable: boolean
@@ -68,4 +67,42 @@ export interface Side {
   /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */
   empty?(): Promise<void>
   close(): Promise<void>
+}
+
+export interface CopyResult {
+  /** Bytes that were copied. */
+  bytes: number
+  /** From the first read to the last flush. */
+  seconds: number
+}
+
+/** One endpoint of a difference. */
+export interface DifferingEndpoint {
+  /** As it was given: a path or an address. */
+  name: string
+  /** Where it is a device: the LBA of the byte, and the byte in that block. */
+  lba?: number
+  byte?: number
+  /** Position of the byte in the file or in the namespace. */
+  position: number
+  /** The bytes from a few before the difference on; `data[at]` is the one that differs, or the end came there. */
+  data: Buffer
+  at: number
+}
+
+export interface Difference {
+  /** Bytes from the start of both that are equal. */
+  offset: number
+  /** What is there at either endpoint. */
+  a: DifferingEndpoint
+  b: DifferingEndpoint
+}
+
+export interface CompareResult {
+  /** Bytes that were compared and are equal. */
+  bytes: number
+  /** From the first read to the last. */
+  seconds: number
+  /** The first difference, or null where all is equal. */
+  difference: Difference | null
 }

@@ -1,66 +1,179 @@
-// Queues that are lent to a worker thread, as the thread that opened the device sees it.
-// Trade-off: a queue that comes back is deleted and made anew, some tens of microseconds: that is the one way in
+// Queues that a worker thread has, as the thread that opened the device sees it: what is checked, and what goes with them.
+// Trade-off: a queue that comes back is deleted and created again, some tens of microseconds: that is the one way in
 // which everything on it has ended for certain, and the same for a worker that closed, threw or died.
 
-import type { MessagePort } from 'node:worker_threads'
-import { type CommandTimeoutError, QueueOwnerError } from '../../lib/errors.ts'
+import { MessageChannel, type MessagePort, threadId } from 'node:worker_threads'
+import {
+  type CommandTimeoutError,
+  OutOfRangeError,
+  QueueOwnerError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
+import { PAGE_BYTES } from '../../lib/memory/pool.ts'
+import type { DmaSource } from '../../lib/memory/source.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
+import type { Transport } from '../../lib/nvme/host/transport.ts'
+import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
+import type { FunctionShare } from '../../lib/pci/share.ts'
+import type { OptionNames } from '../../lib/sys/options.ts'
+import { show } from '../../lib/sys/show.ts'
 import type { Device } from '../controller/device.ts'
+import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
-import { type PackedError, packError, unpackError } from './errors.ts'
 import {
-  type BorrowerMessage,
-  LOAN,
   type OwnerMessage,
+  type PackedError,
   type PostedCommand,
+  packError,
   type QueueTicket,
+  SHARE,
+  unpackError,
   WORD,
+  WORD_COUNT,
+  type WorkerMessage,
 } from './protocol.ts'
 import { atThreadEnd, watchThread } from './thread-views.ts'
 
+const DEFAULT_MEMORY = 8 * 2 ** 20
+
+export interface ShareOptions {
+  /**
+   * Bytes of DMA memory that come with the queues, default 8 MiB, at least 0. When it is used up the worker's
+   * `alloc` asks this thread for more, and waits until its event loop runs.
+   */
+  memory?: number | undefined
+  /** Buffers of this thread's `alloc` that the worker has, too, as `ns.buffers`: the same memory. */
+  buffers?: readonly Buffer[] | undefined
+}
+
+/** Names of ShareOptions. */
+export const SHARE_NAMES: OptionNames<ShareOptions> = { memory: true, buffers: true }
+
+/** See `Namespace.share`. */
+export function shareQueues(
+  device: Device,
+  geometry: Geometry,
+  address: string,
+  queues: readonly IoQueue[],
+  options: ShareOptions,
+): WorkerShare {
+  const { memory = DEFAULT_MEMORY, buffers = [] } = options
+  // Only the thread that opened a device shares its queues.
+  const { pool, transport } = device.controller as Controller
+  checkQueues(queues, address)
+  if ((device.controller as Controller).resetting) {
+    throw new QueueOwnerError(`share: ${address} is being reset`)
+  }
+  if (!Number.isSafeInteger(memory) || memory < 0) {
+    throw new OutOfRangeError(`share: memory must be a number of bytes from 0 on, received ${show(memory)}`)
+  }
+  const fn = shareOf(transport, address)
+  const shared = buffers.map((buffer) => pool.share(buffer))
+  const arenas = mapArenas(transport.memory, memory)
+  const { cap, version, identity, maxTransferBytes, timeout } = device.controller
+  const { namespaces, qsize, maxqcount, retries } = device
+  const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
+  const { port1: port, port2 } = new MessageChannel()
+  const ticket: QueueTicket = {
+    kind: 'unvme.queues',
+    owner: threadId,
+    port: port2,
+    words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
+    device: {
+      ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
+      ...{ geometry, namespaces, qsize, maxqcount, retries, pairs },
+      arenas: [...arenas],
+      buffers: shared,
+    },
+  }
+  for (const buffer of buffers) pool.tagOf(buffer).allocation.users++
+  return new WorkerShare({ device, queues, ticket, port, arenas, buffers })
+}
+
+function checkQueues(queues: readonly IoQueue[], address: string): void {
+  if (queues.length === 0 || new Set(queues).size < queues.length) {
+    throw new OutOfRangeError('share: the id of one queue, or of several different ones, is needed')
+  }
+  for (const { qid, pair, busy, occupancy } of queues) {
+    // The other thread could not tell their late answers from those of its own commands.
+    if (pair.lost > 0) {
+      throw new QueueOwnerError(
+        `share: ${pair.lost} commands of queue ${qid} of ${address} had no answer; reset() first`,
+      )
+    }
+    const streaming = occupancy.wanted > 0
+    if (!busy && !streaming) continue
+    const why = streaming ? 'a stream is at work on it' : `${pair.inFlight} commands are in flight`
+    throw new QueueOwnerError(`share: queue ${qid} of ${address} is in use in this thread: ${why}`)
+  }
+}
+
+function shareOf(transport: Transport, address: string): FunctionShare {
+  const share = transport.share?.()
+  if (share !== undefined) return share as FunctionShare
+  const how = transport.emulated
+    ? 'its controller lives in this one; open it with { threads: true }, or with thread=1 in its address'
+    : `there is no way to do this by ${transport.kind}`
+  throw new UnsupportedError(`share: ${address} can't be used from another thread: ${how}`)
+}
+
+function mapArenas(source: DmaSource, memory: number): DmaArena[] {
+  const arenas: DmaArena[] = []
+  try {
+    for (let left = memory; left > 0; left -= source.maxArenaBytes) {
+      const bytes = Math.min(left, source.maxArenaBytes)
+      arenas.push(source.mapDma(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES))
+    }
+    return arenas
+  } catch (error) {
+    for (const arena of arenas) source.unmapDma(arena)
+    throw error
+  }
+}
+
 const log = logger('threads')
 
-// A borrower that has not acted upon a recall by then finds its commands failed while it polls.
+// A worker that has not acted upon a recall by then finds its commands failed while it polls.
 const GRACE_MS = 1000
 
-/** Queues that are lent. */
-export interface Loan {
-  /** Ids of the queues here. In the borrower's namespace they are numbered from 0. */
+/** Queues that are shared. */
+export interface QueueShare {
+  /** Ids of the queues here. In the worker's namespace they are numbered from 0. */
   readonly qids: readonly number[]
-  /** For the borrower: `new Worker(file, { workerData: loan.ticket, transferList: [loan.ticket.port] })`. */
+  /** For the worker: `new Worker(file, { workerData: share.ticket, transferList: [share.ticket.port] })`. */
   readonly ticket: QueueTicket
   /**
-   * Resolves when the queues are this thread's again: the borrower closed its namespace, or ended. Rejects where
-   * the controller would not give them back. A loan does not keep the process alive until this is asked for.
+   * Resolves when the queues are this thread's again: the worker closed its namespace, or ended. Rejects where
+   * the controller would not give them back. A share does not keep the process alive until this is asked for.
    */
   readonly returned: Promise<void>
   /**
-   * Asks for the queues: the borrower's namespace is closed as by `close`, and what it still does after a second
+   * Asks for the queues: the worker's namespace is closed as by `close`, and what it still does after a second
    * fails with ClosedError. A thread that never looks has to be terminated. Ends as `returned`.
    */
   recall(): Promise<void>
 }
 
-export interface LoanParts {
+interface ShareParts {
   readonly device: Device
   readonly queues: readonly IoQueue[]
   readonly ticket: QueueTicket
   /** The owner's end. */
   readonly port: MessagePort
-  /** Memory that the borrower has: its own, and buffers of this thread. */
+  /** Memory that the worker has: its own, and buffers of this thread. */
   readonly arenas: DmaArena[]
   readonly buffers: readonly Buffer[]
 }
 
-export class QueueLoan implements Loan, QueueUser {
+class WorkerShare implements QueueShare, QueueUser {
   readonly qids: readonly number[]
   readonly ticket: QueueTicket
   readonly #returned: Promise<void>
-  readonly #parts: LoanParts
+  readonly #parts: ShareParts
   readonly #controller: Controller
   readonly #forgetFailure: () => void
   #settle!: { resolve: () => void; reject: (error: Error) => void }
@@ -76,10 +189,10 @@ export class QueueLoan implements Loan, QueueUser {
   // A reset went on without its queues.
   #left = false
 
-  constructor(parts: LoanParts) {
+  constructor(parts: ShareParts) {
     const { device, queues, ticket, port } = parts
     this.#parts = parts
-    // A device with loans is one that this thread has opened itself.
+    // A device with shares is one that this thread has opened itself.
     this.#controller = device.controller as Controller
     this.ticket = ticket
     this.qids = queues.map(({ qid }) => qid)
@@ -91,12 +204,12 @@ export class QueueLoan implements Loan, QueueUser {
     const cause = new QueueOwnerError(
       `queues ${this.qids.join(', ')} of ${ticket.device.address}: another thread has them`,
     )
-    for (const queue of queues) device.lendQueue(queue, cause)
-    device.loans.add(this)
+    for (const queue of queues) device.shareQueue(queue, cause)
+    device.shares.add(this)
     this.#forgetFailure = this.#controller.onFailure((failure) => this.#tellFailure(failure))
     this.#forgetUser = this.#controller.addQueueUser(this)
-    port.on('message', (message: BorrowerMessage) => this.#act(message))
-    port.on('close', () => this.#borrowerEnded())
+    port.on('message', (message: WorkerMessage) => this.#act(message))
+    port.on('close', () => this.#workerEnded())
     port.unref()
   }
 
@@ -113,8 +226,8 @@ export class QueueLoan implements Loan, QueueUser {
 
   recall(): Promise<void> {
     const { ticket, port } = this.#parts
-    if (Atomics.compareExchange(ticket.words, WORD.STATE, LOAN.OFFERED, LOAN.ENDED) === LOAN.OFFERED) {
-      // Nobody has attached, and nobody can any more.
+    if (Atomics.compareExchange(ticket.words, WORD.STATE, SHARE.OFFERED, SHARE.ENDED) === SHARE.OFFERED) {
+      // No thread has attached, and none can any more.
       void this.#end()
       port.close()
     } else if (this.#ending === null && this.#grace === undefined) {
@@ -129,12 +242,12 @@ export class QueueLoan implements Loan, QueueUser {
     this.#parts.port.postMessage(message)
   }
 
-  /** A borrower that only polls looks at this word now and then. */
+  /** A worker that only polls looks at this word now and then. */
   #press(): void {
-    Atomics.compareExchange(this.ticket.words, WORD.STATE, LOAN.ATTACHED, LOAN.URGENT)
+    Atomics.compareExchange(this.ticket.words, WORD.STATE, SHARE.ATTACHED, SHARE.URGENT)
   }
 
-  #act(message: BorrowerMessage): void {
+  #act(message: WorkerMessage): void {
     switch (message.kind) {
       case 'attached':
         this.#thread = message.thread
@@ -215,7 +328,7 @@ export class QueueLoan implements Loan, QueueUser {
     if (this.#ending !== null) return
     const { ticket, port } = this.#parts
     // A ticket says where its rings stand, which a reset changes.
-    if (Atomics.compareExchange(ticket.words, WORD.STATE, LOAN.OFFERED, LOAN.ENDED) === LOAN.OFFERED) {
+    if (Atomics.compareExchange(ticket.words, WORD.STATE, SHARE.OFFERED, SHARE.ENDED) === SHARE.OFFERED) {
       // It ends with the reset, which it must not keep from coming: a fatal controller deletes no queue.
       void this.#end()
       port.close()
@@ -249,7 +362,7 @@ export class QueueLoan implements Loan, QueueUser {
     this.#press()
   }
 
-  // The borrower touches nothing any more. Its thread may go on, and still hold old views.
+  // The worker touches nothing any more. Its thread may go on, and still hold old views.
   async #return(): Promise<void> {
     const { port } = this.#parts
     port.ref()
@@ -258,15 +371,15 @@ export class QueueLoan implements Loan, QueueUser {
     port.unref()
   }
 
-  // The worker's thread has ended, or has closed the ticket's port, or nobody ever had the ticket.
-  #borrowerEnded(): void {
+  // The worker's thread has ended, or has closed the ticket's port, or no thread ever had the ticket.
+  #workerEnded(): void {
     if (this.#ending === null) log('%s: queues %s come back', this.ticket.device.address, this.qids)
     void this.#end()
   }
 
   /** Takes the queues back, once; resolves with what went wrong. */
   async #end(): Promise<Error | undefined> {
-    this.#ending ??= this.#takeBack().finally(() => this.#parts.device.loans.delete(this))
+    this.#ending ??= this.#takeBack().finally(() => this.#parts.device.shares.delete(this))
     try {
       await this.#ending
       this.#settle.resolve()
@@ -288,7 +401,7 @@ export class QueueLoan implements Loan, QueueUser {
     this.#forgetUser()
     this.#expired.clear()
     this.#suspended()
-    Atomics.store(this.ticket.words, WORD.STATE, LOAN.ENDED)
+    Atomics.store(this.ticket.words, WORD.STATE, SHARE.ENDED)
     for (const { pair } of queues) {
       if (controller.failure) break
       await controller.queues.recreate(pair.qid).catch((error) => {

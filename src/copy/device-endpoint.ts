@@ -1,13 +1,14 @@
-// A range of a namespace as one side of a copy or a comparison.
+// A range of a namespace as one endpoint of a copy or a comparison.
 // Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
 // reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
-// `emptyDevice` and `cloneDevice`; the rest goes through lent chunks, and is copied once.
+// `emptyDevice` and `cloneDevice`; the rest goes through chunks of a window, and is copied once.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
-import { type TransferSink, type TransferSource, withBytesWritten } from '../streams/index.ts'
-import type { Chunks, Side, TransferOptions } from './side.ts'
+import { withBytesWritten } from '../streams/session.ts'
+import type { TransferSink, TransferSource } from '../streams/transfer.ts'
+import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
 // Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
@@ -16,10 +17,10 @@ const FILE_CHUNKS = 8
 
 /**
  * @param slba first LBA
- * @param owned close the namespace with the side
+ * @param owned close the namespace with the endpoint
  * @throws OutOfRangeError where the namespace ends before `slba`
  */
-export function createDeviceSide(ns: Namespace, name: string, slba: number, owned: boolean): Side {
+export function createDeviceEndpoint(ns: Namespace, name: string, slba: number, owned: boolean): Endpoint {
   checkInteger('slba', slba, 0)
   if (slba >= ns.blockcount) {
     throw new OutOfRangeError(`slba ${slba} is after the last LBA ${ns.blockcount - 1} of ${name}`)
@@ -151,7 +152,7 @@ function blockOptions(ns: Namespace, { chunk, depth, signal }: TransferOptions) 
   }
 }
 
-// Smaller chunks where the queue, or the depth asked for, has no room for the commands of eight.
+// Smaller chunks where the queue, or the depth asked for, has no space for the commands of eight.
 function fileOptions(ns: Namespace, options: TransferOptions) {
   const how = blockOptions(ns, options)
   if (how.chunk !== undefined) return how

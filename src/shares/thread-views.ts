@@ -1,6 +1,6 @@
 // The addresses at which a worker thread sees DMA memory of a device: one range for a thread and a device, whichever
 // queues it has of it, one after the other. The thread that opened the device gives it back when the worker has ended,
-// since only then does nobody hold a view.
+// since it holds no view only then.
 
 import { MessageChannel, type MessagePort, threadId } from 'node:worker_threads'
 import {

@@ -1,4 +1,4 @@
-// A file, block device, pipe, or standard input or output as one side of a copy or a comparison.
+// A file, block device, pipe, or standard input or output as one endpoint of a copy or a comparison.
 // Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that it can't be mounted meanwhile.
 
@@ -19,8 +19,7 @@ import {
   usesText,
   type WritingOptions,
 } from '../system/writable.ts'
-import { readFile, readFully, writeFile, writeFully } from './file-chunks.ts'
-import type { Chunks, Side, TransferOptions } from './side.ts'
+import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 
 const writeDescriptor = promisify(fs.write)
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
@@ -30,7 +29,7 @@ const FIFO_LOOK_MS = 20
 const PAGE_SIZED = new Set([0x62656572, 0x62656570])
 
 /** Opens a file to read, and finds its size. Throws the system's error, ArgumentTypeError for a directory. */
-export async function openSourceFile(path: string): Promise<Side> {
+export async function openSourceFile(path: string): Promise<Endpoint> {
   if ((await stat(path).catch(() => undefined))?.isFIFO()) return fifoSource(path)
   const handle = await open(path, 'r')
   try {
@@ -38,7 +37,7 @@ export async function openSourceFile(path: string): Promise<Side> {
     if (stats.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
     // 0 is what /proc says of files that have content: their end is found by reading.
     const size = (await isPageSized(path, stats)) ? undefined : sizeOf(stats)
-    return fileSide(path, stats, size || undefined, handle)
+    return fileEndpoint(path, stats, size || undefined, handle)
   } catch (error) {
     await handle.close()
     throw error
@@ -53,15 +52,15 @@ export async function openSourceFile(path: string): Promise<Side> {
 export async function openTargetFile(
   path: string,
   options: Pick<WritingOptions, 'force' | 'forceWord'> = {},
-): Promise<Side> {
+): Promise<Endpoint> {
   const stats = await stat(path).catch(nothingThere)
   if (stats?.isDirectory()) throw new ArgumentTypeError(`${path} is a directory, not a file`)
   if (stats === undefined) refuseBelowDev(path)
   const seekable = isSeekable(stats)
   const device = stats?.isBlockDevice() ? await openToWrite(path, options) : undefined
   const now = device?.stats ?? stats
-  const side = fileSide(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
-  if (!seekable) return side
+  const endpoint = fileEndpoint(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
+  if (!seekable) return endpoint
   let handle = device?.handle
   const empty = async () => {
     if (handle !== undefined) return handle
@@ -79,7 +78,7 @@ export async function openTargetFile(
     return bytes
   }
   return {
-    ...side,
+    ...endpoint,
     uses: device && device.uses.length > 0 ? usesText(device.uses) : undefined,
     empty: async () => {
       await empty()
@@ -95,13 +94,13 @@ export async function openTargetFile(
  * Standard output to write. One that is a block device is asked about, and refused where it is in use, as by its path.
  * @throws InUseError
  */
-export async function openStandardOutput(options: WritingOptions = {}): Promise<Side> {
-  const side = createStandardSide('stdout')
+export async function openStandardOutput(options: WritingOptions = {}): Promise<Endpoint> {
+  const endpoint = createStandardEndpoint('stdout')
   const stats = standardStats('stdout')
-  if (!stats?.isBlockDevice()) return side
+  if (!stats?.isBlockDevice()) return endpoint
   const { handle, uses } = await openToWrite('/proc/self/fd/1', { ...options, inherited: true })
   return {
-    ...side,
+    ...endpoint,
     size: sizeOf(stats),
     hardware: true,
     uses: uses.length > 0 ? usesText(uses) : undefined,
@@ -121,7 +120,7 @@ export async function openStandardOutput(options: WritingOptions = {}): Promise<
 }
 
 /** Standard input, to be read, and standard output, to be written. */
-export function createStandardSide(name: 'stdin' | 'stdout'): Side {
+export function createStandardEndpoint(name: 'stdin' | 'stdout'): Endpoint {
   const stats = standardStats(name)
   return {
     name,
@@ -148,12 +147,12 @@ function standardStats(name: 'stdin' | 'stdout'): Stats | undefined {
 }
 
 // A FIFO is opened without waiting for its other end: an open that waits in the kernel can't be ended.
-function fifoSource(path: string): Side {
+function fifoSource(path: string): Endpoint {
   const fd = fs.openSync(path, O_RDONLY | O_NONBLOCK)
   const stats = fs.fstatSync(fd)
   let stream: Socket | undefined
   return {
-    ...fileSide(path, stats, undefined, null),
+    ...fileEndpoint(path, stats, undefined, null),
     read: (bytes, { signal }) => {
       stream = new Socket({ fd, readable: true, writable: false })
       return readStream(stream, bytes, signal)
@@ -165,7 +164,7 @@ function fifoSource(path: string): Side {
   }
 }
 
-/** Opens a FIFO to write when somebody has opened it to read. */
+/** Opens a FIFO to write when a reader has opened it. */
 async function openFifo(path: string, signal: AbortSignal | undefined): Promise<Socket> {
   for (;;) {
     try {
@@ -178,12 +177,12 @@ async function openFifo(path: string, signal: AbortSignal | undefined): Promise<
   }
 }
 
-function fileSide(
+function fileEndpoint(
   path: string,
   stats: Stats | undefined,
   size: number | undefined,
   handle: FileHandle | null,
-): Side {
+): Endpoint {
   const seekable = isSeekable(stats)
   return {
     name: path,
@@ -232,7 +231,7 @@ async function* readStream(stream: Readable, bytes = Infinity, signal?: AbortSig
   }
 }
 
-// The next chunk is asked for when this one has been taken, since it is only lent.
+// The next chunk is asked for when this one has been taken, since it is valid until then.
 async function writeStream(stream: Writable, chunks: Chunks, signal?: AbortSignal): Promise<number> {
   // Standard output stays open: what it has not taken is the process's to drop.
   if (stream === process.stdout) return writeChunks(stream, chunks, signal)
@@ -294,4 +293,90 @@ function sizeOf(stats: Stats): number | undefined {
 
 function nothingThere(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error
+}
+
+const PIECE_BYTES = 1 << 20
+// libuv has four threads.
+const PIECES = 4
+
+/** The bytes of a file from `start` on; ends early where the file does. Each chunk is valid until the next step. */
+export async function* readFile(handle: FileHandle, bytes: number, signal?: AbortSignal, start = 0): Chunks {
+  const buffers = Array.from({ length: PIECES }, () => Buffer.allocUnsafeSlow(PIECE_BYTES))
+  const reads: Promise<Buffer>[] = []
+  let asked = 0
+  const ask = () => {
+    const buffer = buffers[(asked / PIECE_BYTES) % PIECES]!.subarray(0, bytes - asked)
+    const read = readFully(handle, buffer, start + asked).then((bytes) => buffer.subarray(0, bytes))
+    // An error is reported in its order: see the loop below.
+    read.catch(() => {})
+    reads.push(read)
+    asked += buffer.length
+  }
+  try {
+    while (asked < bytes && reads.length < PIECES) ask()
+    while (reads.length > 0) {
+      const data = await reads.shift()!
+      throwIfAborted(signal)
+      if (data.length > 0) yield data
+      if (asked < bytes) ask()
+    }
+  } finally {
+    await Promise.allSettled(reads)
+  }
+}
+
+/** Writes the chunks from the file's start on. Returns the bytes written. */
+async function writeFile(handle: FileHandle, chunks: Chunks, signal?: AbortSignal): Promise<number> {
+  const buffers = Array.from({ length: PIECES }, () => Buffer.allocUnsafeSlow(PIECE_BYTES))
+  const writes: Promise<void>[] = buffers.map(() => Promise.resolve())
+  let current = 0
+  let filled = 0
+  let position = 0
+  const send = () => {
+    const write = writeFully(handle, buffers[current]!.subarray(0, filled), position)
+    write.catch(() => {})
+    writes[current] = write
+    position += filled
+    filled = 0
+    current = (current + 1) % PIECES
+  }
+  try {
+    for await (const chunk of chunks) {
+      throwIfAborted(signal)
+      for (let at = 0; at < chunk.length; ) {
+        const part = chunk.subarray(at, at + PIECE_BYTES - filled)
+        buffers[current]!.set(part, filled)
+        filled += part.length
+        at += part.length
+        if (filled < PIECE_BYTES) continue
+        send()
+        await writes[current]
+      }
+    }
+    if (filled > 0) send()
+    await Promise.all(writes)
+    return position
+  } finally {
+    await Promise.allSettled(writes)
+  }
+}
+
+/** Fills `buffer` from `position` on. Returns the bytes that there were. */
+export async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<number> {
+  let done = 0
+  while (done < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return done
+}
+
+/** Writes all of `buffer` from `position` on. */
+export async function writeFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
+  let done = 0
+  while (done < buffer.length) {
+    const { bytesWritten } = await handle.write(buffer, done, buffer.length - done, position + done)
+    done += bytesWritten
+  }
 }

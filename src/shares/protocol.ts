@@ -1,8 +1,10 @@
-// What two threads say to each other about lent queues, and the words that they share.
+// What two threads say to each other about shared queues, the words that they share, and errors on their way.
 // Trade-off: messages for everything, since nothing of it is for every command; the words are for a thread that
 // polls without letting its event loop run, and for an alloc that has to wait for its memory.
 
+import { inspect } from 'node:util'
 import type { MessagePort } from 'node:worker_threads'
+import * as errors from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import type { SharedBuffer } from '../../lib/memory/pool.ts'
 import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
@@ -10,28 +12,73 @@ import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import type { FunctionShare } from '../../lib/pci/share.ts'
 import type { Geometry } from '../queue/geometry.ts'
-import type { PackedError } from './errors.ts'
 import type { ThreadFacts } from './thread-views.ts'
+
+/** An error as plain data. */
+export interface PackedError {
+  readonly name: string
+  readonly message: string
+  readonly stack: string | undefined
+  readonly cause: PackedError | string | undefined
+  readonly fields: Readonly<Record<string, unknown>>
+}
+
+const MAX_DEPTH = 8
+
+/** Takes anything that was thrown. */
+export function packError(thrown: unknown, depth = 0): PackedError {
+  if (!(thrown instanceof Error)) {
+    return { name: 'Error', message: describe(thrown), stack: undefined, cause: undefined, fields: {} }
+  }
+  const { name, message, stack, cause } = thrown
+  const fields = Object.fromEntries(Object.entries(thrown).filter(([key, value]) => isField(key, value)))
+  return { name, message, stack, cause: packCause(cause, depth), fields }
+}
+
+function packCause(cause: unknown, depth: number): PackedError | string | undefined {
+  if (cause === undefined || depth === MAX_DEPTH) return undefined
+  return cause instanceof Error ? packError(cause, depth + 1) : describe(cause)
+}
+
+// What was thrown may be anything: an object without a prototype, or with a toString that is no function.
+function describe(thrown: unknown): string {
+  return typeof thrown === 'string' ? thrown : inspect(thrown, { depth: 1, breakLength: Infinity })
+}
+
+function isField(key: string, value: unknown): boolean {
+  return key !== 'name' && ['string', 'number', 'boolean'].includes(typeof value)
+}
+
+/** The error, of its own class where that is one of this package's. */
+export function unpackError({ name, message, stack, cause, fields }: PackedError): Error {
+  const inner = typeof cause === 'object' ? unpackError(cause) : cause
+  const error = new Error(message, inner === undefined ? undefined : { cause: inner })
+  const known = (errors as unknown as Record<string, { prototype: object } | undefined>)[name]
+  if (known !== undefined) Object.setPrototypeOf(error, known.prototype)
+  if (stack !== undefined) error.stack = stack
+  error.name = name
+  return Object.assign(error, fields)
+}
 
 /** Indices of the shared words. */
 export const WORD = {
-  /** One of LOAN. */
+  /** One of SHARE. */
   STATE: 0,
-  /** Counts answers to requests that the borrower waits for without its event loop. */
+  /** Counts answers to requests that the worker waits for without its event loop. */
   ANSWERS: 1,
 } as const
 export const WORD_COUNT = 2
 
-export const LOAN = {
+export const SHARE = {
   OFFERED: 0,
   ATTACHED: 1,
-  /** There is a message that the borrower must act upon, though it only polls. */
+  /** There is a message that the worker must act upon, though it only polls. */
   URGENT: 2,
   /** The queues are the owner's again. */
   ENDED: 3,
 } as const
 
-/** Lent queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
+/** Shared queues on their way to another thread: post it, with `port` in the transfer list, and `attach` it there. */
 export interface QueueTicket {
   /** What it is, for who gets messages of several kinds. */
   readonly kind: 'unvme.queues'
@@ -45,8 +92,8 @@ export interface QueueTicket {
   readonly device: DeviceShare
 }
 
-/** What the borrower needs to know of the device. */
-export interface DeviceShare {
+/** What the worker needs to know of the device. */
+interface DeviceShare {
   readonly address: string
   readonly fn: FunctionShare
   readonly cap: Capabilities
@@ -64,8 +111,8 @@ export interface DeviceShare {
   readonly buffers: SharedBuffer[]
 }
 
-/** From the borrower to the owner. */
-export type BorrowerMessage =
+/** From the worker to the owner. */
+export type WorkerMessage =
   | { readonly kind: 'attached'; readonly facts: ThreadFacts | null; readonly thread: number }
   | { readonly kind: 'admin'; readonly id: number; readonly command: PostedCommand }
   | { readonly kind: 'map'; readonly bytes: number }
@@ -77,7 +124,7 @@ export type BorrowerMessage =
   | { readonly kind: 'ended'; readonly qid: number; readonly id: number }
   | { readonly kind: 'suspended' }
 
-/** From the owner to the borrower. */
+/** From the owner to the worker. */
 export type OwnerMessage =
   | {
       readonly kind: 'answer'

@@ -1,0 +1,28 @@
+// What an address means, as every way to a controller says it.
+
+import type { Transport } from '../../lib/nvme/host/transport.ts'
+import type { FaultRule } from '../../lib/sim/faults/syntax.ts'
+
+/** Options of `open` that a transport takes note of. */
+export interface ConnectOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly timeout?: number | undefined
+  readonly shadowDoorbells?: boolean | undefined
+  readonly noIommu?: boolean | undefined
+  readonly iommufd?: 'auto' | 'always' | 'never' | undefined
+  readonly faults?: readonly FaultRule[] | undefined
+  readonly threads?: boolean | undefined
+}
+
+/** What an address means: how to make its transport, and what tells its controller from others. */
+export interface Target {
+  /** What tells the controller from others as it is now, whatever its address; null where each open makes a new one. */
+  key(): string | null
+  readonly nsid: number | undefined
+  connect(): Promise<Transport>
+  /** Throws InUseError where the address asks for another controller than the one that is open. */
+  check?(open: Transport): void
+}
+
+/** Throws AddressError for an address of the right form that means nothing. */
+export type Resolve = (address: string, options: ConnectOptions) => Target
