@@ -116,3 +116,22 @@ test('a loan that nobody has attached does not keep a fatal controller from its 
   await ns.promises.read(block(), 8, 1, { qid: 1 })
   t.like(ns.stats, { resets: 1, lost: 0, inFlight: 0 })
 })
+
+for (const [which, skip] of [
+  ['Identify Controller', 3],
+  ['Identify Namespace', 4],
+] as const) {
+  test(`a controller that is fatal once more while it is brought back (${which}) is reset again`, async (t) => {
+    await using ns = await faulty(
+      [
+        { opcode: READ, slba: 8, times: 1, action: { kind: 'fatal' } },
+        { queue: 'admin', opcode: 6, skip, times: 1, action: { kind: 'fatal' } },
+      ],
+      { timeout: 5000 },
+    )
+    const started = performance.now()
+    await ns.promises.read(block(), 8)
+    t.true(performance.now() - started < 4000)
+    t.is(ns.stats.resets, 1)
+  })
+}

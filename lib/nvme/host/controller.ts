@@ -93,6 +93,8 @@ export class Controller {
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
   #restarting = false
+  // It has been enabled: not being ready is a failure.
+  #enabled = false
   // Resets that were asked for, and are under way or wait for their turn.
   #resets = 0
   // What must not come into one another: resets, and the making of queues.
@@ -117,7 +119,7 @@ export class Controller {
     this.cap = cap
     this.version = version
     this.pool = pool
-    this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.checkHealth())
+    this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.#checkAdmin())
     this.#events = new EventWatch(this.#admin)
     this.queues = new IoQueues(this, this.#admin)
     this.recovery = new Recovery(this, (command, options) => this.#send(command, options), recovery)
@@ -207,6 +209,16 @@ export class Controller {
     else if (!(failure instanceof ControllerFatalError) || !this.recovery.begin(failure)) this.fail(failure)
   }
 
+  // While it is reset there is nobody else to look, and what brings it up would wait for its timeout.
+  #checkAdmin(): void {
+    const now = performance.now()
+    if (!this.resetting) this.checkHealth(now)
+    if (!this.resetting || !this.#enabled || now - this.#healthAt < HEALTH_EVERY_MS) return
+    this.#healthAt = now
+    const failure = this.transport.health()
+    if (failure !== null) this.#admin.fail(failure)
+  }
+
   /** Ends the controller: every pending command gets `cause`. */
   fail(cause: Error): void {
     if (this.failure) return
@@ -219,6 +231,7 @@ export class Controller {
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
   async enable(signal?: AbortSignal): Promise<void> {
     await this.transport.enable(signal)
+    this.#enabled = true
     this.#events.resume()
     const send: SendAdmin = (command, options) => this.#send(command, options)
     const bytes = await identify(withSignal({ admin: send }, signal), CNS.CONTROLLER)
@@ -264,7 +277,8 @@ export class Controller {
       if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
       if (this.failure !== cause) interrupt()
       await this.#restart(how, cause)
-      this.recovery.resumeUsers()
+      // A recovery that has begun meanwhile resets once more, and lets them go on after that.
+      if (this.recovery.running === null) this.recovery.resumeUsers()
     })
   }
 
@@ -278,6 +292,7 @@ export class Controller {
   async #restart(how: ResetKind, cause: Error): Promise<void> {
     const { signal } = this.#ending
     this.#restarting = true
+    this.#enabled = false
     try {
       throwIfAborted(signal)
       this.#admin.fail(cause)

@@ -65,6 +65,7 @@ export interface RecoverableController {
 // An Abort is answered at once by a controller that is well, and so is the command then.
 const ABORT_MS = 5000
 const LOOK_MS = 5
+const ATTEMPTS = 3
 
 export class Recovery {
   readonly policy: RecoveryPolicy
@@ -180,8 +181,7 @@ export class Recovery {
     log('%s: is reset: %s', this.#address, cause.message)
     try {
       await Promise.all([...this.#users].map((user) => user.suspend(cause)))
-      await this.#restart(cause)
-      for (const user of this.#users) await user.verify?.(this.#send)
+      await this.#bringBack(cause)
       if (this.#isOver) return
       this.resets++
       this.resumeUsers()
@@ -190,6 +190,19 @@ export class Recovery {
       log('%s: is given up: %s', this.#address, (error as Error).message)
       this.#emit({ kind: 'failed', cause: error as Error })
       this.#controller.fail(error as Error)
+    }
+  }
+
+  async #bringBack(cause: Error): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#restart(cause)
+        for (const user of this.#users) await user.verify?.(this.#send)
+        return
+      } catch (error) {
+        // It was back, and is fatal again.
+        if (!(error instanceof ControllerFatalError) || this.#isOver || attempt === ATTEMPTS) throw error
+      }
     }
   }
 
