@@ -101,7 +101,7 @@ test('memory is the device’s until the reset, also where its call is aborted b
   await t.throwsAsync(read, { name: 'AbortError' })
   await recovery.running
   t.notThrows(() => ns.free(buf))
-  await ns.promises.read(block(), 8)
+  await ns.promises.read(block(), 9)
 })
 
 test('a loan that nobody has attached does not keep a fatal controller from its reset', async (t) => {
@@ -135,3 +135,15 @@ for (const [which, skip] of [
     t.is(ns.stats.resets, 1)
   })
 }
+
+test('what waits for a command goes on where that is ended by its Abort', async (t) => {
+  await using ns = await faulty(
+    [{ opcode: READ, slba: 8, times: 1, action: { kind: 'delay', ms: 60_000 } }],
+    { qsize: 2 },
+  )
+  const aborted = t.throwsAsync(ns.promises.read(block(), 8), { code: 'ERR_UNVME_TIMEOUT' })
+  const waiting = [0, 1, 2].map((slba) => ns.promises.read(block(), slba))
+  await aborted
+  await Promise.all(waiting)
+  t.like(ns.stats, { aborts: 1, resets: 0, late: 1, lost: 0, inFlight: 0 })
+})

@@ -128,6 +128,9 @@ class Soak {
     const { operations, ms = Number.POSITIVE_INFINITY, loans } = this.#options
     const bytes = this.#ns.controller.pool.bytes
     const end = performance.now() + ms
+    ;(this.#ns.controller as Controller).onRecovery(({ kind, cause }) => {
+      if (kind === 'failed') this.#error ??= new Error(`seed ${this.#options.seed}: given up`, { cause })
+    })
     if (loans) for (let i = 0; i < WORKERS; i++) this.#startWorker()
     while (this.#started < operations && performance.now() < end && this.#error === undefined) {
       while (this.#running.size >= MOST_IN_FLIGHT) await this.#someEnd()
