@@ -460,10 +460,9 @@ export class IoQueue {
   /** Timeouts and the controller's health: now and then, while something is in flight. */
   look(now: number): void {
     if (this.suspension === null) this.pair.expire(now, (cid) => this.lose(cid))
-    if (this.resends !== null) {
-      if (this.resends.length > 0 && this.suspension === null) this.continue()
-      else if (this.resends.pending === 0) this.endResends()
-    }
+    if (this.resends !== null && this.resends.pending === 0) this.endResends()
+    // What is held may wait for a time, or for a command that has ended otherwise than by `complete`.
+    if (this.holding && this.suspension === null) this.continue()
     if (this.expired.size > 0 || this.suspension !== null) this.watchEventLoop(now)
     this.controller.checkHealth(now)
   }

@@ -99,7 +99,7 @@ test('memory is the device’s until the reset, also where its call is aborted b
   await t.throwsAsync(read, { name: 'AbortError' })
   await recovery.running
   t.notThrows(() => ns.free(buf))
-  await ns.promises.read(block(), 8)
+  await ns.promises.read(block(), 9)
 })
 
 test('a share that nobody has attached does not keep a fatal controller from its reset', async (t) => {
@@ -113,4 +113,35 @@ test('a share that nobody has attached does not keep a fatal controller from its
   await share.returned
   await ns.promises.read(block(), 8, 1, { qid: 1 })
   t.like(ns.stats, { resets: 1, lost: 0, inFlight: 0 })
+})
+
+for (const [which, skip] of [
+  ['Identify Controller', 3],
+  ['Identify Namespace', 4],
+] as const) {
+  test(`a controller that is fatal once more while it is brought back (${which}) is reset again`, async (t) => {
+    await using ns = await faulty(
+      [
+        { opcode: READ, slba: 8, times: 1, action: { kind: 'fatal' } },
+        { queue: 'admin', opcode: 6, skip, times: 1, action: { kind: 'fatal' } },
+      ],
+      { timeout: 5000 },
+    )
+    const started = performance.now()
+    await ns.promises.read(block(), 8)
+    t.true(performance.now() - started < 4000)
+    t.is(ns.stats.resets, 1)
+  })
+}
+
+test('what waits for a command goes on where that is ended by its Abort', async (t) => {
+  await using ns = await faulty(
+    [{ opcode: READ, slba: 8, times: 1, action: { kind: 'delay', ms: 60_000 } }],
+    { qsize: 2 },
+  )
+  const aborted = t.throwsAsync(ns.promises.read(block(), 8), { code: 'ERR_UNVME_TIMEOUT' })
+  const waiting = [0, 1, 2].map((slba) => ns.promises.read(block(), slba))
+  await aborted
+  await Promise.all(waiting)
+  t.like(ns.stats, { aborts: 1, resets: 0, late: 1, lost: 0, inFlight: 0 })
 })

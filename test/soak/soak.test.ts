@@ -4,9 +4,9 @@ import test from 'ava'
 import { type SoakOptions, soak } from './soak.ts'
 
 const RUNS: readonly SoakOptions[] = [
-  { address: 'sim:?size=2M', seed: 1, operations: 4000, shares: false },
-  { address: 'sim:?size=2M&thread=1', seed: 2, operations: 3000, shares: true },
-  { address: 'sim:?size=2M&thread=1&shadow=1&latency=50us', seed: 3, operations: 2000, shares: true },
+  { address: 'sim:?size=2M', seed: 1, operations: 3000, shares: false },
+  { address: 'sim:?size=2M&thread=1', seed: 2, operations: 2000, shares: true },
+  { address: 'sim:?size=2M&thread=1&shadow=1&latency=50us', seed: 3, operations: 1500, shares: true },
 ]
 
 for (const options of RUNS) {

@@ -4,6 +4,7 @@
 import { getEventListeners } from 'node:events'
 import fs from 'node:fs'
 import { pipeline } from 'node:stream/promises'
+import { inspect } from 'node:util'
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import { Worker } from 'node:worker_threads'
@@ -48,7 +49,8 @@ const MOST_IN_FLIGHT = 32
 const MOST_BLOCKS = 40
 const WORKERS = 2
 const TIMEOUT_MS = 80
-const STUCK_MS = 30_000
+const STUCK_MS = 20_000
+const CLOSE_MS = 10_000
 const WORKER_FILE = new URL('./worker.js', import.meta.url)
 
 /** What a call may end with, on a device like this one. */
@@ -126,6 +128,9 @@ class Soak {
     const { operations, ms = Number.POSITIVE_INFINITY, shares } = this.#options
     const bytes = this.#ns.controller.pool.bytes
     const end = performance.now() + ms
+    ;(this.#ns.controller as Controller).onRecovery(({ kind, cause }) => {
+      if (kind === 'failed') this.#error ??= new Error(`seed ${this.#options.seed}: given up`, { cause })
+    })
     if (shares) for (let i = 0; i < WORKERS; i++) this.#startWorker()
     while (this.#started < operations && performance.now() < end && this.#error === undefined) {
       while (this.#running.size >= MOST_IN_FLIGHT) await this.#someEnd()
@@ -157,10 +162,25 @@ class Soak {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       const fail = () =>
-        reject(new Error(`seed ${this.#options.seed}: stuck: ${[...this.#running.values()].join('; ')}`))
+        reject(
+          new Error(
+            `seed ${this.#options.seed}: stuck: ${[...this.#running.values()].join('; ')}\n${this.#state()}`,
+          ),
+        )
       timer = setTimeout(fail, STUCK_MS)
     })
     await Promise.race([...this.#running.keys(), late]).finally(() => clearTimeout(timer))
+  }
+
+  #state(): string {
+    const queues = Array.from({ length: this.#ns.qcount }, (_, qid): unknown => {
+      try {
+        return this.#ns.queue(qid, 'soak')
+      } catch {
+        return 'lent'
+      }
+    })
+    return inspect([queues, this.#ns.stats], { depth: 4, breakLength: 120, maxArrayLength: 8 })
   }
 
   #track(what: string, work: Promise<void>): void {
@@ -460,6 +480,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     const left = { bytes, maps: (await countMaps()) - maps, fds: countFds() - fds, listeners }
     return { ...result, left }
   } finally {
-    await ns.close()
+    // Where something is stuck, this may be, too.
+    await Promise.race([ns.close(), pause(CLOSE_MS)])
   }
 }

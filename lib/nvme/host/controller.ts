@@ -93,8 +93,8 @@ export class Controller {
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
   #restarting = false
-  // It is ready, and its queues are being made again.
-  #bringingUp = false
+  // It has been enabled: not being ready is a failure.
+  #enabled = false
   // Resets that were asked for, and are under way or wait for their turn.
   #resets = 0
   // What must not come into one another: resets, and the making of queues.
@@ -119,7 +119,7 @@ export class Controller {
     this.cap = cap
     this.version = version
     this.pool = pool
-    this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.checkHealth())
+    this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.#checkAdmin())
     this.#events = new EventWatch(this.#admin)
     this.queues = new IoQueues(this, this.#admin)
     this.recovery = new Recovery(this, (command, options) => this.#send(command, options), recovery)
@@ -202,14 +202,21 @@ export class Controller {
 
   /** Looks at CSTS, at most every 50 ms: a controller that is gone or fatal fails everything that waits. */
   checkHealth(now = performance.now()): void {
-    if (this.failure || now - this.#healthAt < HEALTH_EVERY_MS) return
-    // Until it is ready there is nothing to be seen.
-    if (this.resetting && !this.#bringingUp) return
+    if (this.failure || this.resetting || now - this.#healthAt < HEALTH_EVERY_MS) return
     this.#healthAt = now
     const failure = this.transport.health()
     if (failure === null) this.#events.poll()
-    else if (this.#bringingUp) this.#admin.fail(failure)
     else if (!(failure instanceof ControllerFatalError) || !this.recovery.begin(failure)) this.fail(failure)
+  }
+
+  // While it is reset there is nobody else to look, and what brings it up would wait for its timeout.
+  #checkAdmin(): void {
+    const now = performance.now()
+    if (!this.resetting) this.checkHealth(now)
+    if (!this.resetting || !this.#enabled || now - this.#healthAt < HEALTH_EVERY_MS) return
+    this.#healthAt = now
+    const failure = this.transport.health()
+    if (failure !== null) this.#admin.fail(failure)
   }
 
   /** Ends the controller: every pending command gets `cause`. */
@@ -224,7 +231,7 @@ export class Controller {
   /** Enables the controller, from whatever state it is in, and identifies it (section 7.6.1). */
   async enable(signal?: AbortSignal): Promise<void> {
     await this.transport.enable(signal)
-    this.#bringingUp = this.#restarting
+    this.#enabled = true
     this.#events.resume()
     const send: SendAdmin = (command, options) => this.#send(command, options)
     const bytes = await identify(withSignal({ admin: send }, signal), CNS.CONTROLLER)
@@ -270,7 +277,8 @@ export class Controller {
       if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
       if (this.failure !== cause) interrupt()
       await this.#restart(how, cause)
-      this.recovery.resumeUsers()
+      // A recovery that has begun meanwhile resets once more, and lets them go on after that.
+      if (this.recovery.running === null) this.recovery.resumeUsers()
     })
   }
 
@@ -284,6 +292,7 @@ export class Controller {
   async #restart(how: ResetKind, cause: Error): Promise<void> {
     const { signal } = this.#ending
     this.#restarting = true
+    this.#enabled = false
     try {
       throwIfAborted(signal)
       this.#admin.fail(cause)
@@ -299,7 +308,6 @@ export class Controller {
       this.#admin.fail(error as Error)
       throw error
     } finally {
-      this.#bringingUp = false
       this.#restarting = false
     }
   }

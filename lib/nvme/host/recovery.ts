@@ -183,7 +183,6 @@ export class Recovery {
     try {
       await Promise.all([...this.#users].map((user) => user.suspend(cause)))
       await this.#restart(cause)
-      for (const user of this.#users) await user.verify?.(this.#send)
       if (this.#isOver) return
       this.resets++
       this.resumeUsers()
@@ -195,12 +194,14 @@ export class Recovery {
     }
   }
 
-  // A controller may be fatal again, or be reset by somebody else, before it is ready.
+  // A controller may be fatal again, or be reset by somebody else, before its users go on.
   async #restart(cause: Error): Promise<void> {
     let how: ResetKind = 'controller'
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#controller.restart(how, cause)
+        await this.#controller.restart(how, cause)
+        for (const user of this.#users) await user.verify?.(this.#send)
+        return
       } catch (error) {
         const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
         const passing = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
