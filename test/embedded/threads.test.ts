@@ -135,7 +135,7 @@ for (const kind of ['lose', 'fatal'] as const) {
       `a worker (${task}) goes on over resets (${kind}), and so does the other queue`,
       async (t) => {
         await using ns = await openThreaded({
-          ...{ qcount: 2, timeout: 300 },
+          ...{ qcount: 2, timeout: 1000 },
           faults: [{ opcode: 2, skip: 500, times: 1, action: { kind } }],
         })
         const loan = ns.lend(0)
