@@ -30,8 +30,8 @@ for (let round = 0; performance.now() < end; round++) {
   for (const [code, n] of Object.entries(counts.failed)) failed[code] = (failed[code] ?? 0) + n
   for (const name of ['operations', 'resets', 'asked', 'shares'] as const) sums[name] += counts[name]
   console.log(JSON.stringify({ ...options, ...counts, left, aborts: stats.aborts, retries: stats.retries }))
-  const { bytes, fds, listeners, maps } = left
-  if (stats.lost + stats.inFlight + bytes + fds + listeners !== 0 || maps > 200) {
+  const { bytes, fds, listeners, shared, maps } = left
+  if (stats.lost + stats.inFlight + bytes + fds + listeners + shared !== 0 || maps > 400) {
     throw new Error(`seed ${options.seed}: something is left: ${JSON.stringify({ ...left, ...stats })}`)
   }
 }
