@@ -1,5 +1,5 @@
 // What all benchmarks share: rows that are run in turn, medians of their figures, and tables of these.
-// Trade-off: in turn and not one after another, since a noisy machine is then noisy for all rows alike.
+// In turn and not one after another, since a noisy machine is then noisy for all rows alike.
 
 import { describe } from '../src/bench/report-text.ts'
 import { table } from '../src/cli/output.ts'

@@ -3,7 +3,7 @@
 // Occupancy is the mean number of commands in flight over the depth: as the driver counts it (`ns.stats`), and as it
 // follows from the rate (rate x time / depth). The delay of timers is bounded by how long a stream goes on without a
 // turn of the event loop, by the collector's pauses, and here by the controller, which copies in the same thread.
-// Trade-off: the medium's memory is taken before (populate), since its first touch is the system's time and no device's.
+// The medium's memory is taken before (populate), since its first touch is the system's time and no device's.
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { type Namespace, open } from '../src/index.ts'

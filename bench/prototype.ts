@@ -1,18 +1,19 @@
 // The yardstick: rings, a controller and a 4 KiB copy in one loop, with nothing of a driver around them.
-// Trade-off: no errors, no splitting, no second namespace: what is left is what no driver can avoid.
+// No errors, no splitting, no second namespace: what is left is what no driver can avoid.
 
-const PAGE = 4096
+import { PAGE_BYTES } from '../lib/sys/units.ts'
+
 const QUEUE = 64
 
 /** A medium of `bytes` and its rings. */
 export function createPrototype(bytes: number) {
   // Medium and memory in one buffer: copyWithin is the quickest copy that there is.
-  const memory = new Uint8Array(bytes + QUEUE * PAGE).fill(0x5a)
+  const memory = new Uint8Array(bytes + QUEUE * PAGE_BYTES).fill(0x5a)
   const data = bytes
   const sq = new Uint32Array(QUEUE * 16)
   const cq = new Uint32Array(QUEUE * 4)
   const doorbells = new Uint32Array(8)
-  const blocks = bytes / PAGE
+  const blocks = bytes / PAGE_BYTES
   let sqHead = 0
   let cqTail = 0
   let devicePhase = 1
@@ -27,8 +28,8 @@ export function createPrototype(bytes: number) {
     while (sqHead !== tail) {
       const at = sqHead << 4
       const slba = sq[at + 10]! + sq[at + 11]! * 4294967296
-      const from = slba * PAGE
-      memory.copyWithin(sq[at + 6]!, from, from + PAGE)
+      const from = slba * PAGE_BYTES
+      memory.copyWithin(sq[at + 6]!, from, from + PAGE_BYTES)
       const done = cqTail << 2
       cq[done] = 0
       cq[done + 2] = sqHead
@@ -44,7 +45,7 @@ export function createPrototype(bytes: number) {
     const at = sqTail << 4
     sq[at] = 2 | (cid << 16)
     sq[at + 1] = 1
-    sq[at + 6] = data + cid * PAGE
+    sq[at + 6] = data + cid * PAGE_BYTES
     sq[at + 7] = 0
     sq[at + 8] = 0
     sq[at + 9] = 0
@@ -71,7 +72,7 @@ export function createPrototype(bytes: number) {
       let working = depth
       let sum = 0
       const loop = async (cid: number) => {
-        for (let n = 0; n < commands / depth; n++) sum += memory[data + (await read(cid)) * PAGE]!
+        for (let n = 0; n < commands / depth; n++) sum += memory[data + (await read(cid)) * PAGE_BYTES]!
         working--
       }
       for (let cid = 0; cid < depth; cid++) void loop(cid)
@@ -107,7 +108,7 @@ export function createPrototype(bytes: number) {
           if (cqHead === 0) phase ^= 1
           got++
           const cid = dw3 & 0xffff
-          sum += memory[data + cid * PAGE]!
+          sum += memory[data + cid * PAGE_BYTES]!
           if (sent < commands) {
             post(cid)
             sent++

@@ -1,6 +1,6 @@
 // Both ends of a queue's rings without anything around them, for what the driver is measured by: a trivial controller
 // that completes each command at once in the same thread, and a bare loop that sends reads.
-// Trade-off: bring-up is the embedded controller's; only queue 1 is taken over, when it exists.
+// Bring-up is the embedded controller's; only queue 1 is taken over, when it exists.
 
 import type { QueuePair } from '../lib/nvme/pcie/queue-pair.ts'
 import { openPcieTransport } from '../lib/nvme/pcie/transport.ts'

@@ -1,6 +1,6 @@
 // Streams and iterators of this driver on the embedded controller beside fs's streams on a file in tmpfs, with chunks
 // of the same length: memory on either side, more of it than a processor's cache holds.
-// Trade-off: each row of a table moves as many bytes as take it some 0.2 s, so that slow ones don't take minutes.
+// Each row of a table moves as many bytes as take it some 0.2 s, so that slow ones don't take minutes.
 
 import { once } from 'node:events'
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // Two workers with a queue each (by `spread`) beside one worker. This file is the workers' task, too.
-// Trade-off: a controller's thread takes a processor, so that two workers of one controller double the rate only where
+// A controller's thread takes a processor, so that two workers of one controller double the rate only where
 // there are four processors; in the first row each worker has a controller of its own, inline, which shows what workers
 // cost each other on two.
 

@@ -1,6 +1,6 @@
 // Runs in the virtual machine: the null-backed controller goes from VFIO to the kernel's driver and back, and each
 // does all works in turn; writes a table of medians as JSON. With an argument it does the work of one stream.
-// Trade-off: a new process for each stream, so that none has another's garbage to collect, which takes this machine's
+// A new process for each stream, so that none has another's garbage to collect, which takes this machine's
 // one processor.
 
 import { execFileSync } from 'node:child_process'

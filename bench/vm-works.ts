@@ -1,6 +1,6 @@
 // The works of the benchmark in the virtual machine, by this driver (aread, awrite and apoll, and its streams), or on the
 // block device by fs (fs.read and fs.write past the page cache with as many in flight, and fs's streams through it).
-// Trade-off: each work has a time and not a count, since the kernel's driver at times stalls under emulation. The page
+// Each work has a time and not a count, since the kernel's driver at times stalls under emulation. The page
 // cache is dropped before and after a stream of fs, and a write ends with fsync, since this driver's ends on the medium.
 
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // This driver beside Node's own way on the kernel's block device, in the virtual machine, on its null-backed
-// controller. Trade-off: emulated, so that it runs anywhere: ratios are what counts, on an otherwise idle host.
+// controller. Emulated, so that it runs anywhere: ratios are what counts, on an otherwise idle host.
 
 import path from 'node:path'
 import { runInMachine } from '../scripts/vm/machine.ts'

@@ -2,7 +2,7 @@
 //
 //   node dist/examples/abort.js [ADDRESS]
 //
-// On a real device this overwrites blocks from 0 on. Trade-off: commands that were sent are waited for, not
+// On a real device this overwrites blocks from 0 on. Commands that were sent are waited for, not
 // taken back; their memory is the device's until they end.
 
 import { open } from 'unvme'

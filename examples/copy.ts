@@ -3,7 +3,7 @@
 //   node dist/examples/copy.js [SRC] [DST]
 //
 // A word with a colon is a device: `0a:00.0/1`, `sim:disk.img`. Without arguments the node binary goes to a
-// software controller. Trade-off: streams copy each chunk once more than `blocks()` and `writeBlocks()` do, and
+// software controller. Streams copy each chunk once more than `blocks()` and `writeBlocks()` do, and
 // in return anything that is a stream can stand between the two (zlib, crypto, a socket). `copy()` of unvme does
 // all of this in one call.
 

@@ -3,7 +3,7 @@
 //   node dist/examples/faults.js
 //
 // Here block 64 can't be read twice, and the third time it can; what is tested is a read with retries of its own.
-// Trade-off: faults of the software controller only; a real device has its own.
+// Faults of the software controller only; a real device has its own.
 
 import { type Namespace, NvmeError, open } from 'unvme'
 import './support/one-line.ts'

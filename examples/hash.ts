@@ -2,7 +2,6 @@
 //
 //   node dist/examples/hash.js [ADDRESS] [SLBA] [NLB]
 //
-// Trade-off: a Readable copies each chunk, which costs little beside the hash.
 
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'

@@ -2,7 +2,7 @@
 //
 //   node dist/examples/http-range.js [ADDRESS] [PORT]
 //
-// Without arguments it serves a software controller, asks it for a range itself, and ends. Trade-off: a range is
+// Without arguments it serves a software controller, asks it for a range itself, and ends. A range is
 // read as whole blocks and cut; a client that goes away ends its stream, and its commands with it.
 
 import { createServer } from 'node:http'

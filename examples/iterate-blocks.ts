@@ -3,7 +3,7 @@
 //
 //   node dist/examples/iterate-blocks.js [ADDRESS]
 //
-// Trade-off: `blocks()` reads ahead, and its data is valid until the next step; `copy: true` would hand out buffers that stay.
+// `blocks()` reads ahead, and its data is valid until the next step; `copy: true` would hand out buffers that stay.
 
 import { open } from 'unvme'
 import './support/one-line.ts'

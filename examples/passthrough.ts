@@ -3,7 +3,7 @@
 //
 //   node dist/examples/passthrough.js [ADDRESS]
 //
-// The block is written again afterwards. Trade-off: nothing is checked but the opcode and the memory; opcode and
+// The block is written again afterwards. Nothing is checked but the opcode and the memory; opcode and
 // dwords are those of the specification (NVMe 1.4 base, sections 5 and 6).
 
 import { ADMIN, NVM, NvmeError, open } from 'unvme'

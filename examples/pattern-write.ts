@@ -3,7 +3,7 @@
 //
 //   node dist/examples/pattern-write.js [ADDRESS] [BLOCKS]
 //
-// On a real device this overwrites the first BLOCKS blocks. Trade-off: `writeBlocks()` copies each chunk before
+// On a real device this overwrites the first BLOCKS blocks. `writeBlocks()` copies each chunk before
 // it asks for the next, so the generator fills one buffer again and again.
 
 import { open } from 'unvme'

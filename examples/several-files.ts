@@ -3,7 +3,7 @@
 //
 //   node dist/examples/several-files.js [ADDRESS] [FILE…]
 //
-// On a real device this overwrites blocks from 0 on. Trade-off: `copy()` and `compare()` keep the queue full by
+// On a real device this overwrites blocks from 0 on. `copy()` and `compare()` keep the queue full by
 // themselves where a file is long; doing several at a time helps where they are short.
 
 import { readdir, stat } from 'node:fs/promises'

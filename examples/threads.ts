@@ -2,7 +2,7 @@
 //
 //   node dist/examples/threads.js [ADDRESS]
 //
-// Trade-off: one file is the program and its threads' task, which is short; a task of any size has its own file.
+// One file is the program and its threads' task, which is short; a task of any size has its own file.
 
 import { isMainThread } from 'node:worker_threads'
 import { open, spread, type TaskContext, task } from 'unvme'

@@ -3,7 +3,7 @@
 //   node dist/examples/two-namespaces.js [ADDRESS]
 //
 // The device needs two namespaces with blocks of one size; of the second one, the first 1024 blocks are overwritten.
-// Trade-off: the first open decides how many queues there are, here all that the device has, so that each direction
+// The first open decides how many queues there are, here all that the device has, so that each direction
 // has its own where there are two; the controller is shut down with the last namespace.
 
 import { pipeline } from 'node:stream/promises'

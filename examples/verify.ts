@@ -3,7 +3,7 @@
 //
 //   node dist/examples/verify.js [A] [B]
 //
-// Without arguments two empty software controllers are compared. Trade-off: `blocks()` gives DMA memory until
+// Without arguments two empty software controllers are compared. `blocks()` gives DMA memory until
 // the next step, so nothing is copied; what is to be kept has to be. `compare()` of unvme does all of this in
 // one call.
 

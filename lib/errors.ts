@@ -1,5 +1,5 @@
 // Every error that unvme throws: one class for each kind, each with a stable `code` to match on.
-// Trade-off: all kinds stand in one file below every module, so that callers have one place to look,
+// All kinds stand in one file below every module, so that callers have one place to look,
 // and a module can't invent a kind that the documentation (docs/errors.md) does not have.
 
 interface Options {

@@ -1,5 +1,4 @@
 // unvme: NVMe namespaces as streams, async iterators and UNVMe's calls.
-// Trade-off: everything a program needs is here; what only tools need is in the modules `unvme/nvme` and so on.
 
 export * from '../lib/errors.ts'
 export type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/host/admin-queue.ts'

@@ -1,5 +1,5 @@
 // Opens a namespace or a controller by its address.
-// Trade-off: a controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
+// A controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
 
 import { AbortError, AddressError, ArgumentTypeError, UnsupportedError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'

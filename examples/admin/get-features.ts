@@ -2,7 +2,7 @@
 //
 //   node dist/examples/admin/get-features.js [ADDRESS] [FEATURE…]
 //
-// A feature that the controller does not have is said, and is no error. Trade-off: current values; the driver has
+// A feature that the controller does not have is said, and is no error. Current values; the driver has
 // asked for no queues here, so that Number of Queues is what the controller starts with.
 
 import { NvmeError } from 'unvme/errors'

@@ -2,7 +2,6 @@
 //
 //   node dist/examples/admin/get-log-page.js [ADDRESS]
 //
-// Trade-off: a few fields of each; `unvme error-log`, `smart-log` and `fw-log` show all of them.
 
 import {
   celsius,

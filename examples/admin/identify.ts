@@ -2,7 +2,6 @@
 //
 //   node dist/examples/admin/identify.js [ADDRESS]
 //
-// Trade-off: every scalar field as it is; `unvme id-ctrl -H` and `unvme id-ns -H` tell what the bits mean.
 
 import { CNS, decodeIdentifyController, decodeIdentifyNamespace, formattedLba } from 'unvme/nvme'
 import { openAddress } from './open.ts'

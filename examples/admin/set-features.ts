@@ -3,7 +3,7 @@
 //
 //   node dist/examples/admin/set-features.js [ADDRESS] [FEATURE VALUE]
 //
-// Trade-off: not saved, so that closing the controller, which resets it, brings the old value back
+// Not saved, so that closing the controller, which resets it, brings the old value back
 // (`unvme set-feature --save` keeps one).
 
 import { decodeFeature, encodeFeature, FEATURE, featureName, getFeature, setFeature } from 'unvme/nvme'

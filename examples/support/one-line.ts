@@ -1,5 +1,5 @@
 // Ends a program on an error of the driver with one line instead of a stack: imported by the other programs here.
-// Trade-off: only errors with a `code`, the driver's and the system's; what a program itself does wrong keeps its stack.
+// Only errors with a `code`, the driver's and the system's; what a program itself does wrong keeps its stack.
 
 import { isMainThread } from 'node:worker_threads'
 

@@ -3,7 +3,7 @@
 //
 //   node dist/examples/unvme/api-test.js ADDR [--ratio N] [--verbose]
 //
-// Trade-off: more operations than a queue has space for, most longer than one command, so that the paths for a full
+// More operations than a queue has space for, most longer than one command, so that the paths for a full
 // queue and for splitting are used; their lengths are drawn so that all of them fit on the device together.
 
 import { setImmediate } from 'node:timers/promises'

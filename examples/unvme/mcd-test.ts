@@ -3,7 +3,7 @@
 //
 //   node dist/examples/unvme/mcd-test.js ADDR ADDR… [--size SIZE] [--qcount N]
 //
-// Trade-off: one thread for all of them, by iterators: the driver's scheduler polls all queues that have work.
+// One thread for all of them, by iterators: the driver's scheduler polls all queues that have work.
 
 import { type Namespace, OutOfRangeError } from 'unvme'
 import { expectBlocks, fillWith } from './support/compare.ts'

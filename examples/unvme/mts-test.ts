@@ -3,7 +3,7 @@
 //
 //   node dist/examples/unvme/mts-test.js ADDR [--sessions N] [--queues N] [--maxnlb N] [--count N]
 //
-// Trade-off: every thread has a part of the namespace, so that what one finds changed, another has spoilt.
+// Every thread has a part of the namespace, so that what one finds changed, another has spoilt.
 
 import type { OpenOptions } from 'unvme'
 import type { SessionData } from './support/mts-queue.ts'

@@ -2,7 +2,6 @@
 //
 //   node dist/examples/unvme/rw.js ADDR [--lba LBA] [--nlb N] [--write PATTERN]
 //
-// Trade-off: as much as can be looked at; for files and whole devices there are `unvme read` and `unvme write`.
 
 import { printDump } from './support/dump.ts'
 import { integer, print, program, value, valueOr } from './support/program.ts'

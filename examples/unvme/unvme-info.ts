@@ -2,7 +2,7 @@
 //
 //   node dist/examples/unvme/unvme-info.js ADDR
 //
-// Trade-off: only what the driver works with; `unvme id-ctrl` and `unvme id-ns` print all that the device says.
+// Only what the driver works with; `unvme id-ctrl` and `unvme id-ns` print all that the device says.
 
 import { fields, print, program } from './support/program.ts'
 

@@ -2,7 +2,7 @@
 //
 //   node dist/examples/unvme/wrc.js ADDR --write PATTERN --read PATTERN [--increment N] …
 //
-// A block that differs is printed in hex, and the exit code is 3. Trade-off: one thread keeps all the queues full by
+// A block that differs is printed in hex, and the exit code is 3. One thread keeps all the queues full by
 // aread, awrite and apoll; where patterns have an increment, making and comparing them costs more than the driver.
 
 import { setImmediate } from 'node:timers/promises'

@@ -1,5 +1,5 @@
 // Hex dumps in the form of `hexdump -C`: position, sixteen bytes, and the printable ones as text.
-// Trade-off: rows that repeat the one before are a single `*`, so that a dump of an empty device is short.
+// Rows that repeat the one before are a single `*`, so that a dump of an empty device is short.
 
 const ROW_BYTES = 16
 

@@ -1,7 +1,8 @@
 // Hands out I/O virtual addresses from the ranges that an IOMMU allows, and takes them back.
-// Trade-off: first fit over a sorted list of free ranges, since a function has few and large arenas.
+// First fit over a sorted list of free ranges, since a function has few and large arenas.
 
 import { OutOfRangeError } from '../errors.ts'
+import { PAGE_BYTES } from '../sys/units.ts'
 
 /** A range of I/O virtual addresses, both ends included. */
 export interface IovaRange {
@@ -9,12 +10,11 @@ export interface IovaRange {
   last: number
 }
 
-const PAGE = 4096
 // Below 4 GiB are the windows of 32-bit BARs: a switch without access control may take such an address for
 // a neighbour's. So these are handed out last.
 const PREFERRED = 2 ** 32
 // Page 0 is never handed out: a PRP entry of 0 means that there is none.
-const LOWEST = PAGE
+const LOWEST = PAGE_BYTES
 
 interface Hole {
   start: number
@@ -34,12 +34,15 @@ export class IovaSpace {
   constructor(ranges: readonly IovaRange[], reserved: readonly IovaRange[] = []) {
     this.#holes = []
     for (const { first, last } of ranges) {
-      const start = Math.max(LOWEST, Math.ceil(first / PAGE) * PAGE)
-      const end = Math.floor((last + 1) / PAGE) * PAGE
+      const start = Math.max(LOWEST, Math.ceil(first / PAGE_BYTES) * PAGE_BYTES)
+      const end = Math.floor((last + 1) / PAGE_BYTES) * PAGE_BYTES
       if (end > start) this.#add({ start, end })
     }
     for (const { first, last } of reserved) {
-      this.#exclude(Math.floor(first / PAGE) * PAGE, Math.ceil((last + 1) / PAGE) * PAGE)
+      this.#exclude(
+        Math.floor(first / PAGE_BYTES) * PAGE_BYTES,
+        Math.ceil((last + 1) / PAGE_BYTES) * PAGE_BYTES,
+      )
     }
   }
 
@@ -48,9 +51,9 @@ export class IovaSpace {
    * @param bytes a multiple of 4096
    * @param alignment a power of two from 4096 on; given up where only less can be had
    */
-  take(bytes: number, alignment = PAGE): number {
-    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % PAGE !== 0) {
-      throw new OutOfRangeError(`an IOVA range of ${bytes} bytes: a multiple of ${PAGE} is needed`)
+  take(bytes: number, alignment = PAGE_BYTES): number {
+    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % PAGE_BYTES !== 0) {
+      throw new OutOfRangeError(`an IOVA range of ${bytes} bytes: a multiple of ${PAGE_BYTES} is needed`)
     }
     const iova = this.#find(bytes, alignment)
     if (iova < 0) return -1
@@ -78,7 +81,7 @@ export class IovaSpace {
   }
 
   #find(bytes: number, alignment: number): number {
-    for (const align of alignment > PAGE ? [alignment, PAGE] : [PAGE]) {
+    for (const align of alignment > PAGE_BYTES ? [alignment, PAGE_BYTES] : [PAGE_BYTES]) {
       for (const from of [PREFERRED, 0]) {
         for (const { start, end } of this.#holes) {
           const at = Math.ceil(Math.max(start, from) / align) * align

@@ -21,6 +21,7 @@ import {
   SEAL,
   systemCallError,
 } from '../sys/libc.ts'
+import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 
 const READ_WRITE = PROT.READ | PROT.WRITE
 
@@ -59,7 +60,7 @@ export interface MemoryView {
  */
 export function createSharedMemory(bytes: number, { hugePages = false } = {}): SharedMemory {
   checkLength(bytes)
-  if (hugePages && bytes % HUGE_PAGE === 0) {
+  if (hugePages && bytes % HUGE_PAGE_BYTES === 0) {
     try {
       return createMemfd(bytes, true)
     } catch {
@@ -68,8 +69,6 @@ export function createSharedMemory(bytes: number, { hugePages = false } = {}): S
   }
   return createMemfd(bytes, false)
 }
-
-const HUGE_PAGE = 2 ** 21
 
 function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
   const fd = memfd_create('unvme', MFD.CLOEXEC | MFD.ALLOW_SEALING | (hugePages ? MFD.HUGETLB : 0))
@@ -82,7 +81,7 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
     const address = map(0n, bytes, READ_WRITE, MAP.SHARED | (hugePages ? MAP.POPULATE : 0), fd, 0)
     // Transparent huge pages where the system lets shared memory ask for them (shmem_enabled is `advise`): these
     // can be mapped in parts. It is a wish, and its failure the normal case.
-    if (!hugePages && bytes >= HUGE_PAGE) madvise(address, bytes, MADV.HUGEPAGE)
+    if (!hugePages && bytes >= HUGE_PAGE_BYTES) madvise(address, bytes, MADV.HUGEPAGE)
     return { fd, address, bytes, hugePages }
   } catch (error) {
     close(fd)

@@ -1,5 +1,5 @@
 // Free runs of pages in an arena: first fit, neighbours joined when given back.
-// Trade-off: a sorted array, since an arena has few holes; a tree would only pay with thousands.
+// A sorted array, since an arena has few holes; a tree would only pay with thousands.
 
 /** Hands out runs of pages of a fixed range, the lowest that fits first. */
 export class PageRuns {

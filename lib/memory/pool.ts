@@ -10,6 +10,7 @@ import {
   OutOfMemoryError,
   OutOfRangeError,
 } from '../errors.ts'
+import { PAGE_BYTES } from '../sys/units.ts'
 import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './mapping.ts'
 import { PageRuns } from './page-runs.ts'
 import type { DmaSource } from './source.ts'
@@ -19,7 +20,6 @@ import { ANYWHERE, type ViewSpace } from './views.ts'
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const DMA: typeof kDma = kDma
 
-export const PAGE_BYTES = 4096
 // Large enough for few mappings and for huge pages, small enough to pin quickly.
 const ARENA_BYTES = 8 * 2 ** 20
 const ARENAS_PER_SIZE = 8

@@ -1,5 +1,5 @@
 // What DMA buffers carry: whose memory they are, and their IOVA.
-// Trade-off: a property of each buffer, and of each part of one from its first use on, in place of a table: found
+// A property of each buffer, and of each part of one from its first use on, in place of a table: found
 // without a look-up, and gone with the buffer.
 
 import { high32, low32 } from '../sys/int64.ts'

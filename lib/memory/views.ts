@@ -4,10 +4,9 @@
 
 import { OutOfMemoryError } from '../errors.ts'
 import { MAP, munmap, PROT } from '../sys/libc.ts'
+import { PAGE_BYTES } from '../sys/units.ts'
 import { detachView, type MemoryView, map, mapView, replaceMapping, retireView, viewOf } from './mapping.ts'
 import { PageRuns } from './page-runs.ts'
-
-const PAGE_BYTES = 4096
 
 /** Makes and ends the views of a pool's buffers. */
 export interface ViewSpace {

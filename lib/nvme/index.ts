@@ -1,5 +1,5 @@
 // nvme: the NVMe specification as code, and the driver of one controller on any transport.
-// Trade-off: encoding and decoding stand side by side, so that the software controller uses the same tables.
+// Encoding and decoding stand side by side, so that the software controller uses the same tables.
 
 export { eventLoopTurn, isEventLoopDue, rejectPaced } from '../sys/event-loop.ts'
 // The driver.
@@ -34,7 +34,6 @@ export {
 export {
   bytesDescribed,
   listPagesNeeded,
-  PRP_PAGE_BYTES,
   pagesTouched,
   writePrps,
 } from './pcie/prp.ts'

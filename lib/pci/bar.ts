@@ -1,5 +1,5 @@
 // BAR 0 in this process's memory: mapped where that is allowed, by call where it is not, all-ones once it is gone.
-// Trade-off: one address range for all of it, with harmless pages in the gaps, so that registers and doorbells
+// One address range for all of it, with harmless pages in the gaps, so that registers and doorbells
 // are one array and a stale view never faults.
 
 import { OutOfRangeError, UnsupportedError } from '../errors.ts'
@@ -12,10 +12,10 @@ import {
   retireView,
 } from '../memory/mapping.ts'
 import { MAP, PROT } from '../sys/libc.ts'
+import { PAGE_BYTES } from '../sys/units.ts'
 import type { Region } from '../vfio-abi/region.ts'
 import type { FunctionShare } from './share.ts'
 
-const PAGE = 4096
 const ALL_ONES = 0xffff_ffff
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */
 const DOORBELLS = 0x1000
@@ -49,7 +49,7 @@ export interface BarAccess {
  * Throws UnsupportedError where its doorbells can't be mapped.
  */
 export function mapBar(fd: number, region: Region, access: BarAccess, name: string): Bar {
-  const bytes = Math.min(MAX_BYTES, Math.ceil(region.size / PAGE) * PAGE)
+  const bytes = Math.min(MAX_BYTES, Math.ceil(region.size / PAGE_BYTES) * PAGE_BYTES)
   if (bytes < DOORBELLS + 8) {
     throw new UnsupportedError(`${name}: BAR 0 has ${region.size} bytes; an NVMe controller has 8192 or more`)
   }
@@ -79,8 +79,11 @@ export function pageRuns({ areas, size }: Pick<Region, 'areas' | 'size'>, bytes:
     .map((area) => {
       const end = area.offset + area.size
       // A region that ends inside a page has that page for itself.
-      const pages = end === size ? Math.ceil(end / PAGE) : Math.floor(end / PAGE)
-      return { start: Math.ceil(area.offset / PAGE) * PAGE, end: Math.min(bytes, pages * PAGE) }
+      const pages = end === size ? Math.ceil(end / PAGE_BYTES) : Math.floor(end / PAGE_BYTES)
+      return {
+        start: Math.ceil(area.offset / PAGE_BYTES) * PAGE_BYTES,
+        end: Math.min(bytes, pages * PAGE_BYTES),
+      }
     })
     .filter(({ start, end }) => end > start)
 }
@@ -105,8 +108,8 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
   const words = new Uint32Array(view.buffer)
   const bytes = view.buffer.byteLength
   // For each page: whether loads and stores reach the device.
-  const mapped = new Uint8Array(bytes / PAGE)
-  for (const { start, end } of runs) mapped.fill(1, start / PAGE, end / PAGE)
+  const mapped = new Uint8Array(bytes / PAGE_BYTES)
+  for (const { start, end } of runs) mapped.fill(1, start / PAGE_BYTES, end / PAGE_BYTES)
   let present = true
   let retired = false
   let shared = false
@@ -122,12 +125,12 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
     read(offset) {
       if (!present) return ALL_ONES
       check(offset)
-      return mapped[Math.floor(offset / PAGE)] === 1 ? words[offset / 4]! : access.read(offset)
+      return mapped[Math.floor(offset / PAGE_BYTES)] === 1 ? words[offset / 4]! : access.read(offset)
     },
     write(offset, value) {
       if (!present) return
       check(offset)
-      if (mapped[Math.floor(offset / PAGE)] === 1) words[offset / 4] = value
+      if (mapped[Math.floor(offset / PAGE_BYTES)] === 1) words[offset / 4] = value
       else access.write(offset, value)
     },
     cover() {
@@ -152,7 +155,7 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
       shared = true
       return {
         doorbells: { address: view.address + BigInt(DOORBELLS), bytes: doorbellEnd - DOORBELLS },
-        registers: mapped[0] === 1 ? { address: view.address, bytes: PAGE } : null,
+        registers: mapped[0] === 1 ? { address: view.address, bytes: PAGE_BYTES } : null,
       }
     },
   }

@@ -1,5 +1,5 @@
 // PCI names: `BB:DD.F` or `DDDD:BB:DD.F`, and `/nsid` after them for a namespace.
-// Trade-off: always formatted with the domain, as the kernel does, though people type them without.
+// Always formatted with the domain, as the kernel does, though people type them without.
 
 import { AddressError } from '../errors.ts'
 

@@ -1,5 +1,5 @@
 // A PCI function as the NVMe driver sees it: BAR 0, DMA memory, interrupts, reset, close.
-// Trade-off: registers are read and written by call, since some transports have no mapping for them;
+// Registers are read and written by call, since some transports have no mapping for them;
 // doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
 
 import type { DmaSource } from '../memory/source.ts'

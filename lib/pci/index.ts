@@ -1,5 +1,4 @@
 // pci: a PCI function as the other modules see it, and the memory that it shares with this process.
-// Trade-off: the interface is the smallest that hardware, a socket and a model in this process all can meet.
 
 export { keepFreedMemory } from '../memory/heap.ts'
 export { type IovaRange, IovaSpace } from '../memory/iova.ts'
@@ -18,7 +17,7 @@ export {
   viewOf,
 } from '../memory/mapping.ts'
 export { PageRuns } from '../memory/page-runs.ts'
-export { DmaPool, type DmaPoolOptions, PAGE_BYTES, type SharedBuffer } from '../memory/pool.ts'
+export { DmaPool, type DmaPoolOptions, type SharedBuffer } from '../memory/pool.ts'
 export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from '../memory/tag.ts'
 export {
   type AddressRange,
@@ -29,6 +28,7 @@ export {
 } from '../memory/views.ts'
 export { systemCallError } from '../sys/libc.ts'
 export { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
+export { PAGE_BYTES } from '../sys/units.ts'
 export type { Area, Region } from '../vfio-abi/region.ts'
 export { type Bar, type BarAccess, mapBar } from './bar.ts'
 export {

@@ -1,5 +1,5 @@
 // A PCI function in a second thread of the process: its doorbells and registers, as plain data and back.
-// Trade-off: only what the hot path and a look at the controller's health need; mappings, interrupts, reset and
+// Only what the hot path and a look at the controller's health need; mappings, interrupts, reset and
 // close stay with the thread that opened the function.
 
 import { UnsupportedError } from '../errors.ts'

@@ -1,5 +1,5 @@
 // What the kernel knows of a PCI function, read from sysfs: ids, driver, IOMMU group, resources, configuration space.
-// Trade-off: read anew with each call, since drivers and groups change while a program runs.
+// Read anew with each call, since drivers and groups change while a program runs.
 
 import fs from 'node:fs'
 import path from 'node:path'

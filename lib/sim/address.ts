@@ -1,5 +1,5 @@
 // Addresses of the software controller: `sim:`, `sim:disk.img?size=256M&lba=4096`, and what each option means.
-// Trade-off: every option is a string with its own small parser in one table, from which help is printed too.
+// Every option is a string with its own small parser in one table, from which help is printed too.
 
 import { AddressError } from '../errors.ts'
 import { MAX_NSID } from '../nvme/spec/opcodes.ts'

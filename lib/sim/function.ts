@@ -1,5 +1,5 @@
 // The software controller as a PCI function: what both of its hosts offer beside the common interface.
-// Trade-off: images and address space are opened here once; the hosts differ only in who runs the steps.
+// Images and address space are opened here once; the hosts differ only in who runs the steps.
 
 import type { PciFunction } from '../pci/function.ts'
 import type { SimConfig } from './address.ts'

@@ -1,5 +1,4 @@
 // sim: the software NVMe controller, as a PCI function in this process.
-// Trade-off: one model for every host; `openSim` picks the inline host, or the worker thread where asked for.
 
 export { parseSimAddress, SIM_OPTIONS, type SimConfig, type SimOption } from './address.ts'
 export type { FaultAction, FaultRule } from './faults/syntax.ts'

@@ -1,5 +1,4 @@
 // Opening a software controller by its address.
-// Trade-off: asynchronous for the sake of the worker thread; the inline host is ready at once.
 
 import { ArgumentTypeError } from '../errors.ts'
 import { parseSimAddress, type SimConfig } from './address.ts'

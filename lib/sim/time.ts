@@ -1,5 +1,5 @@
 // Times in addresses: `100us`, `2ms`.
-// Trade-off: a unit is needed, since a bare number of seconds would be far from what a latency is; an hour at most:
+// A unit is needed, since a bare number of seconds would be far from what a latency is; an hour at most:
 // longer is a mistake.
 
 import { parseDuration } from '../sys/units.ts'

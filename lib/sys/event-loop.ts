@@ -1,6 +1,6 @@
 // How long this thread has gone on without a turn of the event loop. A controller that answers at once never makes its
 // driver wait, and a loop over awaited calls would run in microtasks alone: no timer, no signal, no socket.
-// Trade-off: one clock for a thread, so that many short calls count as one long one; the first of them in each turn
+// One clock for a thread, so that many short calls count as one long one; the first of them in each turn
 // of the event loop asks for the callback that sets it back.
 
 /** @internal Milliseconds that awaited calls go on without a turn of the event loop. */

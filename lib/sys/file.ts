@@ -1,5 +1,5 @@
 // Which file a path means, and locks of files, as those who share disk images take them: flock(2), which this package's controllers take, and
-// record locks, which QEMU and others take. Trade-off: record locks are looked for and not taken; who takes them
+// record locks, which QEMU and others take. Record locks are looked for and not taken; who takes them
 // looks for no flock.
 
 import fs from 'node:fs'

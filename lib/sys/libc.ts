@@ -1,5 +1,5 @@
 // The libc calls that Node's own modules do not have, declared once through koffi.
-// Trade-off: bare calls with C's return values, so that a caller decides what a failure means; errno must be
+// Bare calls with C's return values, so that a caller decides what a failure means; errno must be
 // read (systemCallError) before anything else runs, since any fs call changes it.
 
 import koffi from 'koffi'

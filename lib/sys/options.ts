@@ -1,5 +1,5 @@
 // Options of public calls: a name that a call does not have is an error, and not ignored.
-// Trade-off: each call has a list of its names beside the type of its options, which the compiler holds to be the same.
+// Each call has a list of its names beside the type of its options, which the compiler holds to be the same.
 
 import { ArgumentTypeError, ArgumentValueError } from '../errors.ts'
 

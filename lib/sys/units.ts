@@ -1,7 +1,12 @@
 // Sizes and durations as people write them, and numbers as they are printed: in one place for addresses, options, reports.
-// Trade-off: dd's rule for the letters, and exact: what is no whole number of bytes is an error, never rounded.
+// Dd's rule for the letters, and exact: what is no whole number of bytes is an error, never rounded.
 
 import { ArgumentTypeError, OutOfRangeError } from '../errors.ts'
+
+/** Bytes of a page: of the memory that devices reach, and of their lists of it (CC.MPS 0). */
+export const PAGE_BYTES = 4096
+/** Bytes of a huge page on x86-64. */
+export const HUGE_PAGE_BYTES = 2 ** 21
 
 /** Units of sizes in powers of 1024 and of 1000, as they are printed. */
 export const BINARY_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const

@@ -1,5 +1,5 @@
 // Regions of a PCI device as VFIO describes them, over ioctl and over a socket alike: size, and areas that may be
-// mapped. Trade-off: checked as if they came from a stranger, since a wrong offset here would become a wrong mapping.
+// mapped. Checked as if they came from a stranger, since a wrong offset here would become a wrong mapping.
 
 import { DecodeError } from '../errors.ts'
 

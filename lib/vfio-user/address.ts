@@ -1,5 +1,5 @@
 // Addresses of vfio-user devices: `vfio-user:/run/nvme/cntrl`, `vfio-user:/run/nvme?nsid=2`.
-// Trade-off: a folder stands for the socket `cntrl` in it, as SPDK's transport address does.
+// A folder stands for the socket `cntrl` in it, as SPDK's transport address does.
 
 import fs from 'node:fs'
 import path from 'node:path'

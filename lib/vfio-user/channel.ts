@@ -1,5 +1,5 @@
 // The client's end of the socket: requests go out in order, and each reply is taken when it comes.
-// Trade-off: who asks gets a promise, and a server that is slow, or stopped, holds nothing up but its own answers; a
+// Who asks gets a promise, and a server that is slow, or stopped, holds nothing up but its own answers; a
 // caller that can't return before it has one (`requestNow`) says for how long it may block.
 
 import {

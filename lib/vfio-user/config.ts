@@ -1,5 +1,5 @@
 // The device's configuration space: command register, and the switch of MSI-X.
-// Trade-off: it outlives its clients, so everything that matters is written at each open, whatever it is then.
+// It outlives its clients, so everything that matters is written at each open, whatever it is then.
 
 import { ProtocolError } from '../errors.ts'
 import { CONFIG_COMMAND, PCI_COMMAND, REGION } from '../vfio-abi/device.ts'

@@ -1,5 +1,4 @@
 // The vfio-user protocol by number (version 0.1): commands, flags, regions and interrupts of a PCI device.
-// Trade-off: only what this module uses; the structures are VFIO's of <linux/vfio.h>, with argsz and all.
 
 export const MAJOR = 0
 export const MINOR = 1

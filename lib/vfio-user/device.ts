@@ -1,5 +1,4 @@
 // What is asked of a server about its device, each request as a value: how it is sent is the caller's choice.
-// Trade-off: thin functions beside a channel; what belongs together in time is lib/vfio-user/function.ts's affair.
 
 import {
   type DeviceInfo,

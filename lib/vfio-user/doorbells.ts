@@ -1,5 +1,5 @@
 // BAR 0 of a server: its doorbells in shared memory where it offers that, by message where it does not.
-// Trade-off: doorbells by message are words of this process that are sent when rung; with Doorbell Buffer Config,
+// Doorbells by message are words of this process that are sent when rung; with Doorbell Buffer Config,
 // which such a server offers, that happens only when the controller is about to sleep.
 
 import fs from 'node:fs'

@@ -1,7 +1,7 @@
 // One open PCI function behind a vfio-user socket: ties channel, BAR 0, DMA memory and interrupts together.
 // Nothing here waits for the server and keeps the event loop from running meanwhile, but for the two calls that can't
 // return without an answer: `readRegister` and `mapDma`, which block for up to `patience`.
-// Trade-off: whatever goes wrong with the server after the opening counts as removal of the device, since nothing
+// Whatever goes wrong with the server after the opening counts as removal of the device, since nothing
 // it says can be relied on then; its cause is kept.
 
 import {
@@ -25,6 +25,7 @@ import {
 import type { PciFunction, RemoteRegisters } from '../pci/function.ts'
 import type { FunctionShare } from '../pci/share.ts'
 import { enableVectors, type Vectors } from '../sys/signal.ts'
+import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 import { DEVICE_FLAGS, IRQ, REGION } from '../vfio-abi/device.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
@@ -46,7 +47,6 @@ import type { Capabilities } from './version.ts'
 const log = logger('vfio-user')
 const ALL_ONES = 0xffff_ffff
 const IOVA_LAST = 2 ** 39 - 1
-const HUGE_PAGE = 2 ** 21
 
 type State = 'open' | 'removed' | 'closed'
 
@@ -268,7 +268,7 @@ export class VfioUserFunction implements PciFunction {
         `mapDma of ${bytes} bytes: ${MAX_MAPPINGS} mappings are the most that a vfio-user server takes; larger ones help`,
       )
     }
-    const iova = this.#iovas.take(bytes, HUGE_PAGE)
+    const iova = this.#iovas.take(bytes, HUGE_PAGE_BYTES)
     if (iova < 0) throw new OutOfMemoryError(`mapDma of ${bytes} bytes: no IOVA range of this size is left`)
     try {
       const memory = createSharedMemory(bytes, { hugePages: true })

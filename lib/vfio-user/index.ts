@@ -1,5 +1,5 @@
 // vfio-user: PCI functions of another process over a UNIX socket, and the server's side of the same protocol.
-// Trade-off: version 0.1 with memory passed by descriptor; what would move data through the socket is left out.
+// Version 0.1 with memory passed by descriptor; what would move data through the socket is left out.
 
 export { isVfioUserAddress, parseVfioUserAddress, socketPath, type VfioUserAddress } from './address.ts'
 export { VfioUserFunction } from './function.ts'

@@ -1,5 +1,5 @@
 // Opens the PCI function behind a socket.
-// Trade-off: a dozen requests, one after the other, each waited for on the event loop: some hundred microseconds in
+// A dozen requests, one after the other, each waited for on the event loop: some hundred microseconds in
 // all from a server that is awake, and no harm done by one that is not.
 
 import { AbortError, AddressError, InUseError, SetupError, SystemCallError } from '../errors.ts'

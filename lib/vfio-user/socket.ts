@@ -1,5 +1,5 @@
 // UNIX stream sockets by libc: file descriptors travel with the bytes, which Node's own sockets can't do.
-// Trade-off: every call returns at once; who wants to wait says so, either blocking (`waitFor`, for registers) or
+// Every call returns at once; who wants to wait says so, either blocking (`waitFor`, for registers) or
 // on the event loop (`watch`). Descriptors are closed by libc as well: Node warns of those that it has not opened
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 

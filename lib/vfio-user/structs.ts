@@ -1,5 +1,5 @@
 // Messages of vfio-user: the header, and the payload of each command and reply, encoded and decoded side by side.
-// Trade-off: written out by hand, little-endian; both client and server use them, so each is tested byte by byte.
+// Written out by hand, little-endian; both client and server use them, so each is tested byte by byte.
 
 import { need, sized } from '../vfio-abi/device.ts'
 import { type Area, CAPABILITY_BYTES, number64, REGION_CAP, REGION_INFO_BYTES } from '../vfio-abi/region.ts'

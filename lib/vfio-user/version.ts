@@ -1,5 +1,5 @@
 // VERSION, the first message of each side: protocol version, and what the side is able to, as JSON.
-// Trade-off: a peer that says nothing of its abilities is taken by the protocol's defaults, and unknown ones are
+// A peer that says nothing of its abilities is taken by the protocol's defaults, and unknown ones are
 // left alone, since newer peers have more.
 
 import { DecodeError } from '../errors.ts'

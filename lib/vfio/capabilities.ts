@@ -1,5 +1,5 @@
 // Capabilities that the kernel appends to its answer about the IOMMU: IOVA ranges, mappings left.
-// Trade-off: checked as if they came from a stranger, since a wrong offset here would become a wrong mapping.
+// Checked as if they came from a stranger, since a wrong offset here would become a wrong mapping.
 
 import { DecodeError } from '../errors.ts'
 import type { IovaRange } from '../memory/iova.ts'

@@ -1,5 +1,4 @@
 // VFIO and iommufd by number: ioctl requests, flags and indexes of <linux/vfio.h> and <linux/iommufd.h>.
-// Trade-off: only what this module uses; the kernel's headers document each.
 
 // _IO(';', 100 + n): the size of the structure is in the structure, not in the request.
 const VFIO_BASE = 0x3b64

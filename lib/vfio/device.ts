@@ -1,5 +1,4 @@
 // A device's file: what it has (regions, interrupts), its configuration space, reset.
-// Trade-off: thin functions over a file descriptor; what belongs together in time is lib/vfio/function.ts's affair.
 
 import fs from 'node:fs'
 import { SystemCallError, UnsupportedError } from '../errors.ts'

@@ -1,5 +1,5 @@
 // One open PCI function by VFIO: ties device file, BAR 0, DMA memory and interrupts together in the right order.
-// Trade-off: a device that is taken away is released at once, since the kernel holds the removal until then; what
+// A device that is taken away is released at once, since the kernel holds the removal until then; what
 // is left for `close` is this process's own memory.
 
 import fs from 'node:fs'
@@ -16,6 +16,7 @@ import type { PciFunction } from '../pci/function.ts'
 import type { FunctionShare } from '../pci/share.ts'
 import type { PciFacts } from '../pci/sysfs.ts'
 import { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
+import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 import { DEVICE_FLAGS, IRQ, REGION } from '../vfio-abi/device.ts'
 
 import {
@@ -29,7 +30,6 @@ import {
   setIrqs,
 } from './device.ts'
 import type { IommuGroup } from './group.ts'
-import { HUGE_PAGE } from './noiommu.ts'
 
 const log = logger('vfio')
 
@@ -120,7 +120,7 @@ export class VfioFunction implements PciFunction {
       )
     }
     const { needsHugePage } = this.#group
-    const memory = createSharedMemory(needsHugePage ? HUGE_PAGE : bytes, { hugePages: needsHugePage })
+    const memory = createSharedMemory(needsHugePage ? HUGE_PAGE_BYTES : bytes, { hugePages: needsHugePage })
     try {
       const iova = this.#group.map(memory, this.address)
       const { fd, address, hugePages } = memory

@@ -1,5 +1,5 @@
 // What the functions of one IOMMU group share in this process: a file of VFIO, and an address space for DMA.
-// Trade-off: kept by group with a count of users, since the kernel lets a group be opened only once.
+// Kept by group with a count of users, since the kernel lets a group be opened only once.
 
 import type { SharedMemory } from '../memory/mapping.ts'
 import type { PciFacts } from '../pci/sysfs.ts'

@@ -5,12 +5,11 @@ import fs from 'node:fs'
 import { OutOfMemoryError, SetupError } from '../errors.ts'
 import type { SharedMemory } from '../memory/mapping.ts'
 import type { PciFacts, SysfsOptions } from '../pci/sysfs.ts'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../sys/units.ts'
 import { IOMMU_TYPE } from './constants.ts'
 import type { IommuGroup } from './group.ts'
 import { getDevice, openContainer } from './type1.ts'
 
-export const HUGE_PAGE = 2 ** 21
-const PAGE = 4096
 // An entry of pagemap: the frame number in bits 0 to 54, and bit 63 where the page is in memory.
 const FRAME_MASK = (1n << 55n) - 1n
 const PRESENT = 1n << 63n
@@ -25,7 +24,7 @@ export function openNoIommu(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
   )
   return {
     kind: 'noiommu',
-    maxArenaBytes: HUGE_PAGE,
+    maxArenaBytes: HUGE_PAGE_BYTES,
     needsHugePage: true,
     openDevice: (device) => getDevice(group, device, path),
     map: (memory, name) => physicalAddress(memory, name),
@@ -41,16 +40,16 @@ export function openNoIommu(facts: PciFacts, sysfs: SysfsOptions): IommuGroup {
 
 /** The physical address of memory on one huge page. Needs CAP_SYS_ADMIN. */
 export function physicalAddress(memory: SharedMemory, name: string, pagemap = '/proc/self/pagemap'): number {
-  if (!memory.hugePages || memory.bytes > HUGE_PAGE) {
+  if (!memory.hugePages || memory.bytes > HUGE_PAGE_BYTES) {
     throw new OutOfMemoryError(
-      `${name}: no huge page is free, and without an IOMMU each ${HUGE_PAGE / 2 ** 20} MiB of DMA memory is one; ` +
+      `${name}: no huge page is free, and without an IOMMU each ${HUGE_PAGE_BYTES / 2 ** 20} MiB of DMA memory is one; ` +
         "reserve some, as by 'sysctl vm.nr_hugepages=64'",
     )
   }
   const entry = Buffer.alloc(8)
   const fd = fs.openSync(pagemap, 'r')
   try {
-    fs.readSync(fd, entry, 0, 8, (Number(memory.address) / PAGE) * 8)
+    fs.readSync(fd, entry, 0, 8, (Number(memory.address) / PAGE_BYTES) * 8)
   } finally {
     fs.closeSync(fd)
   }
@@ -60,5 +59,5 @@ export function physicalAddress(memory: SharedMemory, name: string, pagemap = '/
   if ((value & PRESENT) === 0n || frame === 0) {
     throw new SetupError(`${name}: physical addresses can't be seen; the no-IOMMU mode needs root`)
   }
-  return frame * PAGE
+  return frame * PAGE_BYTES
 }

@@ -1,5 +1,5 @@
 // Opens a PCI function by whichever of VFIO's interfaces the kernel has.
-// Trade-off: what is wrong with the set-up is looked for before and after, so that the error can say it.
+// What is wrong with the set-up is looked for before and after, so that the error can say it.
 
 import fs from 'node:fs'
 import { InUseError } from '../errors.ts'

@@ -1,5 +1,5 @@
 // Structures of VFIO and iommufd requests, encoded into Buffers and decoded from them, side by side.
-// Trade-off: written out by hand, since a struct type of koffi costs several times as much per call.
+// Written out by hand, since a struct type of koffi costs several times as much per call.
 
 import { DecodeError } from '../errors.ts'
 import { DMA_FLAGS, INFO_BYTES, sized } from '../vfio-abi/device.ts'

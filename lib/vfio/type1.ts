@@ -8,6 +8,7 @@ import { type IovaRange, IovaSpace } from '../memory/iova.ts'
 import { MAX_VIEW_BYTES, type SharedMemory } from '../memory/mapping.ts'
 import { type PciFacts, readPciMemory, type SysfsOptions } from '../pci/sysfs.ts'
 import { ioctl, ioctlAsync, systemCallError } from '../sys/libc.ts'
+import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 import { INFO_BYTES } from '../vfio-abi/device.ts'
 import { readIovaRanges } from './capabilities.ts'
 import { API_VERSION, GROUP_FLAGS, IOMMU_INFO_FLAGS, IOMMU_TYPE, VFIO } from './constants.ts'
@@ -24,7 +25,6 @@ import {
 } from './structs.ts'
 
 const CONTAINER = '/dev/vfio/vfio'
-const HUGE_PAGE = 2 ** 21
 
 // What an IOMMU of 39 bits allows, less the window of message-signalled interrupts: assumed of a kernel before
 // 5.4, which does not tell.
@@ -143,7 +143,7 @@ function mapMemory(container: number, iovas: IovaSpace, memory: SharedMemory, na
 
 /** An IOVA for memory of this length, on a huge page's boundary where it is as large. */
 export function takeIova(iovas: IovaSpace, bytes: number, name: string): number {
-  const iova = iovas.take(bytes, bytes >= HUGE_PAGE ? HUGE_PAGE : undefined)
+  const iova = iovas.take(bytes, bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : undefined)
   if (iova >= 0) return iova
   throw new OutOfMemoryError(`${name}: no IOVA range of ${bytes} bytes is free (${iovas.available} in all)`)
 }

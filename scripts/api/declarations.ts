@@ -1,5 +1,5 @@
 // Reads declarations with their comments out of the compiler's .d.ts files, for docs/api.md.
-// Trade-off: by lines and braces, not by a parser: the compiler writes these files in one form, and what is not
+// By lines and braces, not by a parser: the compiler writes these files in one form, and what is not
 // understood has no entry, which the test of the page finds.
 
 import fs from 'node:fs'

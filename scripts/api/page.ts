@@ -1,5 +1,5 @@
 // docs/api.md from the compiler's declarations and the comments in them.
-// Trade-off: which export stands under which heading is said here; everything else comes from the source.
+// Which export stands under which heading is said here; everything else comes from the source.
 
 import fs from 'node:fs'
 import path from 'node:path'

@@ -1,5 +1,5 @@
 // The two files that tell the machine what to do: settings for its start, and the command as a shell script.
-// Trade-off: the machine reads them from the host's file system like any other file, so that nothing limits
+// The machine reads them from the host's file system like any other file, so that nothing limits
 // their length and a shell's quoting is the only encoding.
 
 import path from 'node:path'

@@ -1,5 +1,5 @@
 // The options that the machine's commands (run and test) have in common, and how these commands end.
-// Trade-off: statuses for trouble (2 usage, 69 missing parts, 70 the machine failed) can be those of the
+// Statuses for trouble (2 usage, 69 missing parts, 70 the machine failed) can be those of the
 // command in the machine too; the message on stderr tells them apart.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util'

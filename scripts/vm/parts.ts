@@ -1,5 +1,5 @@
 // Finds what the virtual machine is made of: QEMU, a kernel with its modules, busybox.
-// Trade-off: it looks, and says what to install; it installs nothing (scripts/vm/install and setup do).
+// It looks, and says what to install; it installs nothing (scripts/vm/install and setup do).
 
 import fs from 'node:fs'
 import os from 'node:os'

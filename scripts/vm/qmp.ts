@@ -1,5 +1,5 @@
 // A client of QEMU's machine protocol (QMP): JSON lines over a socket, one answer for each command, in order.
-// Trade-off: commands are sent one at a time, which is all that ending a machine and unplugging a device need.
+// Commands are sent one at a time, which is all that ending a machine and unplugging a device need.
 
 import type { Socket } from 'node:net'
 import readline from 'node:readline'

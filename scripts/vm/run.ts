@@ -1,5 +1,4 @@
 // scripts/vm/run [options] -- command [arguments]: runs a command in the virtual machine.
-// Trade-off: a thin shell around runInMachine; what a test needs to look at is in that function's result.
 
 import {
   checkParts,

@@ -1,5 +1,5 @@
 // The NVMe controllers that the virtual machine can have: one table, which tests and documentation go by.
-// Trade-off: every shape has its PCI address for good, so that a test knows it without asking; the numbers
+// Every shape has its PCI address for good, so that a test knows it without asking; the numbers
 // of Linux (nvme0, vfio group 7) change with the set of shapes and are looked up in sysfs.
 
 import path from 'node:path'

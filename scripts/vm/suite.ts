@@ -1,5 +1,5 @@
 // Modules of test/device as a command of the machine: one process, by the loop of test/support/device-loop.ts.
-// Trade-off: stacks are those of the compiled files, since reading source maps takes a fifth of all the time there
+// Stacks are those of the compiled files, since reading source maps takes a fifth of all the time there
 // (NODE_OPTIONS=--enable-source-maps has them read).
 
 import fs from 'node:fs'

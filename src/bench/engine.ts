@@ -1,5 +1,5 @@
 // How I/Os are sent and their ends are noticed: by polling a queue of the driver, or by callbacks of Node's fs.
-// Trade-off: an engine knows slots and bytes, and nothing of what the benchmark does; each runs a source of I/Os
+// An engine knows slots and bytes, and nothing of what the benchmark does; each runs a source of I/Os
 // in its own way, since a callback can't be polled and a poll can't wait.
 
 import { QueueFullError } from '../../lib/errors.ts'

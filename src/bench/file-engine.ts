@@ -1,5 +1,5 @@
 // A file or a kernel block device through Node's fs, with as many reads and writes in flight: what the driver is
-// measured against. Trade-off: past the page cache where the file system lets it, as a device is; libuv's threads
+// measured against. Past the page cache where the file system lets it, as a device is; libuv's threads
 // limit what is truly in flight, so UV_THREADPOOL_SIZE must be at least the depth of all jobs together.
 
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // One job of a benchmark on a file or a kernel block device, on a thread of its own: see run.ts.
-// Trade-off: it uses the descriptor of the thread that opened the file, who alone can have a block device for itself.
+// It uses the descriptor of the thread that opened the file, who alone can have a block device for itself.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { packError } from '../shares/protocol.ts'

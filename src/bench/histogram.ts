@@ -1,7 +1,7 @@
 // Latencies in nanoseconds: minimum, maximum, mean, deviation, and percentiles from counts in buckets, which are
 // found by a shift of 32-bit numbers: three records are part of every I/O that `unvme bench` measures. The histogram of
 // perf_hooks refuses 0, does not show its counts, and takes somewhat longer for a record (16 ns where this takes 12).
-// Trade-off: 64 buckets for each power of two: a percentile is exact within 1/64.
+// 64 buckets for each power of two: a percentile is exact within 1/64.
 
 const BITS = 6
 const PER_OCTAVE = 1 << BITS

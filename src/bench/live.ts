@@ -1,4 +1,4 @@
-// The line on a terminal while a benchmark runs. Trade-off: rates of the last quarter of a second, which show a
+// The line on a terminal while a benchmark runs. Rates of the last quarter of a second, which show a
 // device that stalls; the report has the means.
 
 import { decimal, short } from '../../lib/sys/units.ts'

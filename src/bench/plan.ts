@@ -1,5 +1,5 @@
 // What a benchmark does, in fio's words, and what each of its jobs is given.
-// Trade-off: jobs that read or write at random share the region; jobs that go through it in order, or verify
+// Jobs that read or write at random share the region; jobs that go through it in order, or verify
 // what they wrote, have a part of it each.
 
 import { OutOfRangeError } from '../../lib/errors.ts'

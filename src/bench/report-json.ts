@@ -1,5 +1,5 @@
 // A result with fio's JSON keys, so that scripts that read fio's output read this as well.
-// Trade-off: one group for all jobs; what the driver does not have (trim, sync, disk utilisation) is there with
+// One group for all jobs; what the driver does not have (trim, sync, disk utilisation) is there with
 // zeroes, since such scripts ask for it; how many I/Os went out at once (iodepth_submit, iodepth_complete) is not.
 
 import type { Histogram } from './histogram.ts'

@@ -1,5 +1,5 @@
 // A result in fio's layout, so that who knows one can read the other.
-// Trade-off: jobs are reported as one group, as fio does with --group_reporting; percentages of latencies and
+// Jobs are reported as one group, as fio does with --group_reporting; percentages of latencies and
 // depths are cut as fio cuts them.
 
 import { binary, decimal, short } from '../../lib/sys/units.ts'

@@ -1,5 +1,5 @@
 // Results in folders, JSON files of `unvme bench -o json` or of fio: read, and laid side by side.
-// Trade-off: fio's keys and nothing else are looked at. What can't be known from them (a percentile of several jobs
+// Fio's keys and nothing else are looked at. What can't be known from them (a percentile of several jobs
 // that were reported one by one) is unknown here, too, and never made up.
 
 import fs from 'node:fs'

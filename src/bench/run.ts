@@ -1,6 +1,4 @@
 // Runs a benchmark and gathers what its jobs have measured.
-// Trade-off: what is shown while it runs comes from counters in shared memory, read four times a second; what is
-// reported comes from the jobs' own results.
 
 import { onAbort } from '../../lib/sys/abort.ts'
 import { unpackError } from '../shares/protocol.ts'

@@ -1,5 +1,5 @@
 // All jobs begin at once: threads take a while to start, and one of them alone would have the device to itself.
-// Trade-off: a thread looks every millisecond rather than sleep on the word, so that it can still be aborted.
+// A thread looks every millisecond rather than sleep on the word, so that it can still be aborted.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Board, FLAG } from './job.ts'

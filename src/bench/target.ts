@@ -1,5 +1,5 @@
 // What a benchmark can run on: a device by the driver, or a file or kernel block device by Node's fs.
-// Trade-off: one job on a device stays in the main thread, where an inline software controller lives; everything
+// One job on a device stays in the main thread, where an inline software controller lives; everything
 // else has a thread for each job.
 
 import { once } from 'node:events'

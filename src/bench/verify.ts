@@ -1,5 +1,5 @@
 // Blocks that say of themselves what they are: what `--verify` writes and checks.
-// Trade-off: each I/O has one header with a checksum of the rest; within a run the generation of every I/O that
+// Each I/O has one header with a checksum of the rest; within a run the generation of every I/O that
 // was written is remembered as well, so that stale data does not pass for new.
 
 import { crc32 } from 'node:zlib'

@@ -1,5 +1,5 @@
 // The data that a command sends or receives: a file, a FIFO, or standard input and output, and its dump as it streams by.
-// Trade-off: it is read as it is needed, so that an input without an end costs no memory.
+// It is read as it is needed, so that an input without an end costs no memory.
 
 import fs from 'node:fs'
 import { UsageError } from '../../lib/errors.ts'

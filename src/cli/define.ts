@@ -1,5 +1,5 @@
 // How a subcommand is defined: one object with its words, arguments, options, examples and what it does.
-// Help, parsing and docs/cli.md all come from it. Trade-off: options are named by their property
+// Help, parsing and docs/cli.md all come from it. Options are named by their property
 // (`dryRun` is `--dry-run`), so that there is no second name to keep equal, and no free choice of one.
 
 import { choiceParser, sysroot } from './parse.ts'

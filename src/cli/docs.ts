@@ -1,4 +1,4 @@
-// docs/cli.md from the same definitions as help. Trade-off: plain lists rather than tables, since flags are full
+// docs/cli.md from the same definitions as help. Plain lists rather than tables, since flags are full
 // of the characters that a Markdown table can't take.
 
 import type { Command } from 'commander'

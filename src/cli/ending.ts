@@ -1,6 +1,6 @@
 // Ctrl-C, SIGTERM, and a standard output that can't be written: they abort a command that watches for it. A signal
 // ends at once one that does not watch; an output that failed is reported when the command is done.
-// Trade-off: the handlers stay for the whole process; a second Ctrl-C always ends it at once.
+// The handlers stay for the whole process; a second Ctrl-C always ends it at once.
 
 import { setImmediate as turn } from 'node:timers/promises'
 

@@ -1,5 +1,5 @@
 // fio's own words for `unvme bench`: spellings with underscores, other names of an option, `--flag=1`, and options
-// whose meaning is settled here. Trade-off: what would change what is measured is refused or said, never dropped.
+// whose meaning is settled here. What would change what is measured is refused or said, never dropped.
 
 import { ArgumentTypeError, UsageError } from '../../lib/errors.ts'
 import { decimal } from './parse.ts'

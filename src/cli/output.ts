@@ -1,5 +1,5 @@
 // What commands print: lines, tables, `name : value` lists, JSON, sizes, colour, and the question before
-// something is destroyed. Trade-off: no locale and no width of the terminal; output is the same everywhere,
+// something is destroyed. No locale and no width of the terminal; output is the same everywhere,
 // so that scripts can read it, and only colour depends on who looks.
 
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // Parsers for words of the command line: numbers, sizes, durations, words of a list.
-// Trade-off: strict. What is not understood as a whole is an error, since a wrong size destroys data.
+// Strict. What is not understood as a whole is an error, since a wrong size destroys data.
 
 import fs from 'node:fs'
 import path from 'node:path'

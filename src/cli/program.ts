@@ -1,5 +1,5 @@
 // Builds the commander program from the definitions, and turns what it finds wrong into UsageError.
-// Trade-off: commander parses and prints help; the wording of values' errors and the exit codes are ours.
+// Commander parses and prints help; the wording of values' errors and the exit codes are ours.
 
 import type { EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 // Runs one command of the process: signals, closed pipes, and errors in one line with an exit code.
-// Trade-off: the process ends by itself where it can, so that a device left open shows as a process that hangs;
+// The process ends by itself where it can, so that a device left open shows as a process that hangs;
 // only a command that does not watch for Ctrl-C is cut off.
 
 import { inspect } from 'node:util'

@@ -1,6 +1,6 @@
 // What `read`, `write`, `copy` and `verify` share: their options, the question before data is lost, progress,
 // and how results and differences are printed.
-// Trade-off: types only from the driver, which the commands load themselves, so that help stays quick.
+// Types only from the driver, which the commands load themselves, so that help stays quick.
 
 import { OutOfRangeError, UsageError } from '../../lib/errors.ts'
 import { hexRow } from '../../lib/log/index.ts'

@@ -1,8 +1,8 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
-// Trade-off: the first open decides how many queues there are; later ones share them, as in UNVMe.
+// The first open decides how many queues there are; later ones share them, as in UNVMe.
 
 import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } from '../../lib/errors.ts'
-import { type DmaPool, PAGE_BYTES } from '../../lib/memory/pool.ts'
+import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
 import { activeNamespaces, identifyNamespace, withSignal } from '../../lib/nvme/host/identify-commands.ts'
@@ -19,6 +19,7 @@ import {
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import { high32, low32 } from '../../lib/sys/int64.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import { type Geometry, geometryOf } from '../queue/geometry.ts'
 import { IoQueue, type Metadata } from '../queue/io-queue.ts'
 import { KIND, type Operation } from '../queue/operation.ts'

@@ -1,6 +1,6 @@
 // Compares files and devices, in any combination, and finds the first byte that differs; checks a copy whose source can be
 // read only once by a checksum that is taken while the data passes.
-// Trade-off: both are read at once and compared as they come, so memory does not depend on the length; only the
+// Both are read at once and compared as they come, so memory does not depend on the length; only the
 // first difference is looked for, and a checksum does not say where it is.
 
 import { createHash, type Hash } from 'node:crypto'

@@ -1,5 +1,5 @@
 // A range of a namespace as one endpoint of a copy or a comparison.
-// Trade-off: a length that is no multiple of the block size is read as whole blocks and cut; it is written by
+// A length that is no multiple of the block size is read as whole blocks and cut; it is written by
 // reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
 // `emptyDevice` and `cloneDevice`; the rest goes through chunks of a window, and is copied once.
 

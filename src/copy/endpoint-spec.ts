@@ -1,5 +1,5 @@
 // What a word or an object names in `copy` and `compare`: a file, a device, or an open namespace.
-// Trade-off: no option says which is which. A word with a colon before any slash is an address, so a mistyped
+// No option says which is which. A word with a colon before any slash is an address, so a mistyped
 // one is an error and never a new file; a file of such a name is written ./a:b.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'

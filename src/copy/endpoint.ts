@@ -1,5 +1,5 @@
 // One endpoint of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
-// Trade-off: each chunk is valid until the next one is asked for, so that nothing is copied once more than needed.
+// Each chunk is valid until the next one is asked for, so that nothing is copied once more than needed.
 
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { Namespace } from '../namespace/namespace.ts'

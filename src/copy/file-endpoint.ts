@@ -1,5 +1,5 @@
 // A file, block device, pipe, or standard input or output as one endpoint of a copy or a comparison.
-// Trade-off: a file that is written is opened, and emptied, only when its data comes: what is found wrong
+// A file that is written is opened, and emptied, only when its data comes: what is found wrong
 // before leaves it as it was. A block device is held from the start, so that it can't be mounted meanwhile.
 
 import fs, { createReadStream, createWriteStream, fstatSync, type Stats, statSync } from 'node:fs'

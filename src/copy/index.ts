@@ -1,5 +1,4 @@
 // Copying and comparing files and devices: loaded when it is called.
-// Trade-off: `copy` and `compare` do a whole job for any pair; what they are made of is for the command only.
 
 import type { CompareOptions } from './compare.ts'
 import type { CopyOptions } from './copy.ts'

@@ -1,5 +1,5 @@
 // A copy or a comparison of a file and a device by several threads, each with a queue and a part of the range.
-// Trade-off: for a file and a device alone, since only those can be read and written at many places at a time.
+// For a file and a device alone, since only those can be read and written at many places at a time.
 
 import { AbortError, NvmeError, UnsupportedError } from '../../lib/errors.ts'
 import { checkInteger } from '../queue/validate.ts'

@@ -1,5 +1,4 @@
 // An open controller for admin commands, whether it has namespaces or not.
-// Trade-off: a thin handle on what namespaces of the same controller share; I/O needs a namespace.
 
 import { type InspectOptions, inspect } from 'node:util'
 import { ClosedError } from '../../lib/errors.ts'

@@ -1,6 +1,4 @@
 // An open namespace: UNVMe's attributes and calls, and with them promises, streams and iterators, and its life.
-// Trade-off: one class for users to find everything on; what it does is done elsewhere, by what it is named after. UNVMe's
-// calls take DMA memory only and never wait for space in a queue; promises, streams and iterators do.
 
 import type { ReadableStream } from 'node:stream/web'
 import { type InspectOptions, inspect } from 'node:util'
@@ -11,8 +9,9 @@ import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/hos
 import { MAX_NSID, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { show, summary } from '../../lib/sys/show.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { Device, NamespaceController, OpeningOptions } from '../controller/device.ts'
-import { type Geometry, PAGE_SIZE } from '../queue/geometry.ts'
+import type { Geometry } from '../queue/geometry.ts'
 import { type IoQueue, spin } from '../queue/io-queue.ts'
 import { type IoDescriptor, notInFlight, type Operation, STATE } from '../queue/operation.ts'
 import {
@@ -282,7 +281,7 @@ export class Namespace implements AsyncDisposable {
 
   /** Deallocates ranges, and returns when done. See `adeallocate`. */
   deallocate(qid: number, ranges: readonly LbaRange[]): void {
-    const buf = this.alloc(PAGE_SIZE)
+    const buf = this.alloc(PAGE_BYTES)
     try {
       this.finish(this.adeallocate(qid, buf, ranges))
     } finally {
@@ -555,13 +554,13 @@ function attributesOf(device: Device, geometry: Geometry, address: string): Attr
     ...{ vid, mn, sn, fr },
     device: address,
     ...{ blockcount, blocksize, blockshift },
-    pagesize: PAGE_SIZE,
+    pagesize: PAGE_BYTES,
     pageshift: PAGE_SHIFT,
-    pagecount: Math.floor((blockcount * blocksize) / PAGE_SIZE),
+    pagecount: Math.floor((blockcount * blocksize) / PAGE_BYTES),
     bpshift,
     nbpp: 2 ** bpshift,
     maxbpio,
-    maxppio: Math.floor((maxbpio * blocksize) / PAGE_SIZE),
+    maxppio: Math.floor((maxbpio * blocksize) / PAGE_BYTES),
     maxiopq: qsize - 1,
     qcount: device.queues.length,
     maxqcount: device.maxqcount,

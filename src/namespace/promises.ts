@@ -1,5 +1,5 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
-// Trade-off: DMA memory is used as it is; any other buffer is copied through bounce buffers, a bounded amount in sizes
+// DMA memory is used as it is; any other buffer is copied through bounce buffers, a bounded amount in sizes
 // of powers of two that stays for as long as the namespace is open, since mapping memory costs more than a command.
 // Calls that find none left wait for it, in order.
 
@@ -12,8 +12,9 @@ import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { summary } from '../../lib/sys/show.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { BlockIo } from '../queue/block-io.ts'
-import { type Geometry, PAGE_SIZE } from '../queue/geometry.ts'
+import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import {
   deallocateCommand,
@@ -105,7 +106,7 @@ export class NamespacePromises {
     const ns = this.ns
     checkCallOptions('deallocate', options)
     ns.queue(options.qid ?? 0, 'deallocate')
-    const buf = await ns.pool.allocAsync(PAGE_SIZE)
+    const buf = await ns.pool.allocAsync(PAGE_BYTES)
     try {
       await this.cmd(deallocateCommand(buf, ranges, ns.geometry), options)
     } finally {

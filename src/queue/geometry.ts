@@ -4,7 +4,6 @@
 import { DecodeError, UnsupportedError } from '../../lib/errors.ts'
 import { formattedLba, type IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
 
-export const PAGE_SIZE = 4096
 // Commands without data may name this many blocks: NLB is a zero-based 16-bit field.
 export const MAX_BLOCKS = 65536
 // Protection Information Action: the controller makes and checks it, so that no metadata is transferred.

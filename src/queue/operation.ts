@@ -1,5 +1,5 @@
 // One read, write or other command of any length, from its start to its report: what aread returns.
-// Trade-off: operations are reused, first in first out, so that starting one allocates nothing; a descriptor
+// Operations are reused, first in first out, so that starting one allocates nothing; a descriptor
 // is its caller's until apoll has reported it, and another's soon after.
 
 import { type InspectOptions, inspect } from 'node:util'

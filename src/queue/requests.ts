@@ -1,5 +1,5 @@
 // Operations made ready to start, ranges without data and single commands of any kind, and operations as promises.
-// Trade-off: every field is set each time, since operations are reused; that is cheaper than making new ones. One
+// Every field is set each time, since operations are reused; that is cheaper than making new ones. One
 // function serves all promises, since a closure for each costs more than a command's posting.
 
 import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'

@@ -1,5 +1,5 @@
 // What a queue counts, and what a device's queues have done since open: `ns.stats`.
-// Trade-off: plain numbers, kept by the hot path itself; what they mean is computed when asked for.
+// Plain numbers, kept by the hot path itself; what they mean is computed when asked for.
 
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'

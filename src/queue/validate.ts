@@ -1,5 +1,5 @@
 // Checks of what callers give, with errors as Node's fs throws them: the argument named, the value shown.
-// Trade-off: the hot path makes its own cheap test, and comes here only to say what was wrong.
+// The hot path makes its own cheap test, and comes here only to say what was wrong.
 
 import { AlignmentError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'

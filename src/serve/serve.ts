@@ -1,5 +1,5 @@
 // Puts the software controller behind a vfio-user socket: the one place where model, protocol and time meet.
-// Trade-off: the server's thread runs the controller between messages, so a command never waits for another thread
+// The server's thread runs the controller between messages, so a command never waits for another thread
 // and a message waits for a step of the controller at most. A driver's store to shared memory wakes no thread, so
 // doorbells must be looked at: it spins for a millisecond of idleness, after that looks every 1 to 4 ms, and after a
 // second every 16 ms: less than a per cent of a processor. Where doorbells come as messages (shadow doorbells) it sleeps.

@@ -1,5 +1,4 @@
 // Checks of the system: IOMMU, kernel modules, locked memory. Each finding says how to mend it in one line.
-// Trade-off: a check reports and changes nothing; modules that are missing are loaded when a device is bound.
 
 import fs from 'node:fs'
 import os from 'node:os'

@@ -1,5 +1,4 @@
 // setup: which NVMe devices the machine has and who uses them, and moving them between the kernel and VFIO.
-// Trade-off: knows nothing of the command line; what would be done is data (plans and steps) before it is done.
 
 export { type Account, type Machine, thisMachine } from '../system/machine.ts'
 export type { Use } from '../system/uses.ts'

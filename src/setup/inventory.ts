@@ -1,5 +1,5 @@
 // Every NVMe function of the machine: PCI facts, what the kernel's driver knows of it, and who uses it.
-// Trade-off: read from sysfs alone, so that looking never touches a device; what VFIO has can't be read so.
+// Read from sysfs alone, so that looking never touches a device; what VFIO has can't be read so.
 
 import fs from 'node:fs'
 import path from 'node:path'

@@ -1,5 +1,5 @@
 // Back to the kernel's own driver: which devices, and the steps for one, up to its block device.
-// Trade-off: it waits until the kernel shows a block device, so that the next command of a script finds it.
+// It waits until the kernel shows a block device, so that the next command of a script finds it.
 
 import fs from 'node:fs'
 import path from 'node:path'

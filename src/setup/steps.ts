@@ -1,5 +1,4 @@
 // The steps that a binding takes, as data: performed one after the other, or printed by --dry-run.
-// Trade-off: each step is a plain line that an administrator could type, so that nothing is done unseen.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, SetupError } from '../../lib/errors.ts'

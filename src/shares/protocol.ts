@@ -1,5 +1,5 @@
 // What two threads say to each other about shared queues, the words that they share, and errors on their way.
-// Trade-off: messages for everything, since nothing of it is for every command; the words are for a thread that
+// Messages for everything, since nothing of it is for every command; the words are for a thread that
 // polls without letting its event loop run, and for an alloc that has to wait for its memory.
 
 import { inspect } from 'node:util'

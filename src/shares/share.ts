@@ -1,5 +1,5 @@
 // Queues that a worker thread has, as the thread that opened the device sees it: what is checked, and what goes with them.
-// Trade-off: a queue that comes back is deleted and created again, some tens of microseconds: that is the one way in
+// A queue that comes back is deleted and created again, some tens of microseconds: that is the one way in
 // which everything on it has ended for certain, and the same for a worker that closed, threw or died.
 
 import { MessageChannel, type MessagePort, threadId } from 'node:worker_threads'
@@ -11,7 +11,6 @@ import {
 } from '../../lib/errors.ts'
 import { logger } from '../../lib/log/index.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
-import { PAGE_BYTES } from '../../lib/memory/pool.ts'
 import type { DmaSource } from '../../lib/memory/source.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
@@ -21,6 +20,7 @@ import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import type { FunctionShare } from '../../lib/pci/share.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { Device } from '../controller/device.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'

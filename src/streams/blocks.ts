@@ -1,5 +1,5 @@
 // An async iterator over a range of LBAs that reads ahead, and its counterpart, which writes what an iterable produces.
-// Trade-off: the data of a step is DMA memory that the next step releases, which is the fastest way there is; `copy: true`
+// The data of a step is DMA memory that the next step releases, which is the fastest way there is; `copy: true`
 // gives buffers that stay. What is written is copied before its producer is asked for the next chunk, since it can't tell
 // when one has been written: who wants to do without that copy uses `transferFrom`.
 

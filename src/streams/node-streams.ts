@@ -1,5 +1,5 @@
 // A Readable and a Writable over a range of LBAs.
-// Trade-off: what is read is copied out of DMA memory, since what goes through a pipe is held for as long as anybody
+// What is read is copied out of DMA memory, since what goes through a pipe is held for as long as anybody
 // likes. What is written is acknowledged when it is in DMA memory and not when it is on the medium, so that many
 // commands are in flight; 'finish' comes after everything was written and flushed.
 

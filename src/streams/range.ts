@@ -1,5 +1,5 @@
 // The options that all streams and iterators share, checked and completed.
-// Trade-off: everything is checked before anything is sent; nothing is adjusted silently but the depth,
+// Everything is checked before anything is sent; nothing is adjusted silently but the depth,
 // which a small queue limits.
 
 import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'

@@ -1,5 +1,5 @@
 // A WHATWG ReadableStream of bytes over a range of LBAs: for fetch, Response, CompressionStream and their like.
-// Trade-off: data is copied out of DMA memory, which no reader may take away; a reader that brings its own buffer
+// Data is copied out of DMA memory, which no reader may take away; a reader that brings its own buffer
 // (BYOB) gets it filled and returned, and nothing is allocated for a chunk.
 
 import { type ReadableByteStreamController, ReadableStream } from 'node:stream/web'
@@ -131,8 +131,10 @@ class ByteSource {
     const chunk = Buffer.allocUnsafeSlow(bytes - this.given)
     slot.buffer.copy(chunk, 0, this.given, bytes)
     this.consume(window, slot.nlb, chunk.length)
+    const { length } = chunk
+    // It is empty after that.
     this.controller!.enqueue(chunk)
-    return chunk.length
+    return length
   }
 
   private consume(window: ReadWindow, nlb: number, bytes: number): void {

@@ -1,5 +1,5 @@
 // A ring of chunks in DMA memory, each with an operation of its own: what every stream and iterator works with.
-// Trade-off: one allocation for the whole ring, made when work begins and given back when the last command has
+// One allocation for the whole ring, made when work begins and given back when the last command has
 // ended; a slot is reused as soon as its owner lets it go, never by waiting for the garbage collector.
 
 import { AbortError, ClosedError, EndOfRangeError, OutOfRangeError } from '../../lib/errors.ts'

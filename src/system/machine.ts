@@ -1,5 +1,5 @@
 // The machine whose devices are looked at and changed: where its file systems are, and the few acts on it.
-// Trade-off: one object for all of it, so that tests put a made-up tree and a made-up kernel in its place.
+// One object for all of it, so that tests put a made-up tree and a made-up kernel in its place.
 
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // Who uses a device: mounts, swap, RAID, LVM and device-mapper, processes that have it open, and parts of the
-// kernel that do. Trade-off: it is looked for in several ways (mount table, holders, open files, exclusive open),
+// kernel that do. It is looked for in several ways (mount table, holders, open files, exclusive open),
 // since a device in use that is missed is data lost, and a false alarm only needs --force.
 
 import fs from 'node:fs'

@@ -1,5 +1,5 @@
 // Queues in worker threads, loaded when they are asked for, and what a worker of `spread` runs.
-// Trade-off: one task for a thread, which ends with it: starting a thread takes longer than anything that could be saved
+// One task for a thread, which ends with it: starting a thread takes longer than anything that could be saved
 // by keeping it.
 
 import { parentPort, workerData } from 'node:worker_threads'

@@ -1,5 +1,5 @@
 // Work on a range of LBAs by several threads, each with a queue and a part of the range of its own.
-// Trade-off: all threads or none: the first that fails ends the others, and its error is the result.
+// All threads or none: the first that fails ends the others, and its error is the result.
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'

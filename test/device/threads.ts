@@ -1,5 +1,5 @@
 // Queues in the hands of worker threads: the whole API there, one owner at a time, and back again.
-// Trade-off: few workers, since each loads the driver anew, which takes 20 s in the virtual machine; what needs
+// Few workers, since each loads the driver anew, which takes 20 s in the virtual machine; what needs
 // many of them is in test/embedded.
 
 import { QueueOwnerError } from '../../src/index.ts'

@@ -6,6 +6,7 @@ import { encodeIdentifyController, encodeIdentifyNamespace } from '../../lib/nvm
 import { ADMIN, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { ALL_ONES, decodeCapabilities, encodeCapabilities, REGISTER } from '../../lib/nvme/spec/registers.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 
 /** How likely each misdeed is, from 0 to 1: for each completion, Identify or register read. */
 export interface Plan {
@@ -37,7 +38,6 @@ export interface Plan {
 
 export const BLOCK_BYTES = 512
 export const BLOCKS = 1024
-const PAGE = 4096
 const DOORBELLS = 4096
 
 export function generator(seed: number) {
@@ -123,13 +123,13 @@ export function createHostile(seed: number, initial: Plan): Hostile {
   const pieces = (sqe: Buffer, bytes: number): Buffer[] => {
     const prp1 = address(sqe, 24)
     const prp2 = address(sqe, 32)
-    const first = Math.min(bytes, PAGE - (prp1 % PAGE))
+    const first = Math.min(bytes, PAGE_BYTES - (prp1 % PAGE_BYTES))
     const all = [at(prp1, first)]
     let left = bytes - first
-    if (left > 0 && left <= PAGE) all.push(at(prp2, left))
+    if (left > 0 && left <= PAGE_BYTES) all.push(at(prp2, left))
     else if (left > 0) {
       for (let entry = prp2; left > 0; entry += 8) {
-        const n = Math.min(left, PAGE)
+        const n = Math.min(left, PAGE_BYTES)
         all.push(at(address(at(entry, 8)!, 0), n))
         left -= n
       }

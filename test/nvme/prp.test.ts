@@ -3,8 +3,8 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { bytesDescribed, listPagesNeeded, pagesTouched, writePrps } from '../../lib/nvme/pcie/prp.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 
-const PAGE = 4096
 const LIST_IOVA = 0xffff_f000 // The list's second page is above 4 GiB.
 
 /** Follows PRP1, PRP2 and the list as section 4.3 says: the byte ranges of a transfer. */
@@ -12,22 +12,22 @@ function follow(sqe: Uint32Array, list: Uint32Array, listIova: number, bytes: nu
   const at = (words: Uint32Array, word: number) => words[word]! + words[word + 1]! * 2 ** 32
   const prp1 = at(sqe, 6)
   const prp2 = at(sqe, 8)
-  const first = Math.min(bytes, PAGE - (prp1 % PAGE))
+  const first = Math.min(bytes, PAGE_BYTES - (prp1 % PAGE_BYTES))
   const ranges: [number, number][] = [[prp1, first]]
   let left = bytes - first
   if (left === 0) return ranges
-  if (left <= PAGE) return [...ranges, [prp2, left]]
+  if (left <= PAGE_BYTES) return [...ranges, [prp2, left]]
   let page = prp2
-  let index = (page % PAGE) / 8
+  let index = (page % PAGE_BYTES) / 8
   while (left > 0) {
     let entry = at(list, (page - listIova) / 4 + index * 2)
-    if (index === PAGE / 8 - 1 && left > PAGE) {
+    if (index === PAGE_BYTES / 8 - 1 && left > PAGE_BYTES) {
       page = entry
       index = 0
       entry = at(list, (page - listIova) / 4)
     }
-    if (entry % PAGE !== 0) throw new Error(`entry ${entry.toString(16)} is not a page`)
-    const n = Math.min(left, PAGE)
+    if (entry % PAGE_BYTES !== 0) throw new Error(`entry ${entry.toString(16)} is not a page`)
+    const n = Math.min(left, PAGE_BYTES)
     ranges.push([entry, n])
     left -= n
     index++
@@ -43,14 +43,14 @@ const transfer = fc.record({
     fc.constant(2 ** 40 - 3),
   ),
   dword: fc.oneof(fc.constant(0), fc.nat(1023)),
-  bytes: fc.oneof(fc.integer({ min: 1, max: 3 * PAGE }), fc.integer({ min: 1, max: 5 * 2 ** 20 })),
+  bytes: fc.oneof(fc.integer({ min: 1, max: 3 * PAGE_BYTES }), fc.integer({ min: 1, max: 5 * 2 ** 20 })),
 })
 
 test('a transfer is exactly the pages that it touches, chained lists included', (t) => {
   const property = fc.property(transfer, ({ page, dword, bytes }) => {
-    const start = page * PAGE + dword * 4
+    const start = page * PAGE_BYTES + dword * 4
     const pages = listPagesNeeded(bytes)
-    const list = new Uint32Array((pages * PAGE) / 4 + 4).fill(0xdead_beef)
+    const list = new Uint32Array((pages * PAGE_BYTES) / 4 + 4).fill(0xdead_beef)
     const sqe = new Uint32Array(16)
     const lo = LIST_IOVA | 0
     writePrps(sqe, 0, start | 0, Math.floor(start / 2 ** 32) | 0, bytes, list, 0, lo, 0)
@@ -60,7 +60,7 @@ test('a transfer is exactly the pages that it touches, chained lists included', 
       next += n
     }
     // Nothing is written past the pages that were said to be needed.
-    const untouched = list.subarray((pages * PAGE) / 4).every((word) => word === 0xdead_beef)
+    const untouched = list.subarray((pages * PAGE_BYTES) / 4).every((word) => word === 0xdead_beef)
     return next === start + bytes && untouched
   })
   fc.assert(property, { numRuns: 2000 })
@@ -84,9 +84,9 @@ test('PRP2 is 0, a page or a list, by the number of pages touched', (t) => {
 test('list pages are counted with the last entry of a full one as a link', (t) => {
   t.is(pagesTouched(0, 4096), 1)
   t.is(pagesTouched(4092, 4096), 2)
-  t.is(listPagesNeeded(512 * PAGE), 1)
-  t.is(listPagesNeeded(512 * PAGE + 4), 1)
-  t.is(listPagesNeeded(513 * PAGE), 2)
+  t.is(listPagesNeeded(512 * PAGE_BYTES), 1)
+  t.is(listPagesNeeded(512 * PAGE_BYTES + 4), 1)
+  t.is(listPagesNeeded(513 * PAGE_BYTES), 2)
 })
 
 test('list pages describe so many bytes wherever they start, and no more from the worst start on', (t) => {

@@ -6,9 +6,9 @@ import fc from 'fast-check'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 
 const ENTRIES = 8
-const PAGE = 4096
 
 /** A queue pair on ordinary memory, whose controller completes what it is told of when `complete` is called. */
 function createPair() {
@@ -17,14 +17,14 @@ function createPair() {
   const pool = {
     alloc(bytes: number) {
       const part = memory.subarray(used, used + bytes)
-      used += Math.ceil(bytes / PAGE) * PAGE
+      used += Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES
       return part
     },
     tagOf: (buffer: Buffer) => ({ iova: buffer.byteOffset }),
   }
   const doorbells = new Uint32Array(16)
   const pci = { doorbells, notify: null, step: null }
-  const options = { qid: 1, entries: ENTRIES, dstrd: 4, maxBytes: 16 * PAGE, timeout: 30_000 }
+  const options = { qid: 1, entries: ENTRIES, dstrd: 4, maxBytes: 16 * PAGE_BYTES, timeout: 30_000 }
   const pair = new QueuePair(pci as unknown as PciFunction, pool as unknown as DmaPool, options)
   const sq = new Uint32Array(memory.buffer, pair.sqIova, ENTRIES * 16)
   const cq = new Uint32Array(memory.buffer, pair.cqIova, ENTRIES * 4)
@@ -101,8 +101,8 @@ test('an entry holds its own command, and nothing of those before it', (t) => {
         if (pair.available === 0) break
         const { nsid, pages, high, metadata, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = step
         const offset = pages === 0 ? 0 : step.offset
-        const lo = 16 * PAGE + offset
-        const bytes = pages * PAGE - offset
+        const lo = 16 * PAGE_BYTES + offset
+        const bytes = pages * PAGE_BYTES - offset
         if (metadata !== 0) pair.pointMetadata(metadata, 3)
         const cid = pair.post(1, nsid, lo, high, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
         if (metadata !== 0) pair.pointMetadata(0, 0)
@@ -110,7 +110,7 @@ test('an entry holds its own command, and nothing of those before it', (t) => {
         slot = (slot + 1) % ENTRIES
         const hi = high >>> 0
         const first = pages === 0 ? [0, 0] : [lo, hi]
-        const second = pages < 2 ? [0, 0] : pages === 2 ? [17 * PAGE, hi] : entry.slice(8, 10)
+        const second = pages < 2 ? [0, 0] : pages === 2 ? [17 * PAGE_BYTES, hi] : entry.slice(8, 10)
         t.deepEqual(entry.slice(0, 2), [(1 | (pair.idOf(cid) << 16)) >>> 0, nsid])
         t.deepEqual(entry.slice(4), [
           ...[metadata, metadata === 0 ? 0 : 3, ...first, ...second],

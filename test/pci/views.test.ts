@@ -5,27 +5,26 @@ import test from 'ava'
 import fc from 'fast-check'
 import { createSharedMemory, destroySharedMemory, type MemoryView, viewOf } from '../../lib/memory/mapping.ts'
 import { releaseAddresses, reserveAddresses, viewsWithin } from '../../lib/memory/views.ts'
-
-const PAGE = 4096
+import { PAGE_BYTES } from '../../lib/sys/units.ts'
 
 const mappings = () => fs.readFileSync('/proc/self/maps', 'utf8')
 
 test('a view shows its part of the memory, and nothing of it once it is retired', (t) => {
-  const memory = createSharedMemory(16 * PAGE)
-  const range = reserveAddresses(64 * PAGE)
+  const memory = createSharedMemory(16 * PAGE_BYTES)
+  const range = reserveAddresses(64 * PAGE_BYTES)
   const views = viewsWithin(range)
   const whole = new Uint8Array(viewOf(memory.address, memory.bytes))
-  const view = views.map(memory.fd, 4 * PAGE, 2 * PAGE)
-  const other = views.map(memory.fd, 0, 16 * PAGE)
+  const view = views.map(memory.fd, 4 * PAGE_BYTES, 2 * PAGE_BYTES)
+  const other = views.map(memory.fd, 0, 16 * PAGE_BYTES)
   t.true(view.address >= range.address && view.address < range.address + BigInt(range.bytes))
-  whole[4 * PAGE] = 7
+  whole[4 * PAGE_BYTES] = 7
   const bytes = new Uint8Array(view.buffer)
   t.is(bytes[0], 7)
   views.retire(view)
   t.not(bytes[0], 7)
   bytes[0] = 9
-  t.is(whole[4 * PAGE], 7)
-  t.is(new Uint8Array(other.buffer)[4 * PAGE], 7)
+  t.is(whole[4 * PAGE_BYTES], 7)
+  t.is(new Uint8Array(other.buffer)[4 * PAGE_BYTES], 7)
   views.retire(view)
   views.retire(other)
   releaseAddresses(range)
@@ -34,13 +33,13 @@ test('a view shows its part of the memory, and nothing of it once it is retired'
 })
 
 test('views never overlap, and what does not fit is refused', (t) => {
-  const memory = createSharedMemory(16 * PAGE)
+  const memory = createSharedMemory(16 * PAGE_BYTES)
   const steps = fc.array(fc.record({ pages: fc.integer({ min: 1, max: 16 }), retire: fc.boolean() }), {
     maxLength: 30,
   })
   fc.assert(
     fc.property(steps, (list) => {
-      const range = reserveAddresses(40 * PAGE)
+      const range = reserveAddresses(40 * PAGE_BYTES)
       const views = viewsWithin(range)
       const live: MemoryView[] = []
       for (const { pages, retire } of list) {
@@ -49,7 +48,7 @@ test('views never overlap, and what does not fit is refused', (t) => {
           continue
         }
         try {
-          live.push(views.map(memory.fd, 0, pages * PAGE))
+          live.push(views.map(memory.fd, 0, pages * PAGE_BYTES))
         } catch (error) {
           t.is((error as { code: string }).code, 'ERR_UNVME_OUT_OF_MEMORY')
         }

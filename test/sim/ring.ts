@@ -1,5 +1,5 @@
 // A tiny NVMe host for the tests of the software controller: rings written by hand, nothing of lib/nvme's driver.
-// Trade-off: one arena, entries written as dwords; slow, and simple enough to be trusted.
+// One arena, entries written as dwords; slow, and simple enough to be trusted.
 
 import { type DmaArena, viewOf } from '../../lib/memory/mapping.ts'
 import { openSim, type SimFunction, type SimOptions } from '../../lib/sim/index.ts'

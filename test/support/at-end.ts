@@ -1,5 +1,5 @@
 // Ends what a test has started and, where it failed half-way, has not ended: its file would never end otherwise.
-// Trade-off: once for all tests of a file, at its end, since tests of a file run side by side.
+// Once for all tests of a file, at its end, since tests of a file run side by side.
 
 import test from 'ava'
 

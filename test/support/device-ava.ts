@@ -1,5 +1,5 @@
 // Has ava run the tests of a module of test/device.
-// Trade-off: one after another, since a real device is opened by one process at a time; the run on real devices
+// One after another, since a real device is opened by one process at a time; the run on real devices
 // gives ava `--serial --concurrency=1`.
 
 import test from 'ava'

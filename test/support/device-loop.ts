@@ -1,6 +1,6 @@
 // Runs modules of test/device without ava, which takes longer to load in the virtual machine than most tests to run:
 // all in one process, one test after another. Status 0 where all passed.
-// Trade-off: loading what they have in common takes eight seconds there, so that they share a process, and one that
+// Loading what they have in common takes eight seconds there, so that they share a process, and one that
 // ends it ends the run.
 
 import path from 'node:path'

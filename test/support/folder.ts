@@ -1,5 +1,5 @@
 // A folder of its own for a test's files.
-// Trade-off: removed when the test's file ends, so that a failure's files can be looked at by a longer run only.
+// Removed when the test's file ends, so that a failure's files can be looked at by a longer run only.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,5 +1,5 @@
 // Random operations on a range of LBAs, and the model of the medium that they are checked against.
-// Trade-off: what overlaps a write in flight waits for it, since NVMe orders nothing by itself; everything else
+// What overlaps a write in flight waits for it, since NVMe orders nothing by itself; everything else
 // is in flight together, as far as the queue goes.
 
 import fc from 'fast-check'

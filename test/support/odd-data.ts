@@ -1,6 +1,6 @@
 // Loaded before the command (`--import`), so that its controller answers some admin commands with odd data:
 // ODD_DATA is JSON, by opcode and the lowest byte of dword 10 (`06 02`), of answers as hexadecimal digits or `refused`.
-// Trade-off: the driver, the command line and the software controller are the real ones; only what the driver gets from
+// The driver, the command line and the software controller are the real ones; only what the driver gets from
 // Identify, Get Log Page and Get Features is replaced.
 
 import { AdminQueue } from '../../lib/nvme/host/admin-queue.ts'

@@ -1,5 +1,5 @@
 // Runs a program with this Node and collects what it prints.
-// Trade-off: text only, and no input: what tests of programs need.
+// Text only, and no input: what tests of programs need.
 
 import { spawn } from 'node:child_process'
 

@@ -1,5 +1,5 @@
 // A vfio-user server in a process of its own, for tests: what it serves comes as arguments (see server.ts).
-// Trade-off: it ends with its parent, whichever way that ends, so that no test leaves a server behind.
+// It ends with its parent, whichever way that ends, so that no test leaves a server behind.
 
 import { type ServeOptions, serve } from '../../src/index.ts'
 

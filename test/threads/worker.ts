@@ -1,5 +1,5 @@
 // What the worker threads of the tests do: one of TASKS, named in workerData.
-// Trade-off: it imports what it needs and not the package's face, which loads every transport: that is half of a
+// It imports what it needs and not the package's face, which loads every transport: that is half of a
 // worker's start, and counts in the virtual machine.
 
 import { pipeline } from 'node:stream/promises'

@@ -1,5 +1,5 @@
 // A vfio-user server's answers as they should be, for tests that bend them: see fake-server.ts.
-// Trade-off: a PCI function of plain memory, with no controller behind its registers.
+// A PCI function of plain memory, with no controller behind its registers.
 
 import { createSharedMemory } from '../../lib/memory/mapping.ts'
 import {

@@ -1,6 +1,6 @@
 // A server that is stopped for a while (SIGSTOP): the client's event loop goes on, whatever is asked of the server,
 // and each call ends by its own rules.
-// Trade-off: that the event loop runs is counted, in turns that a timer had before the server goes on; a call that
+// That the event loop runs is counted, in turns that a timer had before the server goes on; a call that
 // waited for the server would never let them come about.
 
 import fs from 'node:fs'

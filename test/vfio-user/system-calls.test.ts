@@ -1,5 +1,5 @@
 // No system call and no message for a command, on either side: counted with strace over N and ten times N commands.
-// Trade-off: both sides make some by the clock (turns of the event loop, a look at the controller's health), so what
+// Both sides make some by the clock (turns of the event loop, a look at the controller's health), so what
 // is held is how many more there are for a command: much less than one.
 
 import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process'

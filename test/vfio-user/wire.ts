@@ -1,5 +1,5 @@
 // A vfio-user peer by hand: sends any message, waits for what comes back. For tests of either side.
-// Trade-off: it blocks, so the other side must be another process or thread.
+// It blocks, so the other side must be another process or thread.
 
 import fs from 'node:fs'
 import {

@@ -1,5 +1,5 @@
 // Checks that run in the virtual machine, one after the other, and tell the test on the host how each went.
-// Trade-off: no test runner in there, where it would cost seconds: a line of JSON for each check. The host
+// No test runner in there, where it would cost seconds: a line of JSON for each check. The host
 // imports the same file for the checks' names, so that each is a test before the machine has started.
 
 import fs from 'node:fs'

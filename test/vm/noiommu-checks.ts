@@ -4,13 +4,13 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { DmaPool } from '../../lib/memory/pool.ts'
 import { readPciFacts } from '../../lib/pci/sysfs.ts'
+import { HUGE_PAGE_BYTES } from '../../lib/sys/units.ts'
 import { openVfio } from '../../lib/vfio/index.ts'
 import { open } from '../../src/index.ts'
 import { startAdminRing } from './admin-ring.ts'
 import { check, readHoldings, runChecks } from './checks.ts'
 
 const NAME = '0000:00:04.0'
-const HUGE_PAGE = 2 ** 21
 const noIommu = true
 
 const setHugePages = (count: number) => fs.writeFileSync('/proc/sys/vm/nr_hugepages', String(count))
@@ -43,7 +43,7 @@ check('asked for, it opens with a warning; memory needs a huge page', async () =
   assert.equal((await warning).code, 'UNVME_NOIOMMU')
   assert.match((await warning).message, /without an IOMMU/)
   assert.equal(pci.iommu, 'noiommu')
-  assert.equal(pci.maxArenaBytes, HUGE_PAGE)
+  assert.equal(pci.maxArenaBytes, HUGE_PAGE_BYTES)
   assert.throws(() => pci.mapDma(4096), { code: 'ERR_UNVME_OUT_OF_MEMORY', message: /vm.nr_hugepages/ })
   await pci.close()
 })
@@ -52,7 +52,7 @@ check('Identify, with data at a physical address', async () => {
   setHugePages(16)
   const pci = await openVfio(NAME, { noIommu })
   const ring = startAdminRing(pci)
-  assert.equal(ring.arena.iova % HUGE_PAGE, 0)
+  assert.equal(ring.arena.iova % HUGE_PAGE_BYTES, 0)
   ring.identify(ring.arena.iova + 8192)
   assert.equal(ring.bytes.toString('latin1', 8192 + 24, 8192 + 38), 'QEMU NVMe Ctrl')
   ring.disable()
@@ -65,7 +65,7 @@ check('buffers of a pool lie in huge pages, apart from each other', async () => 
   const buffers = [100, 4096, 70_000, 2 ** 20].map((bytes) => pool.alloc(bytes))
   for (const [i, buffer] of buffers.entries()) buffer.fill(i + 1)
   for (const [i, buffer] of buffers.entries()) assert.ok(buffer.every((byte) => byte === i + 1))
-  assert.throws(() => pool.alloc(HUGE_PAGE + 1), { code: 'ERR_UNVME_OUT_OF_MEMORY' })
+  assert.throws(() => pool.alloc(HUGE_PAGE_BYTES + 1), { code: 'ERR_UNVME_OUT_OF_MEMORY' })
   const stale = buffers[1]!
   pool.free(stale)
   // Recycled memory is zeroed for the next.

@@ -1,6 +1,6 @@
 // Checks in the virtual machine that JSON of `unvme` equals that of nvme-cli, field by field, on one controller:
 // first under the kernel's driver, then under VFIO. What rightly differs is named here, each with its reason.
-// Trade-off: our commands run in this process (test/cli runs each as its own): starting Node takes seconds in there.
+// Our commands run in this process (test/cli runs each as its own): starting Node takes seconds in there.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

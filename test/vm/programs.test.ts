@@ -1,5 +1,5 @@
 // UNVMe's test programs and the benchmark's matrix in the machine: on one controller in CI, on every shape where
-// UNVME_TEST_SUITE=1 asks for it. Trade-off: every program is a process of its own, as scripts/unvme-test starts
+// UNVME_TEST_SUITE=1 asks for it. Every program is a process of its own, as scripts/unvme-test starts
 // them, and a start of Node takes some five seconds in there.
 
 import { fileURLToPath } from 'node:url'

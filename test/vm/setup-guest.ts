@@ -1,6 +1,6 @@
 // Runs in the virtual machine: makes the system use some NVMe devices, runs `unvme setup` as a user would, and
 // prints what came of each step as JSON for setup.test.ts to check.
-// Trade-off: one boot and one process for all steps, in an order that each of them relies on.
+// One boot and one process for all steps, in an order that each of them relies on.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,6 +1,6 @@
 // The suite of test/device as a user without rights: in CI on those controllers that differ for it; where
 // UNVME_TEST_SUITE=1 asks for it on every shape that keeps data, and as root, too.
-// Trade-off: minutes under emulation; in two machines side by side, since each has one processor.
+// Minutes under emulation; in two machines side by side, since each has one processor.
 
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'

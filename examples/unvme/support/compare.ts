@@ -1,5 +1,4 @@
 // Patterns to write and to recognise, and what to say where they are not found.
-// Trade-off: the first difference ends a run: what follows it is mostly its consequence.
 
 import { type Namespace, VerifyError } from 'unvme'
 import { Random } from './random.ts'

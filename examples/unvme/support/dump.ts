@@ -1,5 +1,4 @@
 // Hex dumps on standard output, in the form of `unvme read --hex`: rows that repeat are a single `*`.
-// Trade-off: for what fits in memory.
 
 import { hexDump } from 'unvme/log'
 

@@ -1,5 +1,5 @@
 // Random lengths that fit into a whole.
-// Trade-off: any length up to the longest can come, but the mean is what the whole allows: the shorter the mean
+// Any length up to the longest can come, but the mean is what the whole allows: the shorter the mean
 // is against the longest, the rarer are long ones.
 
 import type { Random } from './random.ts'

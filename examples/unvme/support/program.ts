@@ -1,5 +1,5 @@
 // What the test programs share: words of the command line, opening and closing, the question before data is lost,
-// a seed that repeats a run, and exit codes. Trade-off: arguments, help and errors are those of the `unvme`
+// a seed that repeats a run, and exit codes. Arguments, help and errors are those of the `unvme`
 // command, from its own modules; what a program does with the device is the public API alone.
 
 import { type Namespace, type OpenOptions, OutOfRangeError, open, UsageError } from 'unvme'

@@ -1,5 +1,5 @@
 // The same work on several queues at once: a thread for each, where the device's queues can be shared with threads.
-// Trade-off: where they can't (a vfio-user device whose doorbells are messages), the work takes turns in this
+// Where they can't (a vfio-user device whose doorbells are messages), the work takes turns in this
 // thread, and says so: the program runs everywhere, but only threads show what threads do to one another.
 
 import { type Namespace, type SpreadOptions, spread, UnsupportedError } from 'unvme'

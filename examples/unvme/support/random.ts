@@ -1,4 +1,4 @@
 // Random numbers that a seed repeats: those of `unvme bench`.
-// Trade-off: a file of its own, so that threads need not load what reads the command line.
+// A file of its own, so that threads need not load what reads the command line.
 
 export { Random } from '../../../src/bench/random.ts'

@@ -1,5 +1,5 @@
 // The thread of one queue: runs the `work` of the module that it was told, on the queue that is shared with it.
-// Trade-off: one file for all programs, since what they do in a thread is a function that also runs without one.
+// One file for all programs, since what they do in a thread is a function that also runs without one.
 
 import { task } from 'unvme'
 import type { ThreadData, Work } from './queues.ts'

@@ -1,5 +1,5 @@
 // Patterns of 64-bit words: the word at a place of the namespace is the pattern plus an increment for every word
-// before it. Trade-off: words count from LBA 0, whatever range is written, so that any part can be checked alone.
+// before it. Words count from LBA 0, whatever range is written, so that any part can be checked alone.
 
 import { ArgumentTypeError } from 'unvme'
 

@@ -1,5 +1,4 @@
 // Admin commands by name: Get Log Page, Get and Set Features, Format NVM, Sanitize, self-test, firmware, namespaces.
-// Trade-off: functions on whatever sends admin commands, so that a controller, a handle and a test's stand-in do.
 
 import { NvmeError } from '../../errors.ts'
 import { checkOptionNames, type OptionNames } from '../../sys/options.ts'

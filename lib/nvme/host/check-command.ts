@@ -1,5 +1,5 @@
 // Checks of pass-through commands, before anything of them is sent.
-// Trade-off: what a command means is the caller's business; that it can be put into an entry is checked here, and that
+// What a command means is the caller's business; that it can be put into an entry is checked here, and that
 // the controller will not read or write beyond its data.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../errors.ts'

@@ -10,10 +10,11 @@ import {
   UnsupportedError,
 } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
+import type { DmaPool } from '../../memory/pool.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
 import { rejectPaced } from '../../sys/event-loop.ts'
 import { summary } from '../../sys/show.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import {
   CNS,
   decodeIdentifyController,

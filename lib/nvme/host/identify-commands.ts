@@ -1,5 +1,4 @@
 // Identify as calls, for whoever can send admin commands.
-// Trade-off: functions over that one ability, so that a thread which only passes commands on has them, too.
 
 import { DecodeError, NvmeError } from '../../errors.ts'
 import { checkOptionNames, type OptionNames } from '../../sys/options.ts'

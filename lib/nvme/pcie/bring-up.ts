@@ -1,11 +1,12 @@
 // Enabling, disabling and shutting a controller down through its registers (NVMe 1.4 base, section 7.6).
-// Trade-off: registers are polled, at once and then by the event loop's turns, so that a quick controller is
+// Registers are polled, at once and then by the event loop's turns, so that a quick controller is
 // ready in microseconds and a slow one blocks nobody.
 
 import { ControllerFatalError, DeviceRemovedError } from '../../errors.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
 import { high32, low32 } from '../../sys/int64.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import {
   ALL_ONES,
   type Capabilities,
@@ -17,7 +18,6 @@ import {
   SHN,
   SHST,
 } from '../spec/registers.ts'
-import { PRP_PAGE_BYTES } from './prp.ts'
 import type { QueuePair } from './queue-pair.ts'
 
 // A controller that reports a timeout of 0 still gets a moment.
@@ -55,7 +55,7 @@ export async function enableController(
   await writeAddress(pci, REGISTER.ACQ_LO, admin.cqIova)
   // Where several command sets are offered by profiles, 6 selects all of them.
   const css = (cap.css & CSS.NVM) !== 0 ? 0 : 6
-  const cc = { en: true, css, mps: PRP_PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
+  const cc = { en: true, css, mps: PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
   await writeRegister(pci, REGISTER.CC, encodeConfiguration(cc))
   await waitForStatus(pci, 'become ready', CSTS.RDY, CSTS.RDY, readyTime(cap), { signal })
 }

@@ -1,26 +1,29 @@
 // Physical Region Pages (NVMe 1.4 base, section 4.3): where the data of a command lies, page by page.
-// Trade-off: memory is contiguous in IOVA, so a list is computed from a start and a length, and 64-bit
+// Memory is contiguous in IOVA, so a list is computed from a start and a length, and 64-bit
 // addresses are pairs of 32-bit halves, which V8 keeps out of the heap where larger numbers would not be.
 
-export const PRP_PAGE_BYTES = 4096
-const ENTRIES_PER_PAGE = PRP_PAGE_BYTES / 8
+import { PAGE_BYTES } from '../../sys/units.ts'
+
+// V8 looks an import up at each use; a constant of the module itself it puts into the code.
+const PAGE = PAGE_BYTES
+const ENTRIES_PER_PAGE = PAGE / 8
 
 /** Pages that `bytes` touch when they start `offset` bytes into a page. */
 export function pagesTouched(offset: number, bytes: number): number {
-  return Math.ceil((offset + bytes) / PRP_PAGE_BYTES)
+  return Math.ceil((offset + bytes) / PAGE)
 }
 
 /** List pages that a transfer of up to `maxBytes` can need, chained ones included, wherever it starts. */
 export function listPagesNeeded(maxBytes: number): number {
   // The worst start is in a page's last dword. PRP1 holds the first page; a chained page gives up its last entry.
-  const entries = pagesTouched(PRP_PAGE_BYTES - 4, maxBytes) - 1
+  const entries = pagesTouched(PAGE - 4, maxBytes) - 1
   if (entries <= ENTRIES_PER_PAGE) return 1
   return 1 + Math.ceil((entries - ENTRIES_PER_PAGE) / (ENTRIES_PER_PAGE - 1))
 }
 
 /** Most bytes of a transfer that so many list pages describe, wherever it starts. */
 export function bytesDescribed(listPages: number): number {
-  return (listPages * (ENTRIES_PER_PAGE - 1) + 1) * PRP_PAGE_BYTES
+  return (listPages * (ENTRIES_PER_PAGE - 1) + 1) * PAGE
 }
 
 /**
@@ -43,8 +46,8 @@ export function writePrps(
   listLo: number,
   listHi: number,
 ): void {
-  const offset = lo & (PRP_PAGE_BYTES - 1)
-  let left = bytes - (PRP_PAGE_BYTES - offset)
+  const offset = lo & (PAGE - 1)
+  let left = bytes - (PAGE - offset)
   sqe[at + 6] = lo
   sqe[at + 7] = hi
   if (left <= 0) {
@@ -52,9 +55,9 @@ export function writePrps(
     sqe[at + 9] = 0
     return
   }
-  let pageLo = (lo - offset + PRP_PAGE_BYTES) | 0
+  let pageLo = (lo - offset + PAGE) | 0
   let pageHi = pageLo === 0 ? (hi + 1) | 0 : hi
-  if (left <= PRP_PAGE_BYTES) {
+  if (left <= PAGE) {
     sqe[at + 8] = pageLo
     sqe[at + 9] = pageHi
     return
@@ -64,9 +67,9 @@ export function writePrps(
   let word = listAt
   let room = ENTRIES_PER_PAGE
   while (left > 0) {
-    if (room === 1 && left > PRP_PAGE_BYTES) {
+    if (room === 1 && left > PAGE) {
       // The last entry of a full page points to the next page, which follows it.
-      listLo = (listLo + PRP_PAGE_BYTES) | 0
+      listLo = (listLo + PAGE) | 0
       if (listLo === 0) listHi = (listHi + 1) | 0
       list[word++] = listLo
       list[word++] = listHi
@@ -75,8 +78,8 @@ export function writePrps(
     list[word++] = pageLo
     list[word++] = pageHi
     room--
-    pageLo = (pageLo + PRP_PAGE_BYTES) | 0
+    pageLo = (pageLo + PAGE) | 0
     if (pageLo === 0) pageHi = (pageHi + 1) | 0
-    left -= PRP_PAGE_BYTES
+    left -= PAGE
   }
 }

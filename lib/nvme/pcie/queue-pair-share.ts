@@ -1,5 +1,5 @@
 // A queue pair as plain data: what it is made with, where its memory is, and how far it has come.
-// Trade-off: all of it can be posted to another thread, which is why addresses and indices stand here in the open.
+// All of it can be posted to another thread, which is why addresses and indices stand here in the open.
 
 import { viewOf } from '../../memory/mapping.ts'
 import type { QueueOptions } from '../host/queue.ts'

@@ -1,14 +1,15 @@
 // A submission queue and its completion queue: post, ring and reap, as separate steps (NVMe 1.4 base, section 4.1).
-// Trade-off: one thread at a time owns a pair, so that nothing here locks; who calls what when is the owner's
+// One thread at a time owns a pair, so that nothing here locks; who calls what when is the owner's
 // business. State for each command is in typed arrays indexed by command identifier: nothing is allocated. Fields
 // are `private`, not #private, as in every class of the hot path: V8 checks the key of a #private one at each
 // access, which was a third of a command's cost.
 
 import { OutOfRangeError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { type DmaPool, PAGE_BYTES } from '../../memory/pool.ts'
+import type { DmaPool } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
 import { high32, low32 } from '../../sys/int64.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueCounters } from '../host/queue.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
 import { bytesDescribed, listPagesNeeded, writePrps } from './prp.ts'

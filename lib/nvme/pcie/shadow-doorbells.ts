@@ -1,12 +1,12 @@
 // Shadow doorbells (Doorbell Buffer Config; NVMe 1.4 base, sections 5.7 and B.5): an emulated controller is told by
-// memory, and rung only when it asks for that. Trade-off: a queue stores to other words and calls another `notify`,
+// memory, and rung only when it asks for that. A queue stores to other words and calls another `notify`,
 // so that queues without shadow doorbells have not one instruction more.
 
 import { viewOf } from '../../memory/mapping.ts'
 import type { DmaPool } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
-import { PRP_PAGE_BYTES } from './prp.ts'
 import type { RingMemory } from './queue-pair-share.ts'
 
 /** Where a queue pair stores its doorbells, and what it calls after each store. */
@@ -15,7 +15,7 @@ export interface Doorbells extends Pick<PciFunction, 'doorbells' | 'notify'> {
   readonly shadow?: RingMemory | null
 }
 
-const PAGE_WORDS = PRP_PAGE_BYTES / 4
+const PAGE_WORDS = PAGE_BYTES / 4
 
 /** The two buffers of a controller, a page each. */
 export class ShadowDoorbells {
@@ -29,7 +29,7 @@ export class ShadowDoorbells {
   constructor(pci: PciFunction, pool: DmaPool, dstrd: number) {
     this.#pci = pci
     this.#dstrd = dstrd
-    this.memory = pool.alloc(2 * PRP_PAGE_BYTES)
+    this.memory = pool.alloc(2 * PAGE_BYTES)
     this.#words = new Uint32Array(this.memory.buffer, this.memory.byteOffset, 2 * PAGE_WORDS)
     const { address, bytes, iova } = pool.share(this.memory)
     this.#share = { address, bytes, iova }

@@ -5,6 +5,7 @@ import { logger } from '../../log/index.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'
 import type { FunctionShare } from '../../pci/share.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
 import { NO_WAKE_UP, type ResetKind, type SendAdmin, type Transport, type WakeUp } from '../host/transport.ts'
 import { encodeCreateCq, encodeCreateSq, encodeQueue } from '../spec/commands.ts'
@@ -27,7 +28,6 @@ import {
   removedError,
   shutdownController,
 } from './bring-up.ts'
-import { PRP_PAGE_BYTES } from './prp.ts'
 import { pairMemory, QueuePair } from './queue-pair.ts'
 import { type Doorbells, ShadowDoorbells } from './shadow-doorbells.ts'
 
@@ -92,7 +92,7 @@ export class PcieTransport implements Transport {
         `${pci.address}: its queues have one entry (CAP.MQES 0), which holds no command; NVMe asks for two at least`,
       )
     }
-    if (this.cap.mpsmin > PRP_PAGE_BYTES) {
+    if (this.cap.mpsmin > PAGE_BYTES) {
       throw new UnsupportedError(
         `${pci.address}: its smallest page (${this.cap.mpsmin} bytes) is larger than 4096`,
       )
@@ -261,7 +261,7 @@ export async function openPcieTransport(pci: PciFunction, options: PcieOptions =
   try {
     const pool = new DmaPool(pci)
     // What bringing up allocates at once: the admin queue, and a few pages.
-    await pool.ready([ADMIN_ENTRIES * 2 * PRP_PAGE_BYTES])
+    await pool.ready([ADMIN_ENTRIES * 2 * PAGE_BYTES])
     const lo = await readRegister(pci, REGISTER.CAP_LO)
     const hi = await readRegister(pci, REGISTER.CAP_HI)
     const vs = await readRegister(pci, REGISTER.VS)

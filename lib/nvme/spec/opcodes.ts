@@ -1,5 +1,5 @@
 // Opcodes of the admin and the NVM command set, with the specification's names (NVMe 1.4 base, sections 5 and 6).
-// Trade-off: one table for each queue type, read both ways; names are looked up on cold paths only.
+// One table for each queue type, read both ways; names are looked up on cold paths only.
 
 /** Opcodes of admin commands. */
 export const ADMIN = {

@@ -1,5 +1,5 @@
 // The host's side of DMA: makes arenas, gives them IOVAs, and shows them to the controller.
-// Trade-off: an IOVA in the window is its offset there, so that what fits into the window costs no table; a
+// An IOVA in the window is its offset there, so that what fits into the window costs no table; a
 // later arena that does not fit is mapped anywhere.
 
 import { OutOfMemoryError, OutOfRangeError, SystemCallError } from '../../errors.ts'
@@ -15,10 +15,10 @@ import {
 } from '../../memory/mapping.ts'
 import { PageRuns } from '../../memory/page-runs.ts'
 import { MAP, PROT } from '../../sys/libc.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import type { DmaTable } from './dma.ts'
 import { type Space, WINDOW_BYTES } from './space.ts'
 
-const PAGE_BYTES = 4096
 // Above 4 GiB, and 1 MiB below a multiple of it, so that both halves of an address are put to use at once.
 const FIRST_IOVA = 2 * 2 ** 32 - 2 ** 20
 const IOVA_BYTES = 2 ** 40

@@ -1,5 +1,5 @@
 // What of the host's memory the controller can reach: mapped IOVA ranges, as an IOMMU would have them.
-// Trade-off: a list that is searched, with the last hit tried first: drivers use few and large ranges.
+// A list that is searched, with the last hit tried first: drivers use few and large ranges.
 
 /** One mapped range. Byte `start + i` is `bytes[base + i]`. */
 export interface DmaRange {
@@ -9,7 +9,7 @@ export interface DmaRange {
   readonly words: Uint32Array
   readonly base: number
   /** Its length where it lies in the window, else 0. */
-  readonly nearLength: number
+  readonly fastLength: number
   /** The two halves of `start`, the low one as a signed number. */
   readonly startLow: number
   readonly startHigh: number
@@ -22,7 +22,7 @@ const NOTHING: DmaRange = {
   bytes: NO_BYTES,
   words: new Uint32Array(0),
   base: 0,
-  nearLength: 0,
+  fastLength: 0,
   startLow: 0,
   startHigh: 0,
 }
@@ -51,7 +51,7 @@ export class DmaTable {
   add(iova: number, length: number, bytes: Uint8Array, base: number, near = false): void {
     const words = this.#wordsOf(bytes)
     // Indices of a view are small integers, and are kept as such: see near.ts.
-    const nearLength = near ? length | 0 : 0
+    const fastLength = near ? length | 0 : 0
     const startHigh = Math.floor(iova / 0x1_0000_0000) | 0
     this.#ranges.push({
       start: iova,
@@ -59,7 +59,7 @@ export class DmaTable {
       bytes,
       words,
       base: base | 0,
-      nearLength,
+      fastLength,
       startLow: iova | 0,
       startHigh,
     })

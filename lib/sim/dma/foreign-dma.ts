@@ -1,5 +1,5 @@
 // Memory that another process brings: its files mapped into the controller's window, or beside it.
-// Trade-off: the window is given out in huge pages, so that files of huge pages fit in like all others.
+// The window is given out in huge pages, so that files of huge pages fit in like all others.
 
 import { OutOfMemoryError, OutOfRangeError } from '../../errors.ts'
 import {

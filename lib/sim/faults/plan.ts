@@ -1,5 +1,4 @@
 // The fault plan at work: which rule, if any, a command meets.
-// Trade-off: rules are tried in order and the first that applies wins; a list, since plans are short.
 
 import { NVM } from '../../nvme/spec/opcodes.ts'
 import type { FaultAction, FaultRule } from './syntax.ts'

@@ -1,5 +1,5 @@
 // Fault rules: which commands go wrong and how, as objects and as the text of `fault=` in an address.
-// Trade-off: the text covers the common cases; what needs more is given as objects through the API.
+// The text covers the common cases; what needs more is given as objects through the API.
 
 import { ArgumentTypeError, OutOfRangeError } from '../../errors.ts'
 import { NVM } from '../../nvme/spec/opcodes.ts'

@@ -1,5 +1,5 @@
 // The software controller for a host outside of this module, such as a server that speaks to other processes.
-// Trade-off: it does nothing by itself; the host brings the memory, calls `step`, and delivers the interrupts.
+// It does nothing by itself; the host brings the memory, calls `step`, and delivers the interrupts.
 
 import { OutOfRangeError } from '../../errors.ts'
 import { ALL_ONES, REGISTER } from '../../nvme/spec/registers.ts'

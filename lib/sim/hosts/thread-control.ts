@@ -1,5 +1,5 @@
 // What the two threads of a worker-hosted controller share beside BAR 0, and the messages between them.
-// Trade-off: messages for all that is rare (mappings, controls), with a count in shared memory, so that the
+// Messages for all that is rare (mappings, controls), with a count in shared memory, so that the
 // worker looks for them without an event loop, and the host can wait until one was acted upon.
 
 import type { MessagePort } from 'node:worker_threads'

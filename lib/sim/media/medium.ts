@@ -1,5 +1,4 @@
 // What a controller keeps its blocks on: memory or a file, as byte ranges and pieces of host memory.
-// Trade-off: synchronous calls with a status as the answer, since commands are executed one at a time.
 
 import type { Pieces } from '../model/prp.ts'
 

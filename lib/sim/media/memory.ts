@@ -1,16 +1,16 @@
 // Medium in memory: taken from the system where it is written, read as zeroes where it never was.
-// Trade-off: one reserved address range for any size up to many TiB, with a view for each further GiB made at
+// One reserved address range for any size up to many TiB, with a view for each further GiB made at
 // its first use; the first part shares the DMA window's view, where a copy is one `copyWithin`.
 
 import { viewOf } from '../../memory/mapping.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
 import { MADV, madvise } from '../../sys/libc.ts'
+import { PAGE_BYTES } from '../../sys/units.ts'
 import { type Space, WINDOW_BYTES } from '../dma/space.ts'
 import type { Pieces } from '../model/prp.ts'
 import type { Medium } from './medium.ts'
 
 const EXTENT_BYTES = 2 ** 30
-const PAGE_BYTES = 4096
 // Less than this is faster overwritten than given back to the system and faulted in again.
 const DISCARD_BYTES = 2 ** 16
 

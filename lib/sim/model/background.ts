@@ -1,9 +1,9 @@
 // Operations that go on in the background (NVMe 1.4 base, sections 5.8, 5.24 and 8.11): self-test and sanitize.
-// Trade-off: their work is done at once and only their time passes; what they found is told when it is over.
+// Their work is done at once and only their time passes; what they found is told when it is over.
 
 import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../nvme/spec/opcodes.ts'
-import { updateInterposed } from '../faults/interposed.ts'
+import { updateSlowPath } from '../faults/slow-path.ts'
 import { saveState } from '../media/nonvolatile.ts'
 import type { Controller } from './controller.ts'
 import { EVENT, raiseEvent } from './events.ts'
@@ -136,7 +136,7 @@ function endSanitize(c: Controller): void {
   background.sanitizing = null
   background.sanitizeState = unexpected ? SANITIZE_STATE.COMPLETED_DEALLOCATED : SANITIZE_STATE.COMPLETED
   background.sanitizeWrites = c.counters[COUNTER.WRITES]!
-  updateInterposed(c)
+  updateSlowPath(c)
   saveState(c)
   raiseEvent(c.events, unexpected ? EVENT.SANITIZED_DEALLOCATED : EVENT.SANITIZED)
 }

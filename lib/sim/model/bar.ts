@@ -1,5 +1,5 @@
 // BAR 0 as host and controller share it: registers, doorbells, and requests that a store must not lose.
-// Trade-off: the controller finds out what changed by comparing, so that a store costs the host nothing more;
+// The controller finds out what changed by comparing, so that a store costs the host nothing more;
 // only registers whose every write counts (write 1 to clear, NSSR) go through words of their own.
 
 import { ALL_ONES, CSTS, REGISTER } from '../../nvme/spec/registers.ts'

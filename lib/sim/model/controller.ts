@@ -5,8 +5,8 @@
 import { encodeCapabilities } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { DmaTable } from '../dma/dma.ts'
-import { updateInterposed } from '../faults/interposed.ts'
 import { createFaults, type Faults } from '../faults/plan.ts'
+import { updateSlowPath } from '../faults/slow-path.ts'
 import type { Medium } from '../media/medium.ts'
 import { interruptedOperations, restoreState, type SavedState, type StateFile } from '../media/nonvolatile.ts'
 import { createFirmware, type Firmware } from './admin/firmware.ts'
@@ -81,7 +81,7 @@ export interface Controller {
   /** Dword 0 of the completion of the command that is executed now. */
   result: number
   /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
-  interposed: boolean
+  slowPath: boolean
   /** When the controller goes on, by `clock`, after a fault that stopped it; 0 where none has. */
   stoppedUntil: number
   /** Enables that it will not follow, and the serial number that it says, after a fault. */
@@ -167,7 +167,7 @@ export function createController(parts: ControllerParts): Controller {
     pageBytes: 4096,
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
     result: 0,
-    interposed: config.latency.max > 0 || config.faults.length > 0,
+    slowPath: config.latency.max > 0 || config.faults.length > 0,
     stoppedUntil: 0,
     refusals: 0,
     serial: config.serial,
@@ -192,7 +192,7 @@ function restore(c: Controller, state: SavedState): void {
   const { test, sanitize } = interruptedOperations(state)
   if (test !== null) startTest(c, test.code, test.nsid)
   if (sanitize) startSanitize(c, state.sanitizeDword)
-  updateInterposed(c)
+  updateSlowPath(c)
 }
 
 /** Time of this step: one for all commands that it takes, however long it is held up. */

@@ -1,8 +1,7 @@
 // Controls: what a test or demonstration does to a controller while it runs, beside driving it.
-// Trade-off: each is a plain message, so that the controller can be in this thread or in another.
 
-import { updateInterposed } from '../faults/interposed.ts'
 import { addFault, removeFault } from '../faults/plan.ts'
+import { updateSlowPath } from '../faults/slow-path.ts'
 import { checkFault, type FaultRule } from '../faults/syntax.ts'
 import type { Controller } from './controller.ts'
 import { announceNamespace, announceWarnings, criticalWarnings } from './events.ts'
@@ -96,7 +95,7 @@ export function applyControl(c: Controller, message: ControlMessage): void {
       vanish(c, message.notify)
       break
   }
-  updateInterposed(c)
+  updateSlowPath(c)
 }
 
 function changeHealth(c: Controller, change: HealthChange): void {

@@ -1,6 +1,6 @@
 // Asynchronous events (NVMe 1.4 base, section 5.2): requests that wait, events that wait for a request, and the critical
 // warnings of the SMART log that raise some, looked at when a temperature, threshold or warning changes.
-// Trade-off: an event that was reported keeps its type silent until the host has read the log that it names,
+// An event that was reported keeps its type silent until the host has read the log that it names,
 // as the specification asks; so no event can flood the host.
 
 import {

@@ -19,12 +19,12 @@ const { copyWithin } = Uint8Array.prototype
  * Executes commands from the head of an I/O queue on and posts their completions, up to `limit`, for which there is
  * room, as long as they are of the commonest kind. Returns their number.
  */
-export function serveNear(c: Controller, sq: SubmissionQueue, limit: number): number {
+export function serveFast(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base, size } = sq
   const { words: entries, base: firstEntry, size: entryCount } = cq
   // Nothing of this changes while such commands are executed.
-  const { nsidBits, nearBlocks, nearAt, blockShift } = c.lastNamespace
-  const { startLow, startHigh, nearLength, base: hostBase } = c.dma.hit
+  const { nsidBits, fastBlocks, fastAt, blockShift } = c.lastNamespace
+  const { startLow, startHigh, fastLength, base: hostBase } = c.dma.hit
   const { window, maxBytes, pageBytes } = c
   const leastKind = c.features.writeCache ? WRITE : READ
   const sqid = sq.id << 16
@@ -43,16 +43,16 @@ export function serveNear(c: Controller, sq: SubmissionQueue, limit: number): nu
     const slba = words[e + 10]! | 0
     const dw12 = words[e + 12]!
     const nlb = (dw12 & 0xffff) + 1
-    if (slba < 0 || slba > nearBlocks - nlb) break
+    if (slba < 0 || slba > fastBlocks - nlb) break
     const bytes = nlb << blockShift
     const low = words[e + 6]! | 0
     if ((low & 3) !== 0 || bytes > pageBytes - (low & (pageBytes - 1)) || bytes > maxBytes) break
     // A range is shorter than 4 GiB: below its start, or in the next 4 GiB, the difference comes out too large.
     const offset = (low - startLow) | 0
     const carry = low >>> 0 < startLow >>> 0 ? 1 : 0
-    if (offset < 0 || offset > nearLength - bytes || (words[e + 7]! | 0) !== startHigh + carry) break
+    if (offset < 0 || offset > fastLength - bytes || (words[e + 7]! | 0) !== startHigh + carry) break
     const host = hostBase + offset
-    const block = nearAt + (slba << blockShift)
+    const block = fastAt + (slba << blockShift)
     if (kind === READ) {
       copyWithin.call(window, host, block, block + bytes)
       reads++

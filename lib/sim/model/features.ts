@@ -1,5 +1,5 @@
 // Features that Get and Set Features know (NVMe 1.4 base, section 5.21.1): which there are, and their values.
-// Trade-off: values are the raw dword 11 that the host sets; those with more to them (data, one for each
+// Values are the raw dword 11 that the host sets; those with more to them (data, one for each
 // namespace or vector) have a key of their own in the same map.
 
 import { FEATURE } from '../../nvme/spec/features.ts'

@@ -1,5 +1,5 @@
 // What the controller counts of its own life, for the SMART and error logs.
-// Trade-off: plain numbers, exact to 2^53; the logs' 128-bit fields are made of them when they are read.
+// Plain numbers, exact to 2^53; the logs' 128-bit fields are made of them when they are read.
 
 /** One entry of the error log. */
 export interface ErrorEntry {

@@ -1,5 +1,5 @@
 // Who the controller says it is: names and identifiers, all made from its serial number.
-// Trade-off: identifiers carry the marks of local use (no vendor has assigned them), and stay the same in every run.
+// Identifiers carry the marks of local use (no vendor has assigned them), and stay the same in every run.
 
 import type { SimConfig } from '../address.ts'
 

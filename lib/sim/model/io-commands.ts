@@ -1,5 +1,5 @@
 // The NVM command set (NVMe 1.4 base, section 6): each command checked, and executed on the medium.
-// Trade-off: a command is executed whole when its turn comes; nothing of it is touched before everything that
+// A command is executed whole when its turn comes; nothing of it is touched before everything that
 // it names (blocks, host memory) was found to be in order.
 
 import { DecodeError } from '../../errors.ts'

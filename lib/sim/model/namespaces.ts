@@ -1,5 +1,5 @@
 // Namespaces: which blocks of the medium are whose, and which of them can't be read.
-// Trade-off: equal shares of the medium in the order of their ids, so that an image needs no table of its own until
+// Equal shares of the medium in the order of their ids, so that an image needs no table of its own until
 // a command changes them (see nonvolatile.ts).
 
 import type { SimConfig } from '../address.ts'
@@ -17,10 +17,10 @@ export interface Namespace {
   /** Blocks. */
   readonly blocks: number
   /** Blocks of its beginning that stand in the window's array, and the index of the first there. */
-  readonly nearTotal: number
-  readonly nearAt: number
-  /** As `nearTotal`, but none while there are blocks that can't be read. */
-  nearBlocks: number
+  readonly fastTotal: number
+  readonly fastAt: number
+  /** As `fastTotal`, but none while there are blocks that can't be read. */
+  fastBlocks: number
   /** Blocks that Write Uncorrectable marked, sorted; null while there are none. */
   bad: BadRange[] | null
 }
@@ -39,7 +39,7 @@ export interface Place {
 export function createNamespace({ nsid, at, bytes, blockBytes, bad = [] }: Place, near: number): Namespace {
   const blocks = Math.floor(bytes / blockBytes)
   // Small integers: see near.ts.
-  const nearTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
+  const fastTotal = Math.max(0, Math.min(blocks, Math.floor((near - at) / blockBytes))) | 0
   return {
     nsid,
     nsidBits: nsid | 0,
@@ -48,9 +48,9 @@ export function createNamespace({ nsid, at, bytes, blockBytes, bad = [] }: Place
     blockBytes,
     blockShift: 31 - Math.clz32(blockBytes),
     blocks,
-    nearTotal,
-    nearAt: nearTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
-    nearBlocks: bad.length === 0 ? nearTotal : 0,
+    fastTotal,
+    fastAt: fastTotal === 0 ? 0 : (WINDOW_BYTES + at) | 0,
+    fastBlocks: bad.length === 0 ? fastTotal : 0,
     bad: bad.length === 0 ? null : [...bad],
   }
 }
@@ -71,7 +71,7 @@ export function touchesBad(ns: Namespace, slba: number, nlb: number): boolean {
 
 export function markBad(ns: Namespace, slba: number, nlb: number): void {
   ns.bad = insertRange(ns.bad ?? [], { start: slba, end: slba + nlb })
-  ns.nearBlocks = 0
+  ns.fastBlocks = 0
 }
 
 /** What is written can be read again. True where it could not before. */
@@ -79,7 +79,7 @@ export function unmarkBad(ns: Namespace, slba: number, nlb: number): boolean {
   if (ns.bad === null || !touchesBad(ns, slba, nlb)) return false
   const left = removeRange(ns.bad, { start: slba, end: slba + nlb })
   ns.bad = left.length === 0 ? null : left
-  ns.nearBlocks = ns.bad === null ? ns.nearTotal : 0
+  ns.fastBlocks = ns.bad === null ? ns.fastTotal : 0
   return true
 }
 

@@ -1,5 +1,5 @@
 // Commands that are executed later: in the order of their times, or behind others of their queue.
-// Trade-off: each is copied out of its ring, since the host may reuse the entry; a heap in typed arrays, so
+// Each is copied out of its ring, since the host may reuse the entry; a heap in typed arrays, so
 // that a million delayed commands a second make no garbage.
 
 import type { FaultAction } from '../faults/syntax.ts'

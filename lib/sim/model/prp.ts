@@ -1,5 +1,5 @@
 // Data pointers: PRP entries and lists (NVMe 1.4 base, section 4.3) turned into pieces of host memory.
-// Trade-off: neighbouring pages become one piece, since a driver's list nearly always runs through memory in
+// Neighbouring pages become one piece, since a driver's list nearly always runs through memory in
 // order, and one long copy is faster than many of a page.
 
 import { STATUS } from '../../nvme/spec/status.ts'

@@ -1,6 +1,6 @@
 // Submission and completion queues as the controller sees them: rings in host memory, doorbells, phase; completions, posted
 // with their interrupt noted, and the flags of a failure's status, by one rule for all commands.
-// Trade-off: a queue's ring must lie in one mapped range (CAP.CQR), so that an entry is found by adding.
+// A queue's ring must lie in one mapped range (CAP.CQR), so that an entry is found by adding.
 
 import { STATUS } from '../../nvme/spec/status.ts'
 import type { DmaRange } from '../dma/dma.ts'

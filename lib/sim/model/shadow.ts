@@ -1,5 +1,5 @@
 // Shadow doorbells (NVMe 1.4 base, sections 5.7 and B.5): doorbells of I/O queues in host memory, and the events
-// that say at which value the host is to ring the real one. Trade-off: a controller that polls asks for no ring at
+// that say at which value the host is to ring the real one. A controller that polls asks for no ring at
 // all (`quiet`); one that may sleep asks for a ring at every change, which is always right.
 
 import { STATUS } from '../../nvme/spec/status.ts'

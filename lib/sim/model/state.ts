@@ -1,6 +1,6 @@
 // The controller's states (NVMe 1.4 base, sections 3.1.5, 3.1.6 and 7.3): enable, disable, shutdown, resets,
 // fatal, gone.
-// Trade-off: each change is done at once, within the step that sees the register; CAP.TO is never needed.
+// Each change is done at once, within the step that sees the register; CAP.TO is never needed.
 
 import {
   ALL_ONES,

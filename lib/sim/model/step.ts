@@ -1,5 +1,5 @@
 // One step of the controller: looks at registers and doorbells, executes what they announced, posts completions.
-// Trade-off: a step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
+// A step is bounded in commands and bytes, so that whoever hosts the controller is back soon; queues
 // take turns, a burst of commands each.
 
 import { encodeAsyncEvent } from '../../nvme/spec/async-event.ts'
@@ -11,7 +11,7 @@ import { followBackground } from './background.ts'
 import { REQUEST } from './bar.ts'
 import { type Controller, timeOf } from './controller.ts'
 import { EVENT, raiseEvent, takeEvent } from './events.ts'
-import { serveNear } from './fast-path.ts'
+import { serveFast } from './fast-path.ts'
 import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
@@ -45,7 +45,7 @@ export function step(c: Controller): number {
   if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
   if (!c.ready || (c.stoppedUntil !== 0 && isStopped(c))) return 0
   if (c.background.until !== Number.POSITIVE_INFINITY && c.clock() >= c.background.until) followBackground(c)
-  if (c.interposed || c.pending.count !== 0) c.now = Number.NaN
+  if (c.slowPath || c.pending.count !== 0) c.now = Number.NaN
   let done = c.pending.count === 0 ? 0 : executeDue(c)
   followDoorbells(c)
   done += serveQueues(c)
@@ -91,7 +91,7 @@ function serveQueues(c: Controller): number {
       const sq = c.active[i]!
       if (sq.head === sq.tail) continue
       const limit = Math.min(left - served, burst)
-      served += sq.id === 0 || c.interposed ? serve(c, sq, limit) : serveIo(c, sq, limit)
+      served += sq.id === 0 || c.slowPath ? serve(c, sq, limit) : serveIo(c, sq, limit)
     }
     left -= served
     if (served === 0 || left <= 0 || c.moved >= STEP_UNITS || c.stoppedUntil !== 0)
@@ -103,13 +103,13 @@ function serveQueues(c: Controller): number {
 function serveIo(c: Controller, sq: SubmissionQueue, limit: number): number {
   const { cq, words, base } = sq
   const count = Math.min(commandsIn(sq), cq.size - 1 - cq.used, limit)
-  let done = serveNear(c, sq, count)
+  let done = serveFast(c, sq, count)
   while (done < count && c.moved < STEP_UNITS) {
     const e = base + sq.head * SQE_WORDS
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
     postCompletion(cq, sq, words[e]! >>> 16, runIo(c, sq, words, e), 0)
     done++
-    if (done < count && c.moved < STEP_UNITS) done += serveNear(c, sq, count - done)
+    if (done < count && c.moved < STEP_UNITS) done += serveFast(c, sq, count - done)
   }
   if (done !== 0) noteInterrupt(c, cq)
   return done
@@ -128,7 +128,7 @@ function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
     const e = base + sq.head * SQE_WORDS
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1
     served++
-    if (!c.interposed || !interpose(c, sq, words, e)) run(c, sq, words, e, true)
+    if (!c.slowPath || !delayOrFail(c, sq, words, e)) run(c, sq, words, e, true)
     // A command may have stopped the controller, or deleted this queue.
     if (!c.ready || c.stoppedUntil !== 0 || (sq.id !== 0 && c.sqs[sq.id] !== sq)) break
   }
@@ -173,13 +173,13 @@ function conclude(
 }
 
 /** Delays a command, or makes it go wrong. False where it is to be executed as usual, now. */
-function interpose(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): boolean {
+function delayOrFail(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number): boolean {
   const action = c.faults.rules.length === 0 ? null : meetFault(c.faults, sq.id, sqe, e)
   const extra = delayOf(action)
   const delay = (sq.id === 0 ? 0 : nextLatency(c.pending)) + extra
   if (delay === 0 && action?.kind !== 'behind') {
     if (action === null || action.kind === 'delay') return false
-    suffer(c, sq, sqe, e, action)
+    applyFault(c, sq, sqe, e, action)
     return true
   }
   addPending(c.pending, sq, sqe, e, timeOf(c) + delay, action)
@@ -200,7 +200,13 @@ function delayOf(action: FaultAction | null): number {
 }
 
 /** What a fault does to a command whose time has come. */
-function suffer(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, action: FaultAction): void {
+function applyFault(
+  c: Controller,
+  sq: SubmissionQueue,
+  sqe: Uint32Array,
+  e: number,
+  action: FaultAction,
+): void {
   switch (action.kind) {
     case 'status': {
       const field = conclude(c, sq, sqe, e, action.status, action.dnr ?? false)
@@ -269,7 +275,7 @@ function executePending(c: Controller, slot: number): number {
   }
   const action = p.actions[slot]
   const e = slot * SQE_WORDS
-  if (action) suffer(c, sq, p.entries, e, action)
+  if (action) applyFault(c, sq, p.entries, e, action)
   else run(c, sq, p.entries, e, true)
   if (p.queues[slot] !== null) endPending(p, slot)
   return 1

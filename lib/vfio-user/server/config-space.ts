@@ -1,5 +1,5 @@
 // The configuration space of a served NVMe controller (PCI 3.0, 6.1; PCI Express 3.0, 7.8): what is in it, and
-// which bits a client may write. Trade-off: identity, BAR 0, MSI-X and a PCI Express endpoint; nothing else works.
+// which bits a client may write. Identity, BAR 0, MSI-X and a PCI Express endpoint; nothing else works.
 
 import { CONFIG_COMMAND, PCI_COMMAND } from '../../vfio-abi/device.ts'
 import { CAPABILITY, CONFIG, MSIX, MSIX_BAR, PCI_STATUS } from '../constants.ts'

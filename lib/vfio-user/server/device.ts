@@ -1,5 +1,4 @@
 // What a server needs of the device that it offers; src/serve makes one of the software controller.
-// Trade-off: plain calls that return at once, so that a request is answered where it is read.
 
 export interface ServedDevice {
   /** MSI-X vectors, at least 1. */

@@ -3,14 +3,12 @@
 
 import fs from 'node:fs'
 import { cannotShrink } from '../../memory/mapping.ts'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../sys/units.ts'
 import { DMA_FLAGS } from '../../vfio-abi/device.ts'
 import { MAX_MAPPINGS, UNMAP_FLAGS } from '../constants.ts'
 import type { DmaMap, DmaUnmap } from '../structs.ts'
 import type { ServedDevice } from './device.ts'
 import { Refusal } from './refusal.ts'
-
-const PAGE = 4096
-const HUGE_PAGE = 2 ** 21
 
 interface Mapping {
   readonly size: number
@@ -28,7 +26,7 @@ export class Mappings {
 
   /** Memory that comes without a file, or can't be written, is taken note of, and not reached by the device. */
   add({ flags, offset, iova, size }: DmaMap, fd: number | undefined): void {
-    if (size === 0 || size % PAGE !== 0 || iova % PAGE !== 0 || offset % PAGE !== 0) {
+    if (size === 0 || size % PAGE_BYTES !== 0 || iova % PAGE_BYTES !== 0 || offset % PAGE_BYTES !== 0) {
       throw new Refusal('EINVAL', `DMA_MAP of ${size} bytes at ${iova}, offset ${offset}: no whole pages`)
     }
     if (!Number.isSafeInteger(iova + size)) throw new Refusal('EINVAL', `DMA_MAP at ${iova}: beyond the end`)
@@ -81,7 +79,7 @@ function checkFile(fd: number, offset: number, size: number): void {
     throw new Refusal('EINVAL', `DMA_MAP up to ${offset + size} in a file of ${stat.size} bytes`)
   }
   // A file of huge pages is mapped in whole ones: what is asked for must be no less.
-  if (stat.blksize >= HUGE_PAGE && (offset % stat.blksize !== 0 || size % stat.blksize !== 0)) {
+  if (stat.blksize >= HUGE_PAGE_BYTES && (offset % stat.blksize !== 0 || size % stat.blksize !== 0)) {
     throw new Refusal('EINVAL', `DMA_MAP of ${size} bytes from ${offset} on in pages of ${stat.blksize}`)
   }
 }

@@ -1,5 +1,5 @@
 // A request that can't be met: thrown where that is found, answered with an errno.
-// Trade-off: an exception, since refusals are rare and come from deep within.
+// An exception, since refusals are rare and come from deep within.
 
 import { DecodeError, OutOfMemoryError, OutOfRangeError } from '../../errors.ts'
 import { ERRNO } from '../../sys/libc.ts'

@@ -1,6 +1,7 @@
 // Regions of a served device: BAR 0 by registers, the MSI-X table as plain memory, configuration space.
-// Trade-off: accesses outside a region, or of parts of a register, are refused instead of guessed at.
+// Accesses outside a region, or of parts of a register, are refused instead of guessed at.
 
+import { PAGE_BYTES } from '../../sys/units.ts'
 import { REGION, REGIONS } from '../../vfio-abi/device.ts'
 import { REGION_FLAGS } from '../../vfio-abi/region.ts'
 import { MAX_DATA_BYTES, MSIX_BAR } from '../constants.ts'
@@ -10,7 +11,6 @@ import type { ServedDevice } from './device.ts'
 import { Refusal } from './refusal.ts'
 
 const DOORBELLS = 0x1000
-const PAGE = 4096
 const { READ, WRITE, MMAP, CAPS } = REGION_FLAGS
 
 export interface Regions {
@@ -76,4 +76,4 @@ export function createRegions(device: ServedDevice, config: ConfigModel): Region
   }
 }
 
-const pages = (bytes: number): number => Math.ceil(bytes / PAGE) * PAGE
+const pages = (bytes: number): number => Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES

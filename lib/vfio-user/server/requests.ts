@@ -1,5 +1,5 @@
 // What a client's requests do, one function for each command: payload and descriptors in, the reply's out.
-// Trade-off: whatever can't be met is thrown, and becomes an error reply where the message came in (session.ts).
+// Whatever can't be met is thrown, and becomes an error reply where the message came in (session.ts).
 
 import {
   DEVICE_FLAGS,

@@ -1,5 +1,5 @@
 // Listens at a socket and serves one client after the other.
-// Trade-off: while one is served the next one waits in the socket's queue, and learns of it by getting no answer.
+// While one is served the next one waits in the socket's queue, and learns of it by getting no answer.
 
 import fs from 'node:fs'
 import path from 'node:path'

@@ -1,5 +1,5 @@
 // One client of a server: reads its messages, has its requests executed, answers each.
-// Trade-off: a request that can't be met gets an error reply and nothing else happens; one that can't even be cut
+// A request that can't be met gets an error reply and nothing else happens; one that can't even be cut
 // out of the stream ends the session.
 
 import { SystemCallError } from '../../errors.ts'

@@ -1,5 +1,5 @@
 // What every command that shows a data structure shares: -o normal|json|binary, -b, -H.
-// Trade-off: a structure is read whole and decoded before anything of it is printed as text, so that output is never
+// A structure is read whole and decoded before anything of it is printed as text, so that output is never
 // half; its bytes are printed undecoded, so that a structure which can't be read as text can be looked at all the same.
 
 import { type CommandDefinition, choice, flag, type Specs, type Values } from '../define.ts'

@@ -1,5 +1,4 @@
 // How values of data structures are written: hexadecimal, bits of a word with their meaning, fields by their tables.
-// Trade-off: one way for each kind of value, so that a view is a table of fields and no code.
 
 import { hexRow } from '../../../lib/log/index.ts'
 import {

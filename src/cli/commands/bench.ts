@@ -1,5 +1,5 @@
 // `unvme bench`: rates and latencies of a device, in fio's words.
-// Trade-off: a file or a kernel block device can be named as well, by Node's own fs, so that both ways can be
+// A file or a kernel block device can be named as well, by Node's own fs, so that both ways can be
 // compared with one command and one report.
 // `unvme bench-compare`: results in two folders or more side by side, as they are, with one ratio against the first folder.
 

@@ -1,5 +1,5 @@
 // `unvme get-feature` and `set-feature`.
-// Trade-off: values are the specification's dwords, as nvme-cli takes them; -H tells what is in one.
+// Values are the specification's dwords, as nvme-cli takes them; -H tells what is in one.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'
 import type { FeatureReply } from '../../../lib/nvme/host/admin-commands.ts'

@@ -1,5 +1,5 @@
 // `unvme fw-download` and `fw-commit`.
-// Trade-off: a controller forgets an image that is not committed when it is reset, which every command does at its
+// A controller forgets an image that is not committed when it is reset, which every command does at its
 // end: so fw-download commits too, and fw-commit by itself is for slots that have an image already.
 
 import { NvmeError, UsageError } from '../../../lib/errors.ts'

@@ -1,5 +1,5 @@
 // `unvme id-ctrl`, `id-ns`, `list-ns` and `show-regs`: what a controller and its namespaces say of themselves.
-// Trade-off: views are loaded when a command runs, so that help needs none of them.
+// Views are loaded when a command runs, so that help needs none of them.
 
 import { NvmeError } from '../../../lib/errors.ts'
 import type { IdentifyOptions } from '../../../lib/nvme/host/identify-commands.ts'

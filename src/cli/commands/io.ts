@@ -1,5 +1,5 @@
 // `unvme flush`, `write-zeroes`, `dsm`, `compare` and `verify-blocks`: I/O commands by nvme-cli's names.
-// Trade-off: counts of blocks are one-based, as in all of unvme, where nvme-cli has them zero-based; help says so.
+// Counts of blocks are one-based, as in all of unvme, where nvme-cli has them zero-based; help says so.
 
 import { UsageError } from '../../../lib/errors.ts'
 import { DSM_MAX_RANGES, encodeDsmAttributes, encodeDsmRanges } from '../../../lib/nvme/spec/commands.ts'

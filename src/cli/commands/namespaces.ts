@@ -1,5 +1,5 @@
 // `unvme create-ns`, `delete-ns`, `attach-ns` and `detach-ns`.
-// Trade-off: a namespace that is created is not attached, as with nvme-cli: it is seen after attach-ns.
+// A namespace that is created is not attached, as with nvme-cli: it is seen after attach-ns.
 
 import { UsageError } from '../../../lib/errors.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'

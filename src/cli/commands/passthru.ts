@@ -1,5 +1,5 @@
 // `unvme admin-passthru` and `io-passthru`: any command, dword by dword.
-// Trade-off: what the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
+// What the driver itself needs of a command (identifier, data pointers, and with it dwords 2 to 9) can't
 // be set; everything else is sent as it is given, and a command that is not known to be harmless asks first.
 
 import { OutOfRangeError, UsageError } from '../../../lib/errors.ts'

@@ -1,5 +1,5 @@
 // Get and Set Features (NVMe 1.4 base, sections 5.13 and 5.21).
-// Trade-off: the general rules stand here once (save, scope, reserved bits); only what a feature adds is its own.
+// The general rules stand here once (save, scope, reserved bits); only what a feature adds is its own.
 
 import {
   decodeFeature,

@@ -1,6 +1,6 @@
 // Get Log Page (NVMe 1.4 base, section 5.14): what really happened, encoded with lib/nvme's tables. Telemetry is JSON, which
 // any program reads, in one data area.
-// Trade-off: each page is made whole and then cut to what was asked for, however little that is.
+// Each page is made whole and then cut to what was asked for, however little that is.
 
 import { decodeGetLogPage, SANITIZE_ACTION } from '../../../nvme/spec/commands.ts'
 import {

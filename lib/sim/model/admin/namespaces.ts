@@ -18,7 +18,7 @@ import { decodeControllerList, decodeIdentifyNamespace, IDENTIFY_BYTES } from '.
 import { SELF_TEST, SELF_TEST_RESULT } from '../../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
-import { updateInterposed } from '../../faults/interposed.ts'
+import { updateSlowPath } from '../../faults/slow-path.ts'
 import { saveState } from '../../media/nonvolatile.ts'
 import { abortTest, startSanitize, startTest } from '../background.ts'
 import type { Controller } from '../controller.ts'
@@ -168,7 +168,7 @@ export function sanitize(c: Controller, sqe: Uint32Array, e: number): number {
   // Blocks are always deallocated: what happens where that is not wanted is the host's choice, by feature 17h.
   if (ndas && featureValue(c.features, FEATURE.SANITIZE_CONFIG) === 0) return STATUS.INVALID_FIELD
   const status = startSanitize(c, dword)
-  updateInterposed(c)
+  updateSlowPath(c)
   return status === 0 ? saveState(c) : status
 }
 
