@@ -2,6 +2,7 @@
 // others: one whose files are not there is missed by its own addresses alone.
 
 import { AddressError, UnsupportedError } from '../../lib/errors.ts'
+import type { RecoveryPolicy } from '../../lib/nvme/host/recovery.ts'
 import type { Transport } from '../../lib/nvme/host/transport.ts'
 import type { FaultRule } from '../../lib/sim/faults/syntax.ts'
 import { showText } from '../../lib/sys/show.ts'
@@ -11,6 +12,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined
   readonly timeout?: number | undefined
   readonly shadowDoorbells?: boolean | undefined
+  readonly recovery?: RecoveryPolicy | undefined
+  readonly reconnect?: number | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined
