@@ -13,7 +13,7 @@ import { descriptorsOf } from './wire.ts'
 
 /** Servers killed, and stopped, in each of the tests. */
 const ROUNDS = Number(process.env.UNVME_RECONNECT_ROUNDS ?? 10)
-const REMOVED = { code: 'ERR_UNVME_DEVICE_REMOVED', message: /^device removed/ } as const
+const REMOVED = { code: 'ERR_UNVME_DEVICE_REMOVED' } as const
 const BLOCKS = 32768
 const LANE_BLOCKS = 1024
 const LANES = 12
@@ -92,11 +92,11 @@ for (const doorbells of ['mapped', 'shadow'] as const) {
     })
     t.true(operations > ROUNDS)
     // Each one that was there for a moment has been found.
-    t.true(ns.stats().resets > 0)
+    t.true(ns.stats.resets > 0)
     t.true(descriptorsOf().length <= descriptors + 20, 'descriptors were leaked')
     await ns.close()
     await server.stop()
-    t.log(`${operations} operations, ${ns.stats().resets} resets`)
+    t.log(`${operations} operations, ${ns.stats.resets} resets`)
   })
 }
 
@@ -143,8 +143,8 @@ test.serial('calls that are made while the server is away wait for it, and memor
   ])
   t.is(shared[0].controller, ns.controller, 'who opens it meanwhile gets the same one')
   await pending
-  t.deepEqual(await ns.promises.read(Buffer.alloc(2 ** 20), 0), Buffer.alloc(2 ** 20, 7))
-  t.deepEqual(await ns.promises.read(Buffer.alloc(2 ** 20), 4096), Buffer.alloc(2 ** 20, 9))
+  t.true((await ns.promises.read(Buffer.alloc(2 ** 20), 0)).equals(Buffer.alloc(2 ** 20, 7)))
+  t.true((await ns.promises.read(Buffer.alloc(2 ** 20), 4096)).equals(Buffer.alloc(2 ** 20, 9)))
   await shared[0].close()
   await ns.close()
   await shared[1].stop()
@@ -185,11 +185,10 @@ for (const [what, other] of OTHERS) {
     await pending
     await t.throwsAsync(ns.promises.flush(), REMOVED)
     await t.throwsAsync(ns.reset(), REMOVED)
-    t.throws(() => ns.alloc(64 * 2 ** 20), REMOVED)
     await ns.close()
     const again = await open(first.address)
     const found = await again.promises.read(Buffer.alloc(again.blocksize), 0)
-    t.deepEqual(found, Buffer.alloc(again.blocksize), 'nothing was written to it')
+    t.true(found.equals(Buffer.alloc(again.blocksize)), 'nothing was written to it')
     await again.close()
     await next.stop()
   })
@@ -243,11 +242,13 @@ test.serial('a worker thread that has a queue goes on', async (t) => {
   const loan = ns.lend(0)
   const worker = start(loan, { task: 'spin' })
   t.is(await hear(worker), 'spinning')
+  const end = hear(worker)
   await server.stop('SIGKILL')
   server = await startServer({ device }, server.socket)
   await ns.promises.flush({ qid: 1 })
-  t.is(ns.stats().resets, 1)
+  t.is(ns.stats.resets, 1)
   await loan.recall()
+  t.is(await end, 'ERR_UNVME_CLOSED', 'not that the device was removed')
   await ns.close()
   await server.stop()
 })

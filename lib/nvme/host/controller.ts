@@ -281,8 +281,10 @@ export class Controller {
   }
 
   async #resetNow(how: ResetKind): Promise<void> {
-    // What the system took away is gone; where registers only read all-ones a reset may bring the device back.
-    if (this.failure instanceof DeviceRemovedError && this.transport.removed) throw this.failure
+    // What the system took away is gone, and what came back in its place is another device; where registers only read
+    // all-ones a reset may bring the device back.
+    const { removed, reconnect } = this.transport
+    if (this.failure instanceof DeviceRemovedError && (removed || reconnect !== undefined)) throw this.failure
     if (how === 'subsystem' && !this.cap.nssrs) {
       throw new UnsupportedError(`${this.transport.address} has no NVM subsystem reset (CAP.NSSRS)`)
     }

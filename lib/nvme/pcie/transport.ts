@@ -52,6 +52,7 @@ interface IdentityRegisters {
 
 export class PcieTransport implements Transport {
   readonly pci: PciFunction
+  reconnect?: (limit: number, signal: AbortSignal) => Promise<void>
   readonly #identity: IdentityRegisters
   readonly address: string
   readonly kind: string
@@ -110,6 +111,7 @@ export class PcieTransport implements Transport {
       maxBytes: ADMIN_MAX_BYTES,
       timeout: adminTimeout,
     })
+    if (pci.reconnect !== undefined) this.reconnect = (limit, signal) => this.#reconnect(pci, limit, signal)
     pci.onRemoved = (cause) => this.onFailed?.(cause)
   }
 
@@ -133,10 +135,9 @@ export class PcieTransport implements Transport {
     return this.pci.away === true
   }
 
-  /** What is known of the controller holds for the one that comes back. */
-  async reconnect(limit: number, signal: AbortSignal): Promise<void> {
-    const { pci } = this
-    await pci.reconnect?.(limit, signal)
+  // What is known of the controller has to hold for the one that comes back.
+  async #reconnect(pci: PciFunction, limit: number, signal: AbortSignal): Promise<void> {
+    await pci.reconnect!(limit, signal)
     const { lo, hi } = await readIdentity(pci)
     if (lo === this.#identity.lo && hi === this.#identity.hi) return
     if (this.away) throw removedError(pci, 'its server has gone again')
