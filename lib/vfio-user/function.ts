@@ -53,6 +53,8 @@ const IOVA_LAST = 2 ** 39 - 1
 const HUGE_PAGE = 2 ** 21
 /** Milliseconds between two tries to reach a server that has gone. */
 const RETRY_MS = 20
+/** The longest that setTimeout can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** `away`: the server has gone, and another may come in its place. */
 type State = 'open' | 'away' | 'removed' | 'closed'
@@ -473,7 +475,10 @@ export class VfioUserFunction implements PciFunction {
       }
       const channel = this.#connect()
       if (!(channel instanceof Error)) {
-        const late = setTimeout(() => channel.fail(new CommandTimeoutError('the time is over')), left)
+        const late = setTimeout(
+          () => channel.fail(new CommandTimeoutError('the time is over')),
+          Math.min(left, MAX_TIMER_MS),
+        )
         const forget = onAbort(signal, () => channel.fail(ended()))
         try {
           await this.#goOn(channel)
