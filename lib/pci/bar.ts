@@ -30,8 +30,11 @@ export interface Bar {
   write(offset: number, value: number): void
   /** Puts all-ones in place of the device: views stay, and touch it no more. */
   cover(): void
-  /** Maps the device again after `cover`. */
-  uncover(): void
+  /**
+   * Maps the device again after `cover`, at the same addresses: from another file, where one is given.
+   * Throws where that can't be mapped, and stays covered.
+   */
+  uncover(fd?: number, region?: Region): void
   /** Ends the views. */
   retire(): void
   /** Where another thread finds it in memory. */
@@ -120,6 +123,10 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
       `register at ${offset}: a multiple of 4 below ${region.size} is needed (the size of BAR 0)`,
     )
   }
+  const cover = () => {
+    replaceMapping(view.address, bytes)
+    words.fill(ALL_ONES)
+  }
   return {
     doorbells: new Uint32Array(view.buffer, DOORBELLS, (doorbellEnd - DOORBELLS) / 4),
     read(offset) {
@@ -134,13 +141,16 @@ function makeBar({ fd, region, access, view, runs, doorbellEnd }: Parts): Bar {
       else access.write(offset, value)
     },
     cover() {
-      if (!present) return
+      if (present) cover()
       present = false
-      replaceMapping(view.address, bytes)
-      words.fill(ALL_ONES)
     },
-    uncover() {
-      mapRuns(fd, region, view, runs)
+    uncover(file = fd, { offset } = region) {
+      try {
+        mapRuns(file, { ...region, offset }, view, runs)
+      } catch (error) {
+        cover()
+        throw error
+      }
       present = true
     },
     retire() {

@@ -49,13 +49,23 @@ export interface PciFunction extends DmaSource {
 
   /** Where there is one: what took the device away, once something has. */
   readonly removal?: Error | null
-  /** Set by the driver: called once, on the event loop, when the device is known to be gone. */
+  /** Set by the driver: called on the event loop, once for each time that the device is known to be gone. */
   onRemoved: ((cause: Error) => void) | null
   /**
    * Where there is one: looks whether the device is gone, for a caller that polls without letting the event loop
    * run (which could not learn it from `onRemoved`). Costs a system call: once in some thousand empty polls.
    */
   checkRemoved?(): boolean
+
+  /** True while the device is gone and `reconnect` may bring it back: memory can be mapped and unmapped meanwhile. */
+  readonly away?: boolean
+  /**
+   * Where there is one: waits for the device to come back, with registers as after power on, and the same BAR,
+   * doorbells, DMA mappings and interrupts. Rejects with DeviceRemovedError where it is not back in time, or another one
+   * is there: it is gone for good then. Rejects with ClosedError as soon as `signal` is aborted.
+   * @param limit milliseconds since it was known to be gone
+   */
+  reconnect?(limit: number, signal: AbortSignal): Promise<void>
 
   /** Where there is one: what another thread needs to drive queues of the function. See `attachFunction`. */
   share?(): FunctionShare

@@ -7,6 +7,7 @@ import { close, EFD, eventfd, POLL, poll, read, systemCallError } from './libc.t
 type PollHandle = ReturnType<typeof koffi.node.poll>
 
 const counter = Buffer.alloc(8)
+const pollfd = Buffer.alloc(8)
 
 /** An eventfd that calls `handler` on the event loop while it is armed. */
 export class Signal {
@@ -45,15 +46,14 @@ export class Signal {
 
   /** True where it was signalled since it was drained; takes one system call. */
   get pending(): boolean {
-    const request = Buffer.alloc(8)
-    request.writeInt32LE(this.fd, 0)
-    request.writeInt16LE(POLL.IN, 4)
-    return poll(request, 1, 0) > 0
+    pollfd.writeInt32LE(this.fd, 0)
+    pollfd.writeInt32LE(POLL.IN, 4)
+    return poll(pollfd, 1, 0) > 0
   }
 
   drain(): void {
-    // Nothing to read is EAGAIN, the normal case: its result does not matter.
-    read(this.fd, counter, counter.length)
+    // Whoever it is shared with can make it block: a read of nothing would never return.
+    if (this.pending) read(this.fd, counter, counter.length)
   }
 
   close(): void {

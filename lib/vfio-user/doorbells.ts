@@ -3,7 +3,7 @@
 // which such a server offers, that happens only when the controller is about to sleep.
 
 import fs from 'node:fs'
-import { ProtocolError, SystemCallError } from '../errors.ts'
+import { DeviceRemovedError, ProtocolError, SystemCallError } from '../errors.ts'
 import { cannotShrink } from '../memory/mapping.ts'
 import { type Bar, type BarAccess, mapBar, pageRuns } from '../pci/bar.ts'
 import type { Region } from '../vfio-abi/region.ts'
@@ -28,11 +28,16 @@ export interface RegisterMessages extends BarAccess {
 }
 
 /** BAR 0, and how it is told of doorbells that were written. */
-export interface DoorbellBar extends Omit<Bar, 'share'> {
+export interface DoorbellBar extends Omit<Bar, 'share' | 'uncover'> {
   /** Null where doorbells are shared memory. */
   readonly notify: (() => void) | null
   /** Null where another thread can't ring them. */
   readonly share: Bar['share'] | null
+  /**
+   * After `cover`: reaches the device by another connection, in the same memory. Takes the descriptors.
+   * Throws DeviceRemovedError where the BAR is another one, and ProtocolError.
+   */
+  restore(region: Region, fds: readonly number[]): void
   /** True for a register that is memory of this process, too. */
   isMapped(offset: number): boolean
 }
@@ -48,28 +53,63 @@ export function openBar(
     if (region.size < DOORBELLS + 8) {
       throw new ProtocolError(`${name}: BAR 0 of ${region.size} bytes is no NVMe controller's`)
     }
-    const mappable = region.areas.some(
-      ({ offset, size }) => offset <= DOORBELLS && offset + size >= DOORBELLS + 4096,
-    )
-    const fd = fds[0]
-    if (mappable && fd === undefined) {
-      throw new ProtocolError(`${name}: BAR 0 can be mapped, and no descriptor came with it`)
-    }
-    // A file that the server can shorten would end this process: it is asked by messages instead.
-    if (!mappable || !cannotShrink(fd!)) return createMessageBar(region, messages)
-    checkFile(name, region, fd!)
-    const bar = mapRegion(name, region, fd!, messages)
-    const runs = pageRuns(region, region.size)
-    const isMapped = (offset: number) => runs.some(({ start, end }) => start <= offset && offset < end)
-    return { ...bar, notify: null, isMapped }
+    const fd = mappableFile(name, region, fds)
+    return fd === null ? createMessageBar(name, region, messages) : mapRegion(name, region, fd, messages)
   } finally {
     closeDescriptors(fds)
   }
 }
 
-function mapRegion(name: string, region: Region, fd: number, messages: RegisterMessages): Bar {
+/** The descriptor of doorbells that can be mapped; null where they are written by message. */
+function mappableFile(name: string, region: Region, fds: readonly number[]): number | null {
+  const mappable = region.areas.some(
+    ({ offset, size }) => offset <= DOORBELLS && offset + size >= DOORBELLS + 4096,
+  )
+  if (!mappable) return null
+  const fd = fds[0]
+  if (fd === undefined) {
+    throw new ProtocolError(`${name}: BAR 0 can be mapped, and no descriptor came with it`)
+  }
+  // A file that the server can shorten would end this process: it is asked by messages instead.
+  if (!cannotShrink(fd)) return null
+  checkFile(name, region, fd)
+  return fd
+}
+
+function mapRegion(name: string, region: Region, fd: number, messages: RegisterMessages): DoorbellBar {
+  const bar = orProtocolError(name, () => mapBar(fd, region, messages, name))
+  const runs = pageRuns(region, region.size)
+  return {
+    ...bar,
+    notify: null,
+    isMapped: (offset) => runs.some(({ start, end }) => start <= offset && offset < end),
+    restore(now, fds) {
+      try {
+        checkSame(name, region, now)
+        const file = mappableFile(name, now, fds)
+        if (file === null || JSON.stringify(pageRuns(now, now.size)) !== JSON.stringify(runs)) {
+          throw new DeviceRemovedError(
+            `device removed: ${name}: other areas of BAR 0 can be mapped than before`,
+          )
+        }
+        orProtocolError(name, () => bar.uncover(file, now))
+      } finally {
+        closeDescriptors(fds)
+      }
+    },
+  }
+}
+
+function checkSame(name: string, before: Region, now: Region): void {
+  if (now.size === before.size) return
+  throw new DeviceRemovedError(
+    `device removed: ${name}: BAR 0 has ${now.size} bytes, before it had ${before.size}`,
+  )
+}
+
+function orProtocolError<T>(name: string, step: () => T): T {
   try {
-    return mapBar(fd, region, messages, name)
+    return step()
   } catch (cause) {
     if (!(cause instanceof SystemCallError)) throw cause
     throw new ProtocolError(`${name}: the descriptor of BAR 0 can't be mapped: ${cause.code}`, { cause })
@@ -87,7 +127,8 @@ function checkFile(name: string, { offset: start, areas }: Region, fd: number): 
   }
 }
 
-function createMessageBar({ size }: Region, messages: RegisterMessages): DoorbellBar {
+function createMessageBar(name: string, region: Region, messages: RegisterMessages): DoorbellBar {
+  const { size } = region
   const words = Math.min(size - DOORBELLS, MAX_DOORBELL_BYTES) >> 2
   const doorbells = new Uint32Array(words).fill(QUIET)
   let present = true
@@ -127,7 +168,13 @@ function createMessageBar({ size }: Region, messages: RegisterMessages): Doorbel
     cover() {
       present = false
     },
-    uncover() {
+    restore(now, fds) {
+      closeDescriptors(fds)
+      checkSame(name, region, now)
+      // What was rung or not answered is the old connection's.
+      doorbells.fill(QUIET)
+      unanswered = 0
+      waiting = false
       present = true
     },
     retire() {

@@ -2,7 +2,8 @@
 // Nothing here waits for the server and keeps the event loop from running meanwhile, but for the two calls that can't
 // return without an answer: `readRegister` and `mapDma`, which block for up to `patience`.
 // Whatever goes wrong with the server after the opening counts as removal of the device, since nothing
-// it says can be relied on then; its cause is kept.
+// it says can be relied on then; its cause is kept. Where servers may come back, what the device had of this process
+// (BAR addresses, memory, eventfds) is kept, and given to the next one.
 
 import {
   ClosedError,
@@ -24,9 +25,11 @@ import {
 } from '../memory/mapping.ts'
 import type { PciFunction, RemoteRegisters } from '../pci/function.ts'
 import type { FunctionShare } from '../pci/share.ts'
+import { onAbort } from '../sys/abort.ts'
 import { enableVectors, type Vectors } from '../sys/signal.ts'
 import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 import { DEVICE_FLAGS, IRQ, REGION } from '../vfio-abi/device.ts'
+import type { Region } from '../vfio-abi/region.ts'
 import type { Channel } from './channel.ts'
 import { type ConfigSpace, openConfigSpace } from './config.ts'
 import { MAX_FDS, MAX_MAPPINGS } from './constants.ts'
@@ -42,22 +45,43 @@ import {
   regionWrite,
 } from './device.ts'
 import { type DoorbellBar, openBar, type RegisterMessages } from './doorbells.ts'
+import { closeDescriptors } from './socket.ts'
 import type { Capabilities } from './version.ts'
 
 const log = logger('vfio-user')
 const ALL_ONES = 0xffff_ffff
 const IOVA_LAST = 2 ** 39 - 1
+/** Milliseconds between two tries to reach a server that has gone. */
+const RETRY_MS = 20
+/** The longest that setTimeout can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
-type State = 'open' | 'removed' | 'closed'
+/** `away`: the server has gone, and another may come in its place. */
+type State = 'open' | 'away' | 'removed' | 'closed'
 
-interface Parts {
+/** A connection, and what the server at its other end says of its device. */
+interface Peer {
   readonly channel: Channel
   readonly maxFds: number
   readonly canReset: boolean
   readonly vectors: number
   readonly config: ConfigSpace
+}
+
+export interface FunctionOptions {
   /** Milliseconds that a call which can't but block waits for the server. */
   readonly patience: number
+  /** Connects to the next server, where there may be one. Throws SystemCallError where nobody listens yet. */
+  readonly again: (() => Channel) | null
+}
+
+/** A try to go on with another server. */
+interface Attempt {
+  readonly channel: Channel
+  /** Memory that it has, or is about to have. */
+  readonly mapped: Set<DmaArena>
+  /** What of that was unmapped meanwhile: its descriptors have to stay until there is an answer. */
+  readonly unmapped: [arena: DmaArena, memory: SharedMemory][]
 }
 
 /** A range of IOVAs, and the memory that is to be there. */
@@ -79,53 +103,49 @@ export class VfioUserFunction implements PciFunction {
   readonly remote: RemoteRegisters
   onRemoved: ((cause: Error) => void) | null = null
   share?: () => FunctionShare
+  reconnect?: (limit: number, signal: AbortSignal) => Promise<void>
 
-  readonly #channel: Channel
-  readonly #parts: Parts
+  #peer: Peer
+  readonly #options: FunctionOptions
   readonly #bar: DoorbellBar
-  readonly #config: ConfigSpace
   readonly #iovas = new IovaSpace([{ first: 0, last: IOVA_LAST }])
   readonly #arenas = new Map<DmaArena, SharedMemory>()
   // Mappings that were asked for, and not yet answered.
   #planned = 0
   #interrupts: Vectors | null = null
+  #eventfds: readonly number[] = []
   #connecting: Promise<void> = Promise.resolve()
   #state: State = 'open'
   #removal: Error | null = null
+  #goneAt = 0
+  #attempt: Attempt | null = null
   #closed: Promise<void> | null = null
   // What each register was when last looked at, and whether it is being asked for. Made new with each write.
   #looks = new Map<number, Look>()
 
   /**
    * Takes over a channel whose version has been negotiated. Where this rejects, the channel is still the caller's.
-   * @param patience milliseconds that a call which can't but block waits for the server
    */
   static async open(
     channel: Channel,
-    { maxMsgFds }: Capabilities,
-    patience: number,
+    capabilities: Capabilities,
+    options: FunctionOptions,
   ): Promise<VfioUserFunction> {
-    const { flags } = await channel.request(deviceInfo())
-    if ((flags & DEVICE_FLAGS.PCI) === 0) throw new UnsupportedError(`${channel.name} is no PCI device`)
-    const vectors = await channel.request(irqCount(IRQ.MSIX))
-    const config = await openConfigSpace(channel)
-    await config.enable()
-    // Eventfds are given later, if at all: until then an interrupt would reach no handler.
-    await config.enableMsix(false)
+    const peer = await meet(channel, capabilities)
     const { region, fds } = await channel.request(regionInfo(REGION.BAR0))
-    const maxFds = Math.min(maxMsgFds, MAX_FDS)
-    const canReset = (flags & DEVICE_FLAGS.RESET) !== 0
-    const parts = { channel, maxFds, canReset, vectors, config, patience }
-    return new VfioUserFunction(parts, (messages) => openBar(channel.name, region, fds, messages))
+    return new VfioUserFunction(peer, options, (messages) => openBar(channel.name, region, fds, messages))
   }
 
-  private constructor(parts: Parts, makeBar: (messages: RegisterMessages) => DoorbellBar) {
-    const { channel, config, vectors } = parts
+  private constructor(
+    peer: Peer,
+    options: FunctionOptions,
+    makeBar: (messages: RegisterMessages) => DoorbellBar,
+  ) {
+    const { channel, vectors } = peer
     this.address = channel.name
     this.vectors = vectors
-    this.#parts = parts
-    this.#channel = channel
-    this.#config = config
+    this.#peer = peer
+    this.#options = options
     this.#bar = makeBar(this.#messages())
     this.doorbells = this.#bar.doorbells
     const { notify, share } = this.#bar
@@ -138,20 +158,27 @@ export class VfioUserFunction implements PciFunction {
       write: (offset, value) => this.#writeRemote(offset, value),
       peek: (offset) => this.#peek(offset),
     }
+    if (options.again !== null) this.reconnect = (limit, signal) => this.#reconnect(limit, signal)
     channel.onEnd = (failure) => this.#remove(failure)
     log('%s: open, %d vectors, doorbells by %s', this.address, this.vectors, notify ? 'message' : 'memory')
   }
 
+  get #channel(): Channel {
+    return this.#peer.channel
+  }
+
   #messages(): RegisterMessages {
-    const { channel, patience } = this.#parts
+    const { patience } = this.#options
     return {
-      read: (offset) => channel.requestNow(registerRead(offset), patience).readUInt32LE(),
-      write: (offset, value, done) =>
+      read: (offset) => this.#channel.requestNow(registerRead(offset), patience).readUInt32LE(),
+      write: (offset, value, done) => {
+        const channel = this.#channel
         channel.post(registerWrite(offset, value), (error) => {
-          if (error !== null) this.#remove(error)
+          if (error !== null) this.#remove(error, channel)
           else done?.()
-        }),
-      attend: () => channel.attend(),
+        })
+      },
+      attend: () => this.#channel.attend(),
     }
   }
 
@@ -182,10 +209,11 @@ export class VfioUserFunction implements PciFunction {
   async #readRemote(offset: number): Promise<number> {
     if (this.#state !== 'open') return ALL_ONES
     if (this.#bar.isMapped(offset)) return this.#bar.read(offset)
+    const channel = this.#channel
     try {
-      return (await this.#channel.request(registerRead(offset))).readUInt32LE()
+      return (await channel.request(registerRead(offset))).readUInt32LE()
     } catch (error) {
-      this.#remove(error)
+      this.#remove(error, channel)
       return ALL_ONES
     }
   }
@@ -197,7 +225,8 @@ export class VfioUserFunction implements PciFunction {
       this.#bar.write(offset, value)
       return
     }
-    await this.#channel.request(registerWrite(offset, value)).catch((error) => this.#remove(error))
+    const channel = this.#channel
+    await channel.request(registerWrite(offset, value)).catch((error) => this.#remove(error, channel))
   }
 
   #peek(offset: number): number | undefined {
@@ -215,26 +244,33 @@ export class VfioUserFunction implements PciFunction {
 
   #look(offset: number, look: Look): void {
     look.asked = true
-    this.#channel.post(registerRead(offset), (error, reply) => {
+    const channel = this.#channel
+    channel.post(registerRead(offset), (error, reply) => {
       look.asked = false
-      if (error !== null) this.#remove(error)
+      if (error !== null) this.#remove(error, channel)
       else look.value = reply!.readUInt32LE()
     })
   }
 
-  /** Blocks for up to `patience`, and throws CommandTimeoutError after that: the answer is undone when it comes. */
+  /**
+   * Blocks for up to `patience`, and throws CommandTimeoutError after that: the answer is undone when it comes. Memory
+   * that is made while the server is away goes to the next one.
+   */
   mapDma(bytes: number): DmaArena {
     const planned = this.#plan(bytes)
     const { iova, memory } = planned
+    const { channel } = this.#peer
     let late = false
     try {
-      this.#channel.requestNow(dmaMap(memory.fd, iova, bytes), this.#parts.patience, (error) => {
-        if (error === null) this.#channel.post(dmaUnmap(iova, bytes), this.#unmapped(iova))
+      if (this.away) return this.#mapped(planned, bytes)
+      channel.requestNow(dmaMap(memory.fd, iova, bytes), this.#options.patience, (error) => {
+        if (error === null) channel.post(dmaUnmap(iova, bytes), this.#unmapped(iova))
         this.#undo(planned)
       })
     } catch (error) {
       late = error instanceof CommandTimeoutError
       if (late) throw error
+      if (this.away) return this.#mapped(planned, bytes)
       throw this.#notMapped(planned, bytes, error)
     } finally {
       if (!late) this.#planned--
@@ -245,19 +281,21 @@ export class VfioUserFunction implements PciFunction {
   async mapDmaAsync(bytes: number): Promise<DmaArena> {
     const planned = this.#plan(bytes)
     try {
+      if (this.away) return this.#mapped(planned, bytes)
       await this.#channel.request(dmaMap(planned.memory.fd, planned.iova, bytes))
     } catch (error) {
+      if (this.away) return this.#mapped(planned, bytes)
       throw this.#notMapped(planned, bytes, error)
     } finally {
       this.#planned--
     }
-    if (this.#state === 'open') return this.#mapped(planned, bytes)
+    if (this.#state === 'open' || this.away) return this.#mapped(planned, bytes)
     destroySharedMemory(planned.memory)
     throw this.#removal ?? new ClosedError(`mapDma on ${this.address}: it is closed`)
   }
 
   #plan(bytes: number): Planned {
-    this.#checkOpen('mapDma')
+    if (!this.away) this.#checkOpen('mapDma')
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % 4096 !== 0 || bytes > MAX_VIEW_BYTES) {
       throw new OutOfRangeError(
         `mapDma of ${bytes} bytes: a multiple of 4096 up to ${MAX_VIEW_BYTES} is needed`,
@@ -303,10 +341,11 @@ export class VfioUserFunction implements PciFunction {
     destroySharedMemory(memory)
   }
 
-  // A server that refuses keeps what it has mapped there: the range is not used again.
+  // A server that refuses keeps what it has mapped there: the range is not used again. The one after it has nothing.
   #unmapped(iova: number) {
     return (error: Error | null) => {
-      if (error === null) this.#iovas.give(iova)
+      const gone = this.#options.again !== null && !(error instanceof SystemCallError)
+      if (error === null || gone) this.#iovas.give(iova)
       else log('%s: memory at %s is not given back: %s', this.address, iova.toString(16), error)
     }
   }
@@ -316,10 +355,17 @@ export class VfioUserFunction implements PciFunction {
     const memory = this.#arenas.get(arena)
     if (memory === undefined) return
     this.#arenas.delete(arena)
-    if (this.#state === 'open') {
-      this.#channel.post(dmaUnmap(arena.iova, arena.bytes), this.#unmapped(arena.iova))
+    if (this.#attempt?.mapped.has(arena)) {
+      this.#attempt.unmapped.push([arena, memory])
+      return
     }
+    this.#unmap(arena)
     destroySharedMemory(memory)
+  }
+
+  #unmap({ iova, bytes }: DmaArena): void {
+    if (this.#state === 'open') this.#channel.post(dmaUnmap(iova, bytes), this.#unmapped(iova))
+    else if (this.away) this.#iovas.give(iova)
   }
 
   async enableInterrupts(count: number, handler: (vector: number) => void): Promise<void> {
@@ -342,16 +388,15 @@ export class VfioUserFunction implements PciFunction {
 
   // MSI-X is on only while there are eventfds.
   async #connectVectors(eventfds: readonly number[]): Promise<void> {
-    if (eventfds.length === 0) await this.#config.enableMsix(false)
-    const sets = irqSets(IRQ.MSIX, eventfds, this.#parts.maxFds)
-    await Promise.all(sets.map((set) => this.#channel.request(set)))
-    if (eventfds.length > 0) await this.#config.enableMsix(true)
+    this.#eventfds = eventfds
+    await connectVectors(this.#peer, eventfds)
   }
 
   async #endInterrupts(device: boolean): Promise<void> {
     const interrupts = this.#interrupts
     if (interrupts === null) return
     this.#interrupts = null
+    this.#eventfds = []
     interrupts.close(device)
     await this.#connecting
   }
@@ -371,12 +416,13 @@ export class VfioUserFunction implements PciFunction {
 
   async reset(): Promise<void> {
     this.#checkOpen('reset')
-    if (!this.#parts.canReset) throw new UnsupportedError(`${this.address} can't be reset by itself`)
+    const { config, canReset } = this.#peer
+    if (!canReset) throw new UnsupportedError(`${this.address} can't be reset by itself`)
     this.#looks = new Map()
     try {
       await this.#channel.request(deviceReset())
-      await this.#config.enable()
-      await this.#config.enableMsix(this.#interrupts !== null)
+      await config.enable()
+      await config.enableMsix(this.#interrupts !== null)
     } catch (error) {
       throw this.#removal ?? error
     }
@@ -384,7 +430,7 @@ export class VfioUserFunction implements PciFunction {
 
   quiesce(): void {
     if (this.#state !== 'open') return
-    this.#channel.post(this.#config.disable, (error) => {
+    this.#channel.post(this.#peer.config.disable, (error) => {
       if (error !== null) log('%s: bus master stays on: %s', this.address, error)
     })
   }
@@ -409,24 +455,167 @@ export class VfioUserFunction implements PciFunction {
     this.#channel.close()
   }
 
-  #remove(cause: unknown): void {
-    if (this.#state !== 'open') return
+  /** True while the server is gone, and another may come in its place. */
+  get away(): boolean {
+    return this.#state === 'away'
+  }
+
+  async #reconnect(limit: number, signal: AbortSignal): Promise<void> {
+    const until = this.#goneAt + limit
+    const ended = () => new ClosedError(`${this.address} was closed while its server was away`)
+    // Whoever serves one client after the other has to see the end of this one first.
+    this.#channel.close()
+    for (let cause = this.#removal; ; ) {
+      if (signal.aborted || this.#state === 'closed') throw ended()
+      if (this.#state !== 'away') throw this.#removal
+      const left = until - performance.now()
+      if (left <= 0) {
+        const message = `device removed: the server of ${this.address} did not come back within ${limit} ms`
+        throw this.#giveUp(new DeviceRemovedError(message, { cause }))
+      }
+      const channel = this.#connect()
+      if (!(channel instanceof Error)) {
+        const late = setTimeout(
+          () => channel.fail(new CommandTimeoutError('the time is over')),
+          Math.min(left, MAX_TIMER_MS),
+        )
+        const forget = onAbort(signal, () => channel.fail(ended()))
+        try {
+          await this.#goOn(channel)
+          return
+        } catch (error) {
+          const refused = channel.failure === null && this.away
+          channel.close()
+          if (refused) throw this.#giveUp(this.#removalBy(error))
+          cause = error as Error
+        } finally {
+          clearTimeout(late)
+          forget()
+        }
+      } else cause = channel
+      await pause(Math.min(RETRY_MS, left), signal)
+    }
+  }
+
+  #connect(): Channel | Error {
+    try {
+      return this.#options.again!()
+    } catch (error) {
+      return error as Error
+    }
+  }
+
+  /** Gives the server at the other end what the one before it had. Where this rejects, nothing has changed. */
+  async #goOn(channel: Channel): Promise<void> {
+    const attempt: Attempt = { channel, mapped: new Set(), unmapped: [] }
+    this.#attempt = attempt
+    try {
+      const peer = await meet(channel, await channel.negotiate())
+      if (peer.vectors !== this.vectors) {
+        throw new DeviceRemovedError(
+          `device removed: ${this.address} has ${peer.vectors} vectors, before ${this.vectors}`,
+        )
+      }
+      if (this.#eventfds.length > 0) await connectVectors(peer, this.#eventfds)
+      const { region, fds } = await this.#mapAgain(attempt)
+      if (!this.away) {
+        closeDescriptors(fds)
+        throw new ClosedError(`${this.address} is closed`)
+      }
+      this.#bar.restore(region, fds)
+      this.#peer = peer
+      this.#looks = new Map()
+      this.#state = 'open'
+      this.#removal = null
+      channel.onEnd = (failure) => this.#remove(failure)
+      log('%s: its server is back', this.address)
+    } finally {
+      this.#attempt = null
+      for (const [arena, memory] of attempt.unmapped) {
+        this.#unmap(arena)
+        destroySharedMemory(memory)
+      }
+    }
+  }
+
+  /** Maps what there is, and what is added meanwhile: when it resolves, the server has all of it. */
+  async #mapAgain({ channel, mapped }: Attempt): Promise<{ region: Region; fds: number[] }> {
+    for (;;) {
+      const missing = () => [...this.#arenas.keys()].filter((arena) => !mapped.has(arena))
+      for (let arenas = missing(); arenas.length > 0; arenas = missing()) {
+        for (const arena of arenas) mapped.add(arena)
+        await Promise.all(arenas.map(({ fd, iova, bytes }) => channel.request(dmaMap(fd, iova, bytes))))
+      }
+      const bar = await channel.request(regionInfo(REGION.BAR0))
+      if (missing().length === 0) return bar
+      closeDescriptors(bar.fds)
+    }
+  }
+
+  #giveUp(error: Error): Error {
     this.#state = 'removed'
-    this.#bar.cover()
-    const error =
-      cause instanceof DeviceRemovedError
-        ? cause
-        : new DeviceRemovedError(`device removed: ${this.address}: ${(cause as Error).message}`, { cause })
     this.#removal = error
     log('%s', error.message)
-    this.#channel.fail(error)
-    setImmediate(() => this.onRemoved?.(error))
+    return error
+  }
+
+  #removalBy(cause: unknown): DeviceRemovedError {
+    if (cause instanceof DeviceRemovedError) return cause
+    return new DeviceRemovedError(`device removed: ${this.address}: ${(cause as Error).message}`, { cause })
+  }
+
+  #remove(cause: unknown, channel = this.#channel): void {
+    if (this.#state !== 'open' || channel !== this.#channel) return
+    this.#state = this.#options.again === null ? 'removed' : 'away'
+    this.#goneAt = performance.now()
+    this.#bar.cover()
+    const error = this.#removalBy(cause)
+    this.#removal = error
+    log('%s', error.message)
+    channel.fail(error)
+    setImmediate(() => {
+      // It may be back by now.
+      if (this.#removal === error) this.onRemoved?.(error)
+    })
   }
 
   #checkOpen(call: string): void {
-    if (this.#state === 'removed') throw this.#removal
+    if (this.#state === 'removed' || this.away) throw this.#removal
     if (this.#state === 'closed') throw new ClosedError(`${call} on ${this.address}: it is closed`)
   }
+}
+
+/** Asks who is at the other end, and turns its device on. */
+async function meet(channel: Channel, { maxMsgFds }: Capabilities): Promise<Peer> {
+  const { flags } = await channel.request(deviceInfo())
+  if ((flags & DEVICE_FLAGS.PCI) === 0) throw new UnsupportedError(`${channel.name} is no PCI device`)
+  const vectors = await channel.request(irqCount(IRQ.MSIX))
+  const config = await openConfigSpace(channel)
+  await config.enable()
+  // Eventfds are given later, if at all: until then an interrupt would reach no handler.
+  await config.enableMsix(false)
+  const maxFds = Math.min(maxMsgFds, MAX_FDS)
+  return { channel, maxFds, canReset: (flags & DEVICE_FLAGS.RESET) !== 0, vectors, config }
+}
+
+async function connectVectors(peer: Peer, eventfds: readonly number[]): Promise<void> {
+  const { channel, config, maxFds } = peer
+  if (eventfds.length === 0) await config.enableMsix(false)
+  const sets = irqSets(IRQ.MSIX, eventfds, maxFds)
+  await Promise.all(sets.map((set) => channel.request(set)))
+  if (eventfds.length > 0) await config.enableMsix(true)
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      forget()
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    const forget = onAbort(signal, end)
+  })
 }
 
 interface Look {

@@ -17,6 +17,8 @@ export interface VfioUserOptions {
    * are messages. Default, and most: `timeout`.
    */
   patience?: number
+  /** A server that goes may come back: see `reconnect` of PciFunction, which the function has then. Default: false. */
+  returns?: boolean
   /** Ends the opening with AbortError. */
   signal?: AbortSignal | undefined
 }
@@ -39,12 +41,16 @@ export async function openVfioUser(path: string, options: VfioUserOptions = {}):
 export async function openConnection(
   fd: number,
   path: string,
-  { timeout = TIMEOUT_MS, patience = timeout, signal }: VfioUserOptions = {},
+  { timeout = TIMEOUT_MS, patience = timeout, returns = false, signal }: VfioUserOptions = {},
 ): Promise<VfioUserFunction> {
-  const channel = new Channel(fd, `vfio-user:${path}`, timeout)
+  const name = `vfio-user:${path}`
+  const channel = new Channel(fd, name, timeout)
+  const again = () => new Channel(connectTo(path), name, timeout)
   const forget = onAbort(signal, () => channel.fail(new AbortError(signal?.reason)))
   try {
-    return await VfioUserFunction.open(channel, await channel.negotiate(), Math.min(patience, timeout))
+    const capabilities = await channel.negotiate()
+    const how = { patience: Math.min(patience, timeout), again: returns ? again : null }
+    return await VfioUserFunction.open(channel, capabilities, how)
   } catch (error) {
     channel.close()
     throw error

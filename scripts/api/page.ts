@@ -213,7 +213,7 @@ function modules(root: string): string {
     .filter(([, target]) => target.startsWith('./dist/lib/'))
     .map(([name, target]) => {
       const source = target.replace('./dist/', '').replace(/\.js$/, '.ts')
-      const [, what] = /^\/\/ (?:[\w-]+: )?([\s\S]*?)\n\/\/ (?:Trade-off|[\s\S]*?\n\n)/.exec(
+      const [, what] = /^\/\/ (?:[\w-]+: )?([\s\S]*?)\n(?:\/\/ Trade-off|\n)/.exec(
         fs.readFileSync(path.join(root, source), 'utf8'),
       )!
       return `- [\`unvme${name.slice(1)}\`](../${source}): ${what!.replace(/\n\/\/ /g, ' ')}`

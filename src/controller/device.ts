@@ -43,6 +43,15 @@ export interface DeviceOptions {
    * other commands reject with OutcomeUnknownError.
    */
   recovery?: RecoveryPolicy | undefined
+  /**
+   * Milliseconds within which the server of a `vfio-user:` address may come back after it has gone, or has not answered
+   * for five seconds: default 0, which ends the device at once. Until then calls wait; then it goes on as after a reset by
+   * `recovery`, which has to be `reset`. The same controller has to be behind the same socket (serial number, model,
+   * capabilities), and the namespaces that were opened have to be the same; where they are not, or nobody is there in time,
+   * everything rejects with DeviceRemovedError. What the server had not yet made durable is its own business: a write that
+   * has been answered is not sent again. Other addresses take no note of it.
+   */
+  reconnect?: number | undefined
   /** How often a command is sent again after a reset, or a failure that may pass (DNR clear): default 5, at least 0. */
   retries?: number | undefined
   /** Use interrupts to sleep on slow commands. Default: where they cost little. */
@@ -71,6 +80,7 @@ export const OPENING_NAMES: OptionNames<OpeningOptions> = {
   qsize: true,
   timeout: true,
   recovery: true,
+  reconnect: true,
   retries: true,
   interrupts: true,
   shadowDoorbells: true,
@@ -147,7 +157,8 @@ export class Device implements QueueUser {
   /** The device was taken away, or its server has gone: it can only be closed. */
   get removed(): boolean {
     const { failure, transport } = this.controller
-    return failure instanceof DeviceRemovedError || transport.health() instanceof DeviceRemovedError
+    if (failure instanceof DeviceRemovedError) return true
+    return transport.away !== true && transport.health() instanceof DeviceRemovedError
   }
 
   /** One more namespace is open on it. */
@@ -327,12 +338,13 @@ function isSame(before: Geometry, now: Geometry): boolean {
 /** Brings the controller of a transport up; one user is counted. Closes the transport where that fails. */
 export async function createDevice(
   transport: Transport,
-  { timeout, recovery, retries, maxTransferBytes, signal }: OpeningOptions,
+  { timeout, recovery, reconnect, retries, maxTransferBytes, signal }: OpeningOptions,
 ): Promise<Device> {
   const controller = await createController(transport, {
     signal,
     ...(timeout !== undefined && { timeout }),
     ...(recovery !== undefined && { recovery }),
+    ...(reconnect !== undefined && { reconnect }),
     ...(maxTransferBytes !== undefined && { maxTransferBytes }),
   })
   try {

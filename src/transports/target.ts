@@ -1,5 +1,6 @@
 // What an address means, as every way to a controller says it.
 
+import type { RecoveryPolicy } from '../../lib/nvme/host/recovery.ts'
 import type { Transport } from '../../lib/nvme/host/transport.ts'
 import type { FaultRule } from '../../lib/sim/faults/syntax.ts'
 
@@ -8,6 +9,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined
   readonly timeout?: number | undefined
   readonly shadowDoorbells?: boolean | undefined
+  readonly recovery?: RecoveryPolicy | undefined
+  readonly reconnect?: number | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined

@@ -6,10 +6,12 @@ import { parseVfioUserAddress } from '../../lib/vfio-user/address.ts'
 import { openVfioUser } from '../../lib/vfio-user/open.ts'
 import type { Resolve } from './target.ts'
 
-export const resolve: Resolve = (address, { signal, timeout, shadowDoorbells }) => {
+export const resolve: Resolve = (address, options) => {
+  const { signal, timeout, shadowDoorbells, recovery = 'reset', reconnect = 0 } = options
   const { path, nsid } = parseVfioUserAddress(address)
   // A call that can't but block does so for no longer than a command may take.
-  const how = { signal, ...(timeout !== undefined && { patience: timeout }) }
+  const returns = reconnect > 0 && recovery === 'reset'
+  const how = { signal, returns, ...(timeout !== undefined && { patience: timeout }) }
   return {
     key: () => `vfio-user:${realPath(path)}`,
     nsid,

@@ -40,6 +40,8 @@ export interface FakeOptions {
   readonly wrong?: readonly Wrong[]
   /** Mutates every session's replies at random instead. */
   readonly seed?: number
+  /** Mutates descriptors, not bytes. */
+  readonly files?: boolean
 }
 
 /** A request as it came, or what became of the connection. */

@@ -2,20 +2,20 @@
 
 import fs from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
-import { POLL } from '../../lib/sys/libc.ts'
+import { F, fcntl, POLL } from '../../lib/sys/libc.ts'
 import type { Message } from '../../lib/vfio-user/reader.ts'
 import { acceptFrom, closeDescriptors, listenAt, waitFor } from '../../lib/vfio-user/socket.ts'
 import { encodeMessage } from '../../lib/vfio-user/structs.ts'
-import { type Answer, createFakeDevice, FAKE } from './fake-device.ts'
+import { type Answer, BAR_BYTES, createFakeDevice, FAKE } from './fake-device.ts'
 import type { FakeEvent, FakeOptions, Wrong } from './fake-server.ts'
-import { createMutator, type Mutator } from './mutations.ts'
+import { createFileMutator, createMutator, type Mutator } from './mutations.ts'
 import { newEventfd, u16, Wire } from './wire.ts'
 
-const { path, wrong, seed, words } = workerData as FakeOptions & { path: string; words: Int32Array }
+const { path, wrong, seed, files, words } = workerData as FakeOptions & { path: string; words: Int32Array }
 const REPLY = 1
 const say = (event: FakeEvent) => parentPort!.postMessage(event)
 const device = createFakeDevice()
-const mutator = seed === undefined ? null : createMutator(seed)
+const mutator = seed === undefined ? null : files ? createFileMutator(seed, BAR_BYTES) : createMutator(seed)
 
 /** Serves a client until it leaves, or has been answered wrongly enough. */
 function serve(wire: Wire): void {
@@ -34,6 +34,7 @@ function serve(wire: Wire): void {
     seen.set(header.command, count + 1)
     if (mutator === null) say({ command: header.command, payload: new Uint8Array(payload), fds: fds.length })
     const answer = device.answer(message)
+    if (files) for (const fd of fds) fcntl(fd, F.SETFL, 0)
     closeDescriptors(fds)
     const fault = wrong?.find((each) => meets(each, header.command, count))
     const goOn = mutator ? mutate(wire, message, answer, mutator) : reply(wire, message, answer, fault)
@@ -49,6 +50,7 @@ function mutate(wire: Wire, { header }: Message, { payload, fds }: Answer, mutat
   const made = mutations.mutate(bytes, fds)
   if (made.changed) Atomics.add(words, FAKE.MUTATIONS, 1)
   const sent = wire.raw(made.bytes, made.fds)
+  made.after?.()
   closeDescriptors(made.own)
   return sent && !made.last
 }

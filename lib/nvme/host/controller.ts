@@ -59,6 +59,11 @@ export interface ControllerOptions {
   maxTransferBytes?: number | undefined
   /** What is done about commands without an answer, and a fatal controller: default `reset`. */
   recovery?: RecoveryPolicy | undefined
+  /**
+   * Milliseconds within which a controller that is gone may come back, where its transport can wait for that and
+   * `recovery` is `reset`: default 0.
+   */
+  reconnect?: number | undefined
   /** Ends the bringing up with AbortError, whatever it waits for; nothing once that is done. */
   signal?: AbortSignal | undefined
 }
@@ -90,6 +95,7 @@ export class Controller {
   readonly recovery: Recovery
   #closed: Promise<void> | null = null
   readonly #mostBytes: number
+  readonly #reconnect: number
   #healthAt = 0
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
@@ -103,7 +109,7 @@ export class Controller {
 
   constructor(transport: Transport, options: ControllerOptions = {}) {
     const { timeout = 30_000, adminTimeout = 60_000, maxTransferBytes = MAX_TRANSFER_BYTES } = options
-    const { recovery = 'reset' } = options
+    const { recovery = 'reset', reconnect = 0 } = options
     if (!(maxTransferBytes >= PAGE_BYTES && maxTransferBytes <= MAX_TRANSFER_BYTES)) {
       throw new OutOfRangeError(
         `maxTransferBytes ${maxTransferBytes}: 4096 to ${MAX_TRANSFER_BYTES} are possible`,
@@ -115,6 +121,7 @@ export class Controller {
     }
     this.transport = transport
     this.timeout = timeout
+    this.#reconnect = reconnect
     this.#mostBytes = maxTransferBytes - (maxTransferBytes % PAGE_BYTES)
     this.maxTransferBytes = this.#mostBytes
     this.cap = cap
@@ -125,7 +132,7 @@ export class Controller {
     this.queues = new IoQueues(this, this.#admin)
     this.recovery = new Recovery(this, (command, options) => this.#send(command, options), recovery)
     this.#admin.onTimeout = (cause) => this.recovery.begin(cause)
-    transport.onFailed = (cause) => this.fail(cause)
+    transport.onFailed = (cause) => this.#lost(cause)
   }
 
   /** Sends any admin command: see AdminCommand. One that comes while the controller is recovered waits for that. */
@@ -207,7 +214,27 @@ export class Controller {
     this.#healthAt = now
     const failure = this.transport.health()
     if (failure === null) this.#events.poll()
-    else if (!(failure instanceof ControllerFatalError) || !this.recovery.begin(failure)) this.fail(failure)
+    else if (!this.#canRecover(failure) || !this.recovery.begin(failure)) this.fail(failure)
+  }
+
+  #canRecover(failure: Error): boolean {
+    return failure instanceof ControllerFatalError || this.away
+  }
+
+  /** The device is gone, and its transport can wait for it. One that never was ready is not waited for. */
+  get away(): boolean {
+    return this.identity !== undefined && this.transport.away === true
+  }
+
+  // The device is gone.
+  #lost(cause: Error): void {
+    if (!this.away) {
+      this.fail(cause)
+      return
+    }
+    // A recovery that is under way waits for answers that don't come any more.
+    if (this.recovery.running !== null) this.#admin.fail(cause)
+    else if (!this.recovery.begin(cause)) this.fail(cause)
   }
 
   // While it is reset there is nobody else to look, and what brings it up would wait for its timeout.
@@ -262,8 +289,10 @@ export class Controller {
   }
 
   async #resetNow(how: ResetKind): Promise<void> {
-    // What the system took away is gone; where registers only read all-ones a reset may bring the device back.
-    if (this.failure instanceof DeviceRemovedError && this.transport.removed) throw this.failure
+    // What the system took away is gone, and what came back in its place is another device; where registers only read
+    // all-ones a reset may bring the device back.
+    const { removed, reconnect } = this.transport
+    if (this.failure instanceof DeviceRemovedError && (removed || reconnect !== undefined)) throw this.failure
     if (how === 'subsystem' && !this.cap.nssrs) {
       throw new UnsupportedError(`${this.transport.address} has no NVM subsystem reset (CAP.NSSRS)`)
     }
@@ -297,6 +326,7 @@ export class Controller {
     try {
       throwIfAborted(signal)
       this.#admin.fail(cause)
+      if (this.away) await this.transport.reconnect?.(this.#reconnect, signal)
       await this.transport.reset(how)
       this.#admin.reset()
       this.queues.reset()

@@ -57,6 +57,8 @@ export interface RecoverableController {
   readonly timeout: number
   readonly failure: Error | null
   readonly closed: boolean
+  /** The device is gone, and a restart waits for it to come back. */
+  readonly away?: boolean
   fail(cause: Error): void
   /** Resets and brings up again, without a word to those who wait for I/O. */
   restart(how: ResetKind, cause: Error): Promise<void>
@@ -204,7 +206,8 @@ export class Recovery {
         return
       } catch (error) {
         const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
-        const passing = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
+        const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
+        const passing = fault || this.#controller.away === true
         if (this.#controller.closed || attempt === RESTARTS || !(unsupported || passing)) throw error
         log('%s: %s', this.#address, (error as Error).message)
         // Where the controller does not come back by itself, its function may.

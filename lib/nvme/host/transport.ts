@@ -39,6 +39,8 @@ export interface TransportFacts {
   readonly memory: DmaSource
   /** The register, or property, at a byte offset (section 3.1): 32 bits. All-ones where the device is gone. */
   readProperty(offset: number): number | Promise<number>
+  /** True while the controller is gone and may come back by `reconnect` of its transport. */
+  readonly away?: boolean
   /** What has ended the controller, or null: gone, fatal, no longer ready. One look, which never waits. */
   health(): Error | null
 }
@@ -59,7 +61,7 @@ export interface Transport extends TransportFacts {
   readonly version: string
   /** The admin queue: one object for as long as the transport lives, as new after each reset. */
   readonly admin: Queue
-  /** Set by the controller: called once, on the event loop, where the transport learns that the device is gone. */
+  /** Set by the controller: called on the event loop, each time the transport learns that the device is gone. */
   onFailed: ((cause: Error) => void) | null
 
   /** The device was taken away, as the system says: it does not come back by a reset. */
@@ -90,6 +92,12 @@ export interface Transport extends TransportFacts {
   /** What wakes a sleeper for a queue: `NO_WAKE_UP` where nothing does. */
   wakeUp(qid: number): WakeUp
 
+  /**
+   * Where there is one: waits for the device to come back; it has to be reset then. Rejects with DeviceRemovedError
+   * where it is not back in time, or another one is there, and with ClosedError once `signal` is aborted.
+   * @param limit milliseconds since it was known to be gone
+   */
+  reconnect?(limit: number, signal: AbortSignal): Promise<void>
   /** Resets the controller and leaves it disabled. */
   reset(how: ResetKind): Promise<void>
   /**

@@ -52,6 +52,8 @@ interface IdentityRegisters {
 
 export class PcieTransport implements Transport {
   readonly pci: PciFunction
+  reconnect?: (limit: number, signal: AbortSignal) => Promise<void>
+  readonly #identity: IdentityRegisters
   readonly address: string
   readonly kind: string
   readonly emulated: boolean
@@ -76,10 +78,12 @@ export class PcieTransport implements Transport {
    * Throws DeviceRemovedError and UnsupportedError; the function stays open then.
    * @param pool has room for the admin queue
    */
-  constructor(pci: PciFunction, pool: DmaPool, { lo, hi, vs }: IdentityRegisters, options: PcieOptions = {}) {
+  constructor(pci: PciFunction, pool: DmaPool, identity: IdentityRegisters, options: PcieOptions = {}) {
+    const { lo, hi, vs } = identity
     const { adminTimeout = 60_000, shadowDoorbells = true } = options
     if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
+    this.#identity = identity
     this.address = pci.address
     this.kind = pci.transport
     this.emulated = pci.emulated
@@ -107,6 +111,7 @@ export class PcieTransport implements Transport {
       maxBytes: ADMIN_MAX_BYTES,
       timeout: adminTimeout,
     })
+    if (pci.reconnect !== undefined) this.reconnect = (limit, signal) => this.#reconnect(pci, limit, signal)
     pci.onRemoved = (cause) => this.onFailed?.(cause)
   }
 
@@ -124,6 +129,19 @@ export class PcieTransport implements Transport {
 
   get removed(): boolean {
     return this.pci.checkRemoved?.() === true || this.pci.removal instanceof DeviceRemovedError
+  }
+
+  get away(): boolean {
+    return this.pci.away === true
+  }
+
+  // What is known of the controller has to hold for the one that comes back.
+  async #reconnect(pci: PciFunction, limit: number, signal: AbortSignal): Promise<void> {
+    await pci.reconnect!(limit, signal)
+    const { lo, hi } = await readIdentity(pci)
+    if (lo === this.#identity.lo && hi === this.#identity.hi) return
+    if (this.away) throw removedError(pci, 'its server has gone again')
+    throw new DeviceRemovedError(`device removed: ${this.address} has other capabilities (CAP) than before`)
   }
 
   /** True while queues are rung by shadow doorbells. */
@@ -262,12 +280,15 @@ export async function openPcieTransport(pci: PciFunction, options: PcieOptions =
     const pool = new DmaPool(pci)
     // What bringing up allocates at once: the admin queue, and a few pages.
     await pool.ready([ADMIN_ENTRIES * 2 * PAGE_BYTES])
-    const lo = await readRegister(pci, REGISTER.CAP_LO)
-    const hi = await readRegister(pci, REGISTER.CAP_HI)
-    const vs = await readRegister(pci, REGISTER.VS)
-    return new PcieTransport(pci, pool, { lo, hi, vs }, options)
+    return new PcieTransport(pci, pool, await readIdentity(pci), options)
   } catch (error) {
     await pci.close()
     throw error
   }
+}
+
+async function readIdentity(pci: PciFunction): Promise<IdentityRegisters> {
+  const lo = await readRegister(pci, REGISTER.CAP_LO)
+  const hi = await readRegister(pci, REGISTER.CAP_HI)
+  return { lo, hi, vs: await readRegister(pci, REGISTER.VS) }
 }

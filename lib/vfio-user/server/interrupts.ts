@@ -1,11 +1,12 @@
 // Eventfds of a client, signalled for its MSI-X vectors.
-// They are made non-blocking when they come, so that a full one never holds the server up.
+// They are made non-blocking when they come, and looked at before each write, since their client can undo that: a full
+// one does not hold the server up.
 
 import fs from 'node:fs'
 import { logger } from '../../log/index.ts'
-import { close, F, fcntl } from '../../sys/libc.ts'
+import { close, F, fcntl, POLL } from '../../sys/libc.ts'
 import { IRQ, IRQ_SET, type IrqSet } from '../../vfio-abi/device.ts'
-
+import { waitFor } from '../socket.ts'
 import { Refusal } from './refusal.ts'
 
 const log = logger('vfio-user')
@@ -54,9 +55,11 @@ export class ServedInterrupts {
     const fd = this.#vectors[vector]
     if (fd === undefined) return
     try {
+      // It is full: whoever reads it is signalled.
+      if ((waitFor(fd, POLL.OUT, 0) & POLL.OUT) === 0) return
       fs.writeSync(fd, ONE)
     } catch (error) {
-      // It is full: whoever reads it is signalled.
+      // Filled by somebody else meanwhile.
       if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return
       log('vector %d is not signalled any more: %s', vector, error)
       this.#drop(vector)
