@@ -110,11 +110,16 @@ export class IoQueue {
 
   /** Operations not yet done, and not lost. */
   get busy(): boolean {
-    return this.pair.inFlight > 0 || this.holding
+    return this.pair.inFlight > 0 || this.unsent
   }
 
   private get holding(): boolean {
     return this.partial !== null || this.waiting.length > 0 || this.recovering
+  }
+
+  // What is held, and what is to be sent again.
+  private get unsent(): boolean {
+    return this.holding || (this.resends?.length ?? 0) > 0
   }
 
   /**
@@ -254,7 +259,7 @@ export class IoQueue {
       this.complete(cid)
       cid = pair.reap()
     } while (cid >= 0)
-    if (this.obstacles !== 0 && this.holding) this.continue()
+    if (this.obstacles !== 0 && this.unsent) this.continue()
     return true
   }
 
@@ -462,7 +467,7 @@ export class IoQueue {
     if (this.suspension === null) this.pair.expire(now, (cid) => this.lose(cid))
     if (this.resends !== null && this.resends.pending === 0) this.endResends()
     // What is held may wait for a time, or for a command that has ended otherwise than by `complete`.
-    if (this.holding && this.suspension === null) this.continue()
+    if (this.unsent && this.suspension === null) this.continue()
     if (this.expired.size > 0 || this.suspension !== null) this.watchEventLoop(now)
     this.controller.checkHealth(now)
   }
@@ -619,7 +624,7 @@ export class IoQueue {
     this.expired.delete(cid)
     this.end(cid, cause)
     const exhaustion = this.exhaustion()
-    if (exhaustion === null || !this.holding) return
+    if (exhaustion === null || !this.unsent) return
     for (const { op } of this.resends?.take() ?? []) this.endPart(op, exhaustion)
     for (const op of this.takeHeld()) this.endPart(op, exhaustion)
   }
