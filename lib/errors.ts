@@ -32,7 +32,7 @@ export class OutOfRangeError extends UnvmeError {
   readonly code = 'ERR_OUT_OF_RANGE'
 }
 
-/** A command line that can't be understood, or that leaves out a consent that nobody is there to give. */
+/** A command line that can't be understood, or that leaves out a consent that no one is there to give. */
 export class UsageError extends UnvmeError {
   readonly code = 'ERR_UNVME_USAGE'
 }

@@ -90,7 +90,7 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
 }
 
 /**
- * True where nobody can take pages of a peer's file away, which would end this process at first touch: a memfd that is
+ * True where no one can take pages of a peer's file away, which would end this process at first touch: a memfd that is
  * sealed against shrinking, by its maker or here.
  */
 export function cannotShrink(fd: number): boolean {
@@ -100,7 +100,7 @@ export function cannotShrink(fd: number): boolean {
 
 /**
  * Unmaps the whole and closes the descriptor; views of it made by `mapView` have their own mappings.
- * On huge pages there are views of the mapping itself: so its range stays, with pages that belong to nobody.
+ * On huge pages there are views of the mapping itself: so its range stays, with pages that belong to no one.
  */
 export function destroySharedMemory(memory: SharedMemory): void {
   if (memory.hugePages) replaceMapping(memory.address, memory.bytes)
@@ -132,7 +132,7 @@ export function mapAnonymous(bytes: number): MemoryView {
   return { address, buffer: viewOf(address, bytes) }
 }
 
-// Ranges whose views could not be detached; given back to the system once nobody can see them any more.
+// Ranges whose views could not be detached; given back to the system once no one can see them any more.
 const retired = new FinalizationRegistry<{ address: bigint; bytes: number }>(({ address, bytes }) => {
   munmap(address, bytes)
 })
@@ -140,7 +140,7 @@ const retired = new FinalizationRegistry<{ address: bigint; bytes: number }>(({ 
 type Transferable = ArrayBuffer & { transfer?: (bytes?: number) => ArrayBuffer }
 
 /**
- * Ends a view: whoever still holds it reads and writes pages that belong to nobody, or, where this Node can
+ * Ends a view: whoever still holds it reads and writes pages that belong to no one, or, where this Node can
  * detach it (22 and later), an empty buffer. The memory behind it is untouched. Never faults.
  */
 export function retireView({ address, buffer }: MemoryView, fill = 0): void {

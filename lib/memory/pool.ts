@@ -228,7 +228,7 @@ export class DmaPool {
 
   /**
    * As `discard`, for memory that no caller has seen: it is kept for `reuse`, mapped and touched as it is, until
-   * others come or its room is needed. Making a view of 4 MiB anew costs as much as reading 16 MiB.
+   * others come or its room is needed. Making a view of 4 MiB again costs as much as reading 16 MiB.
    */
   keep(buffer: Buffer): void {
     const { allocation } = (buffer as DmaBuffer)[DMA]!
@@ -272,7 +272,7 @@ export class DmaPool {
     return known
   }
 
-  /** The tag of what begins `offset` bytes into a buffer of `alloc`, for who makes many parts and tells nobody. */
+  /** The tag of what begins `offset` bytes into a buffer of `alloc`, for whoever makes many parts and shows them to no one. */
   tagAt(buffer: Buffer, offset: number): DmaTag {
     const { allocation, iova } = (buffer as DmaBuffer)[DMA]!
     return tagFor(allocation, iova + offset)
@@ -365,7 +365,7 @@ export class DmaPool {
     }
     if (!hugePages) this.#views.retire(view)
     else if (!detachView(view)) {
-      // A stale view of it still writes into these pages: they are used again when nobody can hold one.
+      // A stale view of it still writes into these pages: they are used again when no one can hold one.
       this.#unreachable.register(view.buffer, give)
       return
     }
@@ -373,7 +373,7 @@ export class DmaPool {
   }
 
   // Huge pages can't be mapped in parts: there, a view is a part of the arena's own mapping. It is detached when
-  // freed where this Node can; where not, it goes on showing its pages, which nobody else has until it is collected.
+  // freed where this Node can; where not, it goes on showing its pages, which no one else has until it is collected.
   #viewOf(dma: DmaArena, offset: number, bytes: number, touched: boolean): MemoryView {
     if (!dma.hugePages) return this.#views.map(dma.fd, offset, bytes, touched)
     const address = dma.address + BigInt(offset)

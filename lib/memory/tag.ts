@@ -14,7 +14,7 @@ export interface DmaAllocation {
   readonly bytes: number
   /** Operations in flight that read or write it. */
   users: number
-  /** Nobody wants it any more: it is freed with its last user. */
+  /** No one wants it any more: it is freed with its last user. */
   discarded: boolean
 }
 
@@ -46,7 +46,7 @@ export function tagFor(allocation: DmaAllocation, iova: number): DmaTag {
 /** Tags a buffer that begins at `iova`. */
 export function tag(buffer: Uint8Array, allocation: DmaAllocation, iova: number): DmaTag {
   const value = tagFor(allocation, iova)
-  // Not enumerable: it is nobody's business who prints a buffer.
+  // Not enumerable: it is no one's business who prints a buffer.
   Object.defineProperty(buffer, kDma, { value })
   // A promise that resolves with a buffer looks for its `then`: here, and not in five prototypes, for 35 ns.
   Object.defineProperty(buffer, 'then', { value: undefined })

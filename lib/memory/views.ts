@@ -12,7 +12,7 @@ import { PageRuns } from './page-runs.ts'
 export interface ViewSpace {
   /** A view of a part of a memfd: see `mapView`. Throws SystemCallError or OutOfMemoryError. */
   map(fd: number, offset: number, bytes: number, touched?: boolean): MemoryView
-  /** Ends it: who still holds it sees pages that belong to nobody, or an empty buffer. */
+  /** Ends it: who still holds it sees pages that belong to no one, or an empty buffer. */
   retire(view: MemoryView): void
 }
 
@@ -35,7 +35,7 @@ export function releaseAddresses({ address, bytes }: AddressRange): void {
   munmap(address, bytes)
 }
 
-/** Views within a reserved range. An address is used again once nobody can hold its old view. */
+/** Views within a reserved range. An address is used again once no one can hold its old view. */
 export function viewsWithin({ address, bytes }: AddressRange): ViewSpace {
   const runs = new PageRuns(bytes / PAGE_BYTES)
   const unreachable = new FinalizationRegistry<() => void>((give) => give())

@@ -1,5 +1,5 @@
 // What the kernel knows of a PCI function, read from sysfs: ids, driver, IOMMU group, resources, configuration space.
-// Read anew with each call, since drivers and groups change while a program runs.
+// Read again with each call, since drivers and groups change while a program runs.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -121,7 +121,7 @@ export function readGroupMembers(group: number, { root = '/sys' }: SysfsOptions 
 
 /**
  * The members that keep VFIO from having the group: those bound to a driver that does DMA of its own.
- * No driver, VFIO's, pci-stub and bridges are in nobody's way.
+ * No driver, VFIO's, pci-stub and bridges are in no one's way.
  */
 export function membersInTheWay(members: readonly GroupMember[]): GroupMember[] {
   return members.filter(
@@ -145,7 +145,7 @@ export interface PciCommand {
   intxDisabled: boolean
 }
 
-/** The command register of a function that nobody needs to have open. */
+/** The command register of a function that no one needs to have open. */
 export function readPciCommand(pciName: string, { root = '/sys' }: SysfsOptions = {}): PciCommand {
   const config = fs.readFileSync(path.join(deviceFolder(canonicalPciName(pciName), root), 'config'))
   if (config.length < 6) throw new DecodeError(`${pciName}: configuration space of ${config.length} bytes`)

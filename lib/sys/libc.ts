@@ -93,7 +93,7 @@ export const bind = lib.func('int bind(int fd, uint8_t *address, unsigned int le
   length: number,
 ) => number
 export const listen = lib.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number
-/** accept4(2), where nobody asks for the peer's address. */
+/** accept4(2), where no one asks for the peer's address. */
 export const accept4 = lib.func('int accept4(int fd, uintptr_t address, uintptr_t length, int flags)') as (
   fd: number,
   address: Address,

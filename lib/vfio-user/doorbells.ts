@@ -27,7 +27,7 @@ export interface RegisterMessages extends BarAccess {
   attend(): void
 }
 
-/** BAR 0, and how it is told of doorbells that were written. */
+/** BAR 0, and how it learns of doorbells that were written. */
 export interface DoorbellBar extends Omit<Bar, 'share' | 'uncover'> {
   /** Null where doorbells are shared memory. */
   readonly notify: (() => void) | null

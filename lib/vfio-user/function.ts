@@ -71,7 +71,7 @@ interface Peer {
 export interface FunctionOptions {
   /** Milliseconds that a call which can't but block waits for the server. */
   readonly patience: number
-  /** Connects to the next server, where there may be one. Throws SystemCallError where nobody listens yet. */
+  /** Connects to the next server, where there may be one. Throws SystemCallError where no one listens yet. */
   readonly again: (() => Channel) | null
 }
 

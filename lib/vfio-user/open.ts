@@ -29,7 +29,7 @@ const RETRY_MS = 10
 /**
  * Opens the function that a server offers at a socket: memory and bus master on, INTx and MSI-X off.
  *
- * Throws AddressError (no such socket, nobody listens), SetupError (no rights), InUseError (the server serves
+ * Throws AddressError (no such socket, no one listens), SetupError (no rights), InUseError (the server serves
  * another client), ProtocolError (no vfio-user server, another version, no answer in time) and UnsupportedError.
  */
 export async function openVfioUser(path: string, options: VfioUserOptions = {}): Promise<VfioUserFunction> {
@@ -84,7 +84,7 @@ function checkSocket(path: string): void {
 
 function explain(path: string, cause: SystemCallError): Error {
   if (cause.code === 'ECONNREFUSED')
-    return new AddressError(`${path}: nobody listens at this socket`, { cause })
+    return new AddressError(`${path}: no one listens at this socket`, { cause })
   if (cause.code === 'ENOENT') return new AddressError(`${path}: there is no such socket`, { cause })
   if (cause.code === 'EACCES' || cause.code === 'EPERM') {
     return new SetupError(`${path}: no right to connect: write permission on the socket is needed`, { cause })

@@ -1,5 +1,5 @@
 // Cuts the bytes of a socket into messages, each with the descriptors that came with it.
-// Nothing here waits, so that a peer that sends half a message holds nobody up but itself.
+// Nothing here waits, so that a peer that sends half a message holds no one up but itself.
 
 import { ProtocolError } from '../errors.ts'
 import { MAX_FDS } from './constants.ts'

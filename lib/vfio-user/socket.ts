@@ -103,7 +103,7 @@ export function listenAt(path: string, backlog: number): number {
   }
 }
 
-/** The next connection; -1 where nobody waits. */
+/** The next connection; -1 where no one waits. */
 export function acceptFrom(fd: number): number {
   const connection = accept4(fd, 0n, 0n, SOCK.NONBLOCK | SOCK.CLOEXEC)
   if (connection >= 0) return connection

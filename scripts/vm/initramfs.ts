@@ -1,6 +1,6 @@
 // The machine's first file system: busybox, guest/init and the kernel modules that reach the host's files,
 // as an uncompressed cpio archive ("newc", Documentation/driver-api/early-userspace/buffer-format.rst).
-// Written anew for each run, since that takes less time than to find out if an old one still fits.
+// Written again for each run, since that takes less time than to find out if an old one still fits.
 
 import fs from 'node:fs'
 import path from 'node:path'

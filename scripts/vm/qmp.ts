@@ -36,7 +36,7 @@ export function qmp(socket: Socket): Qmp {
     for (const { reject } of waiting.splice(0)) reject(new Error('the machine has ended'))
   })
 
-  // QEMU takes commands only after this one, and answers in order: nobody needs to wait for it.
+  // QEMU takes commands only after this one, and answers in order: no one needs to wait for it.
   const ready = send('qmp_capabilities')
   ready.catch(() => {})
   return { execute: (command, options) => send(command, options) }

@@ -22,7 +22,7 @@ const NSEC: TimeUnit = { name: 'nsec', ns: 1 }
 const USEC: TimeUnit = { name: 'usec', ns: 1e3 }
 const MSEC: TimeUnit = { name: 'msec', ns: 1e6 }
 
-/** The largest unit in which the smallest and the largest of some times can still be told apart. */
+/** The largest unit in which the smallest and the largest of some times can still be distinguished. */
 export function timeUnit(min: number, max: number): TimeUnit {
   if (min > 2e6 && max > 99_999e3) return MSEC
   return min > 2e3 && max > 99_999 ? USEC : NSEC

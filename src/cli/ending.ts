@@ -35,7 +35,7 @@ export function watchForEnd(report: (error: Error) => void): Ending {
     code ??= EXIT_CODES[cause]
     // A question listens for as long as it waits, and ends by the signal too.
     const heard = watched || process.listenerCount(cause) > 1
-    // A reader that went away is told again by every write: it is no second request.
+    // A reader that went away is noticed again by every write: it is no second request.
     if (heard && (first || cause === 'SIGPIPE')) controller.abort(new Error(`ended by ${cause}`))
     else exit(code)
   }

@@ -182,7 +182,7 @@ function createOption(name: string, spec: Spec<unknown>): Option {
   return spec.fallback === undefined ? option : option.default(spec.fallback, spec.fallbackText)
 }
 
-/** `--dry-run` for dryRun, `--no-flush` for flush where it is on unless told not to. */
+/** `--dry-run` for dryRun, `--no-flush` for flush where it is on by default. */
 export function optionName(name: string, spec: Spec<unknown>): string {
   const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
   return spec.kind === 'unflag' ? `--no-${words}` : `--${words}`

@@ -1,6 +1,6 @@
 // Progress on a terminal, of a long transfer and of an operation that goes on in the background: one line, four times a second, with rate and time left.
 // Trade-off: own lines rather than a library. cli-progress draws the bar, but rate, time left and units would
-// still be ours, and it can't be told apart from a file when stderr is redirected half-way.
+// still be ours, and it looks the same as a file when stderr is redirected half-way.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError } from '../../lib/errors.ts'
@@ -36,7 +36,7 @@ export class Meter {
     return last.at > first.at ? ((last.bytes - first.bytes) * 1000) / (last.at - first.at) : 0
   }
 
-  /** Seconds, or undefined where nobody knows. */
+  /** Seconds, or undefined where no one knows. */
   get secondsLeft(): number | undefined {
     if (this.total === undefined || this.rate === 0) return undefined
     return Math.max(0, this.total - this.bytes) / this.rate

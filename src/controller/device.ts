@@ -47,7 +47,7 @@ export interface DeviceOptions {
    * Milliseconds within which the server of a `vfio-user:` address may come back after it has gone, or has not answered
    * for five seconds: default 0, which ends the device at once. Until then calls wait; then it goes on as after a reset by
    * `recovery`, which has to be `reset`. The same controller has to be behind the same socket (serial number, model,
-   * capabilities), and the namespaces that were opened have to be the same; where they are not, or nobody is there in time,
+   * capabilities), and the namespaces that were opened have to be the same; where they are not, or no one is there in time,
    * everything rejects with DeviceRemovedError. What the server had not yet made durable is its own business: a write that
    * has been answered is not sent again. Other addresses take no note of it.
    */

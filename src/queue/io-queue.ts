@@ -590,7 +590,7 @@ export class IoQueue {
       `no answer within ${this.controller.timeout} ms: ${this.describe(this.ops[cid]!, cid)}`,
     )
     const now = performance.now()
-    // The event loop of a program that only polls may have stood still for long, and that was nobody's concern.
+    // The event loop of a program that only polls may have stood still for long, and that was no one's concern.
     if (this.expired.size === 0) this.turnAt = now
     this.expired.set(cid, cause)
     this.askForTurn(now)

@@ -405,7 +405,7 @@ class WorkerShare implements QueueShare, QueueUser {
     for (const { pair } of queues) {
       if (controller.failure) break
       await controller.queues.recreate(pair.qid).catch((error) => {
-        // A controller that has gone meanwhile has no queue to take back, and one that is reset makes it anew.
+        // A controller that has gone meanwhile has no queue to take back, and one that is reset makes it again.
         if (controller.failure === null && controller.recovery.running === null) throw error
       })
     }

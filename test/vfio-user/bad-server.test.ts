@@ -14,7 +14,7 @@ const TIMEOUT = 200
 const PROTOCOL = 'ERR_UNVME_PROTOCOL'
 const REMOVED = 'ERR_UNVME_DEVICE_REMOVED'
 
-test.serial('nothing there, or nobody listens', async (t) => {
+test.serial('nothing there, or no one listens', async (t) => {
   const path = newSocketPath()
   const folder = `${path}-folder`
   fs.mkdirSync(folder)
@@ -35,7 +35,7 @@ test.serial('nothing there, or nobody listens', async (t) => {
   }
   const killed = await startServer({}, path)
   await killed.stop('SIGKILL')
-  const error = await t.throwsAsync(open(`vfio-user:${path}`), { message: /nobody listens/ })
+  const error = await t.throwsAsync(open(`vfio-user:${path}`), { message: /no one listens/ })
   t.like(error?.cause, { code: 'ECONNREFUSED', syscall: 'connect' })
 })
 

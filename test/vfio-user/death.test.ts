@@ -148,7 +148,7 @@ test.serial('open: a device that was removed and is not closed does not keep its
   const old = await open(first.address)
   await first.stop('SIGKILL')
   // At once: before the event loop has run a handler.
-  await t.throwsAsync(open(first.address), { code: 'ERR_UNVME_ADDRESS', message: /nobody listens/ })
+  await t.throwsAsync(open(first.address), { code: 'ERR_UNVME_ADDRESS', message: /no one listens/ })
   const next = await startServer({ device: 'sim:?size=16M&lba=4096' }, first.socket)
   const [ns, controller] = await Promise.all([open(first.address), openController(first.address)])
   t.is(ns.blocksize, 4096)

@@ -33,7 +33,7 @@ interface QueuesOptions extends Pick<SpreadOptions, 'slba' | 'nlb' | 'memory' | 
   readonly signal: AbortSignal
 }
 
-let told = false
+let said = false
 
 /** Runs a module's `work` on each of the queues, and returns the results in their order. */
 export async function onQueues<T>(ns: Namespace, module: URL, options: QueuesOptions): Promise<T[]> {
@@ -44,8 +44,8 @@ export async function onQueues<T>(ns: Namespace, module: URL, options: QueuesOpt
     return await spread<T>(ns, file, { ...rest, qids, jobs: qids.length, data: start })
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error
-    if (!told) print(`the queues take turns in this thread: ${error.message}`)
-    told = true
+    if (!said) print(`the queues take turns in this thread: ${error.message}`)
+    said = true
     return inThisThread<T>(ns, module, options)
   }
 }

@@ -1,4 +1,4 @@
-// The thread of one queue: runs the `work` of the module that it was told, on the queue that is shared with it.
+// The thread of one queue: runs the `work` of the module that it is given, on the queue that is shared with it.
 // One file for all programs, since what they do in a thread is a function that also runs without one.
 
 import { task } from 'unvme'

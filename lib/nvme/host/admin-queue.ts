@@ -46,7 +46,7 @@ interface Pending extends Call {
   bounce: boolean
   /** Until when its age does not count. */
   patience: number
-  /** Nobody waits for it any more. */
+  /** No one waits for it any more. */
   aborted: boolean
   /** Ends the listening for its signal. */
   unwatch: () => void

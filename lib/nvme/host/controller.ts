@@ -237,7 +237,7 @@ export class Controller {
     else if (!this.recovery.begin(cause)) this.fail(cause)
   }
 
-  // While it is reset there is nobody else to look, and what brings it up would wait for its timeout.
+  // While it is reset there is no one else to look, and what brings it up would wait for its timeout.
   #checkAdmin(): void {
     const now = performance.now()
     if (!this.resetting) this.checkHealth(now)

@@ -1,5 +1,5 @@
 // From a completion's status to the error that a caller sees.
-// Built only when somebody is told, since a failed command is rare and an Error is not cheap.
+// Built only when somebody asks, since a failed command is rare and an Error is not cheap.
 
 import { NvmeError } from '../../errors.ts'
 import { opcodeName } from '../spec/opcodes.ts'

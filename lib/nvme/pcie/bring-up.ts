@@ -1,6 +1,6 @@
 // Enabling, disabling and shutting a controller down through its registers (NVMe 1.4 base, section 7.6).
 // Registers are polled, at once and then by the event loop's turns, so that a quick controller is
-// ready in microseconds and a slow one blocks nobody.
+// ready in microseconds and a slow one blocks no one.
 
 import { ControllerFatalError, DeviceRemovedError } from '../../errors.ts'
 import { type PciFunction, readRegister, writeRegister } from '../../pci/function.ts'

@@ -163,7 +163,7 @@ export class QueuePair implements Queue {
   }
 
   /**
-   * The pair for another thread, which gets it as the constructor's last argument. Until the pair was made anew
+   * The pair for another thread, which gets it as the constructor's last argument. Until the pair was made again
    * (`IoQueuePairs.recreate`) nothing may be posted here. Only for a pair with nothing in flight.
    */
   share(): QueuePairShare {
@@ -212,7 +212,7 @@ export class QueuePair implements Queue {
     return { sq: this.memory[0]!, cq: this.memory[1]! }
   }
 
-  /** The doorbells as the controller was last told. */
+  /** The doorbells as the controller last saw them. */
   get rung(): { tail: number; head: number } {
     return { tail: this.sqRung, head: this.cqRung }
   }
@@ -227,7 +227,7 @@ export class QueuePair implements Queue {
     return this.freeCount
   }
 
-  /** True where something was posted that the controller has not been told of. */
+  /** True where something was posted that the controller has not seen. */
   get dirty(): boolean {
     return this.sqTail !== this.sqRung
   }
@@ -419,7 +419,7 @@ export class QueuePair implements Queue {
 
   /** Gives up every command in flight: the controller is gone, or about to be reset, or this pair another's. */
   abandon(give: (cid: number) => void): void {
-    // What the controller has not been told of never will be.
+    // What the controller has not seen it never will.
     this.sqTail = this.sqRung
     this.unclean = this.entries
     for (let cid = 0; cid < this.slots.length; cid++) {

@@ -1,4 +1,4 @@
-// Shadow doorbells (Doorbell Buffer Config; NVMe 1.4 base, sections 5.7 and B.5): an emulated controller is told by
+// Shadow doorbells (Doorbell Buffer Config; NVMe 1.4 base, sections 5.7 and B.5): an emulated controller learns by
 // memory, and rung only when it asks for that. A queue stores to other words and calls another `notify`,
 // so that queues without shadow doorbells have not one instruction more.
 

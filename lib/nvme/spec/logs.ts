@@ -76,7 +76,7 @@ const errorLayout = {
   /** Status without its phase tag: `decodeStatus(status_field << 1)` tells what it says. */
   status_field: [12, bits(u16, 1, 15)],
   phase_tag: [12, bits(u16, 0, 1)],
-  /** Where the command is wrong: byte in bits 7:0, bit in 10:8; FFFFh where it can't be told. */
+  /** Where the command is wrong: byte in bits 7:0, bit in 10:8; FFFFh where it is not known. */
   parm_error_location: [14, u16],
   /** First LBA that had the error. A bigint: controllers put all-ones there where it means nothing. */
   lba: [16, u64],

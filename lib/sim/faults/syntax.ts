@@ -39,7 +39,7 @@ export interface FaultRule {
  * `stop`: the controller does nothing for this time, in milliseconds, and then goes on with this command;
  * `fatal`: the controller sets CSTS.CFS, and nothing completes until it is reset; it does not become ready at the next
  * `refuse` enables, and has another serial number from then on where one is given;
- * `vanish`: the device is unplugged: registers read all-ones, nothing ever completes; with `notify` the host is told, as
+ * `vanish`: the device is unplugged: registers read all-ones, nothing ever completes; with `notify` the host is notified, as
  * by hot plug.
  */
 export type FaultAction =

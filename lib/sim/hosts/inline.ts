@@ -1,5 +1,5 @@
 // The software controller hosted inline: it runs within the driver's own poll, and needs no second processor.
-// Trade-off: it does nothing while nobody polls; a driver that sleeps is woken by a timer, at the time when its
+// Trade-off: it does nothing while no one polls; a driver that sleeps is woken by a timer, at the time when its
 // next command is due, or at once where there is something to do.
 
 import { DeviceRemovedError } from '../../errors.ts'

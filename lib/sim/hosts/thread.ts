@@ -247,7 +247,7 @@ function createInterrupts({ port, control }: Link): Interrupts {
       if (Atomics.exchange(control, armedAt(vector), 0) === 1 && --armed === 0) port.unref()
     },
     fire(vector) {
-      // First the flag: what completes from here on interrupts anew.
+      // First the flag: what completes from here on interrupts again.
       Atomics.store(control, armedAt(vector) + 1, 0)
       if (Atomics.load(control, armedAt(vector)) === 1) handler(vector)
     },

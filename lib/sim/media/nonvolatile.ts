@@ -209,7 +209,7 @@ export function restoreState(
   background.sanitizeDword = state.sanitizeDword
 }
 
-/** Operations that were interrupted: they begin anew. */
+/** Operations that were interrupted: they begin again. */
 export function interruptedOperations(state: SavedState): { test: SavedState['test']; sanitize: boolean } {
   return { test: state.test, sanitize: state.sanitizeState === SANITIZE_STATE.IN_PROGRESS }
 }

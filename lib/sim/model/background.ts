@@ -1,5 +1,5 @@
 // Operations that go on in the background (NVMe 1.4 base, sections 5.8, 5.24 and 8.11): self-test and sanitize.
-// Their work is done at once and only their time passes; what they found is told when it is over.
+// Their work is done at once and only their time passes; what they found is said when it is over.
 
 import { SANITIZE_STATE, SELF_TEST, SELF_TEST_RESULT } from '../../nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../nvme/spec/opcodes.ts'

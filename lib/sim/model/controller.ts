@@ -100,9 +100,9 @@ export interface Controller {
   raisedCount: number
   /** Milliseconds; of any origin. */
   readonly clock: () => number
-  /** Time of this step, or NaN where nobody has asked yet: see `timeOf`. */
+  /** Time of this step, or NaN where no one has asked yet: see `timeOf`. */
   now: number
-  /** Called when the device vanishes; `notify` where the host is to be told as by hot plug. */
+  /** Called when the device vanishes; `notify` where the host is to be notified as by hot plug. */
   onGone: ((notify: boolean) => void) | null
 }
 

@@ -86,7 +86,7 @@ function serveQueues(c: Controller): number {
   let left = STEP_COMMANDS
   for (;;) {
     let served = 0
-    // The list is read anew each time: commands create and delete queues.
+    // The list is read again each time: commands create and delete queues.
     for (let i = 0; i < c.active.length && c.moved < STEP_UNITS; i++) {
       const sq = c.active[i]!
       if (sq.head === sq.tail) continue
@@ -291,7 +291,7 @@ function reportEvents(c: Controller): void {
 }
 
 /**
- * Doorbells of queues that do not exist stay 0; whoever rings one is told. Looked at now and then, and by a host
+ * Doorbells of queues that do not exist stay 0; whoever rings one is notified. Looked at now and then, and by a host
  * before it lets the controller sleep. True where one was rung.
  */
 export function checkDoorbells(c: Controller): boolean {

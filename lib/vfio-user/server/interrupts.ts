@@ -37,7 +37,7 @@ export class ServedInterrupts {
       return
     }
     if (kind !== IRQ_SET.DATA_EVENTFD) throw new Refusal('ENOTSUP', `SET_IRQS with flags ${flags}`)
-    // No descriptors: these vectors signal nobody any more.
+    // No descriptors: these vectors signal no one any more.
     if (fds.length !== 0 && fds.length !== count) {
       throw new Refusal('EINVAL', `SET_IRQS of ${count} with ${fds.length} descriptors`)
     }

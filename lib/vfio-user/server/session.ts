@@ -102,7 +102,7 @@ export class Session {
   #handle({ header, payload, fds }: Message): void {
     try {
       const type = header.flags & FLAGS.TYPE
-      // A reply, to what was never asked: nobody waits for an answer to that.
+      // A reply, to what was never asked: no one waits for an answer to that.
       if (type === FLAGS.REPLY) return
       if (type !== 0) throw new Refusal('EINVAL', `a message of type ${type}`)
       const reply = this.#execute(header.command, payload, fds)

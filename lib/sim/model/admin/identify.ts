@@ -1,5 +1,5 @@
 // Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
-// Structures are made anew for each command; nothing asks often.
+// Structures are made again for each command; nothing asks often.
 
 import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, VWC } from '../../../nvme/spec/flags.ts'
 import {

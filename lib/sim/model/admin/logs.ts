@@ -66,7 +66,7 @@ const PAGES: Readonly<Record<number, (c: Controller) => Uint8Array>> = {
   [LOG_PAGE.SANITIZE_STATUS]: sanitizeLog,
 }
 
-/** In the log specific field of host-initiated telemetry: make the data anew. */
+/** In the log specific field of host-initiated telemetry: make the data again. */
 const CREATE = 1
 
 function markRead({ events }: Controller, lid: number): void {
@@ -210,7 +210,7 @@ export function createTelemetry(): Telemetry {
   return { data: new Uint8Array(0), generation: 0 }
 }
 
-/** Makes the host-initiated data anew. */
+/** Makes the host-initiated data again. */
 export function captureTelemetry(c: Controller): void {
   const { health, features, firmware, background } = c
   const { errors, counters, ...rest } = health

@@ -59,7 +59,7 @@ function create(c: Controller, sqe: Uint32Array, e: number): number {
   const bytes = Math.ceil((nsze * blockBytes) / UNIT_BYTES) * UNIT_BYTES
   const at = unusedRun(c, bytes)
   if (at < 0) return STATUS.NAMESPACE_INSUFFICIENT_CAPACITY
-  // What was there before is nobody's business any more.
+  // What was there before is no one's business any more.
   const zeroed = c.medium.zero(at, bytes)
   if (zeroed !== 0) return zeroed
   c.allocated.set(nsid, createNamespace({ nsid, at, bytes: nsze * blockBytes, blockBytes }, c.medium.near))
