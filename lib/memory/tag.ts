@@ -3,13 +3,20 @@
 // without a look-up, and gone with the buffer.
 
 import { high32, low32 } from '../sys/int64.ts'
-import type { DmaPool } from './pool.ts'
+
+/** Whose memory a buffer is. */
+export interface AllocationPool {
+  /** The tag of a buffer, or of any part of one; throws where it is none, or freed. */
+  tagOf(buffer: Uint8Array, call?: string): DmaTag
+  /** Frees what was discarded, once it has no users. */
+  reclaim(allocation: DmaAllocation): void
+}
 
 /** One buffer from `alloc`: where it is, and who still needs it. */
 export interface DmaAllocation {
-  readonly pool: DmaPool
+  readonly pool: AllocationPool
   /** The pool, and null once it was freed: what the hot path looks at. */
-  owner: DmaPool | null
+  owner: AllocationPool | null
   readonly iova: number
   readonly bytes: number
   /** Operations in flight that read or write it. */

@@ -14,7 +14,7 @@ import {
 import { MAP, PROT } from '../sys/libc.ts'
 import { PAGE_BYTES } from '../sys/units.ts'
 import type { Region } from '../vfio-abi/region.ts'
-import type { FunctionShare } from './share.ts'
+import type { FunctionShare } from './function.ts'
 
 const ALL_ONES = 0xffff_ffff
 /** Where the doorbells begin (NVMe 1.4 base, 3.1.24). */

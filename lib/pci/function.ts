@@ -3,7 +3,6 @@
 // doorbells are a plain Uint32Array, since a call for each would be the most of their cost.
 
 import type { DmaSource } from '../memory/source.ts'
-import type { FunctionShare } from './share.ts'
 
 /**
  * One open PCI function. lib/vfio, lib/vfio-user and lib/sim make them; lib/nvme drives them.
@@ -100,4 +99,21 @@ export async function readRegister(pci: PciFunction, offset: number): Promise<nu
 export async function writeRegister(pci: PciFunction, offset: number, value: number): Promise<void> {
   if (pci.remote === undefined) pci.writeRegister(offset, value)
   else await pci.remote.write(offset, value)
+}
+
+/** 32-bit words that several threads see: an array over shared memory, or where they are mapped. */
+export type SharedWords = Uint32Array | { readonly address: bigint; readonly bytes: number }
+
+/** What another thread needs of a function; it can be posted to it. */
+export interface FunctionShare {
+  readonly address: string
+  readonly transport: PciFunction['transport']
+  readonly emulated: boolean
+  readonly maxArenaBytes: number
+  /** BAR 0 from offset 1000h on. */
+  readonly doorbells: SharedWords
+  /** BAR 0 from offset 0, as far as it can be loaded from; null where registers are read by call. */
+  readonly registers: SharedWords | null
+  /** Where a controller that sleeps is woken: word `index` is 1 while it sleeps. Null where it never does. */
+  readonly sleeper: { readonly words: Int32Array; readonly index: number } | null
 }

@@ -40,8 +40,15 @@ export {
   parseNamespaceName,
   parsePciName,
 } from './bdf.ts'
-export { type PciFunction, type RemoteRegisters, readRegister, writeRegister } from './function.ts'
-export { attachFunction, type FunctionShare, type SharedDma, type SharedWords } from './share.ts'
+export {
+  type FunctionShare,
+  type PciFunction,
+  type RemoteRegisters,
+  readRegister,
+  type SharedWords,
+  writeRegister,
+} from './function.ts'
+export { attachFunction, type SharedDma } from './share.ts'
 export {
   CLASS_NVME,
   type GroupMember,

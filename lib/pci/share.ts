@@ -4,24 +4,7 @@
 
 import { UnsupportedError } from '../errors.ts'
 import { type DmaArena, viewOf } from '../memory/mapping.ts'
-import type { PciFunction } from './function.ts'
-
-/** 32-bit words that several threads see: an array over shared memory, or where they are mapped. */
-export type SharedWords = Uint32Array | { readonly address: bigint; readonly bytes: number }
-
-/** What another thread needs of a function; it can be posted to it. */
-export interface FunctionShare {
-  readonly address: string
-  readonly transport: PciFunction['transport']
-  readonly emulated: boolean
-  readonly maxArenaBytes: number
-  /** BAR 0 from offset 1000h on. */
-  readonly doorbells: SharedWords
-  /** BAR 0 from offset 0, as far as it can be loaded from; null where registers are read by call. */
-  readonly registers: SharedWords | null
-  /** Where a controller that sleeps is woken: word `index` is 1 while it sleeps. Null where it never does. */
-  readonly sleeper: { readonly words: Int32Array; readonly index: number } | null
-}
+import type { FunctionShare, PciFunction, SharedWords } from './function.ts'
 
 /** CSTS.RDY and nothing else. */
 const READY = 1

@@ -23,8 +23,7 @@ import {
   MAX_VIEW_BYTES,
   type SharedMemory,
 } from '../memory/mapping.ts'
-import type { PciFunction, RemoteRegisters } from '../pci/function.ts'
-import type { FunctionShare } from '../pci/share.ts'
+import type { FunctionShare, PciFunction, RemoteRegisters } from '../pci/function.ts'
 import { onAbort } from '../sys/abort.ts'
 import { enableVectors, type Vectors } from '../sys/signal.ts'
 import { HUGE_PAGE_BYTES } from '../sys/units.ts'

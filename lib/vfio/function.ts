@@ -12,8 +12,7 @@ import {
   type SharedMemory,
 } from '../memory/mapping.ts'
 import { type Bar, mapBar } from '../pci/bar.ts'
-import type { PciFunction } from '../pci/function.ts'
-import type { FunctionShare } from '../pci/share.ts'
+import type { FunctionShare, PciFunction } from '../pci/function.ts'
 import type { PciFacts } from '../pci/sysfs.ts'
 import { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
 import { HUGE_PAGE_BYTES } from '../sys/units.ts'

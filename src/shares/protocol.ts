@@ -10,7 +10,7 @@ import type { SharedBuffer } from '../../lib/memory/pool.ts'
 import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
-import type { FunctionShare } from '../../lib/pci/share.ts'
+import type { FunctionShare } from '../../lib/pci/function.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { ThreadFacts } from './thread-views.ts'
 

@@ -1,8 +1,8 @@
 // A controller's transport in a second thread of the process, which drives queues that another thread has created.
 
 import type { DmaPool } from '../../memory/pool.ts'
-import type { PciFunction } from '../../pci/function.ts'
-import { attachFunction, type FunctionShare, type SharedDma } from '../../pci/share.ts'
+import type { FunctionShare, PciFunction } from '../../pci/function.ts'
+import { attachFunction, type SharedDma } from '../../pci/share.ts'
 import type { Queue } from '../host/queue.ts'
 import type { TransportFacts } from '../host/transport.ts'
 import { HealthCheck } from './bring-up.ts'

@@ -1,13 +1,14 @@
 // Who the controller says it is: names and identifiers, all made from its serial number.
 // Identifiers carry the marks of local use (no vendor has assigned them), and stay the same in every run.
 
-import type { SimConfig } from '../address.ts'
-
 /** A locally administered OUI. */
 export const OUI = 0x02_0000
 
 /** 16 and 8 bytes as hexadecimal digits: NGUID and EUI-64 of a namespace. */
-export function namespaceIds({ serial }: SimConfig, nsid: number): { nguid: string; eui64: string } {
+export function namespaceIds(
+  { serial }: { readonly serial: string },
+  nsid: number,
+): { nguid: string; eui64: string } {
   const own = hex(hash(serial)) + hex(nsid)
   const oui = OUI.toString(16).padStart(6, '0')
   return {
@@ -17,7 +18,7 @@ export function namespaceIds({ serial }: SimConfig, nsid: number): { nguid: stri
 }
 
 /** NVM Subsystem NVMe Qualified Name, in the form that is made of a UUID. */
-export function subsystemName({ serial }: SimConfig): string {
+export function subsystemName({ serial }: { readonly serial: string }): string {
   const [a, b, c, d] = ['1', '2', '3', '4'].map((salt) => hex(hash(serial + salt))) as [
     string,
     string,
