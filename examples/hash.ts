@@ -1,7 +1,6 @@
 // SHA-256 and CRC-32 of a device or a part of it, by a stream, as sha256sum prints them.
 //
 //   node dist/examples/hash.js [ADDRESS] [SLBA] [NLB]
-//
 
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'

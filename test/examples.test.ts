@@ -102,7 +102,8 @@ test('every example has a header that says what it shows and how to run it', (t)
   for (const name of Object.keys(OUTPUTS)) {
     const source = readFileSync(new URL(`../../examples/${name}.ts`, import.meta.url), 'utf8')
     const how = name === 'demo' ? 'npm run demo' : `node dist/examples/${name}.js`
-    t.regex(source, /^(\/\/.*\n){5}/, name)
+    // What it shows, an empty line, and how it is run.
+    t.regex(source, /^(\/\/ .*\n)+\/\/\n\/\/ {3}/, name)
     t.true(source.includes(`\n//   ${how}`), name)
     t.true(source.split('\n').length <= 105, name)
   }

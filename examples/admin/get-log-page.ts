@@ -1,7 +1,6 @@
 // Reads the error, SMART / health and firmware slot logs of a controller, on the modules of lib/ alone.
 //
 //   node dist/examples/admin/get-log-page.js [ADDRESS]
-//
 
 import {
   celsius,

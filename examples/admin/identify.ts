@@ -1,7 +1,6 @@
 // Identifies a controller and a namespace of it, on the modules of lib/ alone: decoded, by the specification's names.
 //
 //   node dist/examples/admin/identify.js [ADDRESS]
-//
 
 import { CNS, decodeIdentifyController, decodeIdentifyNamespace, formattedLba } from 'unvme/nvme'
 import { openAddress } from './open.ts'

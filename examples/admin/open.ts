@@ -1,7 +1,7 @@
 // Opens the controller of any address with the modules of lib/ alone: what `open` of unvme does for whole
 // namespaces, in a few lines. Used by the other programs in this folder.
 //
-// Vfio, vfio-user, sim and nvme do not know each other, so that each can be used without the others;
+// The modules vfio, vfio-user, sim and nvme do not know each other, so that each can be used without the others;
 // this is where they meet. No queues for reads and writes are made.
 
 import { type Controller, createController, openPcieTransport } from 'unvme/nvme'

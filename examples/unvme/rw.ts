@@ -1,7 +1,6 @@
 // Reads a few blocks and prints them as a hex dump; with --write it fills them with a pattern before.
 //
 //   node dist/examples/unvme/rw.js ADDR [--lba LBA] [--nlb N] [--write PATTERN]
-//
 
 import { printDump } from './support/dump.ts'
 import { integer, print, program, value, valueOr } from './support/program.ts'
