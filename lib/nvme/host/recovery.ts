@@ -68,7 +68,7 @@ export interface RecoverableController {
 const ABORT_MS = 5000
 const LOOK_MS = 5
 // How often a controller is reset for one fault before it is given up.
-const RESTARTS = 3
+export const RESTARTS = 3
 
 export class Recovery {
   readonly policy: RecoveryPolicy
