@@ -17,8 +17,8 @@ const AT_ONCE = 8
 const IN_FLIGHT = 16
 const MOST_BLOCKS = 24
 const TIMEOUT_MS = 60
-// Several resets one upon the other, each with its half second for a controller that is not ready, on a busy machine.
-const BOUND_MS = 30_000
+// Five retries, each after the 10 s that a made-up status and Identify may ask for, and resets of half a second.
+const BOUND_MS = 90_000
 
 async function within<T>(what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
