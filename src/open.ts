@@ -1,13 +1,21 @@
 // Opens a namespace or a controller by its address.
 // A controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
 
-import { AbortError, AddressError, ArgumentTypeError, UnsupportedError } from '../lib/errors.ts'
+import {
+  AbortError,
+  AddressError,
+  ArgumentTypeError,
+  ArgumentValueError,
+  UnsupportedError,
+} from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { type Controller, MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
+import { RECOVERY_POLICIES } from '../lib/nvme/host/recovery.ts'
 import { MAX_NSID } from '../lib/nvme/spec/opcodes.ts'
 import type { FaultRule } from '../lib/sim/faults/syntax.ts'
 import { onAbort, throwIfAborted } from '../lib/sys/abort.ts'
 import type { OptionNames } from '../lib/sys/options.ts'
+import { show } from '../lib/sys/show.ts'
 import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './controller/device.ts'
 import { ControllerHandle } from './namespace/controller-handle.ts'
 import { Namespace } from './namespace/namespace.ts'
@@ -185,4 +193,12 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   checkInteger(`${call}: timeout`, timeout, 1, 2 ** 31)
   checkInteger(`${call}: nsid`, nsid, 1, MAX_NSID)
   checkInteger(`${call}: maxTransferBytes`, maxTransferBytes, 4096, MAX_TRANSFER_BYTES)
+  const { recovery = 'reset', retries = 0, reconnect = 0 } = options
+  // A word that is none of them would be taken for the one that does least, and say nothing.
+  if (!RECOVERY_POLICIES.includes(recovery)) {
+    const words = RECOVERY_POLICIES.map((word) => `'${word}'`).join(', ')
+    throw new ArgumentValueError(`${call}: recovery must be one of ${words}, received ${show(recovery)}`)
+  }
+  checkInteger(`${call}: retries`, retries, 0, 65535)
+  checkInteger(`${call}: reconnect`, reconnect, 0, 2 ** 31)
 }

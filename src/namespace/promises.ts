@@ -25,7 +25,14 @@ import {
   send,
   sendTransfer,
 } from '../queue/requests.ts'
-import { ALIGNMENT, checkBytes, checkOptions, checkRange, checkSignal } from '../queue/validate.ts'
+import {
+  ALIGNMENT,
+  checkBoolean,
+  checkBytes,
+  checkOptions,
+  checkRange,
+  checkSignal,
+} from '../queue/validate.ts'
 
 export interface CallOptions {
   /** Queue, default 0. */
@@ -40,7 +47,9 @@ const CALL_NAMES: OptionNames<CallOptions> = { qid: true, signal: true, retry: t
 
 /** Throws ArgumentTypeError or ArgumentValueError for options that are none. */
 function checkCallOptions(call: string, options: CallOptions | undefined): void {
-  if (options !== undefined) checkSignal(call, checkOptions(call, options, CALL_NAMES).signal)
+  if (options === undefined) return
+  checkSignal(call, checkOptions(call, options, CALL_NAMES).signal)
+  checkBoolean(`${call}: retry`, options.retry)
 }
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.

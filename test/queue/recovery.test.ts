@@ -272,3 +272,14 @@ test('another controller behind the same address is not written to', async (t) =
   await write
   await t.throwsAsync(ns.promises.write(Buffer.alloc(512), 100), { code: 'ERR_UNVME_DEVICE_REMOVED' })
 })
+
+test('open refuses options of recovery that can’t be followed', async (t) => {
+  const refused = async (options: object, code: string) =>
+    t.throwsAsync(open('sim:?size=1M', options as OpenOptions), { code }, JSON.stringify(options))
+  await refused({ recovery: 'abrot' }, 'ERR_INVALID_ARG_VALUE')
+  await refused({ recovery: true }, 'ERR_INVALID_ARG_VALUE')
+  await refused({ retries: -1 }, 'ERR_OUT_OF_RANGE')
+  await refused({ retries: 1.5 }, 'ERR_OUT_OF_RANGE')
+  await refused({ reconnect: -1 }, 'ERR_OUT_OF_RANGE')
+  await refused({ reconnect: '5s' }, 'ERR_INVALID_ARG_TYPE')
+})
