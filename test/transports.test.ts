@@ -49,17 +49,22 @@ test('open: without the files of VFIO and vfio-user, software controllers open, 
   }
 })
 
+// By hooks in this thread where Node has them, in another one where it has not (before 22.15).
 const LOADS = `
-import { register } from 'node:module'
+import module from 'node:module'
 import { MessageChannel } from 'node:worker_threads'
-const { port1, port2 } = new MessageChannel()
 const own = new Set()
-port1.on('message', (url) => own.add(url))
-port1.unref()
-const hook = \`let port
-export const initialize = (data) => { port = data.port }
-export const load = (url, context, next) => { port.postMessage(url); return next(url, context) }\`
-register('data:text/javascript,' + encodeURIComponent(hook), { data: { port: port2 }, transferList: [port2] })
+if (module.registerHooks) {
+  module.registerHooks({ load(url, context, next) { own.add(url); return next(url, context) } })
+} else {
+  const { port1, port2 } = new MessageChannel()
+  port1.on('message', (url) => own.add(url))
+  port1.unref()
+  const hook = \`let port
+  export const initialize = (data) => { port = data.port }
+  export const load = (url, context, next) => { port.postMessage(url); return next(url, context) }\`
+  module.register('data:text/javascript,' + encodeURIComponent(hook), { data: { port: port2 }, transferList: [port2] })
+}
 await import('unvme')
 await new Promise((resolve) => setTimeout(resolve, 200))
 console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
