@@ -42,6 +42,12 @@ export interface OpenOptions extends OpeningOptions {
    * `thread=1` in its address. Other devices need nothing for it. Default: false.
    */
   threads?: boolean | undefined
+  /**
+   * For devices of the kernel's driver (`/dev/nvme0n1`): write a namespace that the system uses, too. Without it the first
+   * write to one that is mounted, swap, part of another device, or held by a process fails with InUseError, and one that is
+   * free is held from then on. Default: false.
+   */
+  force?: boolean | undefined
 }
 
 const OPEN_NAMES: OptionNames<OpenOptions> = {
@@ -51,6 +57,7 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   iommufd: true,
   faults: true,
   threads: true,
+  force: true,
 }
 
 const devices = new Map<string, Promise<Device>>()
@@ -60,7 +67,7 @@ const devices = new Map<string, Promise<Device>>()
  * asked for them, and later ones get what there is (`ns.qcount`, `ns.qsize`).
  *
  * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`,
- * `vfio-user:/run/nvme/cntrl?nsid=2`
+ * `vfio-user:/run/nvme/cntrl?nsid=2`, `/dev/nvme0n1`
  * @throws AddressError, ImageError, SetupError, InUseError, OutOfRangeError, UnsupportedError, ProtocolError,
  * ControllerFatalError, DeviceRemovedError, AbortError; nothing stays open then
  */

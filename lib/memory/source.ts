@@ -18,3 +18,6 @@ export interface DmaSource {
   /** Takes the memory back from the device and from the process. Views of it become harmless. */
   unmapDma(arena: DmaArena): void
 }
+
+/** How memory for the device comes to a thread that can't map it. */
+export type SharedDma = Pick<DmaSource, 'mapDma'>

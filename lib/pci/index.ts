@@ -48,7 +48,7 @@ export {
   type SharedWords,
   writeRegister,
 } from './function.ts'
-export { attachFunction, type SharedDma } from './share.ts'
+export { attachFunction } from './share.ts'
 export {
   CLASS_NVME,
   type GroupMember,

@@ -3,16 +3,12 @@
 // close stay with the thread that opened the function.
 
 import { UnsupportedError } from '../errors.ts'
-import { type DmaArena, viewOf } from '../memory/mapping.ts'
+import { viewOf } from '../memory/mapping.ts'
+import type { SharedDma } from '../memory/source.ts'
 import type { FunctionShare, PciFunction, SharedWords } from './function.ts'
 
 /** CSTS.RDY and nothing else. */
 const READY = 1
-
-/** How memory for the device comes to a thread that can't map it. */
-export interface SharedDma {
-  mapDma(bytes: number): DmaArena
-}
 
 /**
  * The function as another thread has it. It must not be used any more once its owner closes it.

@@ -117,6 +117,37 @@ export const poll = lib.func('int poll(_Inout_ uint8_t *fds, unsigned long nfds,
   timeout: number,
 ) => number
 
+/** write(2), on a thread that must not allocate for it. */
+export const write = lib.func('int64_t write(int fd, uint8_t *buf, size_t count)') as (
+  fd: number,
+  buf: Bytes,
+  count: number,
+) => number | bigint
+
+// What glibc has no function for goes by number, the same on x86-64 and arm64.
+const SYS = { IO_URING_SETUP: 425, IO_URING_ENTER: 426, IO_URING_REGISTER: 427 } as const
+const syscallSetup = lib.func('long syscall(long number, unsigned int entries, _Inout_ uint8_t *params)')
+const syscallEnter = lib.func(
+  'long syscall(long number, int fd, unsigned int submit, unsigned int complete, unsigned int flags, uintptr_t set, size_t bytes)',
+)
+const syscallRegister = lib.func(
+  'long syscall(long number, int fd, unsigned int opcode, uint8_t *argument, unsigned int count)',
+)
+
+/** io_uring_setup(2): a descriptor. */
+export const io_uring_setup = (entries: number, params: Bytes): number =>
+  Number(syscallSetup(SYS.IO_URING_SETUP, entries, params))
+/** io_uring_enter(2): how many entries were taken. */
+export const io_uring_enter = (fd: number, submit: number, complete: number, flags: number): number =>
+  syscallEnter(SYS.IO_URING_ENTER, fd, submit, complete, flags, 0, 0) as number
+/** io_uring_register(2) */
+export const io_uring_register = (
+  fd: number,
+  opcode: number,
+  argument: Bytes | null,
+  count: number,
+): number => Number(syscallRegister(SYS.IO_URING_REGISTER, fd, opcode, argument, count))
+
 // One symbol, declared for each type of argument: a variadic declaration needs the types with every call.
 const ioctlInt = lib.func('int ioctl(int fd, unsigned long request, int64_t value)')
 const ioctlBytes = lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *bytes)')
@@ -153,7 +184,14 @@ export const MAP = {
   POPULATE: 0x8000,
 } as const
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const
-export const F = { GETFL: 3, SETFL: 4, OFD_GETLK: 36, ADD_SEALS: 1033, GET_SEALS: 1034 } as const
+export const F = {
+  GETFL: 3,
+  SETFL: 4,
+  OFD_GETLK: 36,
+  DUPFD_CLOEXEC: 1030,
+  ADD_SEALS: 1033,
+  GET_SEALS: 1034,
+} as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const

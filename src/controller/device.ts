@@ -198,6 +198,7 @@ export class Device implements QueueUser {
       const active = this.namespaces.join(', ') || 'none'
       throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
     }
+    ;(this.controller.transport as Transport).openNamespace?.(nsid)
     const id = await identifyNamespace(controller, nsid)
     const geometry = geometryOf(nsid, id, this.controller.maxTransferBytes)
     this.#geometries.set(nsid, geometry)
@@ -207,10 +208,11 @@ export class Device implements QueueUser {
   /** One more queue, numbered from 0, polled by this thread's scheduler. */
   addQueue(pair: Queue, geometry: Geometry, wakeUp: WakeUp = NO_WAKE_UP): void {
     const { controller, retries } = this
-    const { timeout, identity } = controller
+    const { timeout, identity, transport } = controller
+    const mayWrite = transport.mayWrite && ((nsid: number) => transport.mayWrite!(nsid))
     const queue = new IoQueue(
       {
-        ...{ timeout, retries, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
+        ...{ timeout, retries, mayWrite, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
         checkHealth: (now) => controller.checkHealth(now),
         expired: (command) => controller.expired(command),
       },
@@ -254,7 +256,8 @@ export class Device implements QueueUser {
     const controller = this.controller as Controller
     const { transport, cap } = controller
     const { address } = transport
-    const { qcount = 1, qsize = 0, interrupts = transport.emulated, signal } = options
+    const { emulated, cheapWakeUps = emulated } = transport
+    const { qcount = 1, qsize = 0, interrupts = cheapWakeUps, signal } = options
     if (qsize !== 0 && (qsize < 2 || qsize > cap.mqes)) {
       throw new OutOfRangeError(`qsize ${qsize}: ${address} takes 2 to ${cap.mqes}, or 0 for its default`)
     }
@@ -379,7 +382,7 @@ class SharedMetadata implements Metadata {
       return
     }
     const { lo, hi } = (op.opc & 1) !== 0 ? this.#zeroes : this.#sink
-    pair.pointMetadata(lo, hi)
+    pair.pointMetadata(lo, hi, op.geometry.metadataBytes)
   }
 }
 

@@ -34,7 +34,7 @@ interface EndpointOptions {
 
 /** True for a word that is a device's address and not the path of a file. */
 export function isAddress(word: string): boolean {
-  return /^[^/]*:/.test(word)
+  return /^[^/]*:/.test(word) || /^\/dev\/ng\d+n\d+(\?|$)/.test(word)
 }
 
 /** Opens what is read. It must be closed; a namespace that was given open stays open. */

@@ -8,6 +8,7 @@ import { CommandTimeoutError, OutcomeUnknownError } from '../../lib/errors.ts'
 import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
+import { mayChangeData } from '../../lib/nvme/spec/opcodes.ts'
 import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
 import { Fifo, isRepeatable, type Part, Resends } from './backlog.ts'
@@ -38,6 +39,8 @@ interface QueueController {
   checkHealth(now?: number): void
   /** A command had no answer. False: nothing is done about it. */
   expired(command: ExpiredCommand): boolean
+  /** Why a namespace must not be written, or null: asked before the first write, where there is something to ask. */
+  readonly mayWrite?: ((nsid: number) => Error | null) | undefined
 }
 
 /** Where the commands of an operation point with their metadata pointer. */
@@ -82,6 +85,8 @@ export class IoQueue {
   private turnAt = 0
   private turnAsked = false
   private metadata: Metadata | null = null
+  // Namespaces that may be written, where that has to be asked.
+  private readonly writable = new Set<number>()
   // What is held: the operation that is posted in part, and those behind it of which nothing is.
   private partial: Operation | null = null
   private readonly waiting = new Fifo<Operation>()
@@ -100,6 +105,7 @@ export class IoQueue {
     this.nlb = new Uint32Array(this.ops.length)
     this.order = new Uint32Array(this.ops.length)
     pair.onLate = (cid) => this.completeLate(cid)
+    if (controller.mayWrite !== undefined) this.obstacles++
   }
 
   /** From now on commands may need separate metadata: a namespace of the controller has it. */
@@ -173,7 +179,7 @@ export class IoQueue {
    */
   start(op: Operation): boolean {
     op.begin()
-    const failure = this.failure ?? this.exhaustion()
+    const failure = this.failure ?? this.exhaustion() ?? this.refusal(op)
     if (failure !== null) {
       op.cause = failure
       op.retain()
@@ -189,6 +195,14 @@ export class IoQueue {
     op.retain()
     if (this.flushArmed === false) this.armFlush()
     return true
+  }
+
+  private refusal({ opc, geometry }: Operation): Error | null {
+    const { mayWrite } = this.controller
+    if (mayWrite === undefined || !mayChangeData(opc) || this.writable.has(geometry.nsid)) return null
+    const refusal = mayWrite(geometry.nsid)
+    if (refusal === null) this.writable.add(geometry.nsid)
+    return refusal
   }
 
   /** Starts an operation now, or when there is space: for the scheduler, which polls until it is done. */
@@ -329,7 +343,7 @@ export class IoQueue {
     const { pair } = this
     const { opc, geometry, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15 } = op
     const withMetadata = op.metadata !== null
-    if (withMetadata) pair.pointMetadata(op.mptrLo, op.mptrHi)
+    if (withMetadata) pair.pointMetadata(op.mptrLo, op.mptrHi, geometry.separateBytes)
     const cid = pair.post(opc, geometry.nsid, lo, hi, bytes, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15)
     // It is this command's alone.
     if (withMetadata) pair.pointMetadata(0, 0)
@@ -400,6 +414,7 @@ export class IoQueue {
       }
     }
     op.field = field
+    op.cause = this.pair.fault ?? null
     op.failedSlba = this.slbaOf(op, cid)
     op.failedNlb = this.nlbOf(op, cid)
     this.stop(op)

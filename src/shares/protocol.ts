@@ -7,10 +7,10 @@ import type { MessagePort } from 'node:worker_threads'
 import * as errors from '../../lib/errors.ts'
 import type { DmaArena } from '../../lib/memory/mapping.ts'
 import type { SharedBuffer } from '../../lib/memory/pool.ts'
-import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
+import type { QueueShareFacts } from '../../lib/nvme/host/queue.ts'
+import type { TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
-import type { FunctionShare } from '../../lib/pci/function.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { ThreadFacts } from './thread-views.ts'
 
@@ -95,7 +95,7 @@ export interface QueueTicket {
 /** What the worker needs to know of the device. */
 interface DeviceShare {
   readonly address: string
-  readonly fn: FunctionShare
+  readonly transport: TransportShare
   readonly cap: Capabilities
   readonly version: string
   readonly identity: IdentifyController
@@ -106,7 +106,7 @@ interface DeviceShare {
   readonly namespaces: number[]
   readonly qsize: number
   readonly maxqcount: number
-  readonly pairs: QueuePairShare[]
+  readonly pairs: QueueShareFacts[]
   readonly arenas: DmaArena[]
   readonly buffers: SharedBuffer[]
 }

@@ -15,9 +15,7 @@ import type { DmaSource } from '../../lib/memory/source.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
-import type { Transport } from '../../lib/nvme/host/transport.ts'
-import type { QueuePair } from '../../lib/nvme/pcie/queue-pair.ts'
-import type { FunctionShare } from '../../lib/pci/function.ts'
+import type { Transport, TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { PAGE_BYTES } from '../../lib/sys/units.ts'
@@ -71,12 +69,12 @@ export function shareQueues(
   if (!Number.isSafeInteger(memory) || memory < 0) {
     throw new OutOfRangeError(`share: memory must be a number of bytes from 0 on, received ${show(memory)}`)
   }
-  const fn = shareOf(transport, address)
+  const transportShare = shareOf(transport, address)
   const shared = buffers.map((buffer) => pool.share(buffer))
   const arenas = mapArenas(transport.memory, memory)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
   const { namespaces, qsize, maxqcount, retries } = device
-  const pairs = queues.map(({ pair }) => (pair as QueuePair).share())
+  const pairs = queues.map(({ pair }) => pair.share!())
   const { port1: port, port2 } = new MessageChannel()
   const ticket: QueueTicket = {
     kind: 'unvme.queues',
@@ -84,7 +82,7 @@ export function shareQueues(
     port: port2,
     words: new Int32Array(new SharedArrayBuffer(4 * WORD_COUNT)),
     device: {
-      ...{ address, fn, cap, version, identity, maxTransferBytes, timeout },
+      ...{ address, transport: transportShare, cap, version, identity, maxTransferBytes, timeout },
       ...{ geometry, namespaces, qsize, maxqcount, retries, pairs },
       arenas: [...arenas],
       buffers: shared,
@@ -112,9 +110,9 @@ function checkQueues(queues: readonly IoQueue[], address: string): void {
   }
 }
 
-function shareOf(transport: Transport, address: string): FunctionShare {
+function shareOf(transport: Transport, address: string): TransportShare {
   const share = transport.share?.()
-  if (share !== undefined) return share as FunctionShare
+  if (share !== undefined) return share
   const how = transport.emulated
     ? 'its controller lives in this one; open it with { threads: true }, or with thread=1 in its address'
     : `there is no way to do this by ${transport.kind}`

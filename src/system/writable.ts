@@ -76,6 +76,31 @@ export async function openToWrite(file: string, options: WritingOptions = {}): P
   }
 }
 
+/**
+ * Holds a block device that is about to be written by another way than its own file, as commands of the kernel's nvme
+ * driver are.
+ * @returns a descriptor, to be closed after the writing; null where the device can't be held, as it has no right for that
+ * or is gone
+ * @throws InUseError with the users
+ */
+export function claimToWrite(file: string, options: WritingOptions = {}): number | null {
+  const { force = false } = options
+  const { O_RDONLY, O_EXCL } = fs.constants
+  const there = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
+  if (there === undefined) return null
+  let fd: number | null = null
+  try {
+    fd = fs.openSync(file, O_RDONLY | (force ? 0 : O_EXCL))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY')
+      throw deviceInUse(options, file, there, error as Error)
+  }
+  const uses = force ? [] : usesOf(options, there)
+  if (uses.length === 0) return fd
+  if (fd !== null) fs.closeSync(fd)
+  throw inUse(options, file, uses)
+}
+
 /** A file that a command makes beside what it does: a report, or what a device sends. */
 export interface OutputFile {
   readonly path: string

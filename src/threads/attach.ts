@@ -23,10 +23,9 @@ import {
   identify,
   identifyNamespace,
 } from '../../lib/nvme/host/identify-commands.ts'
-import type { Queue } from '../../lib/nvme/host/queue.ts'
+import type { Queue, QueueShareFacts } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
-import { AttachedTransport } from '../../lib/nvme/pcie/attach.ts'
-import type { QueuePairShare } from '../../lib/nvme/pcie/queue-pair-share.ts'
+import type { AttachedTransport } from '../../lib/nvme/host/transport.ts'
 import type { IdentifyController, IdentifyNamespace } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
@@ -44,6 +43,7 @@ import {
   type WorkerMessage,
 } from '../shares/protocol.ts'
 import { viewsOfThread } from '../shares/thread-views.ts'
+import { type AttachTransport, loadAttach } from '../transports/attach.ts'
 
 /** See index.ts. */
 export async function attach(ticket: QueueTicket): Promise<Namespace> {
@@ -56,11 +56,12 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
       `attach: the queues of ${facts.address} are shared by this thread; attach in another`,
     )
   }
+  const attachTransport = await loadAttach(facts.transport.transport)
   const state = Atomics.compareExchange(words, WORD.STATE, SHARE.OFFERED, SHARE.ATTACHED)
   if (state === SHARE.ENDED) throw new ClosedError(`attach: the queues of ${facts.address} were recalled`)
   if (state !== SHARE.OFFERED)
     throw new QueueOwnerError(`attach: the queues of ${facts.address} are attached already`)
-  const controller = new AttachedController(ticket)
+  const controller = new AttachedController(ticket, attachTransport)
   const device = new Device(controller, facts.namespaces, facts.retries)
   device.qsize = facts.qsize
   device.maxqcount = facts.maxqcount
@@ -115,7 +116,7 @@ class AttachedController implements NamespaceController {
   readonly #expired = new Set<ExpiredCommand>()
   #suspended = false
 
-  constructor({ port, words, device, owner }: QueueTicket) {
+  constructor({ port, words, device, owner }: QueueTicket, attachTransport: AttachTransport) {
     this.#port = port
     this.#words = words
     this.cap = device.cap
@@ -123,7 +124,7 @@ class AttachedController implements NamespaceController {
     this.identity = device.identity
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
-    this.transport = new AttachedTransport(device.fn, { mapDma: (bytes) => this.#mapDma(bytes) })
+    this.transport = attachTransport(device.transport, { mapDma: (bytes) => this.#mapDma(bytes) })
     const { views, facts } = viewsOfThread(owner, device.address)
     const alive = facts?.alive ?? null
     port.postMessage(
@@ -201,7 +202,7 @@ class AttachedController implements NamespaceController {
   }
 
   /** A queue of the ticket, from where its owner stopped. */
-  attachQueue(share: QueuePairShare): Queue {
+  attachQueue(share: QueueShareFacts): Queue {
     const pair = this.transport.attachQueue(this.pool, share)
     this.#pairs.push(pair)
     return pair

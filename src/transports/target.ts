@@ -15,6 +15,7 @@ export interface ConnectOptions {
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined
   readonly threads?: boolean | undefined
+  readonly force?: boolean | undefined
 }
 
 /** What an address means: how to make its transport, and what tells its controller from others. */

@@ -10,7 +10,7 @@ const file = testFolder()
 const refusals: [address: unknown, code: string, message: RegExp][] = [
   ['', 'ERR_UNVME_ADDRESS', /unknown address ""/],
   ['nvme0', 'ERR_UNVME_ADDRESS', /unknown address "nvme0"/],
-  ['/dev/nvme0n1', 'ERR_UNVME_ADDRESS', /unknown address "\/dev\/nvme0n1"/],
+  ['/dev/nvme99n1', 'ERR_UNVME_ADDRESS', /^\/dev\/nvme99n1: there is no such device$/],
   ['0a:00.9', 'ERR_UNVME_ADDRESS', /'0a:00.9' is no PCI name/],
   ['ffff:ff:1f.7', 'ERR_UNVME_ADDRESS', /ffff:ff:1f.7: this machine has no such PCI function/],
   ['sim:?sise=1M', 'ERR_UNVME_ADDRESS', /unknown option 'sise'/],

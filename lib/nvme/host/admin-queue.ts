@@ -208,6 +208,7 @@ export class AdminQueue {
     // What is contiguous is named by its address alone.
     const bytes = dma ? (isQueueMemory(command.opcode) ? 4 : dma.length) : 0
     const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
+    this.queue.allow?.(command.timeout ?? 0)
     const dwords = [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] as const
     const cid = this.queue.post(opcode, nsid, lo, hi, bytes, ...dwords)
     if (cid < 0) return false
@@ -225,7 +226,8 @@ export class AdminQueue {
       if (bounce && !aborted && dataDirection(command.opcode) !== 'write') command.data!.set(dma!)
       resolve({ result: this.queue.result })
     } else {
-      reject(nvmeError({ opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }, field))
+      const failure = { opcode: command.opcode, qid: 0, nsid: command.nsid ?? 0 }
+      reject(this.queue.fault ?? nvmeError(failure, field))
     }
     this.#release(pending)
   }

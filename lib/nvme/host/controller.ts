@@ -21,6 +21,7 @@ import {
   type IdentifyController,
   type IdentifyNamespace,
 } from '../spec/identify.ts'
+import { ADMIN, ALL_NAMESPACES, endsData } from '../spec/opcodes.ts'
 import { type Capabilities, CSS } from '../spec/registers.ts'
 import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import { EventWatch } from './event-watch.ts'
@@ -131,16 +132,31 @@ export class Controller {
     this.#admin = new AdminQueue(transport.admin, pool, adminTimeout, () => this.#checkAdmin())
     this.#events = new EventWatch(this.#admin)
     this.queues = new IoQueues(this, this.#admin)
-    this.recovery = new Recovery(this, (command, options) => this.#send(command, options), recovery)
+    this.recovery = new Recovery(
+      this,
+      (command, options) => this.#send(command, options),
+      transport.recovers ? 'none' : recovery,
+    )
     this.#admin.onTimeout = (cause) => this.recovery.begin(cause)
     transport.onFailed = (cause) => this.#lost(cause)
   }
 
   /** Sends any admin command: see AdminCommand. One that comes while the controller is recovered waits for that. */
   admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    if (this.transport.mayWrite !== undefined) {
+      const refusal = this.#refusal(command)
+      if (refusal !== null) return rejectPaced(refusal)
+    }
     const { running } = this.recovery
     if (running === null || this.#closed) return this.#send(command, options)
     return running.then(() => this.#send(command, options))
+  }
+
+  // What is no command at all is for the queue to say.
+  #refusal(command: AdminCommand | undefined): Error | null {
+    const { opcode = 0, nsid = 0, cdw10 = 0 } = command ?? {}
+    if (!endsData(opcode, cdw10)) return null
+    return this.transport.mayWrite!(opcode === ADMIN.SANITIZE ? ALL_NAMESPACES : nsid)
   }
 
   #send(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {
@@ -182,9 +198,11 @@ export class Controller {
 
   /**
    * Calls `handler` with dword 0 of each asynchronous event (section 5.2): within 50 ms while I/O is in flight,
-   * within a second otherwise. Does not keep the process alive.
+   * within a second otherwise. Does not keep the process alive. Throws UnsupportedError where somebody else has them.
    */
   onEvent(handler: (result: number) => void): void {
+    const { address, noEvents } = this.transport
+    if (noEvents !== undefined) throw new UnsupportedError(`${address}: ${noEvents}`)
     this.#events.add(handler)
   }
 
@@ -269,7 +287,8 @@ export class Controller {
     this.identity = identity
     const { mdts } = this.identity
     const limit = mdts === 0 ? Number.POSITIVE_INFINITY : 2 ** mdts * this.cap.mpsmin
-    this.maxTransferBytes = Math.min(limit, this.#mostBytes)
+    const { maxTransferBytes = Number.POSITIVE_INFINITY } = this.transport
+    this.maxTransferBytes = Math.min(limit, maxTransferBytes, this.#mostBytes)
     await this.transport.configure(this.identity, send, signal)
     log('%s: %s %s, NVMe %s', this.transport.address, this.identity.mn, this.identity.fr, this.version)
   }

@@ -54,6 +54,10 @@ export class IoQueues {
   /** Queues that can be had: asks for `count` with Set Features 07h, once in a controller's life. */
   async request(count: number): Promise<number> {
     if (this.#granted > 0) return this.#granted
+    if (this.#transport.grant !== undefined) {
+      this.#granted = this.#transport.grant(count)
+      return this.#granted
+    }
     const wanted = Math.min(count, 65535) - 1
     const cdw11 = (wanted | (wanted << 16)) >>> 0
     const { result } = await this.#send({

@@ -52,6 +52,11 @@ export interface Queue {
   /** Dwords 0 and 1 of the completion that `reap` has just given. */
   readonly result: number
   readonly resultHigh: number
+  /**
+   * Where commands go through somebody else: why the one that `reap` has just given did not come to the controller. Its
+   * `status` is one of the path then (SCT 3h), which says whether it may pass.
+   */
+  readonly fault?: Error | null
 
   /**
    * Posts a command; the controller sees it at the next `ring`. All numbers are taken modulo 2^32.
@@ -71,8 +76,11 @@ export interface Queue {
     cdw14: number,
     cdw15: number,
   ): number
-  /** Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata. */
-  pointMetadata(lo: number, hi: number): void
+  /**
+   * Metadata pointer of the commands posted from now on, in halves; 0 where there is no metadata.
+   * @param blockBytes metadata of each of their blocks
+   */
+  pointMetadata(lo: number, hi: number, blockBytes?: number): void
   /** Lets the controller know of what was posted. */
   ring(): void
   /** Lets the controller know of what was reaped; `ring` does so in time by itself. */
@@ -97,4 +105,16 @@ export interface Queue {
   reset(): void
   /** Gives its memory back. The controller must not know the queue any more. */
   free(): void
+  /** Where there is one: how long commands posted from now on may take, in milliseconds; 0 as the queue was made. */
+  allow?(milliseconds: number): void
+  /**
+   * Where there is one: an idle queue as plain data, with which another thread goes on where this one stopped. Until the
+   * queue was made again (`IoQueues.recreate`) nothing may be posted here.
+   */
+  share?(): QueueShareFacts
+}
+
+/** A queue as plain data; what more there is to it is its transport's own. */
+export interface QueueShareFacts {
+  readonly qid: number
 }

@@ -6,7 +6,7 @@ import type { DmaSource } from '../../memory/source.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import type { Capabilities } from '../spec/registers.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from './admin-queue.ts'
-import type { Queue, QueueOptions } from './queue.ts'
+import type { Queue, QueueOptions, QueueShareFacts } from './queue.ts'
 
 /** What wakes a scheduler that sleeps until a queue has completions. */
 export interface WakeUp {
@@ -29,8 +29,10 @@ export type ResetKind = 'controller' | 'subsystem' | 'function'
 export interface TransportFacts {
   /** The address that it was opened by, without a namespace id. */
   readonly address: string
-  /** What moves the data, for messages: `vfio`, `vfio-user`, `sim`, `sim-thread`. */
+  /** What moves the data, for messages: `vfio`, `vfio-user`, `sim`, `sim-thread`, `kernel`. */
   readonly kind: string
+  /** How it moves the data, where there is more than one way, and why not the better one. */
+  readonly how?: string
   /** No hardware is behind it: no question is asked before it is overwritten, and interrupts cost little. */
   readonly emulated: boolean
   /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
@@ -43,12 +45,27 @@ export interface TransportFacts {
   readonly away?: boolean
   /** What has ended the controller, or null: gone, fatal, no longer ready. One look, which never waits. */
   health(): Error | null
+  /**
+   * Where others may use the device: why a namespace must not be written, or null where it may; from then on they are kept
+   * out. Asked before the first write. One look, which never waits.
+   * @param nsid FFFFFFFFh for every one
+   */
+  mayWrite?(nsid: number): Error | null
 }
 
 /** A transport as plain data for another thread; what more there is to it is the transport's own. */
 export interface TransportShare {
   readonly address: string
+  /** As `kind` of its transport. */
+  readonly transport: string
   readonly emulated: boolean
+  readonly maxArenaBytes: number
+}
+
+/** What a thread has of a transport that another thread opened. It must not be used any more once that is closed. */
+export interface AttachedTransport extends TransportFacts {
+  /** The queue of a share, from where its owner stopped. */
+  attachQueue(pool: DmaPool, share: QueueShareFacts): Queue
 }
 
 /** One way to one controller, made by whoever opens an address. Owned by the `Controller` that drives it. */
@@ -61,6 +78,14 @@ export interface Transport extends TransportFacts {
   readonly version: string
   /** The admin queue: one object for as long as the transport lives, as new after each reset. */
   readonly admin: Queue
+  /** Most bytes of one command's data, where that is less than the controller says (MDTS). */
+  readonly maxTransferBytes?: number
+  /** Somebody else aborts commands without an answer, and resets the controller: nothing is done about them here. */
+  readonly recovers?: boolean
+  /** Why there are no asynchronous events here, where there are none. */
+  readonly noEvents?: string
+  /** A sleeper is woken at little cost: so they sleep by default. */
+  readonly cheapWakeUps?: boolean
   /** Set by the controller: called on the event loop, each time the transport learns that the device is gone. */
   onFailed: ((cause: Error) => void) | null
 
@@ -73,6 +98,11 @@ export interface Transport extends TransportFacts {
   enable(signal?: AbortSignal): Promise<void>
   /** What the transport sets up by admin commands, once Identify Controller is known. */
   configure(identity: IdentifyController, send: SendAdmin, signal?: AbortSignal): Promise<void>
+
+  /** Where queues are not asked of the controller by Set Features: how many there are, where `count` are wanted. */
+  grant?(count: number): number
+  /** Where there is one: makes commands to a namespace possible. Before the first of them. */
+  openNamespace?(nsid: number): void
 
   /**
    * Makes an I/O queue, which the controller does not know yet.

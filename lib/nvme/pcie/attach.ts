@@ -1,16 +1,17 @@
 // A controller's transport in a second thread of the process, which drives queues that another thread has created.
 
 import type { DmaPool } from '../../memory/pool.ts'
+import type { SharedDma } from '../../memory/source.ts'
 import type { FunctionShare, PciFunction } from '../../pci/function.ts'
-import { attachFunction, type SharedDma } from '../../pci/share.ts'
-import type { Queue } from '../host/queue.ts'
-import type { TransportFacts } from '../host/transport.ts'
+import { attachFunction } from '../../pci/share.ts'
+import type { Queue, QueueShareFacts } from '../host/queue.ts'
+import type { AttachedTransport } from '../host/transport.ts'
 import { HealthCheck } from './bring-up.ts'
 import { QueuePair } from './queue-pair.ts'
 import type { QueuePairShare } from './queue-pair-share.ts'
 
 /** What a thread has of a transport that another thread opened. It must not be used any more once that is closed. */
-export class AttachedTransport implements TransportFacts {
+export class AttachedPcie implements AttachedTransport {
   readonly address: string
   readonly kind: string
   readonly emulated: boolean
@@ -37,8 +38,8 @@ export class AttachedTransport implements TransportFacts {
     return this.#readable ? this.#health.look() : null
   }
 
-  /** The queue of a share, from where its owner stopped. */
-  attachQueue(pool: DmaPool, share: QueuePairShare): Queue {
-    return new QueuePair(this.memory, pool, share, share)
+  attachQueue(pool: DmaPool, share: QueueShareFacts): Queue {
+    const pair = share as QueuePairShare
+    return new QueuePair(this.memory, pool, pair, pair)
   }
 }

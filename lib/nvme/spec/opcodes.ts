@@ -70,6 +70,26 @@ export function opcodeName(opcode: number, { admin = false } = {}): string {
   return vendor ? 'Vendor Specific' : 'Unknown'
 }
 
+const READING: ReadonlySet<number> = new Set([
+  ...[NVM.FLUSH, NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.RESERVATION_REPORT],
+  // I/O Management Receive, Zone Management Receive.
+  ...[0x12, 0x7a],
+])
+
+/** True for I/O commands that may change what a namespace holds: all that are not known to change nothing. */
+export function mayChangeData(opcode: number): boolean {
+  return !READING.has(opcode)
+}
+
+/** True for admin commands that end the data of a namespace, or of all: `nsid` says which. */
+export function endsData(opcode: number, cdw10: number): boolean {
+  if (opcode === ADMIN.FORMAT_NVM || opcode === ADMIN.SANITIZE) return true
+  // Delete, and detach.
+  return (
+    (opcode === ADMIN.NAMESPACE_MANAGEMENT || opcode === ADMIN.NAMESPACE_ATTACHMENT) && (cdw10 & 0xf) === 1
+  )
+}
+
 /** Data direction, which is in an opcode's low two bits (section 4.2, figure 105): 1 to the device, 2 from it. */
 export function dataDirection(opcode: number): 'none' | 'write' | 'read' | 'both' {
   return (['none', 'write', 'read', 'both'] as const)[opcode & 3]!

@@ -1,0 +1,70 @@
+// Which block devices of the kernel this process may write: asked before the first write to each, by the one rule for what
+// is overwritten, and held from then on so that no other user comes in between.
+
+import fs from 'node:fs'
+import { close, F, fcntl, systemCallError } from '../../lib/sys/libc.ts'
+import { claimToWrite } from './writable.ts'
+
+// Namespaces of one controller.
+const WORDS = 4096
+// What is known of a namespace: nothing, that it may be written though it can't be held, that a thread is about to find
+// out, or the descriptor that holds it, plus one.
+const UNKNOWN = 0
+const FREE = -1
+const ASKING = -2
+
+/** The namespaces of one controller that are held, for all threads that write them. */
+export class WriteClaims {
+  /** For another thread, which makes its own object of them. */
+  readonly words: Int32Array
+  readonly force: boolean
+
+  constructor(force: boolean, words = new Int32Array(new SharedArrayBuffer(4 * WORDS))) {
+    this.force = force
+    this.words = words
+  }
+
+  /**
+   * Why a namespace's block device must not be written, or null where it may, and is held from now on.
+   * @param block `nvme0n1`
+   */
+  check(block: string): Error | null {
+    const { words, force } = this
+    const at = Number(/\d+$/.exec(block)![0]) % WORDS
+    for (;;) {
+      const word = Atomics.compareExchange(words, at, UNKNOWN, ASKING)
+      if (word === UNKNOWN) break
+      if (word !== ASKING) return null
+      // Another thread asks, and holds it for this one, too.
+      Atomics.wait(words, at, ASKING)
+    }
+    let answer = UNKNOWN
+    try {
+      const fd = keep(claimToWrite(`/dev/${block}`, { force }))
+      answer = fd === null ? FREE : fd + 1
+      return null
+    } catch (error) {
+      return error as Error
+    } finally {
+      Atomics.store(words, at, answer)
+      Atomics.notify(words, at)
+    }
+  }
+
+  /** Lets go of all of them. */
+  close(): void {
+    for (let at = 0; at < WORDS; at++) {
+      const word = Atomics.exchange(this.words, at, UNKNOWN)
+      if (word > 0) close(word - 1)
+    }
+  }
+}
+
+// A thread closes at its end what it has opened by Node: a copy of the descriptor is the process's.
+function keep(fd: number | null): number | null {
+  if (fd === null) return null
+  const copy = fcntl(fd, F.DUPFD_CLOEXEC, 0)
+  fs.closeSync(fd)
+  if (copy < 0) throw systemCallError('fcntl')
+  return copy
+}
