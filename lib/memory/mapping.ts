@@ -125,6 +125,27 @@ export function viewOf(address: bigint, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes) as ArrayBuffer
 }
 
+/**
+ * Zeroed memory of this process alone, on transparent huge pages where the system has them: begins on one, and is in one
+ * piece as far as the machine goes. A part of it can't be mapped a second time.
+ */
+export function mapPrivate(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
+  checkLength(bytes)
+  const whole = bytes + HUGE_PAGE_BYTES
+  const start = map(0n, whole, READ_WRITE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
+  const unit = BigInt(HUGE_PAGE_BYTES)
+  const address = ((start + unit - 1n) / unit) * unit
+  // Where there are none, ordinary pages do.
+  madvise(address, bytes, MADV.HUGEPAGE)
+  return { address, range: { address: start, bytes: whole } }
+}
+
+/** A range of addresses. */
+export interface AddressRange {
+  readonly address: bigint
+  readonly bytes: number
+}
+
 /** Private zeroed memory of this process, taken from the system only where it is touched. */
 export function mapAnonymous(bytes: number): MemoryView {
   checkLength(bytes)

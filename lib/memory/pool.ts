@@ -32,6 +32,10 @@ interface Arena {
   readonly runs: PageRuns
   /** Pages given back may hold somebody's data. */
   recycled: boolean
+  /** Views of it that were ended, could not be detached, and may still be seen. */
+  stale: number
+  /** Called once there are no more of those. */
+  onUnseen: (() => void) | null
 }
 
 interface Owned extends DmaAllocation {
@@ -289,9 +293,17 @@ export class DmaPool {
     if (this.#closed) return
     this.#closed = true
     for (const allocation of [...this.#live]) this.#release(allocation)
-    for (const { dma } of this.#arenas) this.#source.unmapDma(dma)
+    for (const arena of this.#arenas) this.#unmap(arena)
     this.#arenas = []
     this.#kept = []
+  }
+
+  #unmap(arena: Arena): void {
+    const { dma } = arena
+    this.#source.unmapDma(dma)
+    const release = () => this.#source.releaseAddresses?.(dma)
+    if (arena.stale === 0) release()
+    else arena.onUnseen = release
   }
 
   #take(pages: number): [Arena, page: number] {
@@ -363,10 +375,15 @@ export class DmaPool {
       arena.recycled = true
       arena.runs.give(page, pages)
     }
+    const giveUnseen = () => {
+      give()
+      if (arena !== null && --arena.stale === 0) arena.onUnseen?.()
+    }
     if (!hugePages) this.#views.retire(view)
     else if (!detachView(view)) {
       // A stale view of it still writes into these pages: they are used again when no one can hold one.
-      this.#unreachable.register(view.buffer, give)
+      if (arena !== null) arena.stale++
+      this.#unreachable.register(view.buffer, giveUnseen)
       return
     }
     give()
@@ -384,5 +401,5 @@ export class DmaPool {
 const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 
 function createArena(dma: DmaArena): Arena {
-  return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false }
+  return { dma, runs: new PageRuns(dma.bytes / PAGE_BYTES), recycled: false, stale: 0, onUnseen: null }
 }

@@ -17,6 +17,8 @@ export interface DmaSource {
   mapDmaAsync?(bytes: number): Promise<DmaArena>
   /** Takes the memory back from the device and from the process. Views of it become harmless. */
   unmapDma(arena: DmaArena): void
+  /** Where there is one: after `unmapDma`, once no view of huge pages is left, their addresses are given back. */
+  releaseAddresses?(arena: DmaArena): void
 }
 
 /** How memory for the device comes to a thread that can't map it. */

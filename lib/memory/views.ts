@@ -5,7 +5,16 @@
 import { OutOfMemoryError } from '../errors.ts'
 import { MAP, munmap, PROT } from '../sys/libc.ts'
 import { PAGE_BYTES } from '../sys/units.ts'
-import { detachView, type MemoryView, map, mapView, replaceMapping, retireView, viewOf } from './mapping.ts'
+import {
+  type AddressRange,
+  detachView,
+  type MemoryView,
+  map,
+  mapView,
+  replaceMapping,
+  retireView,
+  viewOf,
+} from './mapping.ts'
 import { PageRuns } from './page-runs.ts'
 
 /** Makes and ends the views of a pool's buffers. */
@@ -18,12 +27,6 @@ export interface ViewSpace {
 
 /** Views wherever the system puts them. */
 export const ANYWHERE: ViewSpace = { map: mapView, retire: retireView }
-
-/** A range of addresses without memory. */
-export interface AddressRange {
-  readonly address: bigint
-  readonly bytes: number
-}
 
 /** Reserves addresses; nothing is taken of the machine's memory. */
 export function reserveAddresses(bytes: number): AddressRange {

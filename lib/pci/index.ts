@@ -3,6 +3,7 @@
 export { keepFreedMemory } from '../memory/heap.ts'
 export { type IovaRange, IovaSpace } from '../memory/iova.ts'
 export {
+  type AddressRange,
   createSharedMemory,
   type DmaArena,
   destroySharedMemory,
@@ -20,7 +21,6 @@ export { PageRuns } from '../memory/page-runs.ts'
 export { DmaPool, type DmaPoolOptions, type SharedBuffer } from '../memory/pool.ts'
 export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from '../memory/tag.ts'
 export {
-  type AddressRange,
   releaseAddresses,
   reserveAddresses,
   type ViewSpace,

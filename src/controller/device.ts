@@ -201,6 +201,7 @@ export class Device implements QueueUser {
     ;(this.controller.transport as Transport).openNamespace?.(nsid)
     const id = await identifyNamespace(controller, nsid)
     const geometry = geometryOf(nsid, id, this.controller.maxTransferBytes)
+    if (!this.#geometries.has(nsid)) for (const queue of this.queues) queue.guardWrites()
     this.#geometries.set(nsid, geometry)
     return geometry
   }
@@ -213,11 +214,13 @@ export class Device implements QueueUser {
     const queue = new IoQueue(
       {
         ...{ timeout, retries, mayWrite, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
+        namespaces: () => Math.max(1, this.#geometries.size),
         checkHealth: (now) => controller.checkHealth(now),
         expired: (command) => controller.expired(command),
       },
       ...([pair, geometry, this.queues.length] as const),
     )
+    queue.guardWrites()
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)

@@ -28,6 +28,8 @@ const { TRANSFER, SINGLE } = KIND
 const { FREE, IN_FLIGHT, DONE } = STATE
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
 const LOOK_MASK = 63
+// Of transfers: a write's opcode has it, and a read's has not.
+const WRITES = 1
 
 /** What a queue needs of its controller, in whichever thread that is. */
 interface QueueController {
@@ -41,6 +43,8 @@ interface QueueController {
   expired(command: ExpiredCommand): boolean
   /** Why a namespace must not be written, or null: asked before the first write, where there is something to ask. */
   readonly mayWrite?: ((nsid: number) => Error | null) | undefined
+  /** Namespaces that were opened. */
+  namespaces(): number
 }
 
 /** Where the commands of an operation point with their metadata pointer. */
@@ -85,7 +89,8 @@ export class IoQueue {
   private turnAt = 0
   private turnAsked = false
   private metadata: Metadata | null = null
-  // Namespaces that may be written, where that has to be asked.
+  // Bits of opcodes before which has to be asked; and namespaces for which that was done.
+  private guard = 0
   private readonly writable = new Set<number>()
   // What is held: the operation that is posted in part, and those behind it of which nothing is.
   private partial: Operation | null = null
@@ -105,7 +110,11 @@ export class IoQueue {
     this.nlb = new Uint32Array(this.ops.length)
     this.order = new Uint32Array(this.ops.length)
     pair.onLate = (cid) => this.completeLate(cid)
-    if (controller.mayWrite !== undefined) this.obstacles++
+  }
+
+  /** A namespace was opened: before it is written, the controller is asked whether it may be. */
+  guardWrites(): void {
+    if (this.controller.mayWrite !== undefined) this.guard = WRITES
   }
 
   /** From now on commands may need separate metadata: a namespace of the controller has it. */
@@ -151,7 +160,8 @@ export class IoQueue {
       op.buf = buf
       op.allocation = allocation
     }
-    if (this.obstacles !== 0 || nlb > geometry.maxbpio) return this.startTransfer(op, lo, hi)
+    if ((this.obstacles | (opc & this.guard)) !== 0 || nlb > geometry.maxbpio)
+      return this.startTransfer(op, lo, hi)
     // The commonest case: one command, nothing before it.
     const high = slba < 4294967296 ? 0 : high32(slba)
     const bytes = nlb << geometry.blockshift
@@ -201,8 +211,10 @@ export class IoQueue {
     const { mayWrite } = this.controller
     if (mayWrite === undefined || !mayChangeData(opc) || this.writable.has(geometry.nsid)) return null
     const refusal = mayWrite(geometry.nsid)
-    if (refusal === null) this.writable.add(geometry.nsid)
-    return refusal
+    if (refusal !== null) return refusal
+    this.writable.add(geometry.nsid)
+    if (this.writable.size === this.controller.namespaces()) this.guard = 0
+    return null
   }
 
   /** Starts an operation now, or when there is space: for the scheduler, which polls until it is done. */

@@ -3,13 +3,8 @@
 // since it holds no view only then.
 
 import { MessageChannel, type MessagePort, threadId } from 'node:worker_threads'
-import {
-  type AddressRange,
-  releaseAddresses,
-  reserveAddresses,
-  type ViewSpace,
-  viewsWithin,
-} from '../../lib/memory/views.ts'
+import type { AddressRange } from '../../lib/memory/mapping.ts'
+import { releaseAddresses, reserveAddresses, type ViewSpace, viewsWithin } from '../../lib/memory/views.ts'
 
 // Addresses, not memory: more than a thread's buffers need at a time.
 const VIEW_BYTES = 2 ** 34

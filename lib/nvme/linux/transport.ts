@@ -12,9 +12,10 @@ import {
   UnsupportedError,
 } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { createSharedMemory, type DmaArena, destroySharedMemory } from '../../memory/mapping.ts'
+import { type AddressRange, type DmaArena, mapPrivate, replaceMapping } from '../../memory/mapping.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import type { DmaSource } from '../../memory/source.ts'
+import { releaseAddresses } from '../../memory/views.ts'
 import { ERRNO } from '../../sys/libc.ts'
 import { Signal } from '../../sys/signal.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
@@ -70,23 +71,37 @@ export interface KernelOptions {
   readonly onClose?: (() => void) | undefined
 }
 
-/** Memory that the kernel reaches by the address at which this process has it mapped. */
+/**
+ * Memory that the kernel reaches by the address at which this process has it mapped. On huge pages a command of 128 KiB is
+ * one piece, and not 32.
+ */
 class KernelMemory implements DmaSource {
   readonly address: string
   readonly maxArenaBytes = 2 ** 30
+  readonly #ranges = new Map<DmaArena, AddressRange>()
+  /** Other threads may have views: addresses stay in use then. */
+  shared = false
 
   constructor(address: string) {
     this.address = address
   }
 
   mapDma(bytes: number): DmaArena {
-    const { address, fd } = createSharedMemory(bytes)
-    return { iova: Number(address), address, fd, bytes }
+    const { address, range } = mapPrivate(bytes)
+    const arena = { iova: Number(address), address, fd: -1, bytes, hugePages: true }
+    this.#ranges.set(arena, range)
+    return arena
   }
 
   // What is in flight holds its pages by itself.
-  unmapDma({ address, fd, bytes }: DmaArena): void {
-    destroySharedMemory({ address, fd, bytes, hugePages: false })
+  unmapDma({ address, bytes }: DmaArena): void {
+    replaceMapping(address, bytes)
+  }
+
+  releaseAddresses(arena: DmaArena): void {
+    const range = this.#ranges.get(arena)
+    this.#ranges.delete(arena)
+    if (range !== undefined && !this.shared) releaseAddresses(range)
   }
 }
 
@@ -349,6 +364,7 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   share(): KernelShare {
     const { address, kind: transport, emulated, controller } = this
+    this.memory.shared = true
     const { maxArenaBytes } = this.memory
     const files = [...this.#files.values()]
     return { address, transport, emulated, controller, files, maxArenaBytes, extra: this.#options.extra }
