@@ -55,8 +55,9 @@ export async function openBenchTarget(name: string, options: TargetOptions): Pro
 const DEFAULT_QSIZE = 256
 
 async function openDevice(address: string, options: TargetOptions): Promise<BenchTarget> {
-  const { numjobs, iodepth, bs, nsid } = options
-  const handle = await openController(address, { threads: numjobs > 1, ...(nsid !== undefined && { nsid }) })
+  const { numjobs, iodepth, bs, nsid, force = false } = options
+  const how = { threads: numjobs > 1, force, ...(nsid !== undefined && { nsid }) }
+  const handle = await openController(address, how)
   try {
     const { cap, maxTransferBytes } = handle.controller
     const commands = iodepth * Math.ceil(bs / maxTransferBytes)

@@ -172,8 +172,7 @@ export const yesOption = () => flag('do not ask before data is destroyed', 'y')
 export const FORCE_WORD = '--force'
 
 /** `--force`, of the commands that write a file or a block device; -f is another option of nvme-cli's read and write. */
-export const forceOption = () =>
-  flag('write a block device that the system uses, or a locked file, all the same')
+export const forceOption = () => flag('write a device that the system uses, or a locked file, all the same')
 
 /** `--sysroot <DIR>`, of the commands that look at sysfs. */
 export const sysrootOption = () =>

@@ -28,6 +28,8 @@ interface EndpointOptions {
   force?: boolean | undefined
   /** How the user writes `force`, for the error; default `force: true`. */
   forceWord?: string | undefined
+  /** It is a device, also where its path is that of a block device. */
+  isDevice?: boolean | undefined
   /** Ends the opening of a device. */
   signal?: AbortSignal | undefined
 }
@@ -35,6 +37,11 @@ interface EndpointOptions {
 /** True for a word that is a device's address and not the path of a file. */
 export function isAddress(word: string): boolean {
   return /^[^/]*:/.test(word) || /^\/dev\/ng\d+n\d+(\?|$)/.test(word)
+}
+
+/** True for a word that can be the address of a device: an address, or a path below /dev. */
+export function mayBeDevice(word: string): boolean {
+  return isAddress(word) || word.startsWith('/dev/')
 }
 
 /** Opens what is read. It must be closed; a namespace that was given open stays open. */
@@ -58,16 +65,17 @@ export function openTarget(spec: EndpointSpec, options: EndpointOptions = {}): P
 
 async function openEndpoint(
   spec: EndpointSpec,
-  { slba, nsid, signal, jobs = 1 }: EndpointOptions,
+  { slba, nsid, signal, jobs = 1, force, isDevice = false }: EndpointOptions,
   openFile: (path: string) => Endpoint | Promise<Endpoint>,
 ): Promise<Endpoint> {
   if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
   if (typeof spec !== 'string') {
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof spec}`)
   }
-  if (isAddress(spec)) {
+  if (isDevice || isAddress(spec)) {
     const ns = await open(spec, {
       signal,
+      ...(force !== undefined && { force }),
       ...(nsid !== undefined && { nsid }),
       ...(jobs > 1 && { qcount: jobs, threads: true }),
     })

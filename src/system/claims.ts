@@ -9,6 +9,8 @@ import { claimToWrite } from './writable.ts'
 const WORDS = 4096
 // What is known of a namespace: nothing, that it may be written though it can't be held, that a thread is about to find
 // out, or the descriptor that holds it, plus one.
+// As a program and as a command line write it.
+const FORCE_WORD = 'force: true, or --force,'
 const UNKNOWN = 0
 const FREE = -1
 const ASKING = -2
@@ -40,7 +42,7 @@ export class WriteClaims {
     }
     let answer = UNKNOWN
     try {
-      const fd = keep(claimToWrite(`/dev/${block}`, { force }))
+      const fd = keep(claimToWrite(`/dev/${block}`, { force, forceWord: FORCE_WORD }))
       answer = fd === null ? FREE : fd + 1
       return null
     } catch (error) {

@@ -81,7 +81,6 @@ const OTHERWISE: Readonly<Record<string, string>> = {
   'get-log -o': 'the format, as in later versions, which have the offset at -L',
   'read -y': 'yes, as of every command that asks',
   'write -y': 'yes, as of every command that asks',
-  'write --force': '--yes answers the question',
 }
 
 const program = createProgram(commands, async () => {})

@@ -13,6 +13,7 @@ import {
   type CommandDefinition,
   type Context,
   defineCommand,
+  flag,
   type Spec,
   type Specs,
   type Values,
@@ -46,6 +47,8 @@ export interface AdminDefinition<O extends Specs> extends Pick<CommandDefinition
   run(context: AdminContext<O>): Promise<number | void>
 }
 
+const FORCE = flag('do not ask, and do it where the system uses the device, too')
+
 /** Gives a definition for a controller its argument, the options of consent, and what opens and closes it. */
 export function adminCommand<const O extends Specs>(definition: AdminDefinition<O>): CommandDefinition {
   const { group = 'Admin', destroys, options, run, ...words } = definition
@@ -53,15 +56,17 @@ export function adminCommand<const O extends Specs>(definition: AdminDefinition<
     ...words,
     group,
     arguments: { address: argument('ADDR', text, 'address of the device') },
-    options: { ...options, ...(destroys && { yes: { ...yesOption(), also: ['--force'] } }) } as Specs,
+    options: { ...options, ...(destroys && { yes: yesOption(), force: FORCE }) } as Specs,
     async run(outer) {
       const { openController } = await import('../../index.ts')
       const address = String(outer.args.address)
+      const { yes = false, force = false } = destroys ? outer.options : {}
       if (destroys) await refuseUsed(address)
-      return withOpen(await openController(address, openOptions(outer.options)), async (handle) => {
+      const how = { ...openOptions(outer.options), force: force === true }
+      return withOpen(await openController(address, how), async (handle) => {
         const context = contextOf<O>(outer, address, handle)
         const lost = await destroys?.(context)
-        if (lost !== undefined) await consent(context, lost, outer.options.yes === true)
+        if (lost !== undefined) await consent(context, lost, yes === true || force === true)
         return await run(context)
       })
     },

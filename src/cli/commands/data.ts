@@ -69,34 +69,37 @@ are refused.`,
   ],
   async run({ args, options, signal }) {
     const file = dataFile(args.file, options.data) ?? '-'
-    const { isAddress, openSource } = await import('../../copy/endpoint-spec.ts')
+    const { mayBeDevice, openSource } = await import('../../copy/endpoint-spec.ts')
     const { openStandardOutput, openTargetFile } = await import('../../copy/file-endpoint.ts')
     const toOutput = isStandardOutput(file)
     if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
     }
     const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
-    if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
+    if (!mayBeDevice(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespaceId: nsid, chunk, depth } = options
-    return withOpen(await openSource(args.address, { slba, nsid, signal }), async (source) => {
-      const writing = { force: options.force, forceWord: FORCE_WORD }
-      return withOpen(
-        await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing)),
-        async (target) => {
-          const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
-          await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
-          const started = performance.now()
-          await withProgress('read', bytes, async (onProgress) => {
-            const how = { chunk, depth, signal }
-            if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
-            const chunks = counted(source.read(bytes, how), onProgress)
-            return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
-          })
-          const seconds = (performance.now() - started) / 1000
-          if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
-        },
-      )
-    })
+    return withOpen(
+      await openSource(args.address, { slba, nsid, signal, isDevice: true }),
+      async (source) => {
+        const writing = { force: options.force, forceWord: FORCE_WORD }
+        return withOpen(
+          await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing)),
+          async (target) => {
+            const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
+            await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
+            const started = performance.now()
+            await withProgress('read', bytes, async (onProgress) => {
+              const how = { chunk, depth, signal }
+              if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
+              const chunks = counted(source.read(bytes, how), onProgress)
+              return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
+            })
+            const seconds = (performance.now() - started) / 1000
+            if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
+          },
+        )
+      },
+    )
   },
 })
 
@@ -120,6 +123,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
     namespaceId: namespaceOption(),
     yes: yesOption(),
+    force: forceOption(),
   },
   refused: {
     ...REFUSED_WITH_DATA,
@@ -131,10 +135,10 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     ["write 'sim:disk.img?size=1G' -", 'standard input to a disk image'],
   ],
   async run({ args, options, signal }) {
-    const { isAddress, openTarget } = await import('../../copy/endpoint-spec.ts')
+    const { mayBeDevice, openTarget } = await import('../../copy/endpoint-spec.ts')
     const { createStandardEndpoint, openSourceFile } = await import('../../copy/file-endpoint.ts')
     const { planCopy, transfer } = await import('../../copy/copy.ts')
-    if (!isAddress(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
+    if (!mayBeDevice(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     if (options.forceUnitAccess && !options.flush) {
       throw new UsageError(
         '--force-unit-access and --no-flush: the one waits for the medium, and the other does not',
@@ -142,11 +146,12 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     }
     const file = dataFile(args.file, options.data)
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
-    const { slba, namespaceId: nsid, chunk, depth, flush, pad } = options
+    const { slba, namespaceId: nsid, chunk, depth, flush, pad, force } = options
+    const how = { slba, nsid, signal, force, isDevice: true }
     return withOpen(
       file === '-' ? createStandardEndpoint('stdin') : await openSourceFile(file),
       async (source) => {
-        return withOpen(await openTarget(args.address, { slba, nsid, signal }), async (target) => {
+        return withOpen(await openTarget(args.address, how), async (target) => {
           const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
           await confirmOverwrite(target, bytes, options.yes)
           const result = await withProgress('write', bytes, (onProgress) =>

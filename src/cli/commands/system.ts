@@ -195,6 +195,7 @@ export const info = defineCommand({
 })
 
 function describe(ns: Namespace): [string, string | number][] {
+  const { kind, how } = ns.controller.transport
   return [
     ['device', ns.device],
     ['namespace', `${ns.id} (of ${ns.nscount})`],
@@ -215,7 +216,7 @@ function describe(ns: Namespace): [string, string | number][] {
     ['queue size', ns.qsize],
     ['max queue size', ns.maxqsize],
     ['NVMe version', ns.controller.version],
-    ['transport', ns.controller.transport.kind],
+    ['transport', [kind, how].filter(Boolean).join(', ')],
   ]
 }
 
@@ -229,6 +230,7 @@ function attributes(ns: Namespace) {
     ...{ maxbpio, maxppio, maxiopq, qcount, maxqcount, qsize, maxqsize },
     version: ns.controller.version,
     transport: ns.controller.transport.kind,
+    transportDetails: ns.controller.transport.how ?? null,
   }
 }
 
