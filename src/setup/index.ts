@@ -13,6 +13,6 @@ export {
   undoSteps,
 } from './bind.ts'
 export { type Check, checkSystem, mendMemlock } from './checks.ts'
-export { type KernelNamespace, listDevices, type NvmeDevice } from './inventory.ts'
+export { type KernelNamespace, listDevices, listRemoteControllers, type NvmeDevice } from './inventory.ts'
 export { blockDevices, planReset, resetSteps } from './reset.ts'
 export { perform, type Step, stepText } from './steps.ts'

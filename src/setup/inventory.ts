@@ -83,6 +83,35 @@ function readDevice(machine: Machine, tables: UseTables, name: string): NvmeDevi
   }
 }
 
+/** A controller of the kernel's driver that is no PCI function of this machine: over TCP, RDMA, Fibre Channel. */
+export interface RemoteController {
+  /** `nvme1` */
+  readonly controller: string
+  /** `tcp`, `rdma`, `fc`, `loop`. */
+  readonly transport: string
+  /** `traddr=…,trsvcid=…` */
+  readonly address: string
+  readonly model: string | null
+  readonly serial: string | null
+  readonly firmware: string | null
+  readonly namespaces: readonly KernelNamespace[]
+}
+
+/** Controllers that the kernel has over a network, by name. */
+export function listRemoteControllers(machine: Machine): RemoteController[] {
+  const folder = path.join(machine.sys, 'class/nvme')
+  const names = readFolder(folder).filter((name) => /^nvme\d+$/.test(name))
+  return names.flatMap((controller) => {
+    const attribute = (file: string) => readText(folder, controller, file)
+    const transport = attribute('transport')
+    if (transport === null || transport === 'pcie') return []
+    const namespaces = namespacesIn(machine, path.join(folder, controller))
+    const [model, serial, firmware] = ['model', 'serial', 'firmware_rev'].map(attribute)
+    const facts = { model: model ?? null, serial: serial ?? null, firmware: firmware ?? null }
+    return [{ controller, transport, address: attribute('address') ?? '', namespaces, ...facts }]
+  })
+}
+
 /** Its device nodes that are no block devices, as paths below /dev. */
 function nodesOf(
   folder: string,
@@ -106,7 +135,11 @@ function nodesOf(
 const BLOCK_DEVICE = /^nvme(\d+)(?:c\d+)?n(\d+)$/
 
 function readNamespaces(machine: Machine, folder: string, controller: string): KernelNamespace[] {
-  const blocks = readFolder(folder, 'nvme', controller)
+  return namespacesIn(machine, path.join(folder, 'nvme', controller))
+}
+
+function namespacesIn(machine: Machine, folder: string): KernelNamespace[] {
+  const blocks = readFolder(folder)
     .map((entry) => BLOCK_DEVICE.exec(entry))
     .filter((match) => match !== null)
     .map((match) => ({ block: `nvme${match[1]}n${match[2]}`, generic: `ng${match[1]}n${match[2]}` }))

@@ -243,7 +243,10 @@ const columns = [
   { title: 'Used', text: ({ uses }: NvmeDevice) => uses.map((use) => use.text).join('; ') || 'no' },
 ]
 
-export function groupText({ iommuGroup, noIommuGroup }: NvmeDevice): string {
+export function groupText({
+  iommuGroup = null,
+  noIommuGroup = null,
+}: Partial<Pick<NvmeDevice, 'iommuGroup' | 'noIommuGroup'>>): string {
   if (iommuGroup !== null) return String(iommuGroup)
   return noIommuGroup === null ? '-' : `noiommu-${noIommuGroup}`
 }

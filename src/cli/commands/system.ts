@@ -4,7 +4,13 @@
 import path from 'node:path'
 import { onAbort } from '../../../lib/sys/abort.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
-import { type KernelNamespace, listDevices, type NvmeDevice, thisMachine } from '../../setup/index.ts'
+import {
+  type KernelNamespace,
+  listDevices,
+  listRemoteControllers,
+  type NvmeDevice,
+  thisMachine,
+} from '../../setup/index.ts'
 import { readText } from '../../system/machine.ts'
 import { withOpen } from '../data.ts'
 import {
@@ -23,7 +29,8 @@ import { namespaceOption } from '../transfer.ts'
 import { groupText } from './setup.ts'
 
 interface Row {
-  device: NvmeDevice
+  device: Pick<NvmeDevice, 'name' | 'driver' | 'serial' | 'model' | 'firmware'> &
+    Partial<Pick<NvmeDevice, 'iommuGroup' | 'noIommuGroup'>>
   /** Null where no namespace can be seen. */
   namespace: KernelNamespace | null
 }
@@ -33,7 +40,7 @@ export const list = defineCommand({
   group: 'System',
   summary: 'List every NVMe device with its driver, IOMMU group, model and size',
   details: `A device that VFIO has shows its model and sizes only when it is opened (unvme info): here they are \
-'-', null in JSON.`,
+'-', null in JSON. A device of the kernel's driver is opened by the path below Node.`,
   arguments: {},
   options: { output: outputOption(), sysroot: sysrootOption() },
   ignored: ['-v, --verbose'],
@@ -42,7 +49,14 @@ export const list = defineCommand({
     ['list -o json', 'the same for programs, with the key names of nvme-cli'],
   ],
   run({ options }) {
-    const rows = listDevices(thisMachine(options.sysroot)).flatMap((device): Row[] =>
+    const machine = thisMachine(options.sysroot)
+    // The kernel's name stands for what has no PCI name here.
+    const remote = listRemoteControllers(machine).map((one) => ({
+      ...one,
+      name: one.controller,
+      driver: `nvme-${one.transport}`,
+    }))
+    const rows = [...listDevices(machine), ...remote].flatMap((device): Row[] =>
       device.namespaces.length === 0
         ? [{ device, namespace: null }]
         : device.namespaces.map((namespace) => ({ device, namespace })),
@@ -86,7 +100,7 @@ function rowJson({ device, namespace }: Row) {
     SectorSize: namespace?.lbaSize ?? null,
     Address: device.name,
     Driver: device.driver,
-    IOMMUGroup: device.iommuGroup,
+    IOMMUGroup: device.iommuGroup ?? null,
   }
 }
 
