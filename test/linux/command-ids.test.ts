@@ -42,7 +42,10 @@ test('CommandIds gives no identifier twice that is still known, and takes each a
           ids.release(id)
           t.false(ids.has(id), 'a second answer')
         } else if (step === 'wait') {
-          for (let i = 0; i < 20; i++) ids.expire((now += ids.sliceMs / 2), lose)
+          for (let i = 0; i < 20; i++) {
+            now += ids.sliceMs / 2
+            ids.expire(now, lose)
+          }
           t.deepEqual(inFlight, [], 'all are older than the timeout')
         } else if (step === 'late' && lost.length > 0) {
           const id = lost.shift()!

@@ -37,7 +37,7 @@ import { IoctlQueue } from './ioctl-queue.ts'
 import { runIoctl } from './ioctl-thread.ts'
 import { closeRing, createRing, signalCompletions } from './ring.ts'
 import { findKernelController, type KernelController, type KernelNamespace } from './sysfs.ts'
-import { type NamespaceFiles, UringQueue } from './uring-queue.ts'
+import { type NamespaceFiles, type UringOptions, UringQueue } from './uring-queue.ts'
 
 const log = logger('kernel')
 
@@ -146,7 +146,9 @@ export class KernelTransport implements Transport, NamespaceFiles {
   readonly #health: Health
   readonly #noUring: string | null
   readonly #files = new Map<number, KernelFile>()
+  // Those that exist, by id; and all that have rings or threads.
   readonly #queues = new Map<number, UringQueue | IoctlQueue>()
+  readonly #allocated = new Set<UringQueue | IoctlQueue>()
   readonly #signals = new Map<number, Signal>()
   readonly #wakes = new Map<number, () => void>()
   #wakeUps = false
@@ -256,11 +258,17 @@ export class KernelTransport implements Transport, NamespaceFiles {
     // The kernel aborts at its timeout, and resets at the next one; what it then says is the command's answer.
     const patience = this.#options.impatient ? timeout : 3 * timeout
     const own = { ...options, timeout: patience, kernelTimeout: timeout }
+    const queue = this.#makeQueue(own)
+    this.#allocated.add(queue)
+    return queue
+  }
+
+  #makeQueue(own: UringOptions): UringQueue | IoctlQueue {
     if (this.#noUring !== null) return new IoctlQueue(this, { ...own, threads: IOCTL_THREADS })
     return new UringQueue(
       this,
       own,
-      createRing({ entries: options.entries, sqpoll: this.#options.sqpoll ?? false }),
+      createRing({ entries: own.entries, sqpoll: this.#options.sqpoll ?? false }),
     )
   }
 
@@ -352,7 +360,7 @@ export class KernelTransport implements Transport, NamespaceFiles {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    for (const queue of this.#queues.values()) queue.free()
+    for (const queue of this.#allocated) queue.free()
     this.admin.free()
     for (const signal of this.#signals.values()) signal.close()
     this.pool.close()

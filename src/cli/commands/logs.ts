@@ -18,6 +18,7 @@ import {
   telemetryBytes,
 } from '../../../lib/nvme/spec/logs.ts'
 import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
+import type { ControllerHandle } from '../../index.ts'
 import { type AdminContext, adminCommand, namespaceIdOption } from '../admin/command.ts'
 import { type ShowDefinition, type Shown, type ShowOptions, showCommand } from '../admin/show.ts'
 import { dumpText } from '../admin/text.ts'
@@ -93,7 +94,7 @@ const fwLog = logCommand({
   options: {},
   examples: [['fw-log 0a:00.0', 'revisions by slot']],
   page: () => [LOG_PAGE.FIRMWARE_SLOT, 512],
-  view: ({ viewFirmware }, bytes, { handle }) => viewFirmware(bytes, handle.controller.transport.address),
+  view: ({ viewFirmware }, bytes, { handle }) => viewFirmware(bytes, deviceName(handle)),
 })
 
 const effectsLog = logCommand({
@@ -120,7 +121,7 @@ const sanitizeLog = logCommand({
   options: { rae: raeOption() },
   examples: [['sanitize-log 0a:00.0', 'progress, state, estimated times']],
   page: ({ options: { rae } }) => [LOG_PAGE.SANITIZE_STATUS, 512, { rae }],
-  view: ({ viewSanitize }, bytes, { handle }) => viewSanitize(bytes, handle.controller.transport.address),
+  view: ({ viewSanitize }, bytes, { handle }) => viewSanitize(bytes, deviceName(handle)),
 })
 
 const changedNamespaces = logCommand({
@@ -129,7 +130,7 @@ const changedNamespaces = logCommand({
   options: { rae: raeOption() },
   examples: [['changed-ns-list-log 0a:00.0', 'those whose size, format or attachment changed']],
   page: ({ options: { rae } }) => [LOG_PAGE.CHANGED_NAMESPACES, 4096, { rae }],
-  view: ({ viewChanged }, bytes, { handle }) => viewChanged(bytes, handle.controller.transport.address),
+  view: ({ viewChanged }, bytes, { handle }) => viewChanged(bytes, deviceName(handle)),
 })
 
 const getLog = showCommand({
@@ -313,3 +314,8 @@ const persistentEventLog = showCommand({
 })
 
 export const capturedLogCommands = [telemetryLog, persistentEventLog]
+
+/** The name of a device as nvme-cli has it in its JSON: the kernel's, where the kernel has it. */
+function deviceName({ controller }: ControllerHandle): string {
+  return controller.transport.address.replace(/^\/dev\//, '')
+}
