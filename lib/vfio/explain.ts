@@ -71,7 +71,10 @@ export function checkBinding(facts: PciFacts, noIommu: boolean): void {
     const has = driver === null ? 'no driver has it' : `the driver '${driver}' has it`
     // vfio-pci refuses a device without IOMMU: binding comes second.
     const how = iommuGroup === null ? `${TURN_IOMMU_ON}, then ` : ''
-    throw new SetupError(`${name} is not bound to vfio-pci: ${has}; ${how}'unvme setup ${name}' binds it`)
+    const other = driver === 'nvme' ? '; as it is, it opens by its path below /dev (unvme list)' : ''
+    throw new SetupError(
+      `${name} is not bound to vfio-pci: ${has}; ${how}'unvme setup ${name}' binds it${other}`,
+    )
   }
   if (iommuGroup !== null) return
   if (!noIommu) {

@@ -126,7 +126,7 @@ function missing(address: string, file: string): Error {
   if (/^\/dev\/(nvme|ng)\d/.test(file) && bound.length > 0) {
     return new SetupError(
       `${address}: the kernel has no such device; bound to VFIO are ${bound.join(', ')}: open one by that name, or give it ` +
-        `back to the kernel (unvme setup --restore ${bound[0]})`,
+        `back to the kernel (unvme setup reset ${bound[0]})`,
     )
   }
   return new AddressError(`${address}: there is no such device`)

@@ -50,7 +50,7 @@ test('bindings that will do', (t) => {
 test('bindings that will not, and what to do', (t) => {
   t.is(
     refused({ ...facts, driver: 'nvme' }, false),
-    "0000:0a:00.0 is not bound to vfio-pci: the driver 'nvme' has it; 'unvme setup 0000:0a:00.0' binds it",
+    "0000:0a:00.0 is not bound to vfio-pci: the driver 'nvme' has it; 'unvme setup 0000:0a:00.0' binds it; as it is, it opens by its path below /dev (unvme list)",
   )
   t.regex(refused({ ...facts, driver: null }, false)!, /no driver has it; 'unvme setup/)
   t.regex(

@@ -301,7 +301,7 @@ check('a group with a device of the kernel in it is named with that device', asy
     })
     await assert.rejects(openVfio(GROUP[1]), {
       code: 'ERR_UNVME_SETUP',
-      message: `${GROUP[1]} is not bound to vfio-pci: the driver 'nvme' has it; 'unvme setup ${GROUP[1]}' binds it`,
+      message: `${GROUP[1]} is not bound to vfio-pci: the driver 'nvme' has it; 'unvme setup ${GROUP[1]}' binds it; as it is, it opens by its path below /dev (unvme list)`,
     })
   } finally {
     bind(GROUP[1], 'vfio-pci')
