@@ -53,7 +53,8 @@ export const setup = defineCommand({
   details: `Without a name, every NVMe device that the system does not use is bound, after a question; those left \
 out are listed with the reason. A device that is mounted, swap, part of RAID, LVM or device-mapper, or open is refused. Only \
 devices that are named (or all, where none is) are ever touched, never others of the same id. A binding lasts \
-until reset or until the machine restarts.
+until reset or until the machine restarts. A device that stays the kernel's needs none of this: it opens by its path \
+below /dev (docs/devices.md says which way is for what).
 
 \`show\` lists every NVMe device and checks the system. \`reset\` gives the devices named, or all that VFIO has, \
 back to the kernel and waits for their block devices. \`help\` prints this.`,
