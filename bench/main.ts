@@ -1,5 +1,5 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `vm`, which boots a virtual machine. docs/performance.md says what the figures mean.
+// `vm` and `kernel`, which boot a virtual machine. docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
 import os from 'node:os'
@@ -13,7 +13,7 @@ import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
-import { vm } from './vm.ts'
+import { kernel, vm } from './vm.ts'
 
 /** Each yields its tables one by one, as they are measured. */
 const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
@@ -26,6 +26,7 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   threads,
   memory,
   vm,
+  kernel,
 }
 
 const names = Object.keys(BENCHMARKS)
@@ -36,7 +37,9 @@ if (unknown !== undefined) {
   process.exitCode = 2
 } else {
   console.log(describeMachine())
-  for (const name of positionals.length > 0 ? positionals : names.filter((name) => name !== 'vm')) {
+  for (const name of positionals.length > 0
+    ? positionals
+    : names.filter((name) => name !== 'vm' && name !== 'kernel')) {
     for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
 }

@@ -1,15 +1,20 @@
-// This driver beside Node's own way on the kernel's block device, in the virtual machine, on its null-backed
-// controller. Emulated, so that it runs anywhere: ratios are what counts, on an otherwise idle host.
+// This driver beside other ways, in the virtual machine, on its null-backed controller. Emulated, so that it runs anywhere: ratios are what counts, on an otherwise idle host.
 
 import path from 'node:path'
-import { runInMachine } from '../scripts/vm/machine.ts'
+import { type MachineOptions, runInMachine } from '../scripts/vm/machine.ts'
 import { findParts } from '../scripts/vm/parts.ts'
 import type { Table } from './measure.ts'
 import { DEEPEST } from './vm-works.ts'
 
 const LIMIT_S = 600
 
-export async function* vm(): AsyncGenerator<Table> {
+/** Beside Node's own way on the kernel's block device, with the controller once under VFIO, once under the kernel. */
+export const vm = () => inMachine('vm-guest.js', { driver: 'vfio' })
+
+/** Through the kernel's driver, beside fs and fio on the same device. */
+export const kernel = () => inMachine('kernel-guest.js', { driver: 'nvme' })
+
+async function* inMachine(program: string, options: Pick<MachineOptions, 'driver'>): AsyncGenerator<Table> {
   const found = findParts()
   if ('missing' in found) {
     console.error(`bench: the virtual machine is left out: ${found.missing}`)
@@ -17,7 +22,8 @@ export async function* vm(): AsyncGenerator<Table> {
   }
   const { status, stdout, ...result } = await runInMachine({
     // Without --enable-source-maps: with it V8 marks its whole heap for each 32 MiB that a stream of Buffers gives.
-    command: [process.execPath, path.join(import.meta.dirname, 'vm-guest.js')],
+    command: [process.execPath, path.join(import.meta.dirname, program)],
+    ...options,
     shapes: ['null4096'],
     timeLimit: LIMIT_S,
     // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
