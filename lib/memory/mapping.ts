@@ -125,6 +125,11 @@ export function viewOf(address: bigint, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes) as ArrayBuffer
 }
 
+/** Where a buffer's memory is. */
+export function addressOf(buffer: ArrayBuffer): bigint {
+  return BigInt(koffi.address(buffer))
+}
+
 /** Private zeroed memory of this process, taken from the system only where it is touched. */
 export function mapAnonymous(bytes: number): MemoryView {
   checkLength(bytes)

@@ -19,13 +19,7 @@ export {
 export { PageRuns } from '../memory/page-runs.ts'
 export { DmaPool, type DmaPoolOptions, type SharedBuffer } from '../memory/pool.ts'
 export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from '../memory/tag.ts'
-export {
-  type AddressRange,
-  releaseAddresses,
-  reserveAddresses,
-  type ViewSpace,
-  viewsWithin,
-} from '../memory/views.ts'
+export { type ViewSpace, viewsInHeap } from '../memory/views.ts'
 export { systemCallError } from '../sys/libc.ts'
 export { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
 export { PAGE_BYTES } from '../sys/units.ts'
