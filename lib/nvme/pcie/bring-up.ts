@@ -133,7 +133,8 @@ async function waitForStatus(
   }
 }
 
-function shutdownTime(rtd3e: number): number {
+/** Milliseconds that a shutdown may take. */
+export function shutdownTime(rtd3e: number): number {
   return Math.min(Math.max(SHUTDOWN_MS, rtd3e / 1000), MOST_SHUTDOWN_MS)
 }
 
