@@ -35,7 +35,6 @@ import { IoQueues } from './io-queues.ts'
 import {
   type ExpiredCommand,
   type QueueUser,
-  RESTARTS,
   Recovery,
   type RecoveryEvent,
   type RecoveryPolicy,
@@ -307,21 +306,12 @@ export class Controller {
     await this.exclusively(async () => {
       if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
       if (this.failure !== cause) interrupt()
-      await this.#restartAgain(how, cause)
+      // One that was fatal already, or is again before its queues are there, is reset once more.
+      const restart = () => this.#restart(how, cause)
+      await this.recovery.restartAgain(restart, (error) => error instanceof ControllerFatalError)
       // A recovery that has begun meanwhile resets once more, and lets them go on after that.
       if (this.recovery.running === null) this.recovery.resumeUsers()
     })
-  }
-
-  // One that was fatal already, or is again before its queues are there, is reset once more.
-  async #restartAgain(how: ResetKind, cause: Error): Promise<void> {
-    for (let attempt = this.recovery.policy === 'reset' ? 1 : RESTARTS; ; attempt++) {
-      try {
-        return await this.#restart(how, cause)
-      } catch (error) {
-        if (!(error instanceof ControllerFatalError) || attempt === RESTARTS) throw error
-      }
-    }
   }
 
   /** Resets and brings up again, without a word to those who wait for I/O: for `recovery`. */

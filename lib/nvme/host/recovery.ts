@@ -68,7 +68,7 @@ export interface RecoverableController {
 const ABORT_MS = 5000
 const LOOK_MS = 5
 // How often a controller is reset for one fault before it is given up.
-export const RESTARTS = 3
+const RESTARTS = 3
 
 export class Recovery {
   readonly policy: RecoveryPolicy
@@ -199,19 +199,32 @@ export class Recovery {
   // A controller may be fatal again, or be reset by somebody else, before its users go on.
   async #restart(cause: Error): Promise<void> {
     let how: ResetKind = 'controller'
-    for (let attempt = 1; ; attempt++) {
+    const restart = async () => {
+      await this.#controller.restart(how, cause)
+      for (const user of this.#users) await user.verify?.(this.#send)
+    }
+    await this.restartAgain(restart, (error) => {
+      const unsupported = how === 'function' && error instanceof UnsupportedError
+      const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
+      const passing = fault || this.#controller.away === true
+      if (this.#controller.closed || !(unsupported || passing)) return false
+      log('%s: %s', this.#address, error.message)
+      // Where the controller does not come back by itself, its function may.
+      how = how === 'controller' && !unsupported ? 'function' : 'controller'
+      return true
+    })
+  }
+
+  /**
+   * Restarts until that succeeds: where the policy is `reset` at most RESTARTS times, otherwise once.
+   * @param mayPass whether another attempt may end better than with this error
+   */
+  async restartAgain(restart: () => Promise<void>, mayPass: (error: Error) => boolean): Promise<void> {
+    for (let left = this.policy === 'reset' ? RESTARTS : 1; ; left--) {
       try {
-        await this.#controller.restart(how, cause)
-        for (const user of this.#users) await user.verify?.(this.#send)
-        return
+        return await restart()
       } catch (error) {
-        const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
-        const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
-        const passing = fault || this.#controller.away === true
-        if (this.#controller.closed || attempt === RESTARTS || !(unsupported || passing)) throw error
-        log('%s: %s', this.#address, (error as Error).message)
-        // Where the controller does not come back by itself, its function may.
-        how = how === 'controller' && !unsupported ? 'function' : 'controller'
+        if (left === 1 || !mayPass(error as Error)) throw error
       }
     }
   }
