@@ -88,6 +88,8 @@ export class Controller {
   readonly queues: IoQueues
   /** Milliseconds that an I/O command may take. */
   readonly timeout: number
+  /** Milliseconds within which a controller that is gone may come back. */
+  readonly reconnect: number
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
   readonly #events: EventWatch
@@ -95,7 +97,6 @@ export class Controller {
   readonly recovery: Recovery
   #closed: Promise<void> | null = null
   readonly #mostBytes: number
-  readonly #reconnect: number
   #healthAt = 0
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
@@ -121,7 +122,7 @@ export class Controller {
     }
     this.transport = transport
     this.timeout = timeout
-    this.#reconnect = reconnect
+    this.reconnect = reconnect
     this.#mostBytes = maxTransferBytes - (maxTransferBytes % PAGE_BYTES)
     this.maxTransferBytes = this.#mostBytes
     this.cap = cap
@@ -328,7 +329,7 @@ export class Controller {
     try {
       throwIfAborted(signal)
       this.#admin.fail(cause)
-      if (this.away) await this.transport.reconnect?.(this.#reconnect, signal)
+      if (this.away) await this.transport.reconnect?.(this.reconnect, signal)
       await this.transport.reset(how)
       this.#admin.reset()
       this.queues.reset()

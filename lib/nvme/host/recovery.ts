@@ -59,6 +59,8 @@ export interface RecoverableController {
   readonly closed: boolean
   /** The device is gone, and a restart waits for it to come back. */
   readonly away?: boolean
+  /** Milliseconds within which it has to. */
+  readonly reconnect?: number
   fail(cause: Error): void
   /** Resets and brings up again, without a word to those who wait for I/O. */
   restart(how: ResetKind, cause: Error): Promise<void>
@@ -216,15 +218,21 @@ export class Recovery {
   }
 
   /**
-   * Restarts until that succeeds: where the policy is `reset` at most RESTARTS times, otherwise once.
+   * Restarts until that succeeds: where the policy is `reset` at most RESTARTS times, otherwise once. A device that goes
+   * again meanwhile has not failed: this is no attempt while it may still come back.
    * @param mayPass whether another attempt may end better than with this error
    */
   async restartAgain(restart: () => Promise<void>, mayPass: (error: Error) => boolean): Promise<void> {
-    for (let left = this.policy === 'reset' ? RESTARTS : 1; ; left--) {
+    const { reconnect = 0 } = this.#controller
+    const until = performance.now() + reconnect
+    let left = this.policy === 'reset' ? RESTARTS : 1
+    for (;;) {
       try {
         return await restart()
       } catch (error) {
-        if (left === 1 || !mayPass(error as Error)) throw error
+        const gone = this.#controller.away === true && performance.now() < until
+        if (!gone) left--
+        if (left === 0 || !mayPass(error as Error)) throw error
       }
     }
   }
