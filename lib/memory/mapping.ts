@@ -146,6 +146,16 @@ export interface AddressRange {
   readonly bytes: number
 }
 
+/** Ends whatever is mapped in the range. No thread may touch a view of it any more. */
+export function releaseAddresses({ address, bytes }: AddressRange): void {
+  munmap(address, bytes)
+}
+
+/** Where a buffer's memory is. */
+export function addressOf(buffer: ArrayBuffer): bigint {
+  return BigInt(koffi.address(buffer))
+}
+
 /** Private zeroed memory of this process, taken from the system only where it is touched. */
 export function mapAnonymous(bytes: number): MemoryView {
   checkLength(bytes)

@@ -15,7 +15,7 @@ import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } fr
 import { PageRuns } from './page-runs.ts'
 import type { DmaSource } from './source.ts'
 import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, own, tag, tagFor, tagPart } from './tag.ts'
-import { ANYWHERE, type ViewSpace } from './views.ts'
+import { VIEWS, type ViewSpace } from './views.ts'
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const DMA: typeof kDma = kDma
@@ -59,7 +59,7 @@ export interface SharedBuffer {
 }
 
 export interface DmaPoolOptions {
-  /** Where its buffers are mapped; default: anywhere. */
+  /** Where its buffers are mapped; default: where this thread has its views. */
   views?: ViewSpace
   /** Memory to begin with; more is asked of the function. */
   arenas?: readonly DmaArena[]
@@ -77,7 +77,7 @@ export class DmaPool {
   #closed = false
   readonly #unreachable = new FinalizationRegistry<() => void>((give) => give())
 
-  constructor(source: DmaSource, { views = ANYWHERE, arenas = [] }: DmaPoolOptions = {}) {
+  constructor(source: DmaSource, { views = VIEWS, arenas = [] }: DmaPoolOptions = {}) {
     this.#source = source
     this.#views = views
     this.#arenas = arenas.map(createArena)
@@ -104,7 +104,7 @@ export class DmaPool {
     const [arena, page] = this.#take(pages)
     if (this.#source.mapDmaAsync !== undefined) this.#askAhead()
     const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
-    if (arena.recycled) new Uint8Array(view.buffer).fill(0)
+    if (arena.recycled) new Uint8Array(view.buffer, 0, pages * PAGE_BYTES).fill(0)
     const hugePages = arena.dma.hugePages ?? false
     return this.#own({ iova: arena.dma.iova + page * PAGE_BYTES, bytes, arena, hugePages, page, pages, view })
   }

@@ -3,6 +3,7 @@
 // without a look-up, and gone with the buffer.
 
 import { high32, low32 } from '../sys/int64.ts'
+import { PAGE_BYTES } from '../sys/units.ts'
 
 /** Whose memory a buffer is. */
 export interface AllocationPool {
@@ -67,5 +68,10 @@ export function tag(buffer: Uint8Array, allocation: DmaAllocation, iova: number)
  */
 export function tagPart(buffer: Uint8Array): DmaTag | undefined {
   const allocation = (buffer?.buffer as OwnedArrayBuffer | undefined)?.[kAllocation]
-  return allocation && tag(buffer, allocation, allocation.iova + buffer.byteOffset)
+  if (allocation === undefined) return undefined
+  const { byteOffset, byteLength } = buffer
+  // A view may be longer than what is mapped of it, and what is behind that is no memory of the device.
+  const mapped = Math.ceil(allocation.bytes / PAGE_BYTES) * PAGE_BYTES
+  if (byteOffset + byteLength > mapped) return undefined
+  return tag(buffer, allocation, allocation.iova + byteOffset)
 }

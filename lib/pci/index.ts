@@ -3,7 +3,6 @@
 export { keepFreedMemory } from '../memory/heap.ts'
 export { type IovaRange, IovaSpace } from '../memory/iova.ts'
 export {
-  type AddressRange,
   createSharedMemory,
   type DmaArena,
   destroySharedMemory,
@@ -20,12 +19,7 @@ export {
 export { PageRuns } from '../memory/page-runs.ts'
 export { DmaPool, type DmaPoolOptions, type SharedBuffer } from '../memory/pool.ts'
 export { type DmaAllocation, type DmaBuffer, type DmaTag, kDma } from '../memory/tag.ts'
-export {
-  releaseAddresses,
-  reserveAddresses,
-  type ViewSpace,
-  viewsWithin,
-} from '../memory/views.ts'
+export { type ViewSpace, viewsInHeap } from '../memory/views.ts'
 export { systemCallError } from '../sys/libc.ts'
 export { enableVectors, Signal, type Vectors } from '../sys/signal.ts'
 export { PAGE_BYTES } from '../sys/units.ts'

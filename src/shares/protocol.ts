@@ -12,7 +12,6 @@ import type { TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { IdentifyController } from '../../lib/nvme/spec/identify.ts'
 import type { Capabilities } from '../../lib/nvme/spec/registers.ts'
 import type { Geometry } from '../queue/geometry.ts'
-import type { ThreadFacts } from './thread-views.ts'
 
 /** An error as plain data. */
 export interface PackedError {
@@ -113,7 +112,8 @@ interface DeviceShare {
 
 /** From the worker to the owner. */
 export type WorkerMessage =
-  | { readonly kind: 'attached'; readonly facts: ThreadFacts | null; readonly thread: number }
+  /** With a port that tells of the thread's end, where the owner has none of it: see thread-end.ts. */
+  | { readonly kind: 'attached'; readonly alive: MessagePort | null; readonly thread: number }
   | { readonly kind: 'admin'; readonly id: number; readonly command: PostedCommand }
   | { readonly kind: 'map'; readonly bytes: number }
   /** The controller looks dead from here. */

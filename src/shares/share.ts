@@ -34,7 +34,7 @@ import {
   WORD_COUNT,
   type WorkerMessage,
 } from './protocol.ts'
-import { atThreadEnd, watchThread } from './thread-views.ts'
+import { atThreadEnd, watchThread } from './thread-end.ts'
 
 const DEFAULT_MEMORY = 8 * 2 ** 20
 
@@ -249,7 +249,7 @@ class WorkerShare implements QueueShare, QueueUser {
     switch (message.kind) {
       case 'attached':
         this.#thread = message.thread
-        if (message.facts !== null) watchThread(message.facts)
+        if (message.alive !== null) watchThread(message.thread, message.alive)
         break
       case 'admin':
         void this.#admin(message.id, message.command)

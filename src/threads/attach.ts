@@ -42,7 +42,7 @@ import {
   WORD,
   type WorkerMessage,
 } from '../shares/protocol.ts'
-import { viewsOfThread } from '../shares/thread-views.ts'
+import { openThreadEnd } from '../shares/thread-end.ts'
 import { type AttachTransport, loadAttach } from '../transports/attach.ts'
 
 /** See index.ts. */
@@ -62,19 +62,24 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
   if (state !== SHARE.OFFERED)
     throw new QueueOwnerError(`attach: the queues of ${facts.address} are attached already`)
   const controller = new AttachedController(ticket, attachTransport)
-  const device = new Device(controller, facts.namespaces, facts.retries)
-  device.qsize = facts.qsize
-  device.maxqcount = facts.maxqcount
-  for (const pair of facts.pairs) {
-    device.addQueue(controller.attachQueue(pair), facts.geometry)
+  try {
+    const device = new Device(controller, facts.namespaces, facts.retries)
+    device.qsize = facts.qsize
+    device.maxqcount = facts.maxqcount
+    for (const pair of facts.pairs) {
+      device.addQueue(controller.attachQueue(pair), facts.geometry)
+    }
+    const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
+    const ns = new Namespace(device, facts.geometry, facts.address, buffers)
+    controller.onRecall = () => {
+      // Other namespaces of the controller that this thread opened do not keep the queues.
+      void ns.close().finally(() => controller.close())
+    }
+    return ns
+  } catch (error) {
+    await controller.close()
+    throw error
   }
-  const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
-  const ns = new Namespace(device, facts.geometry, facts.address, buffers)
-  controller.onRecall = () => {
-    // Other namespaces of the controller that this thread opened do not keep the queues.
-    void ns.close().finally(() => controller.close())
-  }
-  return ns
 }
 
 const HEALTH_EVERY_MS = 50
@@ -125,16 +130,12 @@ class AttachedController implements NamespaceController {
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
     this.transport = attachTransport(device.transport, { mapDma: (bytes) => this.#mapDma(bytes) })
-    const { views, facts } = viewsOfThread(owner, device.address)
-    const alive = facts?.alive ?? null
+    const alive = openThreadEnd(owner)
     port.postMessage(
-      { kind: 'attached', facts, thread: threadId } satisfies WorkerMessage,
+      { kind: 'attached', alive, thread: threadId } satisfies WorkerMessage,
       alive ? [alive] : [],
     )
-    this.pool = new DmaPool(this.transport.memory, {
-      views,
-      arenas: device.arenas,
-    })
+    this.pool = new DmaPool(this.transport.memory, { arenas: device.arenas })
     port.on('message', (message: OwnerMessage) => this.#act(message))
     port.on('close', () => this.#ownerEnded())
     // Like an open device without work, it does not keep its thread alive.
@@ -249,11 +250,13 @@ class AttachedController implements NamespaceController {
   #suspend(cause: Error): void {
     this.#suspended = true
     this.#expired.clear()
-    for (const user of this.#users) void user.suspend(cause)
+    if (this.#closed === null) for (const user of this.#users) void user.suspend(cause)
     this.#send({ kind: 'suspended' })
   }
 
   #resume(): void {
+    // The rings' memory goes with the pool.
+    if (this.#closed !== null) return
     this.#suspended = false
     for (const pair of this.#pairs) pair.reset()
     for (const user of this.#users) user.resume()
@@ -293,6 +296,7 @@ class AttachedController implements NamespaceController {
 
   async #close(): Promise<void> {
     this.fail(new ClosedError(`${this.transport.address} was closed`))
+    this.#expired.clear()
     this.pool.close()
     const returned = new Promise<void>((resolve) => {
       this.#returned = resolve

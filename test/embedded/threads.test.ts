@@ -71,6 +71,45 @@ test.serial('terminate gives queues back, and recall asks for them', async (t) =
   await other.terminate()
 })
 
+test.serial('a worker may be terminated while it makes views of memory, wherever it is caught', async (t) => {
+  await using ns = await openThreaded({ qcount: 2 })
+  for (let i = 0; i < 12; i++) {
+    const share = ns.share(0, { memory: 2 ** 18 })
+    const worker = start(share, { task: 'churn' })
+    t.is(await hear(worker), 'churning')
+    for (let turn = 0; turn < 3 * i; turn++) await new Promise((resolve) => setImmediate(resolve))
+    await worker.terminate()
+    await share.returned
+  }
+  t.true(await works(ns, 0))
+})
+
+// With views by Node-API it was aborted in every second run.
+test.serial('a process may end while its workers make views of memory', async (t) => {
+  const program = `
+    // As a module its --input-type would be the workers', too, who can't have it.
+    const main = async () => {
+      const { open } = await import('${new URL('../../src/index.js', import.meta.url)}')
+      const { hear, start } = await import('${new URL('../support/workers.js', import.meta.url)}')
+      const ns = await open('sim:?size=16M', { threads: true, qcount: 3 })
+      for (const qid of [0, 1, 2]) await hear(start(ns.share(qid, { memory: 2 ** 18 }), { task: 'churn' }))
+      process.stdout.write('ends')
+      process.exit()
+    }
+    main()
+  `
+  for (let i = 0; i < 6; i++) {
+    t.is((await promisify(execFile)(process.execPath, ['-e', program])).stdout, 'ends')
+  }
+})
+
+test.serial('what is behind a buffer of a worker is no DMA memory', async (t) => {
+  await using ns = await openThreaded()
+  const codes = await hear(start(ns.share(0), { task: 'beyond' }))
+  t.deepEqual(codes, ['ERR_UNVME_NOT_DMA_MEMORY', 'ERR_UNVME_NOT_DMA_MEMORY'])
+  t.true(await works(ns, 0))
+})
+
 test.serial(
   'a share that comes back while the controller closes does not keep it from its shutdown',
   async (t) => {

@@ -124,6 +124,18 @@ for (const host of hosts) {
     })
   }
 
+  test(`CC.EN 0 and 1 at once, which no poll sees apart, are a reset all the same (${address})`, async (t) => {
+    const rig = await bringUp(address)
+    for (let i = 0; i < 20; i++) {
+      rig.sim.controls.goFatal()
+      t.is(rig.csts, CSTS.RDY | CSTS.CFS)
+      rig.sim.writeRegister(0x14, 0)
+      rig.sim.writeRegister(0x14, CC_ENABLE)
+      await until(() => rig.csts === CSTS.RDY)
+    }
+    await rig.sim.close()
+  })
+
   for (const [name, cc] of [
     ['command set', CC_ENABLE | (1 << 4)],
     ['arbitration', CC_ENABLE | (1 << 11)],

@@ -1,7 +1,7 @@
 // Random operations on a faulty device, up to 32 in flight, held against a model of the medium; and at the end nothing
 // is left of them.
 
-import { getEventListeners } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import fs from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { inspect } from 'node:util'
@@ -99,7 +99,8 @@ class Soak {
   readonly #random: ReturnType<typeof generator>
   readonly #medium = new Medium(BLOCKS)
   readonly #running = new Map<Promise<void>, string>()
-  readonly #workers: Worker[] = []
+  // With what resolves when it has begun.
+  readonly #workers = new Map<Worker, Promise<unknown>>()
   readonly #idle: Worker[] = []
   readonly #abort = new AbortController()
   readonly #failed: Record<string, number> = {}
@@ -134,11 +135,15 @@ class Soak {
       if (this.#random.chance(0.3)) await turn()
     }
     while (this.#running.size > 0) await this.#someEnd()
-    const controller = this.#ns.controller as Controller
-    await controller.recovery.running
+    await this.#commandsEnd()
     this.controls.clearFaults()
     if (this.#error === undefined) await this.#readAll()
-    await Promise.all(this.#workers.map((worker) => worker.terminate()))
+    await Promise.all(
+      Array.from(this.#workers, async ([worker, begun]) => {
+        await begun
+        await worker.terminate()
+      }),
+    )
     if (this.#error !== undefined) throw this.#error
     const listeners = getEventListeners(this.#abort.signal, 'abort').length
     const { stats, promises } = this.#ns
@@ -147,6 +152,15 @@ class Soak {
     return {
       ...{ stats, operations: this.#started, shares: this.#shares, asked: this.#asked, failed: this.#failed },
       ...{ resets: stats.resets, listeners, bytes: this.#ns.controller.pool.bytes - bytes },
+    }
+  }
+
+  // Commands whose calls were aborted go on.
+  async #commandsEnd(): Promise<void> {
+    const { recovery } = this.#ns.controller as Controller
+    for (const until = performance.now() + STUCK_MS; ; await pause(5)) {
+      await recovery.running
+      if (this.#ns.stats.inFlight === 0 || performance.now() > until) return
     }
   }
 
@@ -372,8 +386,9 @@ class Soak {
     worker.on('error', (error) => {
       this.#error ??= error
     })
-    this.#workers.push(worker)
-    this.#idle.push(worker)
+    const begun = once(worker, 'message')
+    this.#workers.set(worker, begun)
+    void begun.then(() => this.#idle.push(worker))
   }
 
   #share(): void {
@@ -419,7 +434,7 @@ class Soak {
     const work = async () => {
       if (dies) {
         await pause(below(30))
-        this.#workers.splice(this.#workers.indexOf(worker), 1)
+        this.#workers.delete(worker)
         await worker.terminate()
       } else if (chance(0.1)) {
         await pause(below(10))

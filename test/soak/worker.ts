@@ -47,6 +47,9 @@ async function run(ns: Namespace, { kind, slba, nlb, value }: Step): Promise<Ste
   }
 }
 
+// One that is terminated while it loads its modules leaves descriptors of their files open, whatever they are.
+parentPort!.postMessage('ready')
+
 parentPort!.on('message', async ({ ticket, steps }: Job) => {
   const results: StepResult[] = []
   let ns: Namespace | undefined

@@ -102,6 +102,32 @@ const TASKS = {
     })
   },
 
+  /** What is behind a buffer, in an ArrayBuffer that is longer, is no DMA memory. */
+  beyond: (ns: Namespace) => {
+    const buf = ns.alloc(4096)
+    const behind = Buffer.from(buf.buffer, 4096)
+    behind.fill(1)
+    const across = Buffer.from(buf.buffer, 2048, 4096)
+    return [behind, across].map((part) => {
+      try {
+        ns.read(0, part, 0, 1)
+        return null
+      } catch (error) {
+        return (error as NvmeError).code
+      }
+    })
+  },
+
+  /** Makes and frees memory for as long as it lives. */
+  churn: (ns: Namespace) => {
+    say('churning')
+    for (;;) {
+      const buf = ns.alloc(4096)
+      ns.read(0, buf, 0, 1)
+      ns.free(buf)
+    }
+  },
+
   /** Ends with a queue full of reads, without a word to the owner. */
   exit: (ns: Namespace) => {
     fill(ns)

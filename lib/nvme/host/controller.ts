@@ -36,7 +36,6 @@ import { IoQueues } from './io-queues.ts'
 import {
   type ExpiredCommand,
   type QueueUser,
-  RESTARTS,
   Recovery,
   type RecoveryEvent,
   type RecoveryPolicy,
@@ -90,6 +89,8 @@ export class Controller {
   readonly queues: IoQueues
   /** Milliseconds that an I/O command may take. */
   readonly timeout: number
+  /** Milliseconds within which a controller that is gone may come back. */
+  readonly reconnect: number
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
   readonly #events: EventWatch
@@ -97,7 +98,6 @@ export class Controller {
   readonly recovery: Recovery
   #closed: Promise<void> | null = null
   readonly #mostBytes: number
-  readonly #reconnect: number
   #healthAt = 0
   // Ends what waits for the controller to become ready.
   readonly #ending = new AbortController()
@@ -123,7 +123,7 @@ export class Controller {
     }
     this.transport = transport
     this.timeout = timeout
-    this.#reconnect = reconnect
+    this.reconnect = reconnect
     this.#mostBytes = maxTransferBytes - (maxTransferBytes % PAGE_BYTES)
     this.maxTransferBytes = this.#mostBytes
     this.cap = cap
@@ -326,21 +326,12 @@ export class Controller {
     await this.exclusively(async () => {
       if (this.#closed) throw new ClosedError(`${this.transport.address} is closed`)
       if (this.failure !== cause) interrupt()
-      await this.#restartAgain(how, cause)
+      // One that was fatal already, or is again before its queues are there, is reset once more.
+      const restart = () => this.#restart(how, cause)
+      await this.recovery.restartAgain(restart, (error) => error instanceof ControllerFatalError)
       // A recovery that has begun meanwhile resets once more, and lets them go on after that.
       if (this.recovery.running === null) this.recovery.resumeUsers()
     })
-  }
-
-  // One that was fatal already, or is again before its queues are there, is reset once more.
-  async #restartAgain(how: ResetKind, cause: Error): Promise<void> {
-    for (let attempt = this.recovery.policy === 'reset' ? 1 : RESTARTS; ; attempt++) {
-      try {
-        return await this.#restart(how, cause)
-      } catch (error) {
-        if (!(error instanceof ControllerFatalError) || attempt === RESTARTS) throw error
-      }
-    }
   }
 
   /** Resets and brings up again, without a word to those who wait for I/O: for `recovery`. */
@@ -357,7 +348,7 @@ export class Controller {
     try {
       throwIfAborted(signal)
       this.#admin.fail(cause)
-      if (this.away) await this.transport.reconnect?.(this.#reconnect, signal)
+      if (this.away) await this.transport.reconnect?.(this.reconnect, signal)
       await this.transport.reset(how)
       this.#admin.reset()
       this.queues.reset()

@@ -59,6 +59,8 @@ export interface RecoverableController {
   readonly closed: boolean
   /** The device is gone, and a restart waits for it to come back. */
   readonly away?: boolean
+  /** Milliseconds within which it has to. */
+  readonly reconnect?: number
   fail(cause: Error): void
   /** Resets and brings up again, without a word to those who wait for I/O. */
   restart(how: ResetKind, cause: Error): Promise<void>
@@ -68,7 +70,7 @@ export interface RecoverableController {
 const ABORT_MS = 5000
 const LOOK_MS = 5
 // How often a controller is reset for one fault before it is given up.
-export const RESTARTS = 3
+const RESTARTS = 3
 
 export class Recovery {
   readonly policy: RecoveryPolicy
@@ -199,19 +201,38 @@ export class Recovery {
   // A controller may be fatal again, or be reset by somebody else, before its users go on.
   async #restart(cause: Error): Promise<void> {
     let how: ResetKind = 'controller'
-    for (let attempt = 1; ; attempt++) {
+    const restart = async () => {
+      await this.#controller.restart(how, cause)
+      for (const user of this.#users) await user.verify?.(this.#send)
+    }
+    await this.restartAgain(restart, (error) => {
+      const unsupported = how === 'function' && error instanceof UnsupportedError
+      const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
+      const passing = fault || this.#controller.away === true
+      if (this.#controller.closed || !(unsupported || passing)) return false
+      log('%s: %s', this.#address, error.message)
+      // Where the controller does not come back by itself, its function may.
+      how = how === 'controller' && !unsupported ? 'function' : 'controller'
+      return true
+    })
+  }
+
+  /**
+   * Restarts until that succeeds: where the policy is `reset` at most RESTARTS times, otherwise once. A device that goes
+   * again meanwhile has not failed: this is no attempt while it may still come back.
+   * @param mayPass whether another attempt may end better than with this error
+   */
+  async restartAgain(restart: () => Promise<void>, mayPass: (error: Error) => boolean): Promise<void> {
+    const { reconnect = 0 } = this.#controller
+    const until = performance.now() + reconnect
+    let left = this.policy === 'reset' ? RESTARTS : 1
+    for (;;) {
       try {
-        await this.#controller.restart(how, cause)
-        for (const user of this.#users) await user.verify?.(this.#send)
-        return
+        return await restart()
       } catch (error) {
-        const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
-        const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
-        const passing = fault || this.#controller.away === true
-        if (this.#controller.closed || attempt === RESTARTS || !(unsupported || passing)) throw error
-        log('%s: %s', this.#address, (error as Error).message)
-        // Where the controller does not come back by itself, its function may.
-        how = how === 'controller' && !unsupported ? 'function' : 'controller'
+        const gone = this.#controller.away === true && performance.now() < until
+        if (!gone) left--
+        if (left === 0 || !mayPass(error as Error)) throw error
       }
     }
   }

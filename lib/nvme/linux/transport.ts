@@ -12,10 +12,15 @@ import {
   UnsupportedError,
 } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import { type AddressRange, type DmaArena, mapPrivate, replaceMapping } from '../../memory/mapping.ts'
+import {
+  type AddressRange,
+  type DmaArena,
+  mapPrivate,
+  releaseAddresses,
+  replaceMapping,
+} from '../../memory/mapping.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import type { DmaSource } from '../../memory/source.ts'
-import { releaseAddresses } from '../../memory/views.ts'
 import { ERRNO } from '../../sys/libc.ts'
 import { Signal } from '../../sys/signal.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'

@@ -22,6 +22,8 @@ import type { QueuePair } from './queue-pair.ts'
 
 // A controller that reports a timeout of 0 still gets a moment.
 const LEAST_READY_MS = 500
+// How long a controller that was not ready may show its fatal status still, when CC.EN has become 0.
+const LEAST_FATAL_MS = 100
 const SHUTDOWN_MS = 5000
 // A controller may say up to 71 minutes. (CAP.TO says 127.5 s at most.)
 const MOST_SHUTDOWN_MS = 60_000
@@ -39,7 +41,13 @@ export async function disableController(
   if (cc === ALL_ONES) throw removedError(pci, 'CC reads all-ones')
   await writeRegister(pci, REGISTER.CC, (cc & ~1) >>> 0)
   // A fatal status is what disabling clears.
-  await waitForStatus(pci, 'become disabled', CSTS.RDY, 0, readyTime(cap), { endOnFatal: false, signal })
+  const options = { endOnFatal: false, signal }
+  await waitForStatus(pci, 'become disabled', CSTS.RDY, 0, readyTime(cap), options)
+  // One that failed before it was ready says by that alone that it has seen the write: where it is enabled too soon it
+  // sees no reset, or what it says of the last attempt is taken for the end of the next.
+  await waitForStatus(pci, 'clear its fatal status', CSTS.CFS, 0, LEAST_FATAL_MS, options).catch((error) => {
+    if (!(error instanceof ControllerFatalError)) throw error
+  })
 }
 
 /** Tells a disabled controller its admin queue, enables it, and waits until it is ready (section 7.6.1). */
@@ -133,7 +141,8 @@ async function waitForStatus(
   }
 }
 
-function shutdownTime(rtd3e: number): number {
+/** Milliseconds that a shutdown may take. */
+export function shutdownTime(rtd3e: number): number {
   return Math.min(Math.max(SHUTDOWN_MS, rtd3e / 1000), MOST_SHUTDOWN_MS)
 }
 

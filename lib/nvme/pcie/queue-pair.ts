@@ -6,19 +6,14 @@
 
 import { OutOfRangeError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import type { DmaPool } from '../../memory/pool.ts'
+import type { DmaPool, SharedBuffer } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
 import { high32, low32 } from '../../sys/int64.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueCounters } from '../host/queue.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
 import { bytesDescribed, listPagesNeeded, writePrps } from './prp.ts'
-import {
-  attachRing,
-  type QueuePairOptions,
-  type QueuePairShare,
-  type RingMemory,
-} from './queue-pair-share.ts'
+import { attachRing, type QueuePairOptions, type QueuePairShare } from './queue-pair-share.ts'
 import { attachShadow, type Doorbells } from './shadow-doorbells.ts'
 
 /** Bytes of a submission and of a completion queue entry. */
@@ -68,7 +63,7 @@ export class QueuePair implements Queue {
   private readonly memory: Buffer[]
   private doorbells: Uint32Array
   private notify: (() => void) | null
-  private shadow: RingMemory | null = null
+  private shadow: SharedBuffer | null = null
   // Shadow doorbells of a pair that another thread has created, as they are now.
   private readonly findDoorbells: (() => Doorbells) | null
   private readonly stepHost: (() => void) | null
@@ -121,7 +116,8 @@ export class QueuePair implements Queue {
     this.listBytes = listPages * PAGE_BYTES
     this.maxBytes = bytesDescribed(listPages)
     const [sqBytes, cqBytes, listsBytes] = pairMemory(options)
-    const ring = (bytes: number, shared?: RingMemory) => (shared ? attachRing(shared) : this.allocate(bytes))
+    const ring = (bytes: number, shared?: SharedBuffer) =>
+      shared ? attachRing(pool, shared) : this.allocate(bytes)
     const sq = ring(sqBytes, share?.sq)
     const cq = ring(cqBytes, share?.cq)
     const lists = ring(listsBytes, share?.lists)
@@ -147,7 +143,7 @@ export class QueuePair implements Queue {
     this.timeout = timeout
     this.sliceMs = timeout / SLICES
     this.unclean = entries
-    const shadow = share?.shadow ?? null
+    const shadow = share?.shadow ? attachRing(pool, share.shadow).words : null
     this.findDoorbells = shadow === null ? null : () => attachShadow(pci, shadow, options)
     if (share === undefined) return
     this.sqTail = this.sqRung = share.sqTail

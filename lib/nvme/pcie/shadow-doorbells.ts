@@ -2,17 +2,15 @@
 // memory, and rung only when it asks for that. A queue stores to other words and calls another `notify`,
 // so that queues without shadow doorbells have not one instruction more.
 
-import { viewOf } from '../../memory/mapping.ts'
-import type { DmaPool } from '../../memory/pool.ts'
+import type { DmaPool, SharedBuffer } from '../../memory/pool.ts'
 import type { PciFunction } from '../../pci/function.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import { cqHeadDoorbell, sqTailDoorbell } from '../spec/registers.ts'
-import type { RingMemory } from './queue-pair-share.ts'
 
 /** Where a queue pair stores its doorbells, and what it calls after each store. */
 export interface Doorbells extends Pick<PciFunction, 'doorbells' | 'notify'> {
   /** The shadow doorbells and the events, for a thread that goes on with the queue pair. */
-  readonly shadow?: RingMemory | null
+  readonly shadow?: SharedBuffer | null
 }
 
 const PAGE_WORDS = PAGE_BYTES / 4
@@ -24,15 +22,14 @@ export class ShadowDoorbells {
   readonly #pci: PciFunction
   readonly #dstrd: number
   readonly #words: Uint32Array
-  readonly #share: RingMemory
+  readonly #share: SharedBuffer
 
   constructor(pci: PciFunction, pool: DmaPool, dstrd: number) {
     this.#pci = pci
     this.#dstrd = dstrd
     this.memory = pool.alloc(2 * PAGE_BYTES)
     this.#words = new Uint32Array(this.memory.buffer, this.memory.byteOffset, 2 * PAGE_WORDS)
-    const { address, bytes, iova } = pool.share(this.memory)
-    this.#share = { address, bytes, iova }
+    this.#share = pool.share(this.memory)
   }
 
   /** As zero as the buffers of a controller that knows of none. */
@@ -83,10 +80,9 @@ export class ShadowDoorbells {
 /** The shadow doorbells of a queue pair that another thread has created: it stands where that thread stopped. */
 export function attachShadow(
   pci: PciFunction,
-  shadow: RingMemory,
+  words: Uint32Array,
   { qid, dstrd, entries }: { qid: number; dstrd: number; entries: number },
 ): Doorbells {
-  const words = new Uint32Array(viewOf(shadow.address, shadow.bytes))
   return ringFor(pci, words, sqTailDoorbell(qid, dstrd), cqHeadDoorbell(qid, dstrd), entries)
 }
 

@@ -1,6 +1,6 @@
 // BAR 0 as host and controller share it: registers, doorbells, and requests that a store must not lose.
 // The controller finds out what changed by comparing, so that a store costs the host nothing more;
-// only registers whose every write counts (write 1 to clear, NSSR) go through words of their own.
+// only registers whose every write counts (write 1 to clear, NSSR, CC.EN to 0) go through words of their own.
 
 import { ALL_ONES, CSTS, REGISTER } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
@@ -16,8 +16,11 @@ export const REQUEST = {
   /** Counts function-level resets that the host asked for, and those that were done. */
   RESETS: 3,
   RESETS_DONE: 4,
+  /** Counts writes of 0 to CC.EN, each of which ends what was, also where the next write sets it again at once. */
+  DISABLES: 5,
 } as const
 const REQUEST_WORDS = 8
+const CC_EN = 1
 
 export interface Bar {
   readonly registers: Uint32Array
@@ -77,6 +80,10 @@ export function writeBar(bar: Bar, offset: number, value: number): void {
   if (registers[WORD.VS] === ALL_ONES) return
   switch (offset) {
     case REGISTER.CC:
+      registers[WORD.CC] = value
+      // Behind the store: who sees the count sees the register, too.
+      if ((value & CC_EN) === 0) Atomics.add(requests, REQUEST.DISABLES, 1)
+      break
     case REGISTER.AQA:
     case REGISTER.ASQ_LO:
     case REGISTER.ASQ_HI:

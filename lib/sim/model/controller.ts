@@ -74,6 +74,7 @@ export interface Controller {
   /** Registers as last seen. */
   seenWrites: number
   seenResets: number
+  seenDisables: number
   cc: number
   pageBytes: number
   /** Bytes that one command may move: MDTS. No limit is one that 65536 blocks can't reach. */
@@ -163,6 +164,7 @@ export function createController(parts: ControllerParts): Controller {
     gone: false,
     seenWrites: 0,
     seenResets: 0,
+    seenDisables: 0,
     cc: 0,
     pageBytes: 4096,
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,

@@ -36,11 +36,13 @@ export function followRegisters(c: Controller): void {
     requests[REQUEST.CLEAR_NSSRO] = 0
     registers[WORD.CSTS]! &= ~CSTS.NSSRO
   }
+  const disabled = requests[REQUEST.DISABLES] !== c.seenDisables
+  c.seenDisables = requests[REQUEST.DISABLES]!
   const before = decodeConfiguration(c.cc)
   c.cc = registers[WORD.CC]!
   const now = decodeConfiguration(c.cc)
-  if (now.en && !before.en) enable(c)
-  else if (!now.en && before.en) disable(c)
+  if (before.en && (disabled || !now.en)) disable(c)
+  if (now.en && (disabled || !before.en)) enable(c)
   if (now.shn !== before.shn) now.shn === 0 ? setShutdown(c, SHST.NORMAL) : shutDown(c)
 }
 
