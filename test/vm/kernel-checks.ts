@@ -204,8 +204,8 @@ check('one system call for a batch of commands, and none while waiting for it', 
       .split(/\s+/)[3],
   )
   assert.ok(calls >= batches, `${calls} calls`)
-  // One for what is sent; and one for each time at which some have come, since they wait for this thread to look.
-  assert.ok(calls <= 2 * batches, `${calls} calls of io_uring_enter for ${batches} batches of ${depth}`)
+  // One for what is sent. What comes while none is sent may ask for one more, which is seldom.
+  assert.ok(calls <= 1.25 * batches, `${calls} calls of io_uring_enter for ${batches} batches of ${depth}`)
 })
 
 check('1000 times open and close leave nothing behind', async () => {
