@@ -33,6 +33,8 @@ export interface TransportFacts {
   readonly kind: string
   /** No hardware is behind it: no question is asked before it is overwritten, and interrupts cost little. */
   readonly emulated: boolean
+  /** Completions come by turns of the event loop alone: a call that blocks the thread until one comes would never return. */
+  readonly eventDriven?: boolean
   /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
   readonly image?: string | undefined
   /** Makes memory that the controller reaches. */
