@@ -26,6 +26,7 @@ const KINDS: readonly TransportKind[] = [
     matches: (address) => address.startsWith('vfio-user:'),
     load: () => import('./vfio-user.ts'),
   },
+  { name: 'tcp', matches: (address) => address.startsWith('nvme+tcp:'), load: () => import('./tcp.ts') },
 ]
 
 /** Finds what an address means. Throws AddressError; UnsupportedError where its transport is not part of the package. */
@@ -33,7 +34,7 @@ export async function resolveAddress(address: string, options: ConnectOptions): 
   const kind = KINDS.find(({ matches }) => matches(address))
   if (kind === undefined) {
     throw new AddressError(
-      `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:… or vfio-user:… is needed`,
+      `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, sim:…, vfio-user:… or nvme+tcp://… is needed`,
     )
   }
   const { resolve } = await kind.load().catch((cause: NodeJS.ErrnoException) => {
