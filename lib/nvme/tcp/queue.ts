@@ -85,6 +85,8 @@ export class TcpQueue implements Queue, LinkOwner {
 
   private readonly memory: PlainMemory
   private link: Link | null = null
+  // Commands of the queue's user have gone out on it.
+  private used = false
   // Most bytes of data within a capsule.
   private inCapsule = 0
   private hdgst = 0
@@ -101,7 +103,7 @@ export class TcpQueue implements Queue, LinkOwner {
   // a second completion of one command is no completion of the next.
   private readonly freeIds: Uint16Array
   private freeCount: number
-  private readonly ownIds: number[]
+  private readonly ownIds: number[] = []
   private readonly own = new Map<number, OwnCommand>()
   private readonly indexMask: number
   private mptrLo = 0
@@ -157,7 +159,6 @@ export class TcpQueue implements Queue, LinkOwner {
     this.done = new Uint16Array(size)
     this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.freeCount = entries - 1
-    this.ownIds = Array.from({ length: OWN_COMMANDS }, (_, i) => entries - 1 + i)
   }
 
   // The connection
@@ -165,6 +166,12 @@ export class TcpQueue implements Queue, LinkOwner {
   /** A new connection, for a queue that has none. @param inCapsule most bytes of data within a capsule */
   attach(link: Link, inCapsule: number): void {
     this.link = link
+    this.used = false
+    this.ownIds.length = 0
+    for (let i = this.entries - 1; i < this.entries - 1 + OWN_COMMANDS; i++) {
+      this.ownIds.push(i)
+      this.slots[i] = FREE
+    }
     this.inCapsule = inCapsule
     this.hdgst = link.agreement.hdgst ? 4 : 0
     this.ddgst = link.agreement.ddgst ? 4 : 0
@@ -425,6 +432,7 @@ export class TcpQueue implements Queue, LinkOwner {
     this.posted = 0
     const { link, full } = this
     if (link === null) return
+    this.used = true
     this.closeChunk()
     if (full.length > 1) link.cork()
     for (let i = 0; i < full.length; i++) {
@@ -727,18 +735,16 @@ export class TcpQueue implements Queue, LinkOwner {
     give(cid)
   }
 
-  /** As new, without a connection: every identifier free. Counters go on. */
+  /** As new: every identifier free. A connection stays where it has just been made. Counters go on. */
   reset(): void {
-    this.disconnect(new ProtocolError(`queue ${this.qid} was reset`))
+    if (this.used) this.disconnect(new ProtocolError(`queue ${this.qid} was reset`))
+    this.dropBatch()
     for (let cid = 0; cid < this.entries - 1; cid++) {
       if (this.slots[cid] !== FREE) this.release(cid, this.wireId(cid))
     }
-    this.slots.fill(FREE)
     this.answers.fill(NONE)
     this.sending.fill(0)
     this.regions.fill(undefined)
-    this.ownIds.length = 0
-    for (let i = 0; i < OWN_COMMANDS; i++) this.ownIds.push(this.entries - 1 + i)
     this.lost = 0
     this.doneHead = this.doneTail = 0
   }

@@ -39,6 +39,7 @@ import {
   encodeDisconnect,
   encodePropertyGet,
   encodePropertySet,
+  FABRICS_STATUS,
   FCTYPE,
   fabricsName,
 } from './fabrics.ts'
@@ -57,6 +58,8 @@ const ADMIN_ENTRIES = ADMIN_SQSIZE - OWN_COMMANDS
 const ADMIN_MAX_BYTES = 2 ** 20
 const CONNECT_MS = 10_000
 const PROPERTY_MS = 10_000
+const BUSY_MS = 1000
+const BUSY_LOOK_MS = 20
 /** A target that lives answers the end of its controller well within that. */
 const END_MS = 5000
 const LEAST_READY_MS = 500
@@ -124,6 +127,8 @@ export class TcpTransport implements Transport {
   #fresh = false
   #shutDown = false
   #closing = false
+  // The association is being ended from here.
+  #ending = false
   // Properties are asked for one after the other.
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -149,7 +154,7 @@ export class TcpTransport implements Transport {
 
   /** Connects the admin queue: the controller answers properties then. */
   async connect(signal?: AbortSignal): Promise<void> {
-    this.#cntlid = await this.#connectQueue(this.admin, ADMIN_SQSIZE, ADMIN_IN_CAPSULE, signal)
+    this.#cntlid = await this.#connectAdmin(signal)
     this.#keepAlive.start()
     const [lo, hi] = await this.#get(REGISTER.CAP_LO, 8)
     const [vs] = await this.#get(REGISTER.VS, 4)
@@ -158,6 +163,20 @@ export class TcpTransport implements Transport {
     this.#endedByTarget = false
     this.#shutDown = false
     this.#fresh = true
+  }
+
+  // A target with one controller may not have seen yet that the host has closed its connections to it.
+  async #connectAdmin(signal?: AbortSignal): Promise<number> {
+    const until = performance.now() + BUSY_MS
+    for (;;) {
+      try {
+        return await this.#connectQueue(this.admin, ADMIN_SQSIZE, ADMIN_IN_CAPSULE, signal)
+      } catch (error) {
+        const again = this.cap !== undefined && isBusy(error) && performance.now() < until
+        if (!again) throw error
+        await delay(BUSY_LOOK_MS)
+      }
+    }
   }
 
   // What is known of the controller has to hold for the one that comes back.
@@ -219,7 +238,7 @@ export class TcpTransport implements Transport {
   }
 
   #lose(cause: Error, endedByTarget: boolean): void {
-    if (this.#closing || this.#lost !== null) {
+    if (this.#closing || this.#ending || this.#lost !== null) {
       this.#endedByTarget ||= endedByTarget
       return
     }
@@ -242,8 +261,9 @@ export class TcpTransport implements Transport {
   // Properties
 
   /** A property, in halves. */
-  async #get(offset: number, bytes: 4 | 8): Promise<[lo: number, hi: number]> {
-    const { result, resultHigh } = await this.#property(FCTYPE.PROPERTY_GET, encodePropertyGet(offset, bytes))
+  async #get(offset: number, bytes: 4 | 8, limit = PROPERTY_MS): Promise<[lo: number, hi: number]> {
+    const entry = encodePropertyGet(offset, bytes)
+    const { result, resultHigh } = await this.#property(FCTYPE.PROPERTY_GET, entry, limit)
     return [result, resultHigh]
   }
 
@@ -287,7 +307,7 @@ export class TcpTransport implements Transport {
   }
 
   async #disable(limit: number, signal?: AbortSignal): Promise<void> {
-    const [cc] = await this.#get(REGISTER.CC, 4)
+    const [cc] = await this.#get(REGISTER.CC, 4, limit)
     if ((cc & 1) !== 0) await this.#set(REGISTER.CC, (cc & ~1) >>> 0, limit)
     // A fatal status is what disabling clears.
     await this.#waitForStatus('become disabled', CSTS.RDY, 0, limit, { endOnFatal: false, signal })
@@ -306,7 +326,7 @@ export class TcpTransport implements Transport {
   ): Promise<void> {
     const started = performance.now()
     for (;;) {
-      const [csts] = await this.#get(REGISTER.CSTS, 4)
+      const [csts] = await this.#get(REGISTER.CSTS, 4, Math.max(limit, LEAST_READY_MS))
       if ((csts & mask) === value) return
       const status = `CSTS ${csts.toString(16)}h`
       if (endOnFatal && (csts & CSTS.CFS) !== 0) {
@@ -444,6 +464,7 @@ export class TcpTransport implements Transport {
   async #endAssociation(signal?: AbortSignal): Promise<void> {
     const { kato } = this.target.address
     this.#keepAlive.stop()
+    this.#ending = true
     let ended = this.#endedByTarget
     if (!ended && this.admin.connected) {
       try {
@@ -451,15 +472,18 @@ export class TcpTransport implements Transport {
         ended = true
       } catch (error) {
         log('%s: the controller could not be disabled: %s', this.address, (error as Error).message)
+        // The connection may have been closed by the target meanwhile.
+        ended = this.#endedByTarget
       }
     }
     const since = this.#lost === null ? performance.now() : this.#lostAt
     this.#disconnectAll()
-    if (ended) return
+    this.#ending = false
     const wait = since + kato - performance.now()
-    if (wait <= 0) return
-    log('%s: waits %d ms for the end of what was in flight', this.address, Math.round(wait))
-    await delay(wait, undefined, { signal }).catch(() => throwIfAborted(signal))
+    if (!ended && wait > 0) {
+      log('%s: waits %d ms for the end of what was in flight', this.address, Math.round(wait))
+      await delay(wait, undefined, { signal }).catch(() => throwIfAborted(signal))
+    }
     this.#endedByTarget = true
   }
 
@@ -494,6 +518,10 @@ export class TcpTransport implements Transport {
     this.#queues.clear()
     this.pool.close()
   }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof NvmeError && ((error.sct << 8) | error.sc) === FABRICS_STATUS.CONTROLLER_BUSY
 }
 
 /** True for what another attempt may not meet. */

@@ -176,6 +176,10 @@ export class Association {
   /** Takes a command of the admin queue or an I/O queue. */
   submit(qid: number, cid: number, sqe: Uint32Array, block: DataBlock | null, answer: Answer): void {
     if (qid === 0 && this.#answerHere(sqe, answer)) return
+    if (this.#ended) {
+      answer(-1, 0)
+      return
+    }
     if (!this.ready) {
       answer(STATUS.COMMAND_SEQUENCE_ERROR, 0)
       return
@@ -250,6 +254,12 @@ export class Association {
 
   run(): void {
     this.#controller.run()
+    // A host learns of a fatal status by the end of its connections.
+    const fatal = (this.#controller.readRegister(REGISTER.CSTS) & CSTS.CFS) !== 0
+    if (fatal && !this.#ended) {
+      log('%s: the controller is fatal', this.options.subnqn)
+      this.end()
+    }
   }
 }
 

@@ -128,6 +128,7 @@ export class Connection implements PduHandler {
   #receiving: Command | null = null
   #refusal = 0
   #ended = false
+  #over = false
   #corked = false
 
   constructor(target: ConnectionTarget, socket: net.Socket) {
@@ -139,7 +140,7 @@ export class Connection implements PduHandler {
     socket.setNoDelay(true)
     socket.on('data', (chunk) => this.#feed(chunk))
     socket.on('error', (error) => log('%s', error.message))
-    socket.on('end', () => this.end())
+    socket.on('end', () => this.#closed())
     socket.on('close', () => this.#closed())
   }
 
@@ -151,10 +152,12 @@ export class Connection implements PduHandler {
     this.#socket.destroySoon()
   }
 
+  // By its host, or altogether.
   #closed(): void {
+    if (this.#over) return
+    this.#over = true
+    this.end()
     clearTimeout(this.#greeting)
-    this.#ended = true
-    this.#receiver.end()
     this.#association?.closed(this.#qid, this)
     // What the controller still has is given back when it ends.
     if (this.#receiving !== null) this.#release(this.#receiving)
