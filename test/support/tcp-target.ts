@@ -13,7 +13,7 @@ export interface TestTarget {
   readonly sim: CapsuleSim
   readonly port: number
   /** Of its subsystem, with more of a query. */
-  address(query?: string): string
+  address(query?: string, port?: number): string
   close(): Promise<void>
 }
 
@@ -27,7 +27,8 @@ export async function startTarget(device = 'sim:?size=32M', limits: TargetLimits
     server,
     sim,
     port: server.port,
-    address: (query = '') => `nvme+tcp://127.0.0.1:${server.port}/${NQN}?${HOST}${query && `&${query}`}`,
+    address: (query = '', port = server.port) =>
+      `nvme+tcp://127.0.0.1:${port}/${NQN}?${HOST}${query && `&${query}`}`,
     async close() {
       await server.close()
       sim.close()
