@@ -99,33 +99,39 @@ test.serial('a status other than success to Keep Alive is a loss, too', async (t
   t.is(ns.stats.resets, 1)
 })
 
-test.serial('a cable that was pulled: nothing is sent again before the target has had to end what it had', async (t) => {
-  const { proxy, ns } = await setUp(t)
-  const data = pattern(4096, 3)
-  await ns.promises.write(data, 0)
-  proxy.pulled = true
-  const before = proxy.connections.length
-  const written = ns.promises.write(pattern(4096, 4), 0)
-  // A new connection is made when the Keep Alive Timer of the target must have run out: it finds the controller free.
-  proxy.onConnection = () => {
-    proxy.pulled = false
-  }
-  await written
-  t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 4)))
-  t.is(ns.stats.resets, 1)
-  t.is(proxy.connections.length, before + 2)
-})
+test.serial(
+  'a cable that was pulled: nothing is sent again before the target has had to end what it had',
+  async (t) => {
+    const { proxy, ns } = await setUp(t)
+    const data = pattern(4096, 3)
+    await ns.promises.write(data, 0)
+    proxy.pulled = true
+    const before = proxy.connections.length
+    const written = ns.promises.write(pattern(4096, 4), 0)
+    // A new connection is made when the Keep Alive Timer of the target must have run out: it finds the controller free.
+    proxy.onConnection = () => {
+      proxy.pulled = false
+    }
+    await written
+    t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 4)))
+    t.is(ns.stats.resets, 1)
+    t.is(proxy.connections.length, before + 2)
+  },
+)
 
-test.serial('an event loop that stands still for longer than KATO loses the association, and goes on', async (t) => {
-  const child = await forkTarget('sim:?size=4M')
-  t.teardown(() => child.kill())
-  const address = `nvme+tcp://127.0.0.1:${child.port}/${NQN}?${HOST}&kato=${KATO}`
-  const ns = await open(address, { reconnectDelay: 10 })
-  t.teardown(() => ns.close())
-  await ns.promises.write(pattern(4096, 5), 0)
-  const until = performance.now() + 4 * KATO
-  while (performance.now() < until);
-  t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 5)))
-  while (ns.stats.resets === 0) await delay(5)
-  t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 5)))
-})
+test.serial(
+  'an event loop that stands still for longer than KATO loses the association, and goes on',
+  async (t) => {
+    const child = await forkTarget('sim:?size=4M')
+    t.teardown(() => child.kill())
+    const address = `nvme+tcp://127.0.0.1:${child.port}/${NQN}?${HOST}&kato=${KATO}`
+    const ns = await open(address, { reconnectDelay: 10 })
+    t.teardown(() => ns.close())
+    await ns.promises.write(pattern(4096, 5), 0)
+    const until = performance.now() + 4 * KATO
+    while (performance.now() < until);
+    t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 5)))
+    while (ns.stats.resets === 0) await delay(5)
+    t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(pattern(4096, 5)))
+  },
+)
