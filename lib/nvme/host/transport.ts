@@ -12,6 +12,8 @@ import type { Queue, QueueOptions } from './queue.ts'
 export interface WakeUp {
   /** False where there is none: `arm` says false then, and who sleeps has to look by timer. */
   readonly interrupts: boolean
+  /** True where completions come by turns of the event loop alone: polling between two of them finds none. */
+  readonly eventDriven?: boolean
   /** Calls `wake` at the queue's next completion, and keeps the process alive until then. */
   arm(wake: () => void): boolean
   disarm(): void

@@ -398,6 +398,7 @@ export class TcpTransport implements Transport {
   wakeUp(qid: number): WakeUp {
     return {
       interrupts: true,
+      eventDriven: true,
       arm: (wake) => {
         this.#queues.get(qid)?.arm(wake)
         return true
