@@ -46,6 +46,11 @@ export interface OpenOptions extends OpeningOptions {
    * that waits rejects with DeviceRemovedError; -1 never. Default: 600 000.
    */
   ctrlLossTimeout?: number | undefined
+  /**
+   * For `nvme+tcp:` addresses: milliseconds without a connection after which I/O rejects with DeviceRemovedError, while
+   * it is still being made again; -1, the default, lets it wait until `ctrlLossTimeout`.
+   */
+  fastIoFail?: number | undefined
 }
 
 const OPEN_NAMES: OptionNames<OpenOptions> = {
@@ -57,7 +62,11 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   threads: true,
   reconnectDelay: true,
   ctrlLossTimeout: true,
+  fastIoFail: true,
 }
+
+// Timers take no longer.
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 const devices = new Map<string, Promise<Device>>()
 
@@ -202,7 +211,8 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   }
   checkInteger(`${call}: retries`, retries, 0, 65535)
   checkInteger(`${call}: reconnect`, reconnect, 0, 2 ** 31)
-  const { reconnectDelay = 0, ctrlLossTimeout = 0 } = options
-  checkInteger(`${call}: reconnectDelay`, reconnectDelay, 0, 2 ** 31)
-  checkInteger(`${call}: ctrlLossTimeout`, ctrlLossTimeout, -1, 2 ** 31)
+  const { reconnectDelay = 0, ctrlLossTimeout = 0, fastIoFail = 0 } = options
+  checkInteger(`${call}: reconnectDelay`, reconnectDelay, 0, MAX_TIMER_MS)
+  checkInteger(`${call}: ctrlLossTimeout`, ctrlLossTimeout, -1, MAX_TIMER_MS)
+  checkInteger(`${call}: fastIoFail`, fastIoFail, -1, MAX_TIMER_MS)
 }

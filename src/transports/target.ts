@@ -13,6 +13,7 @@ export interface ConnectOptions {
   readonly reconnect?: number | undefined
   readonly reconnectDelay?: number | undefined
   readonly ctrlLossTimeout?: number | undefined
+  readonly fastIoFail?: number | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined

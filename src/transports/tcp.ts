@@ -7,7 +7,8 @@ import { findHostIdentity } from '../../lib/nvme/tcp/host-identity.ts'
 import { openTcpTransport, type TcpTransport } from '../../lib/nvme/tcp/transport.ts'
 import type { Resolve } from './target.ts'
 
-export const resolve: Resolve = (text, { signal, timeout, reconnectDelay, ctrlLossTimeout }) => {
+export const resolve: Resolve = (text, options) => {
+  const { signal, timeout, reconnectDelay, ctrlLossTimeout, fastIoFail } = options
   const address = parseTcpAddress(text)
   const { host, port, subnqn, nsid, queues } = address
   return {
@@ -18,10 +19,8 @@ export const resolve: Resolve = (text, { signal, timeout, reconnectDelay, ctrlLo
     connect: async () => {
       const identity = findHostIdentity(address)
       const connectTimeout = timeout === undefined ? undefined : Math.min(timeout, MOST_CONNECT_MS)
-      return openTcpTransport(
-        { address, identity },
-        { signal, connectTimeout, reconnectDelay, ctrlLossTimeout },
-      )
+      const losses = { reconnectDelay, ctrlLossTimeout, fastIoFail }
+      return openTcpTransport({ address, identity }, { signal, connectTimeout, ...losses })
     },
   }
 }

@@ -27,7 +27,8 @@ export interface TcpProxy {
   close(): Promise<void>
 }
 
-export async function startProxy(targetPort: number): Promise<TcpProxy> {
+/** @param port 0 for a free one */
+export async function startProxy(targetPort: number, port = 0): Promise<TcpProxy> {
   const server = net.createServer({ noDelay: true }, (toHost) => {
     const toTarget = net.connect({ port: targetPort, host: '127.0.0.1', noDelay: true })
     const connection = { index: proxy.connections.length, toHost, toTarget }
@@ -37,7 +38,7 @@ export async function startProxy(targetPort: number): Promise<TcpProxy> {
     forward(toHost, toTarget, (pdu) => proxy.toTarget(pdu, connection), isPulled)
     forward(toTarget, toHost, (pdu) => proxy.toHost(pdu, connection), isPulled)
   })
-  await new Promise<void>((resolve) => server.listen({ port: 0, host: '127.0.0.1' }, resolve))
+  await new Promise<void>((resolve) => server.listen({ port, host: '127.0.0.1' }, resolve))
   const proxy: TcpProxy = {
     port: (server.address() as net.AddressInfo).port,
     connections: [],

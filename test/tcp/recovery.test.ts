@@ -91,6 +91,21 @@ test('a target that does not come back within ctrlLossTimeout: what waits is rej
   await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
 })
 
+test('fastIoFail: what waits and what comes is rejected, while the target is still looked for; when it is back, I/O goes on', async (t) => {
+  const { target, proxy, ns } = await setUp(t, { fastIoFail: 100 })
+  const data = pattern(4096, 7)
+  await ns.promises.write(data, 0)
+  await proxy.close()
+  const gone = { code: 'ERR_UNVME_DEVICE_REMOVED', message: /can not be reached for 100 ms/ }
+  await t.throwsAsync(ns.promises.read(Buffer.alloc(4096), 0), gone)
+  await t.throwsAsync(ns.promises.write(data, 0), gone)
+  t.throws(() => ns.apoll(ns.aread(0, ns.alloc(512), 0, 1)), gone)
+  const again = await startProxy(target.port, proxy.port)
+  t.teardown(() => again.close())
+  while (ns.stats.resets === 0) await delay(5)
+  t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(data))
+})
+
 test('recovery none: the end of the connection ends the device', async (t) => {
   const { proxy, ns } = await setUp(t, { recovery: 'none' })
   proxy.cut()

@@ -67,6 +67,11 @@ export interface Transport extends TransportFacts {
   readonly admin: Queue
   /** Set by the controller: called on the event loop, each time the transport learns that the device is gone. */
   onFailed: ((cause: Error) => void) | null
+  /**
+   * Where there is one, set by the controller: called when a device that may still come back has been gone for longer than
+   * I/O may wait. What waits is rejected then, and so is what comes until it is back.
+   */
+  onStalled?: ((cause: Error) => void) | null
 
   /** The device was taken away, as the system says: it does not come back by a reset. */
   readonly removed: boolean

@@ -82,6 +82,8 @@ export interface TcpOptions {
   reconnectDelay?: number | undefined
   /** Milliseconds after which a controller that can't be reached is given up; -1 never. Default: 600 000. */
   ctrlLossTimeout?: number | undefined
+  /** Milliseconds of being lost after which I/O is rejected and not kept waiting; -1, the default, for as long as it takes. */
+  fastIoFail?: number | undefined
   /** Ends the opening. */
   signal?: AbortSignal | undefined
 }
@@ -105,12 +107,15 @@ export class TcpTransport implements Transport {
   cap!: Capabilities
   version!: string
   onFailed: ((cause: Error) => void) | null = null
+  onStalled: ((cause: Error) => void) | null = null
   /** A target may always come back. */
   readonly removed = false
 
   readonly #connectTimeout: number
   readonly #reconnectDelay: number
   readonly #ctrlLossTimeout: number
+  readonly #fastIoFail: number
+  #stallTimer: NodeJS.Timeout | undefined
   readonly #keepAlive: KeepAlive
   readonly #queues = new Map<number, TcpQueue>()
   #capHalves: readonly [lo: number, hi: number] = [0, 0]
@@ -134,13 +139,14 @@ export class TcpTransport implements Transport {
 
   constructor(target: TcpTarget, options: TcpOptions = {}) {
     const { adminTimeout = 60_000, connectTimeout = CONNECT_MS } = options
-    const { reconnectDelay = 2000, ctrlLossTimeout = 600_000 } = options
+    const { reconnectDelay = 2000, ctrlLossTimeout = 600_000, fastIoFail = NEVER } = options
     this.target = target
     const { address, kato } = target.address
     this.address = address
     this.#connectTimeout = connectTimeout
     this.#reconnectDelay = reconnectDelay
     this.#ctrlLossTimeout = ctrlLossTimeout === NEVER ? Number.POSITIVE_INFINITY : ctrlLossTimeout
+    this.#fastIoFail = fastIoFail
     this.memory = new PlainMemory(address)
     this.pool = new DmaPool(this.memory, { views: this.memory })
     this.admin = new TcpQueue(this.memory, {
@@ -159,6 +165,7 @@ export class TcpTransport implements Transport {
     const [lo, hi] = await this.#get(REGISTER.CAP_LO, 8)
     const [vs] = await this.#get(REGISTER.VS, 4)
     this.#checkCapabilities(lo, hi, vs)
+    clearTimeout(this.#stallTimer)
     this.#lost = null
     this.#endedByTarget = false
     this.#shutDown = false
@@ -183,6 +190,7 @@ export class TcpTransport implements Transport {
   #checkCapabilities(lo: number, hi: number, vs: number): void {
     if (this.cap !== undefined) {
       if (lo === this.#capHalves[0] && hi === this.#capHalves[1]) return
+      this.#givenUp = true
       throw new DeviceRemovedError(`device removed: ${this.address} has other capabilities (CAP) than before`)
     }
     this.#capHalves = [lo, hi]
@@ -247,7 +255,17 @@ export class TcpTransport implements Transport {
     this.#lostAt = performance.now()
     this.#endedByTarget = endedByTarget
     this.#keepAlive.stop()
+    this.#limitWaiting()
     this.onFailed?.(cause)
+  }
+
+  #limitWaiting(): void {
+    if (this.#fastIoFail === NEVER) return
+    clearTimeout(this.#stallTimer)
+    this.#stallTimer = setTimeout(() => {
+      const gone = `${this.address} can not be reached for ${this.#fastIoFail} ms`
+      this.onStalled?.(new DeviceRemovedError(`${gone}: ${this.#lost?.message}`, { cause: this.#lost }))
+    }, this.#fastIoFail)
   }
 
   health(): Error | null {
@@ -370,6 +388,7 @@ export class TcpTransport implements Transport {
       if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {
         this.#lost = error as Error
         this.#lostAt = performance.now()
+        this.#limitWaiting()
       }
       throw error
     }
@@ -445,7 +464,7 @@ export class TcpTransport implements Transport {
         throwIfAborted(signal)
         const gone = performance.now() - this.#lostAt
         const over = gone + this.#reconnectDelay > this.#ctrlLossTimeout
-        if (!over && isPassing(error)) {
+        if (!over && !this.#givenUp && isPassing(error)) {
           log('%s: %s; again in %d ms', this.address, (error as Error).message, this.#reconnectDelay)
           await delay(this.#reconnectDelay, undefined, { signal }).catch(() => throwIfAborted(signal))
           continue
@@ -515,6 +534,7 @@ export class TcpTransport implements Transport {
 
   async close(): Promise<void> {
     this.#closing = true
+    clearTimeout(this.#stallTimer)
     this.#disconnectAll()
     this.#queues.clear()
     this.pool.close()
