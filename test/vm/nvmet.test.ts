@@ -1,28 +1,11 @@
 // The device suite against Linux's target, which runs in the virtual machine: one boot, with and without digests.
 
-import fs from 'node:fs'
-import path from 'node:path'
 import test from 'ava'
-import { findParts, partsRequired } from '../../scripts/vm/parts.ts'
 import { runByAva } from '../support/device-ava.ts'
 import { startNvmet } from '../support/nvmet.ts'
-import { leftOut } from './machine-test.ts'
+import { leftOutWithoutNetwork } from './machine-test.ts'
 
-/** What is missing, in one line. A cache of before has no network card's modules. */
-function missingParts(): string | null {
-  const missing = leftOut('Linux’s NVMe/TCP target')
-  const found = findParts()
-  if (missing !== null || 'missing' in found) return missing
-  const { modules } = found.parts
-  const card = 'kernel/drivers/net/virtio_net.ko'
-  if (modules !== undefined && fs.existsSync(path.join(modules, card))) return null
-  const line = `the kernel in the cache has no ${card}: remove its folder and run scripts/vm/setup`
-  if (partsRequired()) throw new Error(line)
-  process.stdout.write(`left out, Linux’s NVMe/TCP target in the virtual machine: ${line}\n`)
-  return line
-}
-
-const missing = missingParts()
+const missing = leftOutWithoutNetwork('Linux’s NVMe/TCP target')
 if (missing !== null) {
   test.skip(`the device suite on Linux’s NVMe/TCP target (left out: ${missing})`, () => {})
 } else {
