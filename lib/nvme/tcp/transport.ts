@@ -365,7 +365,6 @@ export class TcpTransport implements Transport {
       throw new UnsupportedError(`${this.address}: data at an offset within capsules (ICDOFF ${icdoff})`)
     }
     if ((sgls & 3) === 0) throw new UnsupportedError(`${this.address}: no SGLs (SGLS ${sgls.toString(16)}h)`)
-    if (ioccsz < 4) throw new ProtocolError(`${this.address}: IOCCSZ is ${ioccsz}, 4 at least is needed`)
     this.#inCapsule = ioccsz * 16 - 64
     this.#disconnects = (ofcs & DISCONNECT_SUPPORTED) !== 0
   }
@@ -381,6 +380,10 @@ export class TcpTransport implements Transport {
 
   async createQueue(queue: Queue): Promise<void> {
     const tcp = queue as TcpQueue
+    // Below 0 where the controller has said of no capsules: a discovery service has no I/O queues.
+    if (this.#inCapsule < 0) {
+      throw new ProtocolError(`${this.address}: IOCCSZ is ${this.#inCapsule / 16 + 4}, 4 at least is needed`)
+    }
     try {
       await this.#connectQueue(tcp, tcp.entries - 1, this.#inCapsule)
     } catch (error) {
