@@ -231,6 +231,7 @@ export async function connectLink(options: LinkOptions): Promise<Link> {
 }
 
 function noConnection(address: string, cause: Error): SetupError {
-  const { message } = (cause.cause ?? cause) as Error
-  return new SetupError(`${address}: no connection: ${message}`, { cause })
+  const { message, code } = (cause.cause ?? cause) as NodeJS.ErrnoException
+  // Where a name has several addresses, the error of all of them has no message.
+  return new SetupError(`${address}: no connection: ${message || code}`, { cause })
 }

@@ -1,7 +1,8 @@
 // A queue of an NVMe/TCP controller: one connection, whose commands are capsules and whose completions come by turns of the
 // event loop. State for each command is in typed arrays by command identifier, as in the rings of lib/nvme/pcie.
 // Trade-off: data of up to the capsule's limit is copied into the capsule, so that a batch is one buffer for the system;
-// what is longer goes out from where it is.
+// what is longer goes out from where it is. Each piece of data costs a view of its memory, without which JavaScript
+// copies no bytes.
 
 import { CommandTimeoutError, OutOfRangeError, ProtocolError, UnsupportedError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
@@ -451,11 +452,9 @@ export class TcpQueue implements Queue, LinkOwner {
   // What comes
 
   onHeader(receiver: Receiver): void {
-    const { words, layout } = receiver
     const type = receiver.head[0]!
-    if (type === CAPSULE_RESP) return
     if (type === C2H_DATA) this.onData(receiver)
-    else if (type === R2T) this.checkReady(words[2]! & 0xffff, R2T, words, layout.data)
+    else if (type === R2T) this.checkReady(receiver.words)
   }
 
   onPdu(receiver: Receiver, intact: boolean): void {
@@ -545,8 +544,9 @@ export class TcpQueue implements Queue, LinkOwner {
     receiver.place(alive ? this.regions[index]!.bytes : null, this.offsets[index]! + offset)
   }
 
-  private checkReady(id: number, type: number, words: Uint32Array, _data: number): void {
-    const index = this.indexOf(id, type, 'CCCID', 8)
+  private checkReady(words: Uint32Array): void {
+    const id = words[2]! & 0xffff
+    const index = this.indexOf(id, R2T, 'CCCID', 8)
     const offset = words[3]!
     const bytes = words[4]!
     if ((this.directions[index]! & TO_TARGET) === 0) {
@@ -556,9 +556,13 @@ export class TcpQueue implements Queue, LinkOwner {
         `R2T: CCCID is ${id.toString(16)}h, a command without data to send`,
       )
     }
-    const moved = this.directions[index] === TO_TARGET ? this.moved[index]! : 0
-    if (offset !== moved && this.directions[index] === TO_TARGET) {
-      throw violation(FES.DATA_OUT_OF_RANGE, 12, `R2T: R2TO is ${offset}, ${moved} is the next byte`)
+    // Of a command that moves data both ways only the other direction is counted.
+    if (this.directions[index] === TO_TARGET && offset !== this.moved[index]) {
+      throw violation(
+        FES.DATA_OUT_OF_RANGE,
+        12,
+        `R2T: R2TO is ${offset}, ${this.moved[index]} is the next byte`,
+      )
     }
     const length = this.lengths[index]!
     if (bytes === 0 || offset + bytes > length) {
