@@ -3,6 +3,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { open } from '../../src/index.ts'
 import { run } from '../support/run.ts'
+import { startProxy } from '../support/tcp-proxy.ts'
 import { HOST, NQN, startTarget } from '../support/tcp-target.ts'
 import { forkTarget } from '../support/tcp-target-child.ts'
 
@@ -38,8 +39,31 @@ test('calls that would keep out the event loop are refused, and nothing is sent'
   const iod = ns.aread(0, buf, 0, 1)
   t.throws(() => ns.apoll(iod, 10), { code: 'ERR_UNVME_UNSUPPORTED', message: /^apoll: a timeout/ })
   while (!ns.apoll(iod)) await new Promise(setImmediate)
+  const metadata = ns.alloc(8)
+  const command = { opcode: 2, buf: buf.subarray(0, 512), metadata }
+  t.throws(() => ns.acmd(0, command), { code: 'ERR_UNVME_UNSUPPORTED', message: /^acmd: .* metadata/ })
+  await t.throwsAsync(ns.promises.cmd(command), {
+    code: 'ERR_UNVME_UNSUPPORTED',
+    message: /^cmd: .* metadata/,
+  })
+  ns.free(metadata)
   ns.free(buf)
   t.throws(() => ns.share(0), { code: 'ERR_UNVME_UNSUPPORTED', message: /another thread/ })
+})
+
+test('a namespace whose format has a buffer of its own for metadata is refused', async (t) => {
+  const target = await setUp(t)
+  const proxy = await startProxy(target.port)
+  t.teardown(() => proxy.close())
+  proxy.toHost = (pdu, { index }) => {
+    // Identify Namespace: its first LBA format gets 8 bytes of metadata.
+    if (index === 0 && pdu[0] === 7 && pdu.readBigUInt64LE(24) === 8192n) pdu.writeUInt16LE(8, 24 + 128)
+    return [pdu]
+  }
+  await t.throwsAsync(open(target.address('', proxy.port)), {
+    code: 'ERR_UNVME_UNSUPPORTED',
+    message: /\/1: its format has a buffer of its own for metadata/,
+  })
 })
 
 test('another address of the same controller is the same device, unless it asks for something else', async (t) => {

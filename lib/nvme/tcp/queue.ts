@@ -71,6 +71,8 @@ export class TcpQueue implements Queue, LinkOwner {
   readonly maxBytes: number
   readonly sliceMs: number
   readonly counters: QueueCounters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
+  /** NVMe/TCP moves metadata within the blocks alone. */
+  readonly takesMetadata = false
   lost = 0
   onLate: ((cid: number) => void) | null = null
   status = 0
@@ -107,8 +109,6 @@ export class TcpQueue implements Queue, LinkOwner {
   private readonly ownIds: number[] = []
   private readonly own = new Map<number, OwnCommand>()
   private readonly indexMask: number
-  private mptrLo = 0
-  private mptrHi = 0
   // By command identifier: see FREE, and NONE.
   private readonly slots: Int32Array
   private readonly answers: Uint8Array
@@ -303,8 +303,7 @@ export class TcpQueue implements Queue, LinkOwner {
   }
 
   pointMetadata(lo: number, hi: number): void {
-    this.mptrLo = lo
-    this.mptrHi = hi
+    if ((lo | hi) !== 0) throw new UnsupportedError('NVMe/TCP has no buffer of its own for metadata')
   }
 
   post(
@@ -321,7 +320,6 @@ export class TcpQueue implements Queue, LinkOwner {
     cdw15: number,
   ): number {
     if (this.freeCount === 0) return -1
-    if ((this.mptrLo | this.mptrHi) !== 0) throw metadataError()
     const id = this.freeIds[--this.freeCount]!
     const cid = id & this.indexMask
     this.slots[cid] = (id << 8) | this.slice
@@ -761,10 +759,4 @@ export class TcpQueue implements Queue, LinkOwner {
 
 function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit
-}
-
-function metadataError(): UnsupportedError {
-  return new UnsupportedError(
-    'NVMe/TCP moves metadata within the blocks alone: a format with a buffer of its own for it can not be used',
-  )
 }
