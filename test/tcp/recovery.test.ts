@@ -91,6 +91,33 @@ test('a target that does not come back within ctrlLossTimeout: what waits is rej
   await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
 })
 
+test('a target that is lost again and again before it is of use is tried for as long as ctrlLossTimeout says', async (t) => {
+  const { proxy, ns } = await setUp(t, { retries: 1000 })
+  const data = pattern(4096, 8)
+  await ns.promises.write(data, 0)
+  let losses = 0
+  proxy.toTarget = (pdu, { index }) => {
+    // The I/O queue's Connect is the end of all, ten times.
+    if (
+      pdu[0] === 4 &&
+      pdu[8] === 0x7f &&
+      pdu[12] === 1 &&
+      pdu.readUInt16LE(50) === 1 &&
+      index > 1 &&
+      losses < 10
+    ) {
+      losses++
+      setImmediate(() => proxy.cut())
+      return []
+    }
+    return [pdu]
+  }
+  proxy.cut()
+  t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(data))
+  t.is(losses, 10)
+  t.is(ns.stats.resets, 1)
+})
+
 test('fastIoFail: what waits and what comes is rejected, while the target is still looked for; when it is back, I/O goes on', async (t) => {
   const { target, proxy, ns } = await setUp(t, { fastIoFail: 100 })
   const data = pattern(4096, 7)

@@ -228,6 +228,11 @@ export class Controller {
     return this.identity !== undefined && this.transport.away === true
   }
 
+  /** It may come and go as often as it likes, for as long as its transport waits for it. */
+  get patient(): boolean {
+    return this.away && this.transport.patient === true
+  }
+
   // The device is gone.
   #lost(cause: Error): void {
     if (!this.away) {

@@ -59,6 +59,8 @@ export interface RecoverableController {
   readonly closed: boolean
   /** The device is gone, and a restart waits for it to come back. */
   readonly away?: boolean
+  /** It may come and go as often as it likes: its transport says when it is given up. */
+  readonly patient?: boolean
   fail(cause: Error): void
   /** Resets and brings up again, without a word to those who wait for I/O. */
   restart(how: ResetKind, cause: Error): Promise<void>
@@ -208,10 +210,12 @@ export class Recovery {
         const unsupported: boolean = how === 'function' && error instanceof UnsupportedError
         const fault = error instanceof ControllerFatalError || error instanceof CommandTimeoutError
         const passing = fault || this.#controller.away === true
-        if (this.#controller.closed || attempt === RESTARTS || !(unsupported || passing)) throw error
+        const patient = this.#controller.patient === true
+        const last = attempt >= RESTARTS && !patient
+        if (this.#controller.closed || last || !(unsupported || passing)) throw error
         log('%s: %s', this.#address, (error as Error).message)
         // Where the controller does not come back by itself, its function may.
-        how = how === 'controller' && !unsupported ? 'function' : 'controller'
+        how = how === 'controller' && !unsupported && !patient ? 'function' : 'controller'
       }
     }
   }

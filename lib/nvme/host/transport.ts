@@ -107,6 +107,8 @@ export interface Transport extends TransportFacts {
    * @param limit milliseconds since it was known to be gone
    */
   reconnect?(limit: number, signal: AbortSignal): Promise<void>
+  /** While `away`: however often it is lost again, `reconnect` alone says when the device is given up. */
+  readonly patient?: boolean
   /** Resets the controller and leaves it disabled. */
   reset(how: ResetKind): Promise<void>
   /**

@@ -66,6 +66,8 @@ const LEAST_READY_MS = 500
 const SHUTDOWN_MS = 5000
 const MOST_SHUTDOWN_MS = 60_000
 const EAGER_MS = 2
+/** A connection that has lived for so long was none of a series of losses. */
+const STABLE_MS = 30_000
 const CC_SHN_MASK = 0xc000
 /** AUTHREQ in dword 0 of Connect's answer: authentication, or a secure channel, is required. */
 const AUTHENTICATION = 0x6_0000
@@ -126,6 +128,9 @@ export class TcpTransport implements Transport {
   // What has ended the association, and when; and whether the target is known to have ended it.
   #lost: Error | null = null
   #lostAt = 0
+  // When it was connected last, and the first of the losses between which it has not been so for long.
+  #connectedAt = 0
+  #troubleSince = 0
   #endedByTarget = false
   #givenUp = false
   // Connected, and nothing has been done yet.
@@ -170,6 +175,7 @@ export class TcpTransport implements Transport {
     this.#endedByTarget = false
     this.#shutDown = false
     this.#fresh = true
+    this.#connectedAt = performance.now()
   }
 
   // A target with one controller may not have seen yet that the host has closed its connections to it.
@@ -251,12 +257,18 @@ export class TcpTransport implements Transport {
       return
     }
     log('%s: %s', this.address, cause.message)
-    this.#lost = cause
-    this.#lostAt = performance.now()
+    this.#markLost(cause)
     this.#endedByTarget = endedByTarget
     this.#keepAlive.stop()
-    this.#limitWaiting()
     this.onFailed?.(cause)
+  }
+
+  #markLost(cause: Error): void {
+    const now = performance.now()
+    this.#lost = cause
+    this.#lostAt = now
+    if (this.#troubleSince === 0 || now - this.#connectedAt > STABLE_MS) this.#troubleSince = now
+    this.#limitWaiting()
   }
 
   #limitWaiting(): void {
@@ -275,6 +287,8 @@ export class TcpTransport implements Transport {
   get away(): boolean {
     return this.#lost !== null && !this.#givenUp
   }
+
+  readonly patient = true
 
   // Properties
 
@@ -389,9 +403,7 @@ export class TcpTransport implements Transport {
     } catch (error) {
       // Recovery goes on by connecting all of it again.
       if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {
-        this.#lost = error as Error
-        this.#lostAt = performance.now()
-        this.#limitWaiting()
+        this.#markLost(error as Error)
       }
       throw error
     }
@@ -447,7 +459,7 @@ export class TcpTransport implements Transport {
     try {
       await this.connect()
     } catch (error) {
-      if (isPassing(error)) this.#lost ??= error as Error
+      if (isPassing(error) && this.#lost === null) this.#markLost(error as Error)
       throw error
     }
   }
@@ -458,6 +470,9 @@ export class TcpTransport implements Transport {
    */
   async reconnect(_limit: number, signal: AbortSignal): Promise<void> {
     await this.#endAssociation(signal)
+    // At once, but for a target that is lost again as soon as it is there.
+    const early = this.#connectedAt + this.#reconnectDelay - performance.now()
+    if (early > 0) await delay(early, undefined, { signal }).catch(() => throwIfAborted(signal))
     for (;;) {
       try {
         await this.connect(signal)
@@ -465,7 +480,7 @@ export class TcpTransport implements Transport {
       } catch (error) {
         this.#disconnectAll()
         throwIfAborted(signal)
-        const gone = performance.now() - this.#lostAt
+        const gone = performance.now() - this.#troubleSince
         const over = gone + this.#reconnectDelay > this.#ctrlLossTimeout
         if (!over && !this.#givenUp && isPassing(error)) {
           log('%s: %s; again in %d ms', this.address, (error as Error).message, this.#reconnectDelay)
