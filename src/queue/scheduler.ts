@@ -110,10 +110,17 @@ export function createScheduler(tuning: SchedulerTuning): Scheduler {
     running = false
   }
 
-  /** Turns without a completion before it sleeps: fewer where interrupts wake it than where a timer does, too late. */
+  /**
+   * Turns without a completion before it sleeps: fewer where interrupts wake it than where a timer does, too late, and one
+   * where the event loop brings completions: it does that as well while it waits.
+   */
   function patience(): number {
-    for (const { wakeUp } of active.values()) if (!wakeUp.interrupts) return tuning.emptyTurns
-    return tuning.emptyTurnsArmed
+    let spinning = false
+    for (const { wakeUp, spins } of active.values()) {
+      if (!wakeUp.interrupts) return tuning.emptyTurns
+      if (spins) spinning = true
+    }
+    return spinning ? tuning.emptyTurnsArmed : 1
   }
 
   /** Polls for one budget, letting consumers go on in between. True where anything completed. */
