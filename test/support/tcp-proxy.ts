@@ -2,7 +2,7 @@
 
 import net from 'node:net'
 
-/** What becomes of a PDU: what is forwarded in its place. */
+/** What becomes of a PDU: what is forwarded instead. */
 export type Change = (pdu: Buffer, connection: ProxiedConnection) => readonly Buffer[]
 
 export interface ProxiedConnection {
@@ -18,12 +18,12 @@ export interface TcpProxy {
   /** As it is by default: nothing is changed. */
   toHost: Change
   toTarget: Change
-  /** Neither side hears of the other's end: a cable that was pulled. */
+  /** Neither host nor target hears of the other's end: a cable that was pulled. */
   pulled: boolean
   /** A host has come. */
   onConnection: () => void
-  /** Ends every connection without a word to either side. */
-  cut(): void
+  /** Ends every connection, of host and target. */
+  endAll(): void
   close(): Promise<void>
 }
 
@@ -46,7 +46,7 @@ export async function startProxy(targetPort: number, port = 0): Promise<TcpProxy
     toTarget: (pdu) => [pdu],
     pulled: false,
     onConnection() {},
-    cut() {
+    endAll() {
       for (const { toHost, toTarget } of proxy.connections) {
         toHost.destroy()
         toTarget.destroy()
@@ -54,7 +54,7 @@ export async function startProxy(targetPort: number, port = 0): Promise<TcpProxy
     },
     async close() {
       const closed = new Promise((resolve) => server.close(resolve))
-      proxy.cut()
+      proxy.endAll()
       await closed
     },
   }

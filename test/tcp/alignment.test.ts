@@ -1,4 +1,4 @@
-// Where data begins in a PDU: at what the other side asks for, with and without header digests.
+// Where data begins in a PDU: at what the peer asks for, with and without header digests.
 
 import net from 'node:net'
 import test from 'ava'

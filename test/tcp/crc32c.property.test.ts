@@ -21,14 +21,14 @@ test('crc32c gives the values that RFC 3720 and others print', (t) => {
   t.is(crc32c(Uint8Array.from({ length: 32 }, (_, i) => i)), 0x46dd_794e)
 })
 
-test('crc32c of any bytes, at any place, in any parts', (t) => {
+test('crc32c of any bytes, at any offset, in any parts', (t) => {
   const inputs = [fc.uint8Array({ maxLength: 300 }), fc.nat(20), fc.nat(300)] as const
   fc.assert(
-    fc.property(...inputs, (bytes, before, cut) => {
+    fc.property(...inputs, (bytes, before, split) => {
       const whole = bitByBit(bytes)
       const shifted = new Uint8Array(before + bytes.length + 3)
       shifted.set(bytes, before)
-      const at = Math.min(cut, bytes.length)
+      const at = Math.min(split, bytes.length)
       return (
         crc32c(bytes) === whole &&
         crc32c(shifted, before, before + bytes.length) === whole &&

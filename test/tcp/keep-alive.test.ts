@@ -58,7 +58,7 @@ test.serial('a target that misses Keep Alive ends the association, and the host 
   while (proxy.connections.length < 4) await delay(10)
   t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(data))
   t.is(ns.stats.resets, 1)
-  // What is over is closed on either side.
+  // What is over is closed by both.
   while (target.server.connections !== 2) await delay(5)
   t.pass()
 })

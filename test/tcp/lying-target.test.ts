@@ -35,10 +35,10 @@ type Lie = (pdu: Buffer) => readonly Buffer[]
 
 /** Changes the first PDU of a type on an I/O queue. */
 function lieOnce(proxy: TcpProxy, type: number, lie: Lie): void {
-  let told = false
+  let lied = false
   proxy.toHost = (pdu, { index }) => {
-    if (told || index === 0 || pdu[0] !== type) return [pdu]
-    told = true
+    if (lied || index === 0 || pdu[0] !== type) return [pdu]
+    lied = true
     return lie(pdu)
   }
 }
@@ -103,14 +103,14 @@ const LIES: readonly [what: string, io: 'read' | 'write', type: number, lie: Lie
     /C2HData: CCCID is [0-9a-f]+h, a command that gets no data/,
   ],
   [
-    'data before its place',
+    'data before its offset',
     'read',
     PDU.C2H_DATA,
     (pdu) => [changed(pdu, (copy) => copy.writeInt32LE(-512, 12))],
     /C2HData: DATAO is 4294966784, 0 is the next byte/,
   ],
   [
-    'data behind its place',
+    'data behind its offset',
     'read',
     PDU.C2H_DATA,
     (pdu) => [changed(pdu, (copy) => copy.writeUInt32LE(512, 12))],
@@ -231,7 +231,7 @@ const LIES: readonly [what: string, io: 'read' | 'write', type: number, lie: Lie
 ]
 
 for (const [what, io, type, lie, message] of LIES) {
-  // R2Ts are what writes are told lies with.
+  // Lies about writes are R2Ts.
   const limits = { inCapsule: 0 }
   test(`${what}: an error that names the field, and no byte beside the command's buffer`, async (t) => {
     const { proxy, ns } = await setUp(t, { recovery: 'none' }, limits)
@@ -283,7 +283,7 @@ test('data with a wrong digest fails its command, which is sent again; a header 
   t.is(ns.stats.resets, 1)
 })
 
-test('data with a wrong digest is told where it is not sent again', async (t) => {
+test('data with a wrong digest is an error where it is not sent again', async (t) => {
   const { proxy, ns } = await setUp(t, { retries: 0 }, {}, 'ddgst=1')
   lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[40]! ^= 1))])
   await t.throwsAsync(ns.promises.read(Buffer.alloc(2048), 8), {
@@ -295,10 +295,10 @@ test('data with a wrong digest is told where it is not sent again', async (t) =>
 test('an answer before all data is sent ends the command, and its memory is its own until the socket has it', async (t) => {
   const { proxy, ns } = await setUp(t, { maxTransferBytes: 2 ** 20 }, { inCapsule: 0, maxR2t: 2 ** 20 })
   const data = pattern(2 ** 20, 3)
-  let told = false
+  let lied = false
   proxy.toHost = (pdu, { index }) => {
-    if (told || index === 0 || pdu[0] !== PDU.R2T) return [pdu]
-    told = true
+    if (lied || index === 0 || pdu[0] !== PDU.R2T) return [pdu]
+    lied = true
     const failed = Buffer.alloc(24)
     failed[0] = PDU.CAPSULE_RESP
     failed[2] = 24
@@ -312,7 +312,7 @@ test('an answer before all data is sent ends the command, and its memory is its 
   const answers = proxy.toHost
   let swallowed = false
   proxy.toHost = (pdu, connection) => {
-    if (told && !swallowed && connection.index > 0 && pdu[0] === PDU.CAPSULE_RESP) {
+    if (lied && !swallowed && connection.index > 0 && pdu[0] === PDU.CAPSULE_RESP) {
       swallowed = true
       return []
     }

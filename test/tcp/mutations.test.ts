@@ -28,7 +28,7 @@ function generator(seed: number): (below: number) => number {
 
 type Random = ReturnType<typeof generator>
 
-/** One PDU, or several in its place. */
+/** What is sent for a PDU: another one, several, or nothing. */
 function mutate(pdu: Buffer, random: Random): Buffer[] {
   const copy = Buffer.from(pdu)
   switch (random(8)) {

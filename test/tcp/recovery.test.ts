@@ -1,5 +1,5 @@
 // What becomes of a controller whose connection ends: it is connected again, and what may be sent again is; or it is given
-// up, and everything that waits is told.
+// up, and everything that waits is rejected.
 
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
@@ -25,7 +25,7 @@ async function setUp(t: ExecutionContext, options: OpenOptions = {}, device = 's
   return { target, proxy, ns }
 }
 
-/** Writes and reads back, block by block, until it is told to stop; each has blocks of its own. */
+/** Writes and reads back, block by block, until it is to stop; each has blocks of its own. */
 async function work(ns: Namespace, first: number, stopped: () => boolean): Promise<number> {
   let rounds = 0
   for (; !stopped(); rounds++) {
@@ -75,7 +75,7 @@ test('one lost I/O connection: the whole association is made again', async (t) =
 
 test('an idle controller whose connection ends is connected again by itself', async (t) => {
   const { proxy, ns } = await setUp(t)
-  proxy.cut()
+  proxy.endAll()
   while (ns.stats.resets === 0) await delay(5)
   await ns.promises.read(Buffer.alloc(512), 0)
   t.is(ns.stats.resets, 1)
@@ -107,12 +107,12 @@ test('a target that is lost again and again before it is of use is tried for as 
       losses < 10
     ) {
       losses++
-      setImmediate(() => proxy.cut())
+      setImmediate(() => proxy.endAll())
       return []
     }
     return [pdu]
   }
-  proxy.cut()
+  proxy.endAll()
   t.true((await ns.promises.read(Buffer.alloc(4096), 0)).equals(data))
   t.is(losses, 10)
   t.is(ns.stats.resets, 1)
@@ -135,7 +135,7 @@ test('fastIoFail: what waits and what comes is rejected, while the target is sti
 
 test('recovery none: the end of the connection ends the device', async (t) => {
   const { proxy, ns } = await setUp(t, { recovery: 'none' })
-  proxy.cut()
+  proxy.endAll()
   await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 0), {
     code: 'ERR_UNVME_DEVICE_REMOVED',
     message: /closed the connection|connection failed/,

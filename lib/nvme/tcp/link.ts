@@ -22,7 +22,7 @@ const log = logger('tcp')
 
 /** What the system's buffer is emptied into; larger ones were no faster. */
 const READ_BYTES = 64 * 1024
-/** For a terminate request to get out, before the socket is closed whatever the other side does. */
+/** For a terminate request to get out, before the socket is closed whatever the peer does. */
 const TERMINATE_MS = 1000
 
 export interface LinkOptions {
@@ -40,7 +40,7 @@ export interface LinkOptions {
 /** Where a connection has ended, and who has ended it. */
 export interface LinkEnd {
   readonly cause: Error
-  /** The other side has closed, or reset, the connection: it has ended the queue itself. */
+  /** The peer has closed, or reset, the connection: it has ended the queue itself. */
   readonly byPeer: boolean
 }
 
@@ -163,7 +163,7 @@ export class Link {
     this.socket.uncork()
   }
 
-  /** Ends it from this side; its owner hears nothing of it. */
+  /** Ends it from here; its owner hears nothing of it. */
   close(): void {
     this.ended ??= { cause: new DeviceRemovedError(`${this.address} is closed`), byPeer: false }
     this.owner = null

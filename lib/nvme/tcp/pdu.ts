@@ -91,7 +91,7 @@ export function pduName(type: number): string {
   return RULES[type]?.name ?? `PDU of type ${type.toString(16).padStart(2, '0')}h`
 }
 
-/** What both sides agreed on for one connection. */
+/** What host and target agreed on for one connection. */
 export interface Agreement {
   readonly hdgst: boolean
   readonly ddgst: boolean

@@ -187,7 +187,7 @@ export class TcpQueue implements Queue, LinkOwner {
     return this.link !== null
   }
 
-  /** Ends the connection from this side. */
+  /** Ends the connection from here. */
   disconnect(cause: Error): void {
     const { link } = this
     this.link = null
@@ -235,7 +235,7 @@ export class TcpQueue implements Queue, LinkOwner {
    * @param entry submission queue entry, without identifier and SGL
    * @param data within the capsule
    * @param limit milliseconds
-   * @param urgent somebody waits for it: it keeps the process alive
+   * @param urgent a caller waits for it: it keeps the process alive
    */
   command(what: string, entry: Entry, data: Buffer | null, limit: number, urgent = true): Promise<Reply> {
     const { link } = this
@@ -263,7 +263,7 @@ export class TcpQueue implements Queue, LinkOwner {
       const chunk = takeChunk(bytes)
       const end = this.encode(chunk, 0, index, entry[0]!, entry[1]!, data?.length ?? 0, data, 0)
       const { words } = chunk
-      // FCTYPE stands in the place of the namespace id.
+      // FCTYPE is the low byte of what is the namespace id elsewhere.
       for (let i = 10; i < 16; i++) words[2 + i] = entry[i]!
       const sent = this.digest(chunk, 0, end)
       link.write(chunk.bytes.subarray(0, sent), () => giveChunk(chunk))
@@ -539,7 +539,7 @@ export class TcpQueue implements Queue, LinkOwner {
     this.moved[index] = offset + bytes
     // Of a command that was given up nothing is stored any more.
     const alive = this.slots[index]! >= 0
-    receiver.place(alive ? this.regions[index]!.bytes : null, this.offsets[index]! + offset)
+    receiver.store(alive ? this.regions[index]!.bytes : null, this.offsets[index]! + offset)
   }
 
   private checkReady(words: Uint32Array): void {
@@ -643,7 +643,7 @@ export class TcpQueue implements Queue, LinkOwner {
     if (this.answers[index] === ANSWERED) this.finish(id)
   }
 
-  // A command that succeeds has moved all of its data. Admin commands may have less than they were given room for.
+  // A command that succeeds has moved all of its data. Admin commands may have less than their buffers hold.
   private verdict(index: number, field: number): number {
     if (field !== 0) return field
     if (this.corrupt[index] !== 0) return TRANSFER_ERROR

@@ -19,7 +19,7 @@ export interface PduHandler {
   /** Most bytes of data that one PDU may carry. */
   readonly mostData: number
   /**
-   * A header is complete and in order: `head` and `layout` have it. Where there is data, `place` says where it goes.
+   * A header is complete and in order: `head` and `layout` have it. Where there is data, `store` says where it goes.
    * Throws a violation for what must not be.
    */
   onHeader(receiver: Receiver): void
@@ -65,8 +65,8 @@ export class Receiver {
     this.target = null
   }
 
-  /** Where the data of this PDU goes; null drops it. Has room for all of it. */
-  place(target: Uint8Array | null, at: number): void {
+  /** Where the data of this PDU goes; null drops it. All of it fits there. */
+  store(target: Uint8Array | null, at: number): void {
     this.target = target
     this.targetAt = at
   }

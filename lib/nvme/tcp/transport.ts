@@ -1,4 +1,4 @@
-// A controller over TCP as a transport: connections, Fabrics commands, properties in the place of registers, and what is
+// A controller over TCP as a transport: connections, Fabrics commands, properties for registers, and what is
 // done about a connection that has ended.
 
 import { setTimeout as delay } from 'node:timers/promises'
@@ -72,7 +72,7 @@ const CC_SHN_MASK = 0xc000
 /** AUTHREQ in dword 0 of Connect's answer: authentication, or a secure channel, is required. */
 const AUTHENTICATION = 0x6_0000
 const DISCONNECT_SUPPORTED = 1
-// In place of a limit that there is not.
+// As a limit: there is none.
 const NEVER = -1
 
 export interface TcpOptions {

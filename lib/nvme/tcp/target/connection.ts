@@ -256,7 +256,7 @@ export class Connection implements PduHandler {
     this.#refusal = this.#placeData(command, sqe[9]! >>> 24, data, fabrics)
     // What is refused is received all the same, and dropped.
     if (this.#refusal !== 0 || data === 0) return
-    this.#receiver.place(command.data ?? command.block!.bytes, 0)
+    this.#receiver.store(command.data ?? command.block!.bytes, 0)
     command.received = data
   }
 
@@ -358,7 +358,7 @@ export class Connection implements PduHandler {
       throw field(FES.INVALID_HEADER_FIELD, 1, 'LAST_PDU is not where the R2T is complete')
     }
     this.#receiving = command
-    this.#receiver.place(command.data ?? command.block!.bytes, offset)
+    this.#receiver.store(command.data ?? command.block!.bytes, offset)
     command.received = offset + bytes
   }
 

@@ -1,5 +1,5 @@
 // An NVMe/TCP target: listens, and gives each host an association with the subsystem that it asks for, or with the
-// discovery service. A subsystem has one controller, and so one host at a time: another one is told that it is busy.
+// discovery service. A subsystem has one controller, and so one host at a time: another one gets Controller Busy.
 
 import net from 'node:net'
 import { ArgumentValueError, SystemCallError } from '../../../errors.ts'
