@@ -1,13 +1,7 @@
 // Opens a namespace or a controller by its address.
 // A controller is opened once in a process; every other namespace of it shares its queues, as in UNVMe.
 
-import {
-  AbortError,
-  AddressError,
-  ArgumentTypeError,
-  ArgumentValueError,
-  UnsupportedError,
-} from '../lib/errors.ts'
+import { AbortError, AddressError, ArgumentTypeError, ArgumentValueError } from '../lib/errors.ts'
 import { logger } from '../lib/log/index.ts'
 import { type Controller, MAX_TRANSFER_BYTES } from '../lib/nvme/host/controller.ts'
 import { RECOVERY_POLICIES } from '../lib/nvme/host/recovery.ts'
@@ -48,6 +42,21 @@ export interface OpenOptions extends OpeningOptions {
    * free is held from then on. Default: false.
    */
   force?: boolean | undefined
+  /**
+   * For `nvme+tcp:` addresses: milliseconds between two attempts to connect again, after one at once. Default: 2000. A
+   * connection that was lost is made again as long as `recovery` is `reset`.
+   */
+  reconnectDelay?: number | undefined
+  /**
+   * For `nvme+tcp:` addresses: milliseconds after which a controller that can't be reached is given up, and everything
+   * that waits rejects with DeviceRemovedError; -1 never. Default: 600 000.
+   */
+  ctrlLossTimeout?: number | undefined
+  /**
+   * For `nvme+tcp:` addresses: milliseconds without a connection after which I/O rejects with DeviceRemovedError, while
+   * it is still being made again; -1, the default, lets it wait until `ctrlLossTimeout`.
+   */
+  fastIoFail?: number | undefined
 }
 
 const OPEN_NAMES: OptionNames<OpenOptions> = {
@@ -58,7 +67,13 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   faults: true,
   threads: true,
   force: true,
+  reconnectDelay: true,
+  ctrlLossTimeout: true,
+  fastIoFail: true,
 }
+
+// Timers take no longer.
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 const devices = new Map<string, Promise<Device>>()
 
@@ -67,7 +82,7 @@ const devices = new Map<string, Promise<Device>>()
  * asked for them, and later ones get what there is (`ns.qcount`, `ns.qsize`).
  *
  * @param address `0a:00.0`, `0000:0a:00.0/2` (a namespace id after the slash), `sim:`, `sim:disk.img?lba=4096`,
- * `vfio-user:/run/nvme/cntrl?nsid=2`, `/dev/nvme0n1`
+ * `vfio-user:/run/nvme/cntrl?nsid=2`, `/dev/nvme0n1`, `nvme+tcp://host:4420/nqn.2024-01.example:disk?nsid=1`
  * @throws AddressError, ImageError, SetupError, InUseError, OutOfRangeError, UnsupportedError, ProtocolError,
  * ControllerFatalError, DeviceRemovedError, AbortError; nothing stays open then
  */
@@ -78,7 +93,7 @@ export async function open(address: string, options: OpenOptions = {}): Promise<
   const device = await share(target, options)
   try {
     const geometry = await device.findGeometry(nsid, options.signal)
-    await device.provideQueues(options, geometry)
+    await device.provideQueues({ qcount: target.queues, ...options }, geometry)
     throwIfAborted(options.signal)
     return new Namespace(device, geometry, address)
   } finally {
@@ -187,11 +202,6 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   if (typeof address !== 'string') {
     throw new ArgumentTypeError(`${call}: address must be a string, received ${typeof address}`)
   }
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new UnsupportedError(
-      `${call}: Linux on x86-64 is needed, this is ${process.platform} on ${process.arch}`,
-    )
-  }
   checkOptions(call, options, OPEN_NAMES)
   checkSignal(call, options.signal)
   const { qcount = 0, qsize = 0, timeout = 1, nsid = 1, maxTransferBytes = 4096 } = options
@@ -208,4 +218,8 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   }
   checkInteger(`${call}: retries`, retries, 0, 65535)
   checkInteger(`${call}: reconnect`, reconnect, 0, 2 ** 31)
+  const { reconnectDelay = 0, ctrlLossTimeout = 0, fastIoFail = 0 } = options
+  checkInteger(`${call}: reconnectDelay`, reconnectDelay, 0, MAX_TIMER_MS)
+  checkInteger(`${call}: ctrlLossTimeout`, ctrlLossTimeout, -1, MAX_TIMER_MS)
+  checkInteger(`${call}: fastIoFail`, fastIoFail, -1, MAX_TIMER_MS)
 }

@@ -8,11 +8,11 @@ import { run } from './support/run.ts'
 const dist = path.resolve(import.meta.dirname, '..')
 
 /** Runs a module's text, with `unvme` as the package's code at a folder. */
-async function runOn(folder: string, text: string) {
+async function runOn(folder: string, text: string, environment?: NodeJS.ProcessEnv) {
   const file = path.join(folder, `program-${process.pid}-${Math.random().toString(36).slice(2)}.mjs`)
   fs.writeFileSync(file, text.replaceAll('unvme', path.join(folder, 'src/index.js')))
   try {
-    return await run(file, [])
+    return await run(file, [], undefined, environment)
   } finally {
     fs.rmSync(file)
   }
@@ -65,10 +65,11 @@ if (module.registerHooks) {
   export const load = (url, context, next) => { port.postMessage(url); return next(url, context) }\`
   module.register('data:text/javascript,' + encodeURIComponent(hook), { data: { port: port2 }, transferList: [port2] })
 }
-await import('unvme')
+const { open } = await import('unvme')
+if (process.env.UNVME_TEST_OPEN) await open(process.env.UNVME_TEST_OPEN).catch((error) => console.error(error.code))
 await new Promise((resolve) => setTimeout(resolve, 200))
 console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
-console.log([...own].filter((url) => /lib.(sim.model|vfio|vfio-user|nvme.pcie)./.test(url)).join())
+console.log([...own].filter((url) => /lib.(sim|vfio|vfio-user|vfio-abi|pci|nvme.pcie|nvme.tcp).(?!address|faults)/.test(url)).join('\\n'))
 `
 
 test('import of the package loads no transport, and at most 100 modules', async (t) => {
@@ -78,4 +79,15 @@ test('import of the package loads no transport, and at most 100 modules', async 
   const [count, transports] = stdout.split('\n')
   t.true(Number(count) > 50 && Number(count) <= 100, count)
   t.is(transports, '')
+})
+
+test('an nvme+tcp address loads nothing of PCI functions, VFIO or the software controller', async (t) => {
+  const { code, stdout, stderr } = await runOn(dist, LOADS, {
+    UNVME_TEST_OPEN: 'nvme+tcp://127.0.0.1:1/nqn.2024-01.org.example:disk?hostnqn=nqn.2024-01.org.example:me',
+  })
+  t.is(stderr, 'ERR_UNVME_SETUP\n')
+  t.is(code, 0)
+  const transports = stdout.split('\n').slice(1).filter(Boolean)
+  t.true(transports.length > 5)
+  for (const url of transports) t.true(url.includes('/lib/nvme/tcp/'), url)
 })

@@ -11,7 +11,7 @@ export const DESCRIPTION = `Drives NVMe devices from user space.
 
 A device is named by its PCI address with an optional namespace id (0a:00.0, 0000:0a:00.0/2), a software \
 controller in this process (sim:, sim:disk.img, sim:?size=256M&lba=4096), or is a controller of another process at a vfio-user \
-socket (vfio-user:/run/nvme/cntrl).`
+socket (vfio-user:/run/nvme/cntrl), or of a target in the network (nvme+tcp://host/NQN).`
 
 export type ExitCode = readonly [code: number, what: string]
 

@@ -1,7 +1,13 @@
 // One open controller with its I/O queues, shared by the namespaces that are open on it.
 // The first open decides how many queues there are; later ones share them, as in UNVMe.
 
-import { AddressError, DeviceRemovedError, OutOfRangeError, QueueOwnerError } from '../../lib/errors.ts'
+import {
+  AddressError,
+  DeviceRemovedError,
+  OutOfRangeError,
+  QueueOwnerError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { type Controller, createController } from '../../lib/nvme/host/controller.ts'
@@ -289,6 +295,12 @@ export class Device implements QueueUser {
   /** Makes space for the metadata of a namespace whose format has a buffer of its own for it. */
   provideMetadata(geometry: Geometry): void {
     if (geometry.metadataBytes === 0) return
+    if (this.queues.some(({ pair }) => pair.takesMetadata === false)) {
+      const { address } = this.controller.transport
+      throw new UnsupportedError(
+        `${address}/${geometry.nsid}: its format has a buffer of its own for metadata, which this transport does not have`,
+      )
+    }
     const bytes = geometry.metadataBytes * geometry.maxbpio
     this.#metadata ??= new SharedMetadata()
     this.#metadata.grow(this.controller.pool, bytes)

@@ -2,7 +2,13 @@
 
 import type { ReadableStream } from 'node:stream/web'
 import { type InspectOptions, inspect } from 'node:util'
-import { ClosedError, NoSuchQueueError, QueueFullError, QueueOwnerError } from '../../lib/errors.ts'
+import {
+  ClosedError,
+  NoSuchQueueError,
+  QueueFullError,
+  QueueOwnerError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
@@ -124,6 +130,8 @@ export class Namespace implements AsyncDisposable {
   // All of the device, and those that this thread may use.
   private readonly all: readonly IoQueue[]
   private readonly queues: readonly (IoQueue | undefined)[]
+  // Nothing can be waited for without turns of the event loop.
+  private readonly eventDriven: boolean
 
   /** Made by `open` and `attach`. */
   constructor(device: Device, geometry: Geometry, address: string, buffers: readonly Buffer[] = []) {
@@ -131,6 +139,7 @@ export class Namespace implements AsyncDisposable {
     this.pool = device.controller.pool
     this.all = device.queues
     this.queues = device.usable
+    this.eventDriven = device.controller.transport.eventDriven === true
     Object.assign(this, attributesOf(device, geometry, address))
     device.provideMetadata(geometry)
     this.buffers = buffers
@@ -233,7 +242,8 @@ export class Namespace implements AsyncDisposable {
    * Looks once whether an operation is done, or for up to `timeout` ms, without returning to the event loop.
    * @returns true when done, false when not yet
    * @throws the operation's own NvmeError, CommandTimeoutError, DeviceRemovedError, …; DescriptorError for a
-   * descriptor that is not in flight: each is reported once
+   * descriptor that is not in flight: each is reported once. UnsupportedError for a `timeout` on a device that is reached
+   * through a socket, whose completions come by the event loop
    */
   apoll(iod: IoDescriptor, timeout = 0): boolean {
     const op = iod as Operation
@@ -241,6 +251,7 @@ export class Namespace implements AsyncDisposable {
       if (op?.state !== IN_FLIGHT) throw notInFlight(iod)
       const { queue } = op
       queue.poll()
+      if (timeout !== 0 && this.eventDriven && (op.state as number) !== DONE) this.refuseToWait('apoll')
       if ((op.state as number) !== DONE && (timeout === 0 || !spin(queue, op, timeout))) return false
     }
     const error = op.field === 0 && op.cause === null ? null : op.takeError()
@@ -251,36 +262,43 @@ export class Namespace implements AsyncDisposable {
 
   /** Reads, and returns when done: it blocks the event loop for that long. See `aread`. */
   read(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    if (this.eventDriven) this.refuseToWait('read')
     this.finish(this.sendTransfer('read', READ, qid, buf, slba, nlb))
   }
 
   /** Writes, and returns when done. See `awrite`. */
   write(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    if (this.eventDriven) this.refuseToWait('write')
     this.finish(this.sendTransfer('write', WRITE, qid, buf, slba, nlb))
   }
 
   /** Compares, and returns when done. See `acompare`. */
   compare(qid: number, buf: Buffer, slba: number, nlb: number): void {
+    if (this.eventDriven) this.refuseToWait('compare')
     this.finish(this.sendTransfer('compare', NVM.COMPARE, qid, buf, slba, nlb))
   }
 
   /** Writes zeroes, and returns when done. See `awriteZeroes`. */
   writeZeroes(qid: number, slba: number, nlb: number): void {
+    if (this.eventDriven) this.refuseToWait('writeZeroes')
     this.finish(this.sendRange('writeZeroes', NVM.WRITE_ZEROES, qid, slba, nlb))
   }
 
   /** Lets the controller check blocks, and returns when done. See `averify`. */
   verify(qid: number, slba: number, nlb: number): void {
+    if (this.eventDriven) this.refuseToWait('verify')
     this.finish(this.sendRange('verify', NVM.VERIFY, qid, slba, nlb))
   }
 
   /** Completed writes are on the medium when it returns. See `aflush`. */
   flush(qid: number): void {
+    if (this.eventDriven) this.refuseToWait('flush')
     this.finish(this.aflush(qid))
   }
 
   /** Deallocates ranges, and returns when done. See `adeallocate`. */
   deallocate(qid: number, ranges: readonly LbaRange[]): void {
+    if (this.eventDriven) this.refuseToWait('deallocate')
     const buf = this.alloc(PAGE_BYTES)
     try {
       this.finish(this.adeallocate(qid, buf, ranges))
@@ -291,6 +309,7 @@ export class Namespace implements AsyncDisposable {
 
   /** Any I/O command, done on return: dword 0 of its completion. */
   cmd(qid: number, command: IoCommand): number {
+    if (this.eventDriven) this.refuseToWait('cmd')
     const op = this.acmd(qid, command) as Operation
     this.finish(op)
     return op.result
@@ -519,6 +538,15 @@ export class Namespace implements AsyncDisposable {
     queue.operations.give(op)
     throw new QueueFullError(
       `${call}: queue ${queue.qid} has ${queue.pair.inFlight} commands in flight, and space for no more; poll first`,
+    )
+  }
+
+  private refuseToWait(call: string): never {
+    this.check(call)
+    throw new UnsupportedError(
+      call === 'apoll'
+        ? `apoll: a timeout on ${this.device}: it would keep out the event loop, by which completions come`
+        : `${call}: ${this.device} can't be waited for without the event loop: use ns.promises.${call}, or a${call}`,
     )
   }
 

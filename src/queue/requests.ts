@@ -2,7 +2,7 @@
 // Every field is set each time, since operations are reused; that is cheaper than making new ones. One
 // function serves all promises, since a closure for each costs more than a command's posting.
 
-import { AbortError, ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { AbortError, ArgumentTypeError, OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { DmaTag } from '../../lib/memory/tag.ts'
 import {
@@ -111,7 +111,12 @@ export function prepareCommand(
   checkDataBytes(call, opcodeName(opcode), buf, ioDataBytes(command, blockBytes(command, geometry)))
   if (nsid === geometry.nsid) checkMetadata(call, command, geometry)
   const metadataTag = metadata && pool.tagOf(metadata, call)
-  if (metadataTag !== undefined) checkAlignment(call, metadataTag, DWORD)
+  if (metadataTag !== undefined) {
+    checkAlignment(call, metadataTag, DWORD)
+    if (queue.pair.takesMetadata === false) {
+      throw new UnsupportedError(`${call}: this device has no buffer of its own for metadata`)
+    }
+  }
   const op = queue.operations.take()
   op.slba = 0
   op.nlb = 0

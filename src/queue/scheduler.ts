@@ -45,6 +45,8 @@ interface Scheduler {
 interface Entry {
   queue: IoQueue
   wakeUp: WakeUp
+  /** Polling finds what a turn of the event loop has not brought. */
+  spins: boolean
 }
 
 export function createScheduler(tuning: SchedulerTuning): Scheduler {
@@ -55,7 +57,7 @@ export function createScheduler(tuning: SchedulerTuning): Scheduler {
   let left = CLOCK_BYTES
 
   function attach(queue: IoQueue, wakeUp: WakeUp): void {
-    const entry = { queue, wakeUp }
+    const entry = { queue, wakeUp, spins: wakeUp.eventDriven !== true }
     queue.wake = () => {
       queue.awake = true
       active.set(queue, entry)
@@ -108,10 +110,17 @@ export function createScheduler(tuning: SchedulerTuning): Scheduler {
     running = false
   }
 
-  /** Turns without a completion before it sleeps: fewer where interrupts wake it than where a timer does, too late. */
+  /**
+   * Turns without a completion before it sleeps: fewer where interrupts wake it than where a timer does, too late, and one
+   * where the event loop brings completions: it does that as well while it waits.
+   */
   function patience(): number {
-    for (const { wakeUp } of active.values()) if (!wakeUp.interrupts) return tuning.emptyTurns
-    return tuning.emptyTurnsArmed
+    let spinning = false
+    for (const { wakeUp, spins } of active.values()) {
+      if (!wakeUp.interrupts) return tuning.emptyTurns
+      if (spins) spinning = true
+    }
+    return spinning ? tuning.emptyTurnsArmed : 1
   }
 
   /** Polls for one budget, letting consumers go on in between. True where anything completed. */
@@ -120,15 +129,18 @@ export function createScheduler(tuning: SchedulerTuning): Scheduler {
     const started = performance.now()
     let found = false
     let now = started
+    let spinning: boolean
     do {
-      for (const { queue } of active.values()) {
+      spinning = false
+      for (const { queue, spins } of active.values()) {
+        if (spins) spinning = true
         queue.occupancy.account(now)
         if (queue.poll()) found = true
         if (queue.scheduled === 0) retire(queue)
       }
       await null
       now = performance.now()
-    } while (active.size > 0 && now - started < budgetMs)
+    } while (spinning && active.size > 0 && now - started < budgetMs)
     for (const { queue } of active.values()) queue.look(now)
     return found
   }

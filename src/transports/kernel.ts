@@ -8,6 +8,7 @@ import { type KernelOptions, openKernel } from '../../lib/nvme/linux/transport.t
 import { isVfioDriver, listNvmeFunctions, readGroupMembers, readPciFacts } from '../../lib/pci/sysfs.ts'
 import { deviceNumber } from '../system/block-device.ts'
 import { WriteClaims } from '../system/claims.ts'
+import { checkPlatform } from './platform.ts'
 import type { ConnectOptions, Resolve, Target } from './target.ts'
 import { resolve as resolveVfio } from './vfio.ts'
 
@@ -19,6 +20,7 @@ interface KernelAddress {
 }
 
 export const resolve: Resolve = (address, options) => {
+  checkPlatform(address)
   const { file, nsid, sqpoll, io } = parse(address)
   const node = fs.statSync(file, { throwIfNoEntry: false })
   if (node === undefined) throw missing(address, file)

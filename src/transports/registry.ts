@@ -27,6 +27,7 @@ const KINDS: readonly TransportKind[] = [
     load: () => import('./vfio-user.ts'),
   },
   { name: 'kernel', matches: (address) => address.startsWith('/dev/'), load: () => import('./kernel.ts') },
+  { name: 'tcp', matches: (address) => address.startsWith('nvme+tcp:'), load: () => import('./tcp.ts') },
 ]
 
 /** Finds what an address means. Throws AddressError; UnsupportedError where its transport is not part of the package. */
@@ -34,7 +35,7 @@ export async function resolveAddress(address: string, options: ConnectOptions): 
   const kind = KINDS.find(({ matches }) => matches(address))
   if (kind === undefined) {
     throw new AddressError(
-      `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, /dev/nvme0n1, sim:… or vfio-user:… is needed`,
+      `unknown address ${showText(address)}: a PCI name as 0a:00.0 or 0000:0a:00.0/1, /dev/nvme0n1, sim:…, vfio-user:… or nvme+tcp://… is needed`,
     )
   }
   const { resolve } = await kind.load().catch((cause: NodeJS.ErrnoException) => {

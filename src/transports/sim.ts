@@ -8,9 +8,11 @@ import { parseSimAddress, type SimConfig } from '../../lib/sim/address.ts'
 import type { SimFunction } from '../../lib/sim/function.ts'
 import { openSim } from '../../lib/sim/open.ts'
 import { inodeIdentity, realPath } from '../../lib/sys/file.ts'
+import { checkPlatform } from './platform.ts'
 import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { faults, threads, shadowDoorbells }) => {
+  checkPlatform(address)
   const config = parseSimAddress(address)
   const { path, nsid } = config
   const sim = { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }

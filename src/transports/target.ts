@@ -11,6 +11,9 @@ export interface ConnectOptions {
   readonly shadowDoorbells?: boolean | undefined
   readonly recovery?: RecoveryPolicy | undefined
   readonly reconnect?: number | undefined
+  readonly reconnectDelay?: number | undefined
+  readonly ctrlLossTimeout?: number | undefined
+  readonly fastIoFail?: number | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined
@@ -23,6 +26,8 @@ export interface Target {
   /** What tells the controller from others as it is now, whatever its address; null where each open makes a new one. */
   key(): string | null
   readonly nsid: number | undefined
+  /** I/O queues that the address asks for, where the caller does not. */
+  readonly queues?: number | undefined
   connect(): Promise<Transport>
   /** Throws InUseError where the address asks for another controller than the one that is open. */
   check?(open: Transport): void

@@ -3,9 +3,11 @@
 import { openPcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { parseNamespaceName } from '../../lib/pci/bdf.ts'
 import { openVfio } from '../../lib/vfio/open.ts'
+import { checkPlatform } from './platform.ts'
 import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { noIommu, iommufd, shadowDoorbells }) => {
+  checkPlatform(address)
   const { pciName: name, nsid } = parseNamespaceName(address)
   const vfio = { ...(noIommu !== undefined && { noIommu }), ...(iommufd !== undefined && { iommufd }) }
   return {

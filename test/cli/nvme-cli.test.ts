@@ -9,6 +9,8 @@ import { unvme } from './command.ts'
 const OPTIONS: Readonly<Record<string, string>> = {
   list: '--output-format=,-o --verbose,-v',
   'list-subsys': '--output-format=,-o --verbose,-v',
+  discover:
+    '--transport=,-t --traddr=,-a --trsvcid=,-s --host-traddr=,-w --host-iface=,-f --hostnqn=,-q --hostid=,-I --raw=,-r --persistent,-p --keep-alive-tmo=,-k --hdr-digest,-g --data-digest,-G --output-format=,-o',
   'id-ctrl': '--vendor-specific,-v --output-format=,-o --raw-binary,-b --human-readable,-H',
   'id-ns':
     '--namespace-id=,-n --force --vendor-specific,-v --raw-binary,-b --output-format=,-o --human-readable,-H',

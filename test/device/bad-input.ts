@@ -2,6 +2,7 @@
 // works after it.
 
 import { type IoDescriptor, type Namespace, open } from '../../src/index.ts'
+import { blocks, done, now } from '../support/calls.ts'
 import { type DeviceContext, deviceTest } from '../support/device-suite.ts'
 import { pattern } from '../support/pattern.ts'
 
@@ -39,14 +40,14 @@ deviceTest('ranges that the namespace does not have', async (t) => {
     rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.createReadStream({ slba, nlb }))
     rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.createWriteStream({ slba, nlb }))
     rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.blocks({ slba, nlb }))
-    rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.writeZeroes(0, slba, nlb))
+    rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.awriteZeroes(0, slba, nlb))
     await t.throwsAsync(ns.promises.verify(slba, nlb), { code: 'ERR_OUT_OF_RANGE' })
     await t.throwsAsync(ns.writeBlocks([], { slba, nlb }), { code: 'ERR_OUT_OF_RANGE' })
   }
   await t.throwsAsync(ns.promises.read(Buffer.alloc(ns.blocksize), blockcount), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(ns.promises.read(Buffer.alloc(1), 0), { code: 'ERR_OUT_OF_RANGE' })
   rejects(t, ns, 'ERR_INVALID_ARG_TYPE', () => ns.aread(0, buf, '1' as never, 1))
-  ns.read(0, buf, 0, 1)
+  await now(ns).read(0, buf, 0, 1)
   ns.free(buf)
 })
 
@@ -65,7 +66,7 @@ deviceTest('buffers that are no DMA memory, misaligned, freed or too short', asy
     await t.throwsAsync(ns.promises.write(value as never, 0), { code: 'ERR_INVALID_ARG_TYPE' })
   }
   const part = buf.subarray(512, 512 + ns.blocksize)
-  ns.read(0, part, 0, 1)
+  await now(ns).read(0, part, 0, 1)
   rejects(t, ns, 'ERR_OUT_OF_RANGE', () => ns.free(part), /^free: .* offset 512/)
   ns.free(buf)
   rejects(t, ns, 'ERR_UNVME_FREED_BUFFER', () => ns.aread(0, part, 0, 1))
@@ -103,7 +104,7 @@ deviceTest('queues and descriptors that do not exist', async (t) => {
     rejects(t, ns, 'ERR_UNVME_NO_SUCH_QUEUE', () => ns.aread(qid as number, buf, 0, 1))
   }
   const iod = ns.aread(0, buf, 0, 1)
-  while (!ns.apoll(iod, 10));
+  await done(ns, iod)
   rejects(t, ns, 'ERR_UNVME_DESCRIPTOR', () => ns.apoll(iod))
   rejects(t, ns, 'ERR_UNVME_DESCRIPTOR', () => ns.apoll({} as IoDescriptor))
   rejects(t, ns, 'ERR_UNVME_DESCRIPTOR', () => ns.apoll(undefined as never))
@@ -115,9 +116,9 @@ deviceTest('a full queue says so, and takes commands again after a poll', async 
   const buf = ns.alloc(ns.blocksize)
   const iods = [0, 1, 2].map((slba) => ns.aread(0, buf, slba, 1))
   t.throws(() => ns.aread(0, buf, 3, 1), { code: 'ERR_UNVME_QUEUE_FULL' })
-  while (!ns.apoll(iods[0]!, 10));
+  await done(ns, iods[0]!)
   const last = ns.aread(0, buf, 3, 1)
-  for (const iod of [...iods.slice(1), last]) while (!ns.apoll(iod, 10));
+  for (const iod of [...iods.slice(1), last]) await done(ns, iod)
   // The scheduler waits for room instead.
   await Promise.all(Array.from({ length: 20 }, (_, i) => ns.promises.read(Buffer.alloc(ns.blocksize), i)))
   t.is(ns.stats.inFlight, 0)
@@ -129,7 +130,7 @@ deviceTest('memory of a command in flight is not freed', async (t) => {
   const buf = ns.alloc(ns.blocksize)
   const iod = ns.aread(0, buf, 0, 1)
   t.throws(() => ns.free(buf), { code: 'ERR_UNVME_BUFFER_IN_USE' })
-  while (!ns.apoll(iod, 10));
+  await done(ns, iod)
   ns.free(buf)
 })
 
@@ -187,18 +188,23 @@ deviceTest('options that can not be', async (t) => {
 type Arguments = readonly [buf: Buffer, slba: number, nlb: number, qid: number]
 type Call = (ns: Namespace, ...given: Arguments) => unknown
 
-/** Every call that takes a range of LBAs and a queue, by the name that its errors have. */
-const RANGE_CALLS: readonly [name: string, takesBuffer: boolean, call: Call][] = [
-  ['aread', true, (ns, buf, slba, nlb, qid) => ns.aread(qid, buf, slba, nlb)],
-  ['awrite', true, (ns, buf, slba, nlb, qid) => ns.awrite(qid, buf, slba, nlb)],
-  ['acompare', true, (ns, buf, slba, nlb, qid) => ns.acompare(qid, buf, slba, nlb)],
-  ['awriteZeroes', false, (ns, _, slba, nlb, qid) => ns.awriteZeroes(qid, slba, nlb)],
-  ['averify', false, (ns, _, slba, nlb, qid) => ns.averify(qid, slba, nlb)],
+type RangeCall = readonly [name: string, takesBuffer: boolean, call: Call]
+
+/** Every call that takes a range of LBAs and a queue, by the name that its errors have: those that block first. */
+const BLOCKING_CALLS: readonly RangeCall[] = [
   ['read', true, (ns, buf, slba, nlb, qid) => ns.read(qid, buf, slba, nlb)],
   ['write', true, (ns, buf, slba, nlb, qid) => ns.write(qid, buf, slba, nlb)],
   ['compare', true, (ns, buf, slba, nlb, qid) => ns.compare(qid, buf, slba, nlb)],
   ['writeZeroes', false, (ns, _, slba, nlb, qid) => ns.writeZeroes(qid, slba, nlb)],
   ['verify', false, (ns, _, slba, nlb, qid) => ns.verify(qid, slba, nlb)],
+]
+
+const RANGE_CALLS: readonly RangeCall[] = [
+  ['aread', true, (ns, buf, slba, nlb, qid) => ns.aread(qid, buf, slba, nlb)],
+  ['awrite', true, (ns, buf, slba, nlb, qid) => ns.awrite(qid, buf, slba, nlb)],
+  ['acompare', true, (ns, buf, slba, nlb, qid) => ns.acompare(qid, buf, slba, nlb)],
+  ['awriteZeroes', false, (ns, _, slba, nlb, qid) => ns.awriteZeroes(qid, slba, nlb)],
+  ['averify', false, (ns, _, slba, nlb, qid) => ns.averify(qid, slba, nlb)],
   ['createReadStream', false, (ns, _, slba, nlb, qid) => ns.createReadStream({ slba, nlb, qid })],
   ['createWriteStream', false, (ns, _, slba, nlb, qid) => ns.createWriteStream({ slba, nlb, qid })],
   ['blocks', false, (ns, _, slba, nlb, qid) => ns.blocks({ slba, nlb, qid })],
@@ -219,7 +225,8 @@ deviceTest('every call names itself and the value that it can not take, and send
   const freed = ns.alloc(ns.blocksize)
   ns.free(freed)
   const { commands } = ns.stats
-  for (const [name, takesBuffer, call] of RANGE_CALLS) {
+  const calls = blocks(ns) ? [...BLOCKING_CALLS, ...RANGE_CALLS] : RANGE_CALLS
+  for (const [name, takesBuffer, call] of calls) {
     const bad: readonly [code: string, value: unknown, given: Arguments][] = [
       ['ERR_OUT_OF_RANGE', last, [buf, last, 1, 0]],
       ['ERR_OUT_OF_RANGE', -1, [buf, -1, 1, 0]],
@@ -268,27 +275,27 @@ deviceTest('arguments that are of no use at all', async (t) => {
   const calls: readonly [code: string, message: RegExp, call: () => unknown][] = [
     ['ERR_INVALID_ARG_TYPE', /^free: .* string/, () => ns.free(bad('x'))],
     ['ERR_INVALID_ARG_TYPE', /^free: .* undefined/, () => ns.free(bad(undefined))],
-    ['ERR_INVALID_ARG_TYPE', /^acmd: a command is needed/, () => ns.cmd(0, bad(undefined))],
-    ['ERR_INVALID_ARG_TYPE', /^acmd: opcode .* undefined/, () => ns.cmd(0, bad({}))],
-    ['ERR_OUT_OF_RANGE', /^acmd: opcode .* 256/, () => ns.cmd(0, { opcode: 256, buf })],
-    ['ERR_OUT_OF_RANGE', /^acmd: cdw12 .* 0.5/, () => ns.cmd(0, { opcode: 2, buf, cdw12: 0.5 })],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: a command is needed/, () => ns.acmd(0, bad(undefined))],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: opcode .* undefined/, () => ns.acmd(0, bad({}))],
+    ['ERR_OUT_OF_RANGE', /^acmd: opcode .* 256/, () => ns.acmd(0, { opcode: 256, buf })],
+    ['ERR_OUT_OF_RANGE', /^acmd: cdw12 .* 0.5/, () => ns.acmd(0, { opcode: 2, buf, cdw12: 0.5 })],
     ['ERR_OUT_OF_RANGE', /^cmd: nsid .* 4294967296/, () => ns.promises.cmd({ opcode: 2, nsid: 2 ** 32 })],
     ['ERR_INVALID_ARG_TYPE', /^cmd: cdw10 .* '0'/, () => ns.promises.cmd({ opcode: 2, cdw10: bad('0') })],
-    ['ERR_INVALID_ARG_TYPE', /^acmd: buf .* 'x'/, () => ns.cmd(0, { opcode: 2, buf: bad('x') })],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: buf .* 'x'/, () => ns.acmd(0, { opcode: 2, buf: bad('x') })],
     [
       'ERR_UNVME_NOT_DMA_MEMORY',
       /^acmd: .* 512 bytes/,
-      () => ns.cmd(0, { opcode: 2, buf: Buffer.alloc(512) }),
+      () => ns.acmd(0, { opcode: 2, buf: Buffer.alloc(512) }),
     ],
-    ['ERR_UNVME_ALIGNMENT', /^acmd: .* offset 2/, () => ns.cmd(0, { opcode: 2, buf: buf.subarray(2) })],
+    ['ERR_UNVME_ALIGNMENT', /^acmd: .* offset 2/, () => ns.acmd(0, { opcode: 2, buf: buf.subarray(2) })],
     // More than the PRP lists of one command can describe.
-    ['ERR_OUT_OF_RANGE', /^acmd: buf has 2097153 bytes/, () => ns.cmd(0, { opcode: 2, buf: large })],
+    ['ERR_OUT_OF_RANGE', /^acmd: buf has 2097153 bytes/, () => ns.acmd(0, { opcode: 2, buf: large })],
     ['ERR_OUT_OF_RANGE', /^admin: data has 2097153 bytes/, () => ns.admin({ opcode: 6, data: large })],
-    ['ERR_INVALID_ARG_TYPE', /^acmd: metadata .* 'x'/, () => ns.cmd(0, { opcode: 2, metadata: bad('x') })],
+    ['ERR_INVALID_ARG_TYPE', /^acmd: metadata .* 'x'/, () => ns.acmd(0, { opcode: 2, metadata: bad('x') })],
     [
       'ERR_UNVME_NOT_DMA_MEMORY',
       /^acmd: .* 8 bytes/,
-      () => ns.cmd(0, { opcode: 2, buf, metadata: Buffer.alloc(8) }),
+      () => ns.acmd(0, { opcode: 2, buf, metadata: Buffer.alloc(8) }),
     ],
     [
       'ERR_UNVME_ALIGNMENT',
@@ -299,13 +306,13 @@ deviceTest('arguments that are of no use at all', async (t) => {
     ['ERR_INVALID_ARG_TYPE', /^admin: opcode .* undefined/, () => ns.admin(bad({}))],
     ['ERR_OUT_OF_RANGE', /^admin: opcode .* 300/, () => ns.admin({ opcode: 300 })],
     ['ERR_INVALID_ARG_TYPE', /^admin: data .* 'x'/, () => ns.admin({ opcode: 6, data: bad('x') })],
-    ['ERR_INVALID_ARG_TYPE', /^deallocate: ranges .* 'x'/, () => ns.deallocate(0, bad('x'))],
-    ['ERR_INVALID_ARG_TYPE', /^deallocate: slba .* undefined/, () => ns.deallocate(0, [bad(null)])],
+    ['ERR_INVALID_ARG_TYPE', /^deallocate: ranges .* 'x'/, () => now(ns).deallocate(0, bad('x'))],
+    ['ERR_INVALID_ARG_TYPE', /^deallocate: slba .* undefined/, () => now(ns).deallocate(0, [bad(null)])],
     ['ERR_OUT_OF_RANGE', /^deallocate: number of ranges .* 0/, () => ns.promises.deallocate([])],
     [
       'ERR_OUT_OF_RANGE',
       /^deallocate: .*nlb 2/,
-      () => ns.deallocate(0, [{ slba: ns.blockcount - 1, nlb: 2 }]),
+      () => now(ns).deallocate(0, [{ slba: ns.blockcount - 1, nlb: 2 }]),
     ],
     ['ERR_INVALID_ARG_TYPE', /^createReadStream: options .* null/, () => ns.createReadStream(bad(null))],
     ['ERR_INVALID_ARG_TYPE', /^createWriteStream: options .* 7/, () => ns.createWriteStream(bad(7))],
@@ -328,6 +335,6 @@ deviceTest('arguments that are of no use at all', async (t) => {
     t.regex(error?.message ?? '', message)
   }
   t.is(ns.stats.commands, commands, 'nothing was sent')
-  ns.read(0, buf, 0, 1)
+  await now(ns).read(0, buf, 0, 1)
   await ns.admin({ opcode: 6, cdw10: 1, data: Buffer.alloc(4096) })
 })

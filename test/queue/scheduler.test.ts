@@ -58,3 +58,16 @@ test('createScheduler: polls for as many turns as its tuning says, sleeps until 
   queue.wake(queue)
   t.false(queue.awake)
 })
+
+test('createScheduler: a queue whose completions come by the event loop is polled once between two turns of it', async (t) => {
+  const { queue, complete } = fakeQueue()
+  const scheduler = createScheduler({ ...TUNING, budgetMs: 1000 })
+  const wakeUp = { interrupts: true, eventDriven: true, arm: () => true, disarm() {} }
+  scheduler.attach(queue as unknown as IoQueue, wakeUp)
+  queue.wake(queue)
+  await new Promise(setImmediate)
+  t.true(queue.polls <= 2, `${queue.polls} polls`)
+  complete()
+  while (queue.awake) await new Promise(setImmediate)
+  t.is(queue.scheduled, 0)
+})

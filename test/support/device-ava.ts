@@ -5,9 +5,11 @@
 import test from 'ava'
 import { takeTests } from './device-suite.ts'
 
-/** Registers what the modules imported before have declared. */
-export async function runByAva(): Promise<void> {
-  for (const { title, run } of await takeTests()) {
+/** Registers what the modules imported before have declared. @param end called after all of them */
+export async function runByAva(end?: () => Promise<void>): Promise<void> {
+  const tests = await takeTests()
+  if (end !== undefined) test.after.always(end)
+  for (const { title, run } of tests) {
     if (run === null) {
       test.skip(title, () => {})
     } else {

@@ -5,10 +5,11 @@ import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { ONCS } from '../../lib/nvme/spec/flags.ts'
 import { openController, type ServeOptions } from '../../src/index.ts'
 import { newSocketPath, startServer } from './server.ts'
+import { startTarget, type TargetLimits } from './tcp-target.ts'
 
 /** What a test can need. */
 export interface Capabilities {
-  /** Worker threads ring doorbells: they are memory, not messages of one connection. */
+  /** Worker threads can have its queues: they are memory, not messages of one connection. */
   readonly threads: boolean
   readonly compare: boolean
   readonly verify: boolean
@@ -18,7 +19,7 @@ export interface Capabilities {
 
 /** In titles of tests that are left out. */
 export const LACKS: Readonly<Record<keyof Capabilities, string>> = {
-  threads: 'its doorbells are messages',
+  threads: 'its queues are messages',
   compare: 'it has no Compare',
   verify: 'it has no Verify',
   writeZeroes: 'it has no Write Zeroes',
@@ -45,6 +46,7 @@ const TRANSPORTS = {
   sim: { supports: EVERYTHING, randomRuns: 40 },
   vfioUser: { supports: EVERYTHING, randomRuns: 40 },
   vfioUserByMessages: { supports: { ...EVERYTHING, threads: false }, randomRuns: 40 },
+  tcp: { supports: { ...EVERYTHING, threads: false }, randomRuns: 20 },
   // Most often in the virtual machine, which is some thirteen times slower.
   vfio: { supports: EVERYTHING, randomRuns: 4 },
 } as const satisfies Record<string, Transport>
@@ -74,7 +76,31 @@ const SERVED = [
   },
 ] as const satisfies readonly { served: ServeOptions; transport: Transport }[]
 
-function ownDevices(): Device[] {
+/** Targets in this process, on the loopback. */
+const NETWORKED: readonly { device: string; query: string; limits: TargetLimits }[] = [
+  { device: 'sim:?size=32M', query: '', limits: {} },
+  {
+    device: 'sim:?size=32M&lba=4096&mdts=2',
+    query: 'hdgst=1&ddgst=1',
+    limits: { inCapsule: 0, maxH2cData: 4096, maxR2t: 12_288, maxC2hData: 4096, success: true },
+  },
+]
+
+async function networkedDevices(): Promise<Device[]> {
+  return Promise.all(
+    NETWORKED.map(async ({ device, query, limits }) => {
+      const target = await startTarget(device, limits)
+      target.server.unref()
+      return {
+        name: `nvme+tcp (${device}, ${query || 'no digests'})`,
+        address: target.address(query),
+        ...TRANSPORTS.tcp,
+      }
+    }),
+  )
+}
+
+async function ownDevices(): Promise<Device[]> {
   return [
     ...EMBEDDED.map((address) => ({ name: address, address, ...TRANSPORTS.sim })),
     ...SERVED.map(({ served, transport }) => ({
@@ -83,6 +109,7 @@ function ownDevices(): Device[] {
       served,
       ...transport,
     })),
+    ...(await networkedDevices()),
   ]
 }
 
@@ -107,6 +134,7 @@ async function ask(address: string): Promise<Transport> {
 
 function transportOf({ kind, pci }: PcieTransport): Transport {
   if (kind === 'sim') return TRANSPORTS.sim
+  if (kind === 'tcp') return TRANSPORTS.tcp
   if (kind !== 'vfio-user') return TRANSPORTS.vfio
   return pci.notify === null ? TRANSPORTS.vfioUser : TRANSPORTS.vfioUserByMessages
 }

@@ -4,6 +4,7 @@
 
 import fc from 'fast-check'
 import type { IoDescriptor, Namespace } from '../../src/index.ts'
+import { done, now } from './calls.ts'
 import { pattern } from './pattern.ts'
 
 interface RandomOperation {
@@ -64,11 +65,11 @@ export async function checkAgainstModel(
   // Used again and again: what an earlier operation left in them must not show.
   const memories: Buffer[] = []
   let same = true
-  const settle = (count: number) => {
+  const settle = async (count: number) => {
     while (inFlight.length > count) {
       // Any order will do: an odd one is the better test.
       const { iod, buf, memory, expected } = inFlight.splice((inFlight.length * 7) % inFlight.length, 1)[0]!
-      while (!ns.apoll(iod, 100));
+      await done(ns, iod)
       if (expected && !buf.equals(expected)) same = false
       memories.push(memory)
     }
@@ -79,32 +80,32 @@ export async function checkAgainstModel(
     const overlaps = inFlight.some(
       ({ op: other }) => other.slba < slba + nlb && slba < other.slba + other.nlb,
     )
-    if (overlaps || kind === 'settle' || inFlight.length === ns.maxiopq) settle(0)
+    if (overlaps || kind === 'settle' || inFlight.length === ns.maxiopq) await settle(0)
     if (kind === 'read' || kind === 'write') {
       const memory = memories.pop() ?? ns.alloc(MOST_OFFSET * 512 + model.length)
       const buf = memory.subarray(op.offset * 512, op.offset * 512 + range.length)
       if (kind === 'write') pattern(range.length, op.seed).copy(buf)
       const start = () => (kind === 'write' ? ns.awrite(0, buf, slba, nlb) : ns.aread(0, buf, slba, nlb))
-      const iod = startWhenRoom(start, () => settle(0))
+      const iod = await startWhenRoom(start, () => settle(0))
       if (kind === 'write') buf.copy(range)
       inFlight.push({ op, iod, buf, memory, expected: kind === 'read' ? Buffer.from(range) : undefined })
     } else if (kind === 'zeroes' && hasZeroes) {
-      settle(0)
-      ns.writeZeroes(0, slba, nlb)
+      await settle(0)
+      await now(ns).writeZeroes(0, slba, nlb)
       range.fill(0)
     } else if (kind === 'promise-write') {
-      settle(0)
+      await settle(0)
       const data = pattern(range.length + op.offset, op.seed).subarray(op.offset)
       await ns.promises.write(data, slba)
       data.copy(range)
     } else if (kind === 'promise-read') {
-      settle(0)
+      await settle(0)
       const data = Buffer.alloc(range.length)
       await ns.promises.read(data, slba)
       if (!data.equals(range)) same = false
     }
   }
-  settle(0)
+  await settle(0)
   const all = Buffer.alloc(model.length)
   await ns.promises.read(all, 0)
   for (const memory of memories) ns.free(memory)
@@ -112,12 +113,12 @@ export async function checkAgainstModel(
 }
 
 // A long transfer takes a whole queue: a raw call then finds no space.
-function startWhenRoom(start: () => IoDescriptor, settle: () => void): IoDescriptor {
+async function startWhenRoom(start: () => IoDescriptor, settle: () => Promise<void>): Promise<IoDescriptor> {
   try {
     return start()
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ERR_UNVME_QUEUE_FULL') throw error
-    settle()
+    await settle()
     return start()
   }
 }

@@ -139,6 +139,7 @@ export class Controller {
     )
     this.#admin.onTimeout = (cause) => this.recovery.begin(cause)
     transport.onFailed = (cause) => this.#lost(cause)
+    if (transport.onStalled === null) transport.onStalled = (cause) => this.#stall(cause)
   }
 
   /** Sends any admin command: see AdminCommand. One that comes while the controller is recovered waits for that. */
@@ -245,6 +246,11 @@ export class Controller {
     return this.identity !== undefined && this.transport.away === true
   }
 
+  /** It may come and go as often as it likes, for as long as its transport waits for it. */
+  get patient(): boolean {
+    return this.away && this.transport.patient === true
+  }
+
   // The device is gone.
   #lost(cause: Error): void {
     if (!this.away) {
@@ -254,6 +260,13 @@ export class Controller {
     // A recovery that is under way waits for answers that don't come any more.
     if (this.recovery.running !== null) this.#admin.fail(cause)
     else if (!this.recovery.begin(cause)) this.fail(cause)
+  }
+
+  // I/O ends without the controller: its recovery goes on, and lets what comes after it through.
+  #stall(cause: Error): void {
+    if (this.failure === null && this.recovery.running !== null) {
+      for (const handler of this.#onFailure) handler(cause)
+    }
   }
 
   // While it is reset there is no one else to look, and what brings it up would wait for its timeout.

@@ -37,6 +37,8 @@ export interface Queue {
   /** Milliseconds between two calls of `expire`, at most, for timeouts to be kept. */
   readonly sliceMs: number
   readonly counters: QueueCounters
+  /** False where no command can have metadata in a buffer of its own: then `pointMetadata` is for 0 alone. */
+  readonly takesMetadata?: boolean
   /** Identifiers that are out of use since their commands had no answer, until one comes after all. */
   readonly lost: number
   /** Called by `reap` for a command that had no answer in time and has one now: its identifier is free again. */

@@ -61,6 +61,8 @@ export interface RecoverableController {
   readonly away?: boolean
   /** Milliseconds within which it has to. */
   readonly reconnect?: number
+  /** It may come and go as often as it likes: its transport says when it is given up. */
+  readonly patient?: boolean
   fail(cause: Error): void
   /** Resets and brings up again, without a word to those who wait for I/O. */
   restart(how: ResetKind, cause: Error): Promise<void>
@@ -212,7 +214,8 @@ export class Recovery {
       if (this.#controller.closed || !(unsupported || passing)) return false
       log('%s: %s', this.#address, error.message)
       // Where the controller does not come back by itself, its function may.
-      how = how === 'controller' && !unsupported ? 'function' : 'controller'
+      const patient = this.#controller.patient === true
+      how = how === 'controller' && !unsupported && !patient ? 'function' : 'controller'
       return true
     })
   }
@@ -231,7 +234,7 @@ export class Recovery {
         return await restart()
       } catch (error) {
         const gone = this.#controller.away === true && performance.now() < until
-        if (!gone) left--
+        if (!gone && this.#controller.patient !== true) left--
         if (left === 0 || !mayPass(error as Error)) throw error
       }
     }

@@ -12,6 +12,8 @@ import type { Queue, QueueOptions, QueueShareFacts } from './queue.ts'
 export interface WakeUp {
   /** False where there is none: `arm` says false then, and who sleeps has to look by timer. */
   readonly interrupts: boolean
+  /** True where completions come by turns of the event loop alone: polling between two of them finds none. */
+  readonly eventDriven?: boolean
   /** Calls `wake` at the queue's next completion, and keeps the process alive until then. */
   arm(wake: () => void): boolean
   disarm(): void
@@ -35,6 +37,8 @@ export interface TransportFacts {
   readonly how?: string
   /** No hardware is behind it: no question is asked before it is overwritten, and interrupts cost little. */
   readonly emulated: boolean
+  /** Completions come by turns of the event loop alone: a call that blocks the thread until one comes would never return. */
+  readonly eventDriven?: boolean
   /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
   readonly image?: string | undefined
   /** Makes memory that the controller reaches. */
@@ -88,6 +92,11 @@ export interface Transport extends TransportFacts {
   readonly cheapWakeUps?: boolean
   /** Set by the controller: called on the event loop, each time the transport learns that the device is gone. */
   onFailed: ((cause: Error) => void) | null
+  /**
+   * Where there is one, set by the controller: called when a device that may still come back has been gone for longer than
+   * I/O may wait. What waits is rejected then, and so is what comes until it is back.
+   */
+  onStalled?: ((cause: Error) => void) | null
 
   /** The device was taken away, as the system says: it does not come back by a reset. */
   readonly removed: boolean
@@ -128,6 +137,8 @@ export interface Transport extends TransportFacts {
    * @param limit milliseconds since it was known to be gone
    */
   reconnect?(limit: number, signal: AbortSignal): Promise<void>
+  /** While `away`: however often it is lost again, `reconnect` alone says when the device is given up. */
+  readonly patient?: boolean
   /** Resets the controller and leaves it disabled. */
   reset(how: ResetKind): Promise<void>
   /**

@@ -18,14 +18,12 @@ import { markBad, type Namespace, touchesBad, unmarkBad } from './namespaces.ts'
 import { fetchData, followPrps } from './prp.ts'
 
 const HIGH = 0x1_0000_0000
-/** Fused operation and PSDT, bits 9:8 and 15:14 of dword 0: neither fused commands nor SGLs are known. */
-export const FUSE_AND_PSDT = 0xc300
 const FUA = 0x4000_0000
 
 /** Executes the command at `sqe[e]`. Returns its status, `sct << 8 | sc`. */
 export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
   const dw0 = sqe[e]!
-  if ((dw0 & FUSE_AND_PSDT) !== 0) return STATUS.INVALID_FIELD
+  if ((dw0 & c.unknownFlags) !== 0) return STATUS.INVALID_FIELD
   const opcode = dw0 & 0xff
   const nsid = sqe[e + 1]!
   const ns = c.namespaces.get(nsid)

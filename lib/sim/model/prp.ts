@@ -1,4 +1,5 @@
-// Data pointers: PRP entries and lists (NVMe 1.4 base, section 4.3) turned into pieces of host memory.
+// Data pointers: PRP entries and lists (NVMe 1.4 base, section 4.3), or an SGL of one block where the controller's host
+// allows that, turned into pieces of host memory.
 // Neighbouring pages become one piece, since a driver's list nearly always runs through memory in
 // order, and one long copy is faster than many of a page.
 
@@ -22,6 +23,8 @@ export function createPieces(): Pieces {
 }
 
 const HIGH = 0x1_0000_0000
+/** PSDT 01b, bits 15:14 of dword 0. */
+const PSDT_SGL = 0x4000
 
 /**
  * Fills `pieces` with `bytes` of data from the PRP entries of the command at `sqe[e]`.
@@ -37,6 +40,7 @@ export function followPrps(
 ): number {
   pieces.count = 0
   pieces.bytes = bytes
+  if ((sqe[e]! & PSDT_SGL) !== 0) return followDataBlock(pieces, dma, sqe, e, bytes)
   const low = sqe[e + 6]!
   if ((low & 3) !== 0) return STATUS.PRP_OFFSET_INVALID
   const inPage = pageBytes - (low & (pageBytes - 1))
@@ -49,6 +53,19 @@ export function followPrps(
   if (rest > pageBytes) return followList(pieces, dma, secondIova, rest, pageBytes)
   if ((second & (pageBytes - 1)) !== 0) return STATUS.PRP_OFFSET_INVALID
   return addPiece(pieces, dma, secondIova, rest) ? 0 : STATUS.DATA_TRANSFER_ERROR
+}
+
+// The one SGL that there is: a data block. What it has beyond the data is zeroes, and nothing of other commands.
+function followDataBlock(pieces: Pieces, dma: DmaTable, sqe: Uint32Array, e: number, bytes: number): number {
+  if (sqe[e + 9] !== 0) return STATUS.SGL_DESCRIPTOR_TYPE_INVALID
+  const length = sqe[e + 8]!
+  if (length < bytes) return STATUS.DATA_SGL_LENGTH_INVALID
+  const iova = sqe[e + 7]! * HIGH + sqe[e + 6]!
+  const range = dma.find(iova, length)
+  if (range === null || !addPiece(pieces, dma, iova, bytes)) return STATUS.DATA_TRANSFER_ERROR
+  const at = iova - range.start + range.base
+  if (length > bytes) range.bytes.fill(0, at + bytes, at + length)
+  return 0
 }
 
 function followList(pieces: Pieces, dma: DmaTable, list: number, bytes: number, pageBytes: number): number {

@@ -143,8 +143,10 @@ const showRegs = showCommand({
   examples: [['show-regs 0a:00.0 -H', 'with their fields']],
   async read({ handle }) {
     const { readRegisters, viewRegisters } = await import('../admin/views/registers.ts')
-    const bytes = await readRegisters((offset) => handle.controller.transport.readProperty(offset))
-    return { bytes, show: () => viewRegisters(bytes) }
+    const { transport } = handle.controller
+    const fabrics = transport.kind === 'tcp'
+    const bytes = await readRegisters((offset) => transport.readProperty(offset), fabrics)
+    return { bytes, show: () => viewRegisters(bytes, fabrics) }
   },
 })
 

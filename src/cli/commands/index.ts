@@ -5,6 +5,7 @@
 import type { CommandDefinition } from '../define.ts'
 import { bench, benchCompare } from './bench.ts'
 import { copy, read, verify, write } from './data.ts'
+import { discover } from './discover.ts'
 import { featureCommands } from './features.ts'
 import { firmwareCommands } from './firmware.ts'
 import { identifyCommands } from './identify.ts'
@@ -17,7 +18,7 @@ import { setup } from './setup.ts'
 import { info, list, listSubsys, serve, version } from './system.ts'
 
 export const commands: readonly CommandDefinition[] = [
-  ...[list, listSubsys, setup, info, serve, version],
+  ...[list, listSubsys, discover, setup, info, serve, version],
   ...[read, write, copy, verify],
   ...ioCommands,
   ...identifyCommands,

@@ -5,7 +5,6 @@ import { ADMIN } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import type { Controller } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
-import { FUSE_AND_PSDT } from '../io-commands.ts'
 import { NO_COMPLETION } from '../queues.ts'
 import { configureDoorbellBuffer } from '../shadow.ts'
 import { getFeatures, setFeatures } from './features.ts'
@@ -18,7 +17,7 @@ import { abort, createCq, createSq, deleteCq, deleteSq } from './queues.ts'
 /** Executes the command at `sqe[e]`. Returns its status, or NO_COMPLETION where it is answered later. */
 export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number {
   const dw0 = sqe[e]!
-  if ((dw0 & FUSE_AND_PSDT) !== 0) return STATUS.INVALID_FIELD
+  if ((dw0 & c.unknownFlags) !== 0) return STATUS.INVALID_FIELD
   if (c.background.sanitizing !== null && PROHIBITED.has(dw0 & 0xff)) return STATUS.SANITIZE_IN_PROGRESS
   const command = COMMANDS[dw0 & 0xff]
   return command === undefined ? STATUS.INVALID_OPCODE : command(c, sqe, e)

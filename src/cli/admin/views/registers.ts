@@ -40,18 +40,34 @@ const REGISTERS: readonly (readonly [name: string, offset: number, wide?: true])
 /** Bytes from the first register to the last. */
 const BYTES = 0x6c
 
+/** Those that are properties of every controller over Fabrics, in dwords: others are refused there. */
+const PROPERTIES = new Set<number>([
+  REGISTER.CAP_LO,
+  REGISTER.CAP_HI,
+  REGISTER.VS,
+  REGISTER.CC,
+  REGISTER.CSTS,
+])
+
 /**
  * All registers, each read once: they are not all without side effects, and one picture is what is asked for.
  * @param read a 32-bit register
+ * @param fabrics those alone that a controller over Fabrics has; all others are 0
  */
-export async function readRegisters(read: (offset: number) => number | Promise<number>): Promise<Buffer> {
+export async function readRegisters(
+  read: (offset: number) => number | Promise<number>,
+  fabrics = false,
+): Promise<Buffer> {
   const bytes = Buffer.alloc(BYTES)
-  for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(await read(at), at)
+  for (let at = 0; at < BYTES; at += 4) {
+    if (!fabrics || PROPERTIES.has(at)) bytes.writeUInt32LE(await read(at), at)
+  }
   return bytes
 }
 
-export function viewRegisters(bytes: Buffer): Shown {
-  const values = REGISTERS.map(([name, offset, wide]): [string, number | bigint] => [
+export function viewRegisters(bytes: Buffer, fabrics = false): Shown {
+  const shown = fabrics ? REGISTERS.filter(([, offset]) => PROPERTIES.has(offset)) : REGISTERS
+  const values = shown.map(([name, offset, wide]): [string, number | bigint] => [
     name,
     wide ? bytes.readBigUInt64LE(offset) : bytes.readUInt32LE(offset),
   ])

@@ -1,0 +1,134 @@
+// Addresses of controllers over TCP: `nvme+tcp://host:4420/NQN?nsid=1&hdgst=1`, and what each option means.
+
+import { AddressError } from '../../errors.ts'
+import { MAX_NSID } from '../spec/opcodes.ts'
+import { MAX_NQN_BYTES } from './fabrics.ts'
+
+export interface TcpAddress {
+  /** The address without `nsid`, for messages. */
+  readonly address: string
+  readonly host: string
+  readonly port: number
+  /** Of the subsystem. */
+  readonly subnqn: string
+  readonly nsid: number | undefined
+  /** Header and data digests. */
+  readonly hdgst: boolean
+  readonly ddgst: boolean
+  /** I/O queues, where the caller does not say. */
+  readonly queues: number | undefined
+  /** Keep Alive Timeout in milliseconds; 0 turns it off. */
+  readonly kato: number
+  /** Of the host, where they are not this machine's own. */
+  readonly hostnqn: string | undefined
+  readonly hostid: string | undefined
+}
+
+export const TCP_SCHEME = 'nvme+tcp:'
+export const DEFAULT_PORT = 4420
+/** Long enough for a program that computes for seconds between two turns of its event loop. */
+export const DEFAULT_KATO_MS = 15_000
+
+const FORM = /^nvme\+tcp:\/\/(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s]+)(?::(\d{1,5}))?\/([^/?#\s]*)(?:\?([^#]*))?$/i
+
+type OptionName = 'nsid' | 'hdgst' | 'ddgst' | 'queues' | 'kato' | 'hostnqn' | 'hostid'
+
+const OPTIONS: readonly OptionName[] = ['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid']
+
+/** Throws AddressError, which names the part. */
+export function parseTcpAddress(text: string): TcpAddress {
+  const match = FORM.exec(text)
+  if (match === null) {
+    throw new AddressError(
+      `'${text}': nvme+tcp://HOST[:PORT]/NQN[?OPTION=VALUE&…] is needed, an IPv6 address in brackets`,
+    )
+  }
+  const [, host, port, nqn, query] = match
+  const given = readQuery(text, query ?? '')
+  const option = <T>(name: OptionName, parse: (value: string) => T | undefined, byDefault: T): T => {
+    const value = given.get(name)
+    if (value === undefined) return byDefault
+    const parsed = parse(value)
+    if (parsed === undefined) throw new AddressError(`'${text}': bad value ${name}=${value}`)
+    return parsed
+  }
+  const subnqn = decode(text, nqn!)
+  if (!isNqn(subnqn)) throw new AddressError(`'${text}': ${badNqn(subnqn)}`)
+  const number = port === undefined ? DEFAULT_PORT : Number(port)
+  if (number < 1 || number > 65535) throw new AddressError(`'${text}': there is no port ${port}`)
+  return {
+    address: withoutNsid(text),
+    host: host!.replace(/^\[|\]$/g, ''),
+    port: number,
+    subnqn,
+    nsid: option<number | undefined>('nsid', integer(1, MAX_NSID), undefined),
+    hdgst: option('hdgst', integer(0, 1), 0) === 1,
+    ddgst: option('ddgst', integer(0, 1), 0) === 1,
+    queues: option<number | undefined>('queues', integer(1, 65535), undefined),
+    kato: option('kato', integer(0, 2 ** 31), DEFAULT_KATO_MS),
+    hostnqn: option<string | undefined>('hostnqn', (value) => nqnOf(text, value), undefined),
+    hostid: option<string | undefined>('hostid', uuid, undefined),
+  }
+}
+
+function readQuery(text: string, query: string): Map<OptionName, string> {
+  const given = new Map<OptionName, string>()
+  for (const part of query.split('&').filter(Boolean)) {
+    const equals = part.indexOf('=')
+    const name = (equals < 0 ? part : part.slice(0, equals)) as OptionName
+    if (!OPTIONS.includes(name)) {
+      throw new AddressError(`'${text}': unknown option '${name}'; there are ${OPTIONS.join(', ')}`)
+    }
+    if (given.has(name)) throw new AddressError(`'${text}': option '${name}' is given twice`)
+    given.set(name, equals < 0 ? '' : part.slice(equals + 1))
+  }
+  return given
+}
+
+function integer(min: number, max: number) {
+  return (text: string): number | undefined => {
+    const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN
+    return value >= min && value <= max ? value : undefined
+  }
+}
+
+function nqnOf(text: string, value: string): string | undefined {
+  const nqn = decode(text, value)
+  return isNqn(nqn) ? nqn : undefined
+}
+
+function decode(text: string, part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw new AddressError(`'${text}': '${part}' is not percent-encoded`)
+  }
+}
+
+function uuid(value: string): string | undefined {
+  const text = value.toLowerCase()
+  return isUuid(text) ? text : undefined
+}
+
+/** True for a UUID in lower case. */
+export function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
+}
+
+/** True for an NVMe Qualified Name. */
+export function isNqn(text: string): boolean {
+  const named = /^nqn\.\d{4}-\d{2}\.[^\s\0]+$/.test(text)
+  return named && Buffer.byteLength(text) <= MAX_NQN_BYTES
+}
+
+function badNqn(text: string): string {
+  const bytes = Buffer.byteLength(text)
+  if (bytes > MAX_NQN_BYTES) return `its NQN has ${bytes} bytes, at most ${MAX_NQN_BYTES} are possible`
+  return `'${text}' is no NQN, as nqn.2014-08.org.nvmexpress:uuid:… is one`
+}
+
+function withoutNsid(text: string): string {
+  return text.replace(/([?&])nsid=[^&]*(&|$)/, (_, before: string, after: string) =>
+    after === '&' ? before : '',
+  )
+}

@@ -1,0 +1,237 @@
+// One connection of a host: a socket, the exchange of ICReq and ICResp, what comes in taken apart, what goes out gathered.
+
+import net from 'node:net'
+import { AbortError, DeviceRemovedError, ProtocolError, SetupError } from '../../errors.ts'
+import { logger } from '../../log/index.ts'
+import { onAbort, throwIfAborted } from '../../sys/abort.ts'
+import {
+  type Agreement,
+  checkIcResp,
+  DGST,
+  decodeIcResp,
+  describeTermReq,
+  encodeIcReq,
+  encodeTermReq,
+  isViolation,
+  PDU,
+  typeSet,
+} from './pdu.ts'
+import { type PduHandler, Receiver } from './receiver.ts'
+
+const log = logger('tcp')
+
+/** What the system's buffer is emptied into; larger ones were no faster. */
+const READ_BYTES = 64 * 1024
+/** For a terminate request to get out, before the socket is closed whatever the peer does. */
+const TERMINATE_MS = 1000
+
+export interface LinkOptions {
+  /** Of the controller, for messages. */
+  readonly address: string
+  readonly host: string
+  readonly port: number
+  readonly hdgst: boolean
+  readonly ddgst: boolean
+  /** Milliseconds for the connection, and again for ICResp. */
+  readonly connectTimeout: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Where a connection has ended, and who has ended it. */
+export interface LinkEnd {
+  readonly cause: Error
+  /** The peer has closed, or reset, the connection: it has ended the queue itself. */
+  readonly byPeer: boolean
+}
+
+/** Who has a connection once it is up. */
+export interface LinkOwner extends PduHandler {
+  /** All that has come so far has been handed out. */
+  onFed(): void
+  /** Once, unless the owner closes it. */
+  onEnd(end: LinkEnd): void
+}
+
+/** A connection. Made by `connectLink`. */
+export class Link {
+  /** What was agreed on, once it was: digests, most bytes of data in one H2CData, and what multiple data begins at. */
+  agreement: Agreement = { hdgst: false, ddgst: false }
+  maxH2cData = 0
+  alignment = 4
+  private readonly socket: net.Socket
+  private readonly receiver: Receiver
+  private owner: LinkOwner | null = null
+  // How it has ended, once it has.
+  private ended: LinkEnd | null = null
+  private readonly address: string
+  private corked = false
+
+  constructor({ address, host, port }: LinkOptions, greeting: LinkOwner, onConnect: () => void) {
+    this.address = address
+    this.owner = greeting
+    this.receiver = new Receiver(greeting)
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+    this.socket = net.connect({
+      ...{ host, port, noDelay: true },
+      onread: { buffer, callback: (bytes) => this.feed(buffer, bytes) },
+    })
+    this.socket.once('connect', onConnect)
+    this.socket.on('error', (error: NodeJS.ErrnoException) => {
+      const cause = new DeviceRemovedError(`${this.address}: the connection failed: ${error.message}`, {
+        cause: error,
+      })
+      this.end({ cause, byPeer: error.code === 'ECONNRESET' })
+    })
+    this.socket.on('end', () => {
+      const cause = new DeviceRemovedError(`${this.address}: the target closed the connection`)
+      this.end({ cause, byPeer: true })
+    })
+    this.socket.on('close', () => {
+      const cause = new DeviceRemovedError(`${this.address}: the connection is closed`)
+      this.end({ cause, byPeer: false })
+    })
+  }
+
+  /** From now on `owner` gets what comes. */
+  own(owner: LinkOwner): void {
+    this.receiver.handOver(owner, this.agreement)
+    this.owner = owner
+    if (this.ended !== null) owner.onEnd(this.ended)
+  }
+
+  /** Sends bytes, which are the system's until `done`. */
+  write(bytes: Uint8Array, done?: () => void): void {
+    this.socket.write(bytes, done)
+  }
+
+  /** Whether the connection keeps the process alive. */
+  keepAlive(on: boolean): void {
+    if (on) this.socket.ref()
+    else this.socket.unref()
+  }
+
+  private feed(buffer: Buffer, bytes: number): boolean {
+    if (this.ended !== null) return true
+    try {
+      this.receiver.feed(buffer, bytes)
+    } catch (error) {
+      if (!isViolation(error)) {
+        this.socket.destroy()
+        throw error
+      }
+      log('%s: %s', this.address, error.message)
+      this.terminate(
+        encodeTermReq(PDU.H2C_TERM_REQ, error, this.receiver.head.subarray(0, this.receiver.filled)),
+      )
+      const cause = new ProtocolError(`${this.address}: ${error.message}`, { cause: error })
+      this.end({ cause, byPeer: false })
+      return true
+    }
+    this.owner?.onFed()
+    this.flush()
+    return true
+  }
+
+  // No more PDUs after it.
+  private terminate(pdu: Buffer): void {
+    const { socket } = this
+    this.receiver.end()
+    socket.end(pdu)
+    setTimeout(() => socket.destroy(), TERMINATE_MS).unref()
+    socket.once('finish', () => socket.destroySoon())
+  }
+
+  private end(end: LinkEnd): void {
+    if (this.ended !== null) return
+    this.ended = end
+    this.receiver.end()
+    // What was violated is still being said.
+    if (!(end.cause instanceof ProtocolError)) this.socket.destroy()
+    this.owner?.onEnd(end)
+  }
+
+  /** What is written until `flush` leaves in one system call. */
+  cork(): void {
+    if (this.corked) return
+    this.corked = true
+    this.socket.cork()
+  }
+
+  flush(): void {
+    if (!this.corked) return
+    this.corked = false
+    this.socket.uncork()
+  }
+
+  /** Ends it from here; its owner hears nothing of it. */
+  close(): void {
+    this.ended ??= { cause: new DeviceRemovedError(`${this.address} is closed`), byPeer: false }
+    this.owner = null
+    this.receiver.end()
+    this.socket.destroy()
+  }
+}
+
+/**
+ * Connects, and agrees on digests and limits. Rejects with SetupError where there is no connection, ProtocolError where
+ * the target does not answer, or with what can't be, and AbortError.
+ */
+export async function connectLink(options: LinkOptions): Promise<Link> {
+  const { address, hdgst, ddgst, connectTimeout, signal } = options
+  throwIfAborted(signal)
+  const dgst = (hdgst ? DGST.HEADER : 0) | (ddgst ? DGST.DATA : 0)
+  let settle: { resolve(link: Link): void; reject(error: Error): void }
+  const connected = new Promise<Link>((resolve, reject) => {
+    settle = { resolve, reject }
+  })
+  const greeting: LinkOwner = {
+    accepted: typeSet(PDU.IC_RESP, PDU.C2H_TERM_REQ),
+    mostData: 0,
+    onHeader() {},
+    onPdu({ head }) {
+      if (head[0] !== PDU.IC_RESP) {
+        const text = describeTermReq(head)
+        settle.reject(new ProtocolError(`${address}: the target refuses the connection: ${text}`))
+        return
+      }
+      const reply = decodeIcResp(head)
+      checkIcResp(reply, dgst)
+      link.agreement = { hdgst, ddgst }
+      link.maxH2cData = reply.maxh2cdata
+      link.alignment = (reply.cpda + 1) * 4
+      settle.resolve(link)
+    },
+    onFed() {},
+    onEnd: ({ cause }) => settle.reject(answering ? cause : noConnection(address, cause)),
+  }
+  let answering = false
+  const link = new Link(options, greeting, () => {
+    answering = true
+    timer.refresh()
+    link.write(encodeIcReq({ pfv: 0, hpda: 0, dgst, maxr2t: 0 }))
+  })
+  const timer = setTimeout(() => {
+    settle.reject(
+      answering
+        ? new ProtocolError(`${address}: no ICResp within ${connectTimeout} ms`)
+        : new SetupError(`${address}: no connection within ${connectTimeout} ms`),
+    )
+  }, connectTimeout)
+  const forget = onAbort(signal, () => settle.reject(new AbortError(signal!.reason)))
+  try {
+    return await connected
+  } catch (error) {
+    // A violation is said first; that closes the socket, too.
+    if (!(error instanceof ProtocolError && isViolation(error.cause))) link.close()
+    throw error
+  } finally {
+    clearTimeout(timer)
+    forget()
+  }
+}
+
+function noConnection(address: string, cause: Error): SetupError {
+  const { message, code } = (cause.cause ?? cause) as NodeJS.ErrnoException
+  // Where a name has several addresses, the error of all of them has no message.
+  return new SetupError(`${address}: no connection: ${message || code}`, { cause })
+}

@@ -1,0 +1,274 @@
+// A host's hold on a controller (NVMe 2.0 base, section 3.3): its admin queue, its I/O queues, the Keep Alive Timer. It ends
+// as a whole: with the admin connection, when Keep Alive is missing, when the controller is gone.
+
+import { logger } from '../../../log/index.ts'
+import { FEATURE } from '../../spec/features.ts'
+import { CNS, controllerLayout } from '../../spec/identify.ts'
+import { ADMIN } from '../../spec/opcodes.ts'
+import { CSTS, NSSR_RESET, REGISTER } from '../../spec/registers.ts'
+import { STATUS } from '../../spec/status.ts'
+import type { CommandDone, DataBlock, ServedController } from './controller.ts'
+
+const log = logger('tcp-target')
+
+/** Keep Alive granularity: 100 ms. */
+const KAS = 1
+const KAS_MS = 100
+/** SGLs, with an offset in a data block: data within the capsule. */
+const SGLS = 0x0010_0001
+const MOST_MDTS = 8
+/** Most entries of a queue. */
+export const MOST_ENTRIES = 1024
+
+/** What an association needs of a connection. */
+export interface QueueConnection {
+  /** Ends it, once what was written is out. */
+  end(): void
+}
+
+export interface AssociationOptions {
+  readonly controller: ServedController
+  readonly cntlid: number
+  readonly subnqn: string
+  readonly hostnqn: string
+  readonly hostid: string
+  /** Milliseconds; 0 for no Keep Alive Timer. */
+  readonly kato: number
+  /** Most bytes of data within the capsule of an I/O command. */
+  readonly inCapsule: number
+  /** Called once, when it has ended. */
+  readonly onEnd: () => void
+}
+
+/** Answers a command: a status as `CommandDone` has it. */
+type Answer = CommandDone
+
+const REFUSED = new Set<number>([
+  ADMIN.CREATE_IO_CQ,
+  ADMIN.CREATE_IO_SQ,
+  ADMIN.DELETE_IO_CQ,
+  ADMIN.DELETE_IO_SQ,
+  ADMIN.DOORBELL_BUFFER_CONFIG,
+])
+
+export class Association {
+  readonly options: AssociationOptions
+  readonly #controller: ServedController
+  #kato: number
+  #timer: NodeJS.Timeout | undefined
+  readonly #queues = new Map<number, QueueConnection>()
+  // By connection's queue and host's identifier, what the controller calls when the command ends: for Abort.
+  readonly #commands = new Map<number, CommandDone>()
+  #ended = false
+
+  constructor(options: AssociationOptions, admin: QueueConnection) {
+    this.options = options
+    this.#controller = options.controller
+    this.#kato = rounded(options.kato)
+    this.#queues.set(0, admin)
+    this.touch()
+  }
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** Keep Alive has come. */
+  touch(): void {
+    clearTimeout(this.#timer)
+    if (this.#kato === 0 || this.#ended) return
+    this.#timer = setTimeout(() => {
+      log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
+      this.end()
+    }, this.#kato)
+  }
+
+  /** All of its connections are closed, and the controller is as after power on. */
+  end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    clearTimeout(this.#timer)
+    this.#controller.reset()
+    for (const queue of this.#queues.values()) queue.end()
+    this.#queues.clear()
+    this.options.onEnd()
+  }
+
+  /** A connection has closed. */
+  closed(qid: number, connection: QueueConnection): void {
+    if (this.#queues.get(qid) !== connection) return
+    if (qid === 0) {
+      this.end()
+      return
+    }
+    // Not free for another before the controller has ended what was in flight.
+    this.#controller.deleteQueue(qid, () => {
+      if (this.#queues.get(qid) === connection) this.#queues.delete(qid)
+    })
+  }
+
+  // Properties
+
+  /** Null where there is no such property. */
+  property(offset: number, bytes: number): [lo: number, hi: number] | null {
+    const { readRegister } = this.#controller
+    if (offset === REGISTER.CAP_LO && bytes === 8) {
+      const lo = readRegister(REGISTER.CAP_LO)
+      const mqes = Math.min(lo & 0xffff, MOST_ENTRIES - 1)
+      // Doorbell stride means nothing here.
+      return [((lo & ~0xffff) | mqes) >>> 0, (readRegister(REGISTER.CAP_HI) & ~0xf) >>> 0]
+    }
+    if (bytes !== 4) return null
+    if (offset === REGISTER.NSSR) return [0, 0]
+    if (offset !== REGISTER.VS && offset !== REGISTER.CC && offset !== REGISTER.CSTS) return null
+    return [readRegister(offset), 0]
+  }
+
+  /** Null where there is no such property, or it can't be set; `after` is for when the answer is out. */
+  setProperty(offset: number, value: number): { after(): void } | null {
+    if (offset !== REGISTER.CC && offset !== REGISTER.NSSR) return null
+    this.#controller.writeRegister(offset, value)
+    this.#controller.run()
+    const reset = offset === REGISTER.NSSR && value === NSSR_RESET
+    return {
+      after: () => {
+        // A controller that is disabled has no I/O queues.
+        if (reset) this.end()
+        else if (!this.ready) this.#closeQueues()
+      },
+    }
+  }
+
+  #closeQueues(): void {
+    for (const [qid, queue] of this.#queues) {
+      if (qid === 0) continue
+      this.#queues.delete(qid)
+      queue.end()
+    }
+  }
+
+  get ready(): boolean {
+    const csts = this.#controller.readRegister(REGISTER.CSTS)
+    return (csts & CSTS.RDY) !== 0 && (csts & CSTS.CFS) === 0
+  }
+
+  // Queues
+
+  has(qid: number): boolean {
+    return this.#queues.has(qid)
+  }
+
+  createQueue(
+    qid: number,
+    entries: number,
+    connection: QueueConnection,
+    done: (status: number) => void,
+  ): void {
+    this.#queues.set(qid, connection)
+    this.#controller.createQueue(qid, entries, (status) => {
+      if (status !== 0 && this.#queues.get(qid) === connection) this.#queues.delete(qid)
+      done(status)
+    })
+  }
+
+  // Commands
+
+  /** Takes a command of the admin queue or an I/O queue. */
+  submit(qid: number, cid: number, sqe: Uint32Array, block: DataBlock | null, answer: Answer): void {
+    if (qid === 0 && this.#answerHere(sqe, answer)) return
+    if (this.#ended) {
+      answer(-1, 0)
+      return
+    }
+    if (!this.ready) {
+      answer(STATUS.COMMAND_SEQUENCE_ERROR, 0)
+      return
+    }
+    const key = (qid << 16) | cid
+    const done: CommandDone = (status, result) => {
+      this.#commands.delete(key)
+      if (status === 0 && qid === 0 && isIdentifyController(sqe)) this.#completeIdentity(block!.bytes)
+      answer(status, result)
+    }
+    if (qid === 0 && (sqe[0]! & 0xff) === ADMIN.ABORT) this.#translateAbort(sqe)
+    this.#commands.set(key, done)
+    this.#controller.submit(qid, sqe, block, done)
+  }
+
+  // What the controller itself knows nothing of.
+  #answerHere(sqe: Uint32Array, answer: Answer): boolean {
+    const opcode = sqe[0]! & 0xff
+    if (opcode === ADMIN.KEEP_ALIVE) {
+      this.touch()
+      answer(0, 0)
+      return true
+    }
+    if (REFUSED.has(opcode)) {
+      answer(STATUS.INVALID_OPCODE, 0)
+      return true
+    }
+    if ((sqe[10]! & 0xff) !== FEATURE.KEEP_ALIVE_TIMER) return false
+    if (opcode === ADMIN.SET_FEATURES) {
+      this.#kato = rounded(sqe[11]!)
+      this.touch()
+      answer(0, 0)
+      return true
+    }
+    if (opcode !== ADMIN.GET_FEATURES) return false
+    answer(0, this.#kato)
+    return true
+  }
+
+  // The host's identifier becomes the controller's: one that is not in flight stays one.
+  #translateAbort(sqe: Uint32Array): void {
+    const cdw10 = sqe[10]!
+    const done = this.#commands.get(((cdw10 & 0xffff) << 16) | (cdw10 >>> 16))
+    const id = done === undefined ? undefined : this.#controller.idOf(done)
+    sqe[10] = ((cdw10 & 0xffff) | ((id ?? 0xffff) << 16)) >>> 0
+  }
+
+  // What Fabrics adds to Identify Controller.
+  #completeIdentity(bytes: Uint8Array): void {
+    const { cntlid, subnqn, inCapsule } = this.options
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+    const put = (name: keyof typeof controllerLayout, value: number) => {
+      const [at, field] = controllerLayout[name] as unknown as [number, { write: WriteField }]
+      field.write(view, at, value, name)
+    }
+    put('cntlid', cntlid)
+    const mdts = bytes[controllerLayout.mdts[0]]!
+    put('mdts', mdts === 0 ? MOST_MDTS : Math.min(mdts, MOST_MDTS))
+    put('ctratt', view.getUint32(controllerLayout.ctratt[0], true) | 1)
+    put('oacs', view.getUint16(controllerLayout.oacs[0], true) & ~0x100)
+    put('kas', KAS)
+    put('maxcmd', MOST_ENTRIES)
+    put('sgls', SGLS)
+    put('ioccsz', (64 + inCapsule) / 16)
+    put('iorcsz', 1)
+    put('msdbd', 1)
+    put('ofcs', 1)
+    const [at] = controllerLayout.subnqn
+    bytes.fill(0, at, at + 256)
+    bytes.set(Buffer.from(subnqn), at)
+  }
+
+  run(): void {
+    this.#controller.run()
+    // A host learns of a fatal status by the end of its connections.
+    const fatal = (this.#controller.readRegister(REGISTER.CSTS) & CSTS.CFS) !== 0
+    if (fatal && !this.#ended) {
+      log('%s: the controller is fatal', this.options.subnqn)
+      this.end()
+    }
+  }
+}
+
+type WriteField = (view: DataView, at: number, value: number, name: string) => void
+
+function isIdentifyController(sqe: Uint32Array): boolean {
+  return (sqe[0]! & 0xff) === ADMIN.IDENTIFY && (sqe[10]! & 0xff) === CNS.CONTROLLER
+}
+
+function rounded(kato: number): number {
+  return Math.ceil(kato / KAS_MS) * KAS_MS
+}

@@ -1,0 +1,557 @@
+// One connection of a target: PDUs in and out, data to and from commands, and Connect, which gives it to an association.
+
+import { Buffer } from 'node:buffer'
+import type net from 'node:net'
+import { DecodeError } from '../../../errors.ts'
+import { logger } from '../../../log/index.ts'
+import { STATUS } from '../../spec/status.ts'
+import { crc32c } from '../crc32c.ts'
+import {
+  CONNECT_BYTES,
+  CONNECT_DATA_FIELD,
+  CONNECT_FIELD,
+  type ConnectData,
+  decodeConnectData,
+  FABRICS_OPCODE,
+  FABRICS_STATUS,
+  FCTYPE,
+  PSDT_SGL,
+  SGL,
+} from '../fabrics.ts'
+import {
+  type Agreement,
+  DGST,
+  decodeIcReq,
+  describeTermReq,
+  encodeIcResp,
+  encodeTermReq,
+  FES,
+  FLAG,
+  isViolation,
+  PDU,
+  typeSet,
+  violation,
+  writeCommon,
+} from '../pdu.ts'
+import { type PduHandler, Receiver } from '../receiver.ts'
+import type { Association } from './association.ts'
+import type { DataBlock } from './controller.ts'
+
+const log = logger('tcp-target')
+
+const ADMIN_IN_CAPSULE = 8192
+const MOST_ADMIN_SQSIZE = 63
+const DNR = 0x4000
+const TO_TARGET = 1
+const TO_HOST = 2
+const TERMINATE_MS = 1000
+/** A host that connects and says nothing is not waited for. */
+const GREETING_MS = 10_000
+
+export interface ConnectionLimits {
+  /** Most bytes of data within the capsule of an I/O command: a multiple of 16, 0 for none. */
+  readonly inCapsule: number
+  /** Most bytes of data in one H2CData, and of one R2T. */
+  readonly maxH2cData: number
+  readonly maxR2t: number
+  /** Most bytes of data in one C2HData. */
+  readonly maxC2hData: number
+  /** Reads that succeed end with their last C2HData, without a response. */
+  readonly success: boolean
+  /** What the target is ready for. */
+  readonly hdgst: boolean
+  readonly ddgst: boolean
+}
+
+/** What a connection asks of its target. */
+export interface ConnectionTarget {
+  readonly limits: ConnectionLimits
+  /** A new association, or why there is none: a status, and dword 0. */
+  associate(connect: ConnectCommand, connection: Connection): { readonly association: Association } | Refusal
+  /** The association of an I/O queue's Connect. */
+  find(cntlid: number): Association | undefined
+  closed(connection: Connection): void
+}
+
+/** Connect, as it came. */
+export interface ConnectCommand extends ConnectData {
+  readonly qid: number
+  readonly sqsize: number
+  readonly kato: number
+}
+
+interface Command {
+  readonly cid: number
+  readonly sqe: Uint32Array
+  readonly length: number
+  readonly direction: number
+  block: DataBlock | null
+  /** Memory of Connect's data, which no controller gives. */
+  data: Buffer | null
+  /** Of data that is fetched: what has come, and the end of what was asked for. */
+  received: number
+  asked: number
+  ttag: number
+  corrupt: boolean
+}
+
+/** Why there is no association, or no queue: dword 0 says more. */
+export interface Refusal {
+  readonly status: number
+  readonly result: number
+}
+
+/** Invalid parameters of Connect: dword 0 says where. */
+const invalid = (at: number, inData = false): Refusal => ({
+  status: FABRICS_STATUS.CONNECT_INVALID_PARAMETERS | DNR,
+  result: at | (inData ? 0x1_0000 : 0),
+})
+
+export class Connection implements PduHandler {
+  accepted = typeSet(PDU.IC_REQ)
+  readonly mostData: number
+  readonly #target: ConnectionTarget
+  readonly #socket: net.Socket
+  readonly #receiver = new Receiver(this)
+  readonly #greeting: NodeJS.Timeout
+  #agreement: Agreement = { hdgst: false, ddgst: false }
+  #pda = 4
+  #association: Association | null = null
+  #qid = 0
+  // Commands that may be outstanding.
+  #most = 0
+  readonly #commands = new Map<number, Command>()
+  // By transfer tag.
+  readonly #transfers = new Map<number, Command>()
+  #nextTag = 1
+  // Whose data is being received.
+  #receiving: Command | null = null
+  #refusal = 0
+  #ended = false
+  #over = false
+  #corked = false
+
+  constructor(target: ConnectionTarget, socket: net.Socket) {
+    const { inCapsule, maxH2cData } = target.limits
+    this.#target = target
+    this.#socket = socket
+    this.mostData = Math.max(ADMIN_IN_CAPSULE, inCapsule, maxH2cData)
+    this.#greeting = setTimeout(() => this.end(), GREETING_MS)
+    socket.setNoDelay(true)
+    socket.on('data', (chunk) => this.#feed(chunk))
+    socket.on('error', (error) => log('%s', error.message))
+    socket.on('end', () => this.#closed())
+    socket.on('close', () => this.#closed())
+  }
+
+  /** Ends it, once what was written is out. */
+  end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#receiver.end()
+    this.#socket.destroySoon()
+  }
+
+  // By its host, or altogether.
+  #closed(): void {
+    if (this.#over) return
+    this.#over = true
+    this.end()
+    clearTimeout(this.#greeting)
+    this.#association?.closed(this.#qid, this)
+    // What the controller still has is given back when it ends.
+    if (this.#receiving !== null) this.#release(this.#receiving)
+    for (const command of this.#transfers.values()) this.#release(command)
+    this.#transfers.clear()
+    this.#target.closed(this)
+  }
+
+  #feed(chunk: Buffer): void {
+    if (this.#ended) return
+    this.#cork()
+    try {
+      this.#receiver.feed(chunk, chunk.length)
+    } catch (error) {
+      if (!isViolation(error)) throw error
+      this.#terminate(error)
+    }
+    this.#association?.run()
+    this.#uncork()
+  }
+
+  #terminate(error: Parameters<typeof encodeTermReq>[1]): void {
+    const { head, filled } = this.#receiver
+    log('%s', error.message)
+    this.#receiver.end()
+    this.#ended = true
+    this.#socket.write(encodeTermReq(PDU.C2H_TERM_REQ, error, head.subarray(0, filled)))
+    this.#socket.end()
+    setTimeout(() => this.#socket.destroy(), TERMINATE_MS).unref()
+  }
+
+  #cork(): void {
+    if (this.#corked) return
+    this.#corked = true
+    this.#socket.cork()
+  }
+
+  #uncork(): void {
+    if (!this.#corked) return
+    this.#corked = false
+    this.#socket.uncork()
+  }
+
+  // What comes
+
+  onHeader(receiver: Receiver): void {
+    const { head, words, layout } = receiver
+    if (head[0] === PDU.CAPSULE_CMD) this.#takeCommand(words, layout.data)
+    else if (head[0] === PDU.H2C_DATA) this.#takeData(head[1]!, words, layout.data)
+  }
+
+  onPdu({ head }: Receiver, intact: boolean): void {
+    switch (head[0]) {
+      case PDU.IC_REQ:
+        this.#greet(head)
+        break
+      case PDU.CAPSULE_CMD:
+        this.#began(intact)
+        break
+      case PDU.H2C_DATA:
+        this.#dataCame(intact)
+        break
+      default:
+        log('the host ends the connection: %s', describeTermReq(head))
+        this.end()
+    }
+  }
+
+  #greet(head: Buffer): void {
+    const { pfv, hpda, dgst } = decodeIcReq(head)
+    const field = (fei: number, what: string) => violation(FES.INVALID_HEADER_FIELD, fei, `ICReq: ${what}`)
+    if (pfv !== 0) throw field(8, `PFV is ${pfv}, 0 is needed`)
+    if (hpda > 31) throw field(10, `HPDA is ${hpda}, 0 to 31 are possible`)
+    const { hdgst, ddgst, maxH2cData } = this.#target.limits
+    clearTimeout(this.#greeting)
+    this.#pda = (hpda + 1) * 4
+    this.#agreement = { hdgst: hdgst && (dgst & DGST.HEADER) !== 0, ddgst: ddgst && (dgst & DGST.DATA) !== 0 }
+    const agreed = (this.#agreement.hdgst ? DGST.HEADER : 0) | (this.#agreement.ddgst ? DGST.DATA : 0)
+    this.#socket.write(encodeIcResp({ pfv: 0, cpda: 0, dgst: agreed, maxh2cdata: maxH2cData }))
+    this.accepted = typeSet(PDU.CAPSULE_CMD, PDU.H2C_DATA, PDU.H2C_TERM_REQ)
+    this.#receiver.handOver(this, this.#agreement)
+  }
+
+  // A capsule's header: where its data goes, or why it is refused.
+  #takeCommand(words: Uint32Array, data: number): void {
+    const sqe = words.slice(2, 18)
+    const cid = sqe[0]! >>> 16
+    const length = sqe[8]!
+    const fabrics = (sqe[0]! & 0xff) === FABRICS_OPCODE
+    const direction = (fabrics ? sqe[1]! : sqe[0]!) & 3
+    const command: Command = {
+      ...{ cid, sqe, length, direction: length === 0 ? 0 : direction, block: null, data: null },
+      ...{ received: 0, asked: 0, ttag: 0, corrupt: false },
+    }
+    this.#receiving = command
+    this.#refusal = this.#placeData(command, sqe[9]! >>> 24, data, fabrics)
+    // What is refused is received all the same, and dropped.
+    if (this.#refusal !== 0 || data === 0) return
+    this.#receiver.store(command.data ?? command.block!.bytes, 0)
+    command.received = data
+  }
+
+  #placeData(command: Command, type: number, data: number, fabrics: boolean): number {
+    const { sqe, length, cid } = command
+    if (this.#commands.has(cid)) return STATUS.COMMAND_ID_CONFLICT | DNR
+    if (((sqe[0]! >>> 8) & 0xc0) !== PSDT_SGL) return STATUS.INVALID_FIELD | DNR
+    const limit = this.#qid === 0 ? ADMIN_IN_CAPSULE : this.#target.limits.inCapsule
+    if (type === SGL.IN_CAPSULE) {
+      if (sqe[6] !== 0 || sqe[7] !== 0) return STATUS.SGL_OFFSET_INVALID | DNR
+      if (length !== data || data > limit) return STATUS.DATA_SGL_LENGTH_INVALID | DNR
+      if (command.direction !== TO_TARGET) return STATUS.INVALID_FIELD | DNR
+    } else if (data !== 0) return STATUS.DATA_SGL_LENGTH_INVALID | DNR
+    else if (length === 0) return 0
+    else if (type !== SGL.TRANSPORT) return STATUS.SGL_DESCRIPTOR_TYPE_INVALID | DNR
+    if (fabrics) {
+      if (length > ADMIN_IN_CAPSULE) return STATUS.DATA_SGL_LENGTH_INVALID | DNR
+      command.data = Buffer.alloc(length)
+      return 0
+    }
+    const controller = this.#association?.options.controller
+    if (controller === undefined) return STATUS.COMMAND_SEQUENCE_ERROR | DNR
+    if (length > controller.maxBytes) return STATUS.INVALID_FIELD | DNR
+    command.block = controller.alloc(length)
+    return command.block === null ? STATUS.COMMAND_INTERRUPTED : 0
+  }
+
+  // All of a capsule has come.
+  #began(intact: boolean): void {
+    const command = this.#receiving!
+    const { cid, sqe } = command
+    this.#receiving = null
+    if (this.#refusal !== 0) {
+      this.#respond(cid, this.#refusal, 0, 0)
+      return
+    }
+    if (this.#association !== null && this.#commands.size >= this.#most) {
+      throw violation(
+        FES.SEQUENCE_ERROR,
+        0,
+        `CapsuleCmd: more than ${this.#most} commands on queue ${this.#qid}`,
+      )
+    }
+    this.#commands.set(cid, command)
+    command.corrupt = !intact
+    if (command.direction === TO_TARGET && command.received < command.length) this.#ask(command)
+    else if ((sqe[0]! & 0xff) === FABRICS_OPCODE) this.#executeFabrics(command)
+    else this.#execute(command)
+  }
+
+  #ask(command: Command): void {
+    const bytes = Math.min(this.#target.limits.maxR2t, command.length - command.received)
+    command.asked = command.received + bytes
+    if (command.ttag === 0) {
+      while (this.#transfers.has(this.#nextTag) || this.#nextTag === 0)
+        this.#nextTag = (this.#nextTag + 1) & 0xffff
+      command.ttag = this.#nextTag
+      this.#nextTag = (this.#nextTag + 1) & 0xffff
+      this.#transfers.set(command.ttag, command)
+    }
+    const pdu = this.#header(PDU.R2T, 0, 24, 0, 24)
+    pdu.writeUInt16LE(command.cid, 8)
+    pdu.writeUInt16LE(command.ttag, 10)
+    pdu.writeUInt32LE(command.received, 12)
+    pdu.writeUInt32LE(bytes, 16)
+    this.#send(pdu, 24)
+  }
+
+  #takeData(flags: number, words: Uint32Array, data: number): void {
+    const ttag = words[2]! >>> 16
+    const command = this.#transfers.get(ttag)
+    const field = (fes: number, fei: number, what: string) => violation(fes, fei, `H2CData: ${what}`)
+    if (command === undefined) {
+      throw field(FES.INVALID_HEADER_FIELD, 10, `TTAG is ${ttag}, no transfer that was asked for`)
+    }
+    if ((words[2]! & 0xffff) !== command.cid) {
+      throw field(
+        FES.INVALID_HEADER_FIELD,
+        8,
+        `CCCID is ${words[2]! & 0xffff}, TTAG ${ttag} is of ${command.cid}`,
+      )
+    }
+    const [offset, bytes] = [words[3]!, words[4]!]
+    if (bytes !== data) throw field(FES.INVALID_HEADER_FIELD, 16, `DATAL is ${bytes}, PLEN leaves ${data}`)
+    if (bytes > this.#target.limits.maxH2cData) {
+      throw field(FES.LIMIT_EXCEEDED, 16, `DATAL is ${bytes}, above MAXH2CDATA`)
+    }
+    if (offset !== command.received) {
+      throw field(FES.DATA_OUT_OF_RANGE, 12, `DATAO is ${offset}, ${command.received} is the next byte`)
+    }
+    if (offset + bytes > command.asked) {
+      throw field(
+        FES.DATA_OUT_OF_RANGE,
+        16,
+        `DATAL is ${bytes}, ${command.asked - offset} are left of the R2T`,
+      )
+    }
+    if (((flags & FLAG.LAST) !== 0) !== (offset + bytes === command.asked)) {
+      throw field(FES.INVALID_HEADER_FIELD, 1, 'LAST_PDU is not where the R2T is complete')
+    }
+    this.#receiving = command
+    this.#receiver.store(command.data ?? command.block!.bytes, offset)
+    command.received = offset + bytes
+  }
+
+  #dataCame(intact: boolean): void {
+    const command = this.#receiving!
+    this.#receiving = null
+    if (!intact) command.corrupt = true
+    if (command.received < command.asked) return
+    if (command.received < command.length) {
+      this.#ask(command)
+      return
+    }
+    this.#transfers.delete(command.ttag)
+    if ((command.sqe[0]! & 0xff) === FABRICS_OPCODE) this.#executeFabrics(command)
+    else this.#execute(command)
+  }
+
+  // Commands
+
+  #execute(command: Command): void {
+    const { cid, sqe, block } = command
+    const association = this.#association
+    if (association === null) {
+      this.#answer(command, STATUS.COMMAND_SEQUENCE_ERROR | DNR, 0)
+      return
+    }
+    if (command.corrupt) {
+      this.#answer(command, STATUS.TRANSIENT_TRANSPORT_ERROR, 0)
+      return
+    }
+    association.submit(this.#qid, cid, sqe, block, (status, result) => this.#answer(command, status, result))
+  }
+
+  #executeFabrics(command: Command): void {
+    const { sqe } = command
+    const fctype = sqe[1]! & 0xff
+    const association = this.#association
+    if (command.corrupt) this.#answer(command, STATUS.TRANSIENT_TRANSPORT_ERROR, 0)
+    else if (fctype === FCTYPE.CONNECT) this.#connect(command)
+    else if (association === null) this.#answer(command, STATUS.COMMAND_SEQUENCE_ERROR | DNR, 0)
+    else if (fctype === FCTYPE.PROPERTY_GET && this.#qid === 0) {
+      const value = association.property(sqe[11]!, (sqe[10]! & 7) === 1 ? 8 : 4)
+      if (value === null) this.#answer(command, STATUS.INVALID_FIELD | DNR, 0)
+      else this.#answer(command, 0, ...value)
+    } else if (fctype === FCTYPE.PROPERTY_SET && this.#qid === 0) {
+      const set = (sqe[10]! & 7) === 0 ? association.setProperty(sqe[11]!, sqe[12]!) : null
+      this.#answer(command, set === null ? STATUS.INVALID_FIELD | DNR : 0, 0)
+      set?.after()
+    } else if (fctype === FCTYPE.DISCONNECT && this.#qid !== 0) {
+      this.#answer(command, (sqe[10]! & 0xffff) === 0 ? 0 : FABRICS_STATUS.INCOMPATIBLE_FORMAT | DNR, 0)
+      this.end()
+    } else this.#answer(command, STATUS.INVALID_OPCODE | DNR, 0)
+  }
+
+  #connect(command: Command): void {
+    const refusal = this.#admit(command)
+    if (refusal !== null) this.#answer(command, refusal.status, refusal.result)
+  }
+
+  // Why there is no queue for a Connect; null where it is answered when there is one.
+  #admit(command: Command): Refusal | null {
+    const { sqe, data, length } = command
+    if (this.#association !== null) return { status: STATUS.COMMAND_SEQUENCE_ERROR | DNR, result: 0 }
+    if ((sqe[10]! & 0xffff) !== 0) return { status: FABRICS_STATUS.INCOMPATIBLE_FORMAT | DNR, result: 0 }
+    if (data === null || length !== CONNECT_BYTES) {
+      return { status: STATUS.DATA_SGL_LENGTH_INVALID | DNR, result: 0 }
+    }
+    let decoded: ConnectData
+    try {
+      decoded = decodeConnectData(data)
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error
+      return invalid(CONNECT_DATA_FIELD.SUBNQN, true)
+    }
+    const qid = sqe[10]! >>> 16
+    const sqsize = sqe[11]! & 0xffff
+    if (sqsize === 0 || (qid === 0 && sqsize > MOST_ADMIN_SQSIZE)) return invalid(CONNECT_FIELD.SQSIZE)
+    const connect = { ...decoded, qid, sqsize, kato: sqe[12]! }
+    return qid === 0 ? this.#associate(command, connect) : this.#addQueue(command, connect)
+  }
+
+  #associate(command: Command, connect: ConnectCommand): Refusal | null {
+    const made = this.#target.associate(connect, this)
+    if ('status' in made) return made
+    this.#join(made.association, 0, connect.sqsize)
+    this.#answer(command, 0, made.association.options.cntlid)
+    return null
+  }
+
+  #addQueue(command: Command, { qid, sqsize, cntlid, ...named }: ConnectCommand): Refusal | null {
+    const association = this.#target.find(cntlid)
+    if (association === undefined) return invalid(CONNECT_DATA_FIELD.CNTLID, true)
+    const { hostnqn, hostid, subnqn } = association.options
+    if (subnqn !== named.subnqn) return invalid(CONNECT_DATA_FIELD.SUBNQN, true)
+    if (hostnqn !== named.hostnqn) return invalid(CONNECT_DATA_FIELD.HOSTNQN, true)
+    if (hostid !== Buffer.from(named.hostid).toString('hex')) return invalid(CONNECT_DATA_FIELD.HOSTID, true)
+    if (!association.ready || association.has(qid)) {
+      return { status: STATUS.COMMAND_SEQUENCE_ERROR | DNR, result: 0 }
+    }
+    const mqes = (association.property(0, 8)![0] & 0xffff) + 1
+    if (sqsize >= mqes) return invalid(CONNECT_FIELD.SQSIZE)
+    this.#join(association, qid, sqsize)
+    association.createQueue(qid, sqsize + 1, this, (status) => {
+      if (status !== 0) this.#association = null
+      const { result } = status === 0 ? { result: cntlid } : invalid(CONNECT_FIELD.QID)
+      this.#answer(command, status === 0 ? 0 : invalid(CONNECT_FIELD.QID).status, result)
+      this.#uncork()
+    })
+    return null
+  }
+
+  #join(association: Association, qid: number, sqsize: number): void {
+    this.#association = association
+    this.#qid = qid
+    this.#most = sqsize
+  }
+
+  // Answers
+
+  #answer(command: Command, status: number, result: number, resultHigh = 0): void {
+    this.#commands.delete(command.cid)
+    const { block, direction, length, cid } = command
+    // One that is never answered: its controller was reset.
+    if (status < 0 || this.#ended) {
+      this.#release(command)
+      return
+    }
+    const { success } = this.#target.limits
+    if (status === 0 && (direction & TO_HOST) !== 0 && block !== null) {
+      const alone = success && this.#qid !== 0 && result === 0
+      this.#sendData(cid, block, length, alone, () => this.#release(command))
+      if (alone) return
+    } else this.#release(command)
+    this.#respond(cid, status, result, resultHigh)
+  }
+
+  #release(command: Command): void {
+    if (command.block === null) return
+    this.#association?.options.controller.free(command.block)
+    command.block = null
+  }
+
+  #respond(cid: number, status: number, result: number, resultHigh: number): void {
+    const pdu = this.#header(PDU.CAPSULE_RESP, 0, 24, 0, 24)
+    pdu.writeUInt32LE(result >>> 0, 8)
+    pdu.writeUInt32LE(resultHigh >>> 0, 12)
+    pdu.writeUInt16LE(cid, 20)
+    pdu.writeUInt16LE(status << 1, 22)
+    this.#send(pdu, 24)
+  }
+
+  #sendData(cid: number, block: DataBlock, length: number, success: boolean, done: () => void): void {
+    const { maxC2hData } = this.#target.limits
+    const { hdgst, ddgst } = this.#agreement
+    const least = 24 + (hdgst ? 4 : 0)
+    const pdo = Math.ceil(least / this.#pda) * this.#pda
+    for (let at = 0; at < length; at += maxC2hData) {
+      const bytes = Math.min(maxC2hData, length - at)
+      const last = at + bytes === length
+      const flags = (ddgst ? FLAG.DDGST : 0) | (last ? FLAG.LAST | (success ? FLAG.SUCCESS : 0) : 0)
+      const pdu = this.#header(PDU.C2H_DATA, flags, pdo, pdo, pdo + bytes + (ddgst ? 4 : 0))
+      pdu.writeUInt16LE(cid, 8)
+      pdu.writeUInt32LE(at, 12)
+      pdu.writeUInt32LE(bytes, 16)
+      this.#send(pdu, 24)
+      const data = block.bytes.subarray(at, at + bytes)
+      const after = last ? done : undefined
+      if (!ddgst) {
+        this.#write(data, after)
+        continue
+      }
+      this.#write(data)
+      const digest = Buffer.alloc(4)
+      digest.writeUInt32LE(crc32c(data))
+      this.#write(digest, after)
+    }
+  }
+
+  /** A PDU up to its data, with its header but for what is of its type. */
+  #header(type: number, flags: number, bytes: number, pdo: number, plen: number): Buffer {
+    const hdgst = this.#agreement.hdgst ? 4 : 0
+    const pdu = Buffer.alloc(Math.max(bytes, 24 + hdgst))
+    const total = plen === 24 ? 24 + hdgst : plen
+    writeCommon(pdu, type, flags | (hdgst === 0 ? 0 : FLAG.HDGST), 24, pdo, total)
+    return pdu
+  }
+
+  #send(pdu: Buffer, hlen: number): void {
+    if (this.#agreement.hdgst) pdu.writeUInt32LE(crc32c(pdu, 0, hlen), hlen)
+    this.#write(pdu)
+  }
+
+  #write(bytes: Uint8Array, done?: () => void): void {
+    this.#socket.write(bytes, done === undefined ? undefined : () => done())
+  }
+}

@@ -1,0 +1,97 @@
+// Linux's target in the virtual machine, reached from outside by a port of the loopback: see docs/tcp.md.
+
+import net from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { runInMachine } from '../../scripts/vm/machine.ts'
+import { openController } from '../../src/index.ts'
+import { HOST } from './tcp-target.ts'
+
+export const NVMET_NQN = 'nqn.2024-01.org.example:nvmet'
+
+/** A namespace in the memory of the machine, behind port 4420 of its card. Modules come one by one: each is a file. */
+const SCRIPT = `
+set -e
+modprobe virtio_net
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+modprobe crc32c_generic
+modprobe null_blk nr_devices=1 gb=1 bs=512 memory_backed=1 queue_mode=2
+modprobe nvmet
+modprobe nvmet-tcp
+mount -t configfs none /sys/kernel/config 2>/dev/null || mount | grep -q configfs
+cd /sys/kernel/config/nvmet
+mkdir subsystems/$NQN
+echo 1 >subsystems/$NQN/attr_allow_any_host
+echo SERIAL01 >subsystems/$NQN/attr_serial
+mkdir subsystems/$NQN/namespaces/1
+echo -n /dev/nullb0 >subsystems/$NQN/namespaces/1/device_path
+echo 1 >subsystems/$NQN/namespaces/1/enable
+mkdir ports/1
+echo tcp >ports/1/addr_trtype
+echo ipv4 >ports/1/addr_adrfam
+echo 0.0.0.0 >ports/1/addr_traddr
+echo 4420 >ports/1/addr_trsvcid
+ln -s /sys/kernel/config/nvmet/subsystems/$NQN ports/1/subsystems/$NQN
+echo ready >&2
+while :; do sleep 1000; done
+`
+
+export interface Nvmet {
+  /** With more of a query. */
+  address(query?: string): string
+  end(): Promise<void>
+}
+
+/** Boots a machine with the target in it; resolves when it answers. @throws Error with what the machine said */
+export async function startNvmet(limitMs = 180_000): Promise<Nvmet> {
+  const port = await freePort()
+  const abort = new AbortController()
+  let ended = ''
+  const machine = runInMachine({
+    command: ['sh', '-c', SCRIPT.replaceAll('$NQN', NVMET_NQN)],
+    driver: 'none',
+    timeLimit: 1800,
+    signal: abort.signal,
+    qemu: [
+      ...['-netdev', `user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:${port}-10.0.2.15:4420`],
+      ...['-device', 'virtio-net-pci,netdev=n0,addr=1e.0,romfile='],
+    ],
+  }).then(
+    ({ status, stderr, console }) => {
+      ended = `the machine ended with ${status}: ${stderr}\n${console.split('\n').slice(-15).join('\n')}`
+    },
+    (error: Error) => {
+      ended = error.message
+    },
+  )
+  const address = (query = '') =>
+    `nvme+tcp://127.0.0.1:${port}/${NVMET_NQN}?${HOST}&kato=120000${query && `&${query}`}`
+  const end = async () => {
+    abort.abort()
+    await machine
+  }
+  // QEMU takes connections from its start on, which lead nowhere before the machine has its network.
+  for (const until = performance.now() + limitMs; ; ) {
+    try {
+      const handle = await openController(address(), { timeout: 5000, recovery: 'none' })
+      await handle.close()
+      return { address, end }
+    } catch (error) {
+      if (ended === '' && performance.now() < until) {
+        await delay(500)
+        continue
+      }
+      await end()
+      throw new Error(ended || (error as Error).message, { cause: error })
+    }
+  }
+}
+
+function freePort(): Promise<number> {
+  const server = net.createServer()
+  return new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+}
