@@ -8,6 +8,9 @@ import os from 'node:os'
 import path from 'node:path'
 import { QueuePair } from '../lib/nvme/pcie/queue-pair.ts'
 import { NVM } from '../lib/nvme/spec/opcodes.ts'
+import { serveTcp } from '../lib/nvme/tcp/target/index.ts'
+import { hostCapsules, parseSimAddress } from '../lib/sim/index.ts'
+import { open } from '../src/index.ts'
 import type { Namespace } from '../src/namespace/namespace.ts'
 import type { Operation } from '../src/queue/operation.ts'
 import { allocParts, blocks, promiseReads, rawReads } from './commands.ts'
@@ -19,6 +22,7 @@ const { READ } = NVM
 const COMMANDS = 1_000_000
 // Of layers that take some ns: as long as V8 needs to compile them.
 const MANY = 10 * COMMANDS
+const OTHER_COMMANDS = 50_000
 const DEPTH = 32
 const ENTRIES = 64
 
@@ -30,23 +34,46 @@ export async function* driver(): AsyncGenerator<Table> {
   })
   const floor = buildFloor()
   const runFloor = (program: string) => () => [Number(execFileSync(program))]
-  const table = await compare(
-    `Cost of a command in the driver alone, depth ${DEPTH}`,
-    { name: 'ns', digits: 1 },
-    [
-      row('bare loop on typed arrays', bareRings(), MANY),
-      ...(floor === null ? [] : [{ name: 'C, the work of the queue pair', run: runFloor(floor) }]),
-      row('queue pair: post, ring, reap', queuePairLoop(ns), MANY),
-      row('aread, apoll', () => rawReads(ns, COMMANDS, DEPTH)),
-      row('scheduler with a callback', () => callbacks(ns)),
-      row('promise', () => promiseReads(ns, COMMANDS, DEPTH)),
-      row('for await over blocks()', () => blocks(ns, COMMANDS, DEPTH)),
-      row('Readable', () => readable(ns)),
-    ],
-  )
-  await ns.close()
+  const bare = row('bare loop on typed arrays', bareRings(), MANY)
+  const layers = [
+    row('queue pair: post, ring, reap', queuePairLoop(ns), MANY),
+    row('aread, apoll', () => rawReads(ns, COMMANDS, DEPTH)),
+    row('scheduler with a callback', () => callbacks(ns)),
+    row('promise', () => promiseReads(ns, COMMANDS, DEPTH)),
+    row('for await over blocks()', () => blocks(ns, COMMANDS, DEPTH)),
+    row('Readable', () => readable(ns)),
+  ]
+  const title = `Cost of a command in the driver alone, depth ${DEPTH}`
+  const unit = { name: 'ns', digits: 1 }
+  const table = await compare(title, unit, [
+    bare,
+    ...(floor === null ? [] : [{ name: 'C, the work of the queue pair', run: runFloor(floor) }]),
+    ...layers,
+  ])
   if (floor !== null) fs.rmSync(path.dirname(floor), { recursive: true })
   yield floor === null ? { ...table, notes: ['no C compiler (cc): the floor in C is left out'] } : table
+  // What V8 has compiled for one class of queue it compiles again once it has met another.
+  await useQueuesOverTcp()
+  yield await compare(`${title}, with queues of another kind in the process`, unit, [bare, ...layers])
+  await ns.close()
+}
+
+/** Commands in every way on a namespace over TCP. */
+async function useQueuesOverTcp(): Promise<void> {
+  const nqn = 'nqn.2024-01.org.example:bench'
+  const sim = hostCapsules(parseSimAddress('sim:?size=16M&lba=4096'))
+  const server = await serveTcp({ subsystems: [{ nqn, controller: sim }] })
+  const ns = await open(`nvme+tcp://127.0.0.1:${server.port}/${nqn}?hostnqn=${nqn}-host`)
+  await promiseReads(ns, OTHER_COMMANDS, DEPTH)
+  await blocks(ns, OTHER_COMMANDS, DEPTH)
+  const buf = ns.alloc(4096)
+  for (let i = 0; i < OTHER_COMMANDS / DEPTH; i++) {
+    const iod = ns.aread(0, buf, i, 1)
+    while (!ns.apoll(iod)) await new Promise(setImmediate)
+  }
+  await ns.close()
+  await server.close()
+  sim.close()
 }
 
 /** On rings of its own, with the trivial controller. */
