@@ -28,8 +28,6 @@ const { TRANSFER, SINGLE } = KIND
 const { FREE, IN_FLIGHT, DONE } = STATE
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
 const LOOK_MASK = 63
-// Of transfers: a write's opcode has it, and a read's has not.
-const WRITES = 1
 
 /** What a queue needs of its controller, in whichever thread that is. */
 interface QueueController {
@@ -77,7 +75,7 @@ export class IoQueue {
   private latest = 0
   private flushArmed = false
   // How many things keep an operation of one command from being posted at once and as it is: each held operation,
-  // a failure, and metadata count one. The hot path looks at nothing else.
+  // a failure, metadata, and a namespace that may have other users count one. The hot path looks at nothing else.
   private obstacles = 0
   private failure: Error | null = null
   // The controller is being recovered: nothing is posted, and nothing reaped.
@@ -89,8 +87,8 @@ export class IoQueue {
   private turnAt = 0
   private turnAsked = false
   private metadata: Metadata | null = null
-  // Bits of opcodes before which has to be asked; and namespaces for which that was done.
-  private guard = 0
+  // There are namespaces for which that has to be asked before they are written; and those for which it was.
+  private guarded = false
   private readonly writable = new Set<number>()
   // What is held: the operation that is posted in part, and those behind it of which nothing is.
   private partial: Operation | null = null
@@ -114,7 +112,9 @@ export class IoQueue {
 
   /** A namespace was opened: before it is written, the controller is asked whether it may be. */
   guardWrites(): void {
-    if (this.controller.mayWrite !== undefined) this.guard = WRITES
+    if (this.controller.mayWrite === undefined || this.guarded) return
+    this.guarded = true
+    this.obstacles++
   }
 
   /** From now on commands may need separate metadata: a namespace of the controller has it. */
@@ -160,8 +160,7 @@ export class IoQueue {
       op.buf = buf
       op.allocation = allocation
     }
-    if ((this.obstacles | (opc & this.guard)) !== 0 || nlb > geometry.maxbpio)
-      return this.startTransfer(op, lo, hi)
+    if (this.obstacles !== 0 || nlb > geometry.maxbpio) return this.startTransfer(op, lo, hi)
     // The commonest case: one command, nothing before it.
     const high = slba < 4294967296 ? 0 : high32(slba)
     const bytes = nlb << geometry.blockshift
@@ -213,7 +212,10 @@ export class IoQueue {
     const refusal = mayWrite(geometry.nsid)
     if (refusal !== null) return refusal
     this.writable.add(geometry.nsid)
-    if (this.writable.size === this.controller.namespaces()) this.guard = 0
+    if (this.guarded && this.writable.size === this.controller.namespaces()) {
+      this.guarded = false
+      this.obstacles--
+    }
     return null
   }
 
