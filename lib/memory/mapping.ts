@@ -2,7 +2,6 @@
 // Trade-off: each view is its own mapping of the memfd, some microseconds to make, so that a freed view can be
 // pointed at harmless pages while the device's mapping and every other view stay as they are.
 
-import koffi from 'koffi'
 import { OutOfRangeError } from '../errors.ts'
 import {
   close,
@@ -21,6 +20,7 @@ import {
   SEAL,
   systemCallError,
 } from '../sys/libc.ts'
+import { native } from '../sys/native.ts'
 import { HUGE_PAGE_BYTES } from '../sys/units.ts'
 
 const READ_WRITE = PROT.READ | PROT.WRITE
@@ -122,7 +122,7 @@ export function mapView(fd: number, offset: number, bytes: number, touched = fal
 export function viewOf(address: bigint, bytes: number): ArrayBuffer {
   checkLength(bytes)
   if (address === 0n) throw new OutOfRangeError('a view of address 0 would end the process')
-  return koffi.view(address, bytes) as ArrayBuffer
+  return native().view(address, bytes) as ArrayBuffer
 }
 
 /**
@@ -153,7 +153,7 @@ export function releaseAddresses({ address, bytes }: AddressRange): void {
 
 /** Where a buffer's memory is. */
 export function addressOf(buffer: ArrayBuffer): bigint {
-  return BigInt(koffi.address(buffer))
+  return BigInt(native().address(buffer))
 }
 
 /** Private zeroed memory of this process, taken from the system only where it is touched. */

@@ -2,26 +2,25 @@
 // Bare calls with C's return values, so that a caller decides what a failure means; errno must be
 // read (systemCallError) before anything else runs, since any fs call changes it.
 
-import koffi from 'koffi'
+import os from 'node:os'
 import { SystemCallError } from '../errors.ts'
-
-const lib = koffi.load('libc.so.6')
+import { func, native } from './native.ts'
 
 type Address = bigint
 type Bytes = Uint8Array
 
 /** memfd_create(2) */
-export const memfd_create = lib.func('int memfd_create(const char *name, unsigned int flags)') as (
+export const memfd_create = func('int memfd_create(const char *name, unsigned int flags)') as (
   name: string,
   flags: number,
 ) => number
-export const ftruncate = lib.func('int ftruncate(int fd, int64_t length)') as (
+export const ftruncate = func('int ftruncate(int fd, int64_t length)') as (
   fd: number,
   length: number,
 ) => number
-export const close = lib.func('int close(int fd)') as (fd: number) => number
+export const close = func('int close(int fd)') as (fd: number) => number
 /** mmap(2): a failure comes back as MAP_FAILED. */
-export const mmap = lib.func(
+export const mmap = func(
   'uintptr_t mmap(uintptr_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
 ) as (
   addr: Address,
@@ -31,94 +30,94 @@ export const mmap = lib.func(
   fd: number,
   offset: number,
 ) => bigint | number
-export const munmap = lib.func('int munmap(uintptr_t addr, size_t length)') as (
+export const munmap = func('int munmap(uintptr_t addr, size_t length)') as (
   addr: Address,
   length: number,
 ) => number
 /** madvise(2) */
-export const madvise = lib.func('int madvise(uintptr_t addr, size_t length, int advice)') as (
+export const madvise = func('int madvise(uintptr_t addr, size_t length, int advice)') as (
   addr: Address,
   length: number,
   advice: number,
 ) => number
-export const malloc = lib.func('uintptr_t malloc(size_t size)') as (size: number) => number | bigint
-export const free = lib.func('void free(uintptr_t address)') as (address: number | bigint) => void
+export const malloc = func('uintptr_t malloc(size_t size)') as (size: number) => number | bigint
+export const free = func('void free(uintptr_t address)') as (address: number | bigint) => void
 /** fallocate(2) */
-export const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as (
+export const fallocate = func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as (
   fd: number,
   mode: number,
   offset: number,
   length: number,
 ) => number
 /** fcntl(2) for commands whose argument is an integer. */
-export const fcntl = lib.func('int fcntl(int fd, int command, int value)') as (
+export const fcntl = func('int fcntl(int fd, int command, int value)') as (
   fd: number,
   command: number,
   value: number,
 ) => number
 /** fcntl(2) for commands whose argument is a struct flock. */
-export const fcntlLock = lib.func('int fcntl(int fd, int command, _Inout_ uint8_t *lock)') as (
+export const fcntlLock = func('int fcntl(int fd, int command, _Inout_ uint8_t *lock)') as (
   fd: number,
   command: number,
   lock: Bytes,
 ) => number
 /** flock(2) */
-export const flock = lib.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
-export const eventfd = lib.func('int eventfd(unsigned int count, int flags)') as (
+export const flock = func('int flock(int fd, int operation)') as (fd: number, operation: number) => number
+export const eventfd = func('int eventfd(unsigned int count, int flags)') as (
   count: number,
   flags: number,
 ) => number
 /** _exit(2): at once, without the end of libuv's threads, which `process.exit` waits for. */
-export const _exit = lib.func('void _exit(int status)') as (status: number) => void
+export const _exit = func('void _exit(int status)') as (status: number) => void
 /** read(2), where the exception of fs.readSync would be the normal case. */
-export const read = lib.func('int64_t read(int fd, _Out_ uint8_t *buf, size_t count)') as (
+export const read = func('int64_t read(int fd, _Out_ uint8_t *buf, size_t count)') as (
   fd: number,
   buf: Bytes,
   count: number,
 ) => number | bigint
 /** socket(2) and its kin; a sockaddr is bytes, a msghdr an address in mapped memory. */
-export const socket = lib.func('int socket(int domain, int type, int protocol)') as (
+export const socket = func('int socket(int domain, int type, int protocol)') as (
   domain: number,
   type: number,
   protocol: number,
 ) => number
-export const connect = lib.func('int connect(int fd, uint8_t *address, unsigned int length)') as (
+export const connect = func('int connect(int fd, uint8_t *address, unsigned int length)') as (
   fd: number,
   address: Bytes,
   length: number,
 ) => number
-export const bind = lib.func('int bind(int fd, uint8_t *address, unsigned int length)') as (
+export const bind = func('int bind(int fd, uint8_t *address, unsigned int length)') as (
   fd: number,
   address: Bytes,
   length: number,
 ) => number
-export const listen = lib.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number
+export const listen = func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number
 /** accept4(2), where no one asks for the peer's address. */
-export const accept4 = lib.func('int accept4(int fd, uintptr_t address, uintptr_t length, int flags)') as (
+export const accept4 = func('int accept4(int fd, uintptr_t address, uintptr_t length, int flags)') as (
   fd: number,
   address: Address,
   length: Address,
   flags: number,
 ) => number
-export const sendmsg = lib.func('int64_t sendmsg(int fd, uintptr_t msg, int flags)') as (
+export const sendmsg = func('int64_t sendmsg(int fd, uintptr_t msg, int flags)') as (
   fd: number,
   msg: Address,
   flags: number,
 ) => number | bigint
-export const recvmsg = lib.func('int64_t recvmsg(int fd, uintptr_t msg, int flags)') as (
+export const recvmsg = func('int64_t recvmsg(int fd, uintptr_t msg, int flags)') as (
   fd: number,
   msg: Address,
   flags: number,
 ) => number | bigint
 /** poll(2) on an array of struct pollfd. */
-export const poll = lib.func('int poll(_Inout_ uint8_t *fds, unsigned long nfds, int timeout)') as (
+export const poll = func('int poll(_Inout_ uint8_t *fds, unsigned long nfds, int timeout)') as (
   fds: Bytes,
   nfds: number,
   timeout: number,
 ) => number
 
 /** write(2), on a thread that must not allocate for it. */
-export const write = lib.func('int64_t write(int fd, uint8_t *buf, size_t count)') as (
+export const write = func('int64_t write(int fd, uint8_t *buf, size_t count)') as (
   fd: number,
   buf: Bytes,
   count: number,
@@ -126,11 +125,11 @@ export const write = lib.func('int64_t write(int fd, uint8_t *buf, size_t count)
 
 // What glibc has no function for goes by number, the same on x86-64 and arm64.
 const SYS = { IO_URING_SETUP: 425, IO_URING_ENTER: 426, IO_URING_REGISTER: 427 } as const
-const syscallSetup = lib.func('long syscall(long number, unsigned int entries, _Inout_ uint8_t *params)')
-const syscallEnter = lib.func(
+const syscallSetup = func('long syscall(long number, unsigned int entries, _Inout_ uint8_t *params)')
+const syscallEnter = func(
   'long syscall(long number, int fd, unsigned int submit, unsigned int complete, unsigned int flags, uintptr_t set, size_t bytes)',
 )
-const syscallRegister = lib.func(
+const syscallRegister = func(
   'long syscall(long number, int fd, unsigned int opcode, uint8_t *argument, unsigned int count)',
 )
 
@@ -149,9 +148,9 @@ export const io_uring_register = (
 ): number => Number(syscallRegister(SYS.IO_URING_REGISTER, fd, opcode, argument, count))
 
 // One symbol, declared for each type of argument: a variadic declaration needs the types with every call.
-const ioctlInt = lib.func('int ioctl(int fd, unsigned long request, int64_t value)')
-const ioctlBytes = lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *bytes)')
-const ioctlString = lib.func('int ioctl(int fd, unsigned long request, const char *text)')
+const ioctlInt = func('int ioctl(int fd, unsigned long request, int64_t value)')
+const ioctlBytes = func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *bytes)')
+const ioctlString = func('int ioctl(int fd, unsigned long request, const char *text)')
 
 /** ioctl(2): the argument is an integer, a structure that is read and written, or a string. */
 export function ioctl(fd: number, request: number, argument: number | Bytes | string): number {
@@ -203,22 +202,22 @@ export const SOCK = { STREAM: 1, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
 export const MSG = { CTRUNC: 8, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const
 export const SOL_SOCKET = 1
 export const SCM_RIGHTS = 1
-export const ERRNO = koffi.os.errno
+export const ERRNO = os.constants.errno
 
 /** What mmap returns where it failed: -1, and it comes back unsigned. */
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 
 /** errno of the call that has just failed. */
-export const errno = (): number => koffi.errno()
+export const errno = (): number => native().errno()
 
 /** `EINVAL` and the like. */
 export function errnoName(value: number): string {
-  return Object.entries(koffi.os.errno).find(([, known]) => known === value)?.[0] ?? `errno ${value}`
+  return Object.entries(os.constants.errno).find(([, known]) => known === value)?.[0] ?? `errno ${value}`
 }
 
 /** The error of the libc call that has just failed: call it before anything else can change errno. */
 export function systemCallError(syscall: string, path?: string): SystemCallError {
-  const errno = koffi.errno()
+  const errno = native().errno()
   const name = errnoName(errno)
   const fields = { code: name, errno, syscall, ...(path === undefined ? {} : { path }) }
   return new SystemCallError(`system call failed (errno ${errno})`, fields)

@@ -1,10 +1,10 @@
 // Interrupts of a device as eventfds, watched by libuv only while somebody waits for them.
 // Trade-off: an interrupt wakes the event loop some 20 to 30 us late; who can't wait polls instead.
 
-import koffi from 'koffi'
 import { close, EFD, eventfd, POLL, poll, read, systemCallError } from './libc.ts'
+import { native } from './native.ts'
 
-type PollHandle = ReturnType<typeof koffi.node.poll>
+type PollHandle = ReturnType<ReturnType<typeof native>['node']['poll']>
 
 const counter = Buffer.alloc(8)
 const pollfd = Buffer.alloc(8)
@@ -34,7 +34,7 @@ export class Signal {
       this.#handle.start(this.#onReadable)
       return
     }
-    this.#handle = koffi.node.poll(this.fd, this.#onReadable)
+    this.#handle = native().node.poll(this.fd, this.#onReadable)
     if (!this.#keepsAlive) this.#handle.unref()
   }
 

@@ -3,7 +3,6 @@
 // on the event loop (`watch`). Descriptors are closed by libc as well: Node warns of those that it has not opened
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
-import koffi from 'koffi'
 import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous } from '../memory/mapping.ts'
 import { onAbort } from '../sys/abort.ts'
@@ -27,6 +26,7 @@ import {
   socket,
   systemCallError,
 } from '../sys/libc.ts'
+import { native } from '../sys/native.ts'
 
 // struct sockaddr_un has room for 108 bytes, a NUL among them.
 const MAX_PATH = 107
@@ -222,7 +222,7 @@ export interface Watch {
 /** Calls back on the event loop whenever there is something to read, or the peer has gone. Keeps the process alive. */
 export function watch(fd: number, callback: () => void): Watch {
   // libuv's callback can't throw: an exception would be lost.
-  const handle = koffi.node.poll(fd, () => {
+  const handle = native().node.poll(fd, () => {
     try {
       callback()
     } catch (error) {

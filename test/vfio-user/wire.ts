@@ -114,7 +114,7 @@ export const u32 = (value: number): Buffer => {
 
 export const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ''), 'hex')
 
-export const errnoNamed = (name: string): number => ERRNO[name]!
+export const errnoNamed = (name: string): number => (ERRNO as Record<string, number>)[name]!
 
 /** Memory that is given back at the end of the process at the latest. */
 export function newMemory(bytes: number): SharedMemory & { words: Uint32Array; end(): void } {
