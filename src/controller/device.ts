@@ -220,6 +220,8 @@ export class Device implements QueueUser {
       },
       ...([pair, geometry, this.queues.length] as const),
     )
+    // A thread that has queues only has not opened the namespace that came with them.
+    if (!this.#geometries.has(geometry.nsid)) this.#geometries.set(geometry.nsid, geometry)
     queue.guardWrites()
     this.queues.push(queue)
     this.usable.push(queue)

@@ -84,8 +84,8 @@ class KernelMemory implements DmaSource {
   readonly address: string
   readonly maxArenaBytes = 2 ** 30
   readonly #ranges = new Map<DmaArena, AddressRange>()
-  /** Other threads may have views: addresses stay in use then. */
-  shared = false
+  /** Other threads may have views, or the kernel may still write there: addresses stay in use then. */
+  keepsAddresses = false
 
   constructor(address: string) {
     this.address = address
@@ -106,7 +106,7 @@ class KernelMemory implements DmaSource {
   releaseAddresses(arena: DmaArena): void {
     const range = this.#ranges.get(arena)
     this.#ranges.delete(arena)
-    if (range !== undefined && !this.shared) releaseAddresses(range)
+    if (range !== undefined && !this.keepsAddresses) releaseAddresses(range)
   }
 }
 
@@ -294,6 +294,11 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   /** Waits for what is in flight: the kernel takes nothing back. */
   async deleteQueue(qid: number): Promise<void> {
+    await this.#settle(qid)
+    this.#queues.delete(qid)
+  }
+
+  async #settle(qid: number): Promise<void> {
     const queue = this.#queues.get(qid)
     if (queue === undefined) return
     const settled =
@@ -301,7 +306,6 @@ export class KernelTransport implements Transport, NamespaceFiles {
     if (!settled) {
       throw new CommandTimeoutError(`${this.address}: commands of queue ${qid} go on in the kernel`)
     }
-    this.#queues.delete(qid)
   }
 
   async enableWakeUps(): Promise<void> {
@@ -333,7 +337,17 @@ export class KernelTransport implements Transport, NamespaceFiles {
   }
 
   async reset(how: ResetKind): Promise<void> {
-    if (how === 'function') return this.#resetFunction()
+    if (how === 'function') await this.#resetFunction()
+    else await this.#resetController(how)
+    // A command that waited in the kernel meanwhile is sent after the reset: its memory and its blocks are in use until it
+    // has ended.
+    for (const qid of this.#queues.keys()) await this.#settle(qid)
+    if (!(await this.admin.settle(SETTLE_MS))) {
+      throw new CommandTimeoutError(`${this.address}: admin commands go on in the kernel`)
+    }
+  }
+
+  async #resetController(how: ResetKind): Promise<void> {
     const request = how === 'subsystem' ? IOCTL.SUBSYS_RESET : IOCTL.RESET
     const value = await runIoctl(this.#adminFd, request)
     if (value >= 0) return
@@ -365,19 +379,29 @@ export class KernelTransport implements Transport, NamespaceFiles {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    for (const queue of this.#allocated) queue.free()
-    this.admin.free()
+    const queues = [...this.#allocated, this.admin]
+    // The kernel copies metadata, and data of odd lengths, to where they were asked for when the command ends.
+    if (queues.some(({ outstanding }) => outstanding > 0)) this.memory.keepsAddresses = true
+    for (const queue of queues) queue.free()
     for (const signal of this.#signals.values()) signal.close()
     this.pool.close()
+    this.#health.close()
+    // A thread that has not yet come to its ioctl would make it on whatever has the descriptor's number by then; and what
+    // it writes is held until that is written.
+    const endings = queues.flatMap((queue) => (queue instanceof IoctlQueue ? queue.endings : []))
+    if (endings.length === 0) this.#closeFiles()
+    else void Promise.all(endings).then(() => this.#closeFiles())
+  }
+
+  #closeFiles(): void {
     for (const { fd } of this.#files.values()) fs.closeSync(fd)
     fs.closeSync(this.#adminFd)
-    this.#health.close()
     this.#options.onClose?.()
   }
 
   share(): KernelShare {
     const { address, kind: transport, emulated, controller } = this
-    this.memory.shared = true
+    this.memory.keepsAddresses = true
     const { maxArenaBytes } = this.memory
     const files = [...this.#files.values()]
     return { address, transport, emulated, controller, files, maxArenaBytes, extra: this.#options.extra }

@@ -136,10 +136,10 @@ export class UringQueue implements Queue {
     this.begin()
   }
 
-  /** Entries that the kernel has taken, and not completed. */
+  /** Entries that the kernel has taken, or that its thread is about to take, and not completed. */
   get outstanding(): number {
-    const { words } = this
-    return (words[this.ringShare.sqHead]! - words[this.cqTailAt]!) | 0
+    const { words, ringShare } = this
+    return (words[this.polled ? this.sqTailAt : ringShare.sqHead]! - words[this.cqTailAt]!) | 0
   }
 
   /** As new: goes on where the ring stands, with nothing in flight. */
