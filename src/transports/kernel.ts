@@ -98,12 +98,18 @@ function parse(address: string): KernelAddress {
     if (given.has(name)) throw new AddressError(`'${address}': option '${name}' is given twice`)
     given.set(name, value)
   }
-  return {
-    file,
-    nsid: choose(address, given, 'nsid', /^[1-9]\d{0,9}$/, 'a namespace id', Number),
-    sqpoll: choose(address, given, 'sqpoll', /^[01]?$/, '0 or 1', (value) => value !== '0') ?? false,
-    io: choose(address, given, 'io', /^(io_uring|ioctl)$/, 'io_uring or ioctl', (value) => value as 'ioctl'),
-  }
+  const sqpoll = choose(address, given, 'sqpoll', /^[01]?$/, '0 or 1', (value) => value !== '0') ?? false
+  const io = choose(
+    address,
+    given,
+    'io',
+    /^(io_uring|ioctl)$/,
+    'io_uring or ioctl',
+    (value) => value as 'ioctl',
+  )
+  if (sqpoll && io === 'ioctl') throw new AddressError(`'${address}': sqpoll is of io_uring, not of ioctl`)
+  const nsid = choose(address, given, 'nsid', /^[1-9]\d{0,9}$/, 'a namespace id', Number)
+  return { file, nsid, sqpoll, io }
 }
 
 function choose<T>(

@@ -245,7 +245,7 @@ export class IoctlQueue implements Queue {
   }
 
   free(): void {
-    for (const thread of this.spare.splice(0)) thread.release()
+    for (const thread of this.spare.splice(0)) void thread.release()
     for (const { thread } of this.running.splice(0)) {
       if (thread.done) thread.take()
       const ended = thread.release()

@@ -98,6 +98,6 @@ export async function runIoctl(fd: number, request: number): Promise<number> {
     while (!thread.done) await sleep(POLL_MS)
     return thread.take()
   } finally {
-    thread.release()
+    void thread.release()
   }
 }

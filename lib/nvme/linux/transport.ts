@@ -232,6 +232,8 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   openNamespace(nsid: number): void {
     this.fdOf(nsid)
+    if (this.#files.has(nsid)) return
+    throw new AddressError(`${this.address}: the kernel has no device for namespace ${nsid}, which is active`)
   }
 
   fdOf(nsid: number): number {
@@ -294,15 +296,14 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   /** Waits for what is in flight: the kernel takes nothing back. */
   async deleteQueue(qid: number): Promise<void> {
-    await this.#settle(qid)
+    await this.#settle(qid, SETTLE_MS)
     this.#queues.delete(qid)
   }
 
-  async #settle(qid: number): Promise<void> {
+  async #settle(qid: number, limit: number): Promise<void> {
     const queue = this.#queues.get(qid)
     if (queue === undefined) return
-    const settled =
-      queue instanceof UringQueue ? await settle(queue, SETTLE_MS) : await queue.settle(SETTLE_MS)
+    const settled = queue instanceof UringQueue ? await settle(queue, limit) : await queue.settle(limit)
     if (!settled) {
       throw new CommandTimeoutError(`${this.address}: commands of queue ${qid} go on in the kernel`)
     }
@@ -341,8 +342,8 @@ export class KernelTransport implements Transport, NamespaceFiles {
     else await this.#resetController(how)
     // A command that waited in the kernel meanwhile is sent after the reset: its memory and its blocks are in use until it
     // has ended.
-    for (const qid of this.#queues.keys()) await this.#settle(qid)
-    if (!(await this.admin.settle(SETTLE_MS))) {
+    for (const qid of this.#queues.keys()) await this.#settle(qid, LIVE_MS)
+    if (!(await this.admin.settle(LIVE_MS))) {
       throw new CommandTimeoutError(`${this.address}: admin commands go on in the kernel`)
     }
   }
