@@ -9,8 +9,8 @@ import { Worker } from 'node:worker_threads'
 import { createRing } from '../../lib/nvme/linux/ring.ts'
 import { findKernelController } from '../../lib/nvme/linux/sysfs.ts'
 import { UringQueue } from '../../lib/nvme/linux/uring-queue.ts'
-import { NVM } from '../../lib/nvme/spec/opcodes.ts'
-import { open } from '../../src/index.ts'
+import { ADMIN, NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { open, openController } from '../../src/index.ts'
 import { check, runChecks } from './checks.ts'
 
 const THREADS = new URL('../../src/threads/index.js', import.meta.url).href
@@ -99,10 +99,42 @@ check("entries that the kernel's thread has not taken yet are outstanding", () =
   fs.closeSync(fd)
 })
 
+const serialOf = (name: string) => fs.readFileSync(`/sys/class/nvme/${name}/serial`, 'utf8').trim()
+const controllerOf = (serial: string) =>
+  fs.readdirSync('/sys/class/nvme').find((name) => serialOf(name) === serial)!
+
+check('a namespace that was detached and attached again is opened again, and asked about', async () => {
+  const controller = controllerOf('paths')
+  await using handle = await openController(`/dev/${controller}`)
+  const list = Buffer.alloc(4096)
+  list.writeUInt16LE(1, 0)
+  list.writeUInt16LE(handle.controller.identity.cntlid, 2)
+  const find = () => findKernelController(controller)!.namespaces.find(({ nsid }) => nsid === 2)?.block
+  const attach = async (attached: boolean) => {
+    await handle.controller.admin({
+      ...{ opcode: ADMIN.NAMESPACE_ATTACHMENT, nsid: 2, cdw10: attached ? 0 : 1 },
+      data: list,
+    })
+    fs.writeFileSync(`/sys/class/nvme/${controller}/rescan_controller`, '1')
+    while ((find() !== undefined) !== attached) await delay(20)
+  }
+  {
+    await using ns = await handle.openNamespace(2)
+    await ns.promises.write(Buffer.alloc(ns.blocksize), 0)
+  }
+  await attach(false)
+  await attach(true)
+  await delay(200)
+  await using ns = await handle.openNamespace(2)
+  await ns.promises.read(Buffer.alloc(ns.blocksize), 0)
+  await whileOpen(`/dev/${find()}`, () =>
+    assert.rejects(ns.promises.write(Buffer.alloc(ns.blocksize), 0), IN_USE),
+  )
+  await ns.promises.write(Buffer.alloc(ns.blocksize), 0)
+})
+
 check("a namespace of the kernel's own multipath is written, and not while it is in use", async () => {
-  const controllers = fs.readdirSync('/sys/class/nvme')
-  const serialOf = (name: string) => fs.readFileSync(`/sys/class/nvme/${name}/serial`, 'utf8').trim()
-  const controller = controllers.find((name) => serialOf(name) === 'paths')!
+  const controller = controllerOf('paths')
   const [namespace] = findKernelController(controller)!.namespaces
   assert.ok(namespace !== undefined && namespace.generic !== null && namespace.maxBytes > 0)
   for (const file of [`/dev/${controller}?nsid=1`, `/dev/${namespace.generic}`, `/dev/${namespace.block}`]) {

@@ -22,6 +22,8 @@ testInMachine(
       ...['-blockdev', JSON.stringify(zeroes), '-device', 'nvme-subsys,id=subsystem'],
       ...['-device', 'nvme,serial=paths,id=paths,subsys=subsystem'],
       ...['-device', 'nvme-ns,bus=paths,drive=paths-ns1,nsid=1'],
+      ...['-blockdev', JSON.stringify({ ...zeroes, 'node-name': 'paths-ns2' })],
+      ...['-device', 'nvme-ns,bus=paths,drive=paths-ns2,nsid=2'],
     ],
   },
   "the kernel's devices and what could harm data",

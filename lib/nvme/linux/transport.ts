@@ -151,6 +151,8 @@ export class KernelTransport implements Transport, NamespaceFiles {
   readonly #health: Health
   readonly #noUring: string | null
   readonly #files = new Map<number, KernelFile>()
+  // Of namespaces that are no more.
+  readonly #oldFds: number[] = []
   // Those that exist, by id; and all that have rings or threads.
   readonly #queues = new Map<number, UringQueue | IoctlQueue>()
   readonly #allocated = new Set<UringQueue | IoctlQueue>()
@@ -231,6 +233,13 @@ export class KernelTransport implements Transport, NamespaceFiles {
   }
 
   openNamespace(nsid: number): void {
+    const known = this.#files.get(nsid)
+    // One that was detached, and attached again, is another device. Its file stays open, so that the name is not given again.
+    if (known !== undefined && known.block !== this.#namespace(nsid)?.block) {
+      this.#files.delete(nsid)
+      this.#oldFds.push(known.fd)
+      for (const queue of this.#allocated) if (queue instanceof UringQueue) queue.forgetFile()
+    }
     this.fdOf(nsid)
     if (this.#files.has(nsid)) return
     throw new AddressError(`${this.address}: the kernel has no device for namespace ${nsid}, which is active`)
@@ -396,6 +405,7 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   #closeFiles(): void {
     for (const { fd } of this.#files.values()) fs.closeSync(fd)
+    for (const fd of this.#oldFds) fs.closeSync(fd)
     fs.closeSync(this.#adminFd)
     this.#options.onClose?.()
   }
@@ -414,8 +424,8 @@ async function settle(queue: UringQueue, limit: number): Promise<boolean> {
   const until = performance.now() + limit
   while (queue.outstanding > 0) {
     if (performance.now() > until) return false
-    // Completions may wait for this thread to come into the kernel.
-    queue.step()
+    // Completions may wait for this thread to come into the kernel, also where there are some already.
+    queue.enter()
     await sleep(1)
   }
   return true

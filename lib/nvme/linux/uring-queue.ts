@@ -251,6 +251,11 @@ export class UringQueue implements Queue {
     this.unclean = clean ? this.unclean - 1 : this.sqMask + 1
   }
 
+  /** The next command looks its namespace's file up. */
+  forgetFile(): void {
+    this.nsid = -1
+  }
+
   private selectNamespace(nsid: number): void {
     this.nsid = nsid
     this.fd = this.files.fdOf(nsid)
@@ -298,8 +303,8 @@ export class UringQueue implements Queue {
     if (this.cqTail === this.cqHead && (this.words[this.sqFlagsAt]! & LOOK) !== 0) this.enter()
   }
 
-  // Completions that wait for this thread to come into the kernel.
-  private enter(): void {
+  /** Brings in completions that wait for this thread to come into the kernel. */
+  enter(): void {
     if (this.freed) return
     io_uring_enter(this.ringFd, 0, 0, GETEVENTS)
     this.cqTail = this.words[this.cqTailAt]!
