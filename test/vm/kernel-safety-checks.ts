@@ -70,15 +70,14 @@ check('nothing that was sent before a reset is in the kernel after it', async ()
   const ends = Array.from({ length: 4000 }, () => ns.promises.read(buf, 0))
   const settled = Promise.allSettled(ends)
   await delay(0)
-  try {
-    await ns.controller.reset()
-  } finally {
-    UringQueue.prototype.reset = reset
-  }
-  assert.deepEqual(outstanding, [0])
+  // On a busy host they may go on for longer than is waited for: then their memory stays in use.
+  const error = await ns.controller.reset().catch((error: { code: string }) => error)
+  UringQueue.prototype.reset = reset
+  assert.deepEqual(outstanding, error ? [] : [0])
   const rejected = (await settled).filter(({ status }) => status === 'rejected')
   assert.ok(rejected.length > 0)
-  await ns.promises.read(Buffer.alloc(4096), 0)
+  if (error) assert.equal(error.code, 'ERR_UNVME_TIMEOUT')
+  else await ns.promises.read(Buffer.alloc(4096), 0)
 })
 
 check("entries that the kernel's thread has not taken yet are outstanding", () => {
