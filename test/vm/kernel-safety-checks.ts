@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { createRing } from '../../lib/nvme/linux/ring.ts'
+import { createRing, viewsOfRing } from '../../lib/nvme/linux/ring.ts'
 import { findKernelController } from '../../lib/nvme/linux/sysfs.ts'
 import { UringQueue } from '../../lib/nvme/linux/uring-queue.ts'
 import { ADMIN, NVM } from '../../lib/nvme/spec/opcodes.ts'
@@ -88,7 +88,10 @@ check("entries that the kernel's thread has not taken yet are outstanding", () =
   const queue = new UringQueue(files, options, createRing({ entries: 8, sqpoll: true }))
   for (let i = 0; i < 4; i++) queue.post(NVM.FLUSH, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
   queue.ring()
-  assert.ok(queue.outstanding > 0)
+  // It may have ended all of them already, on a busy host.
+  const { words } = viewsOfRing(queue.ringShare)
+  const { outstanding } = queue
+  assert.ok(outstanding > 0 || words[queue.ringShare.cqTail]! - words[queue.ringShare.sqTail]! === 0)
   for (let ended = 0; ended < 4; ) {
     queue.step()
     if (queue.reap() >= 0) ended++
