@@ -39,7 +39,8 @@ export interface OpenOptions extends OpeningOptions {
   /**
    * For devices of the kernel's driver (`/dev/nvme0n1`): write a namespace that the system uses, too. Without it the first
    * write to one that is mounted, swap, part of another device, or held by a process fails with InUseError, and one that is
-   * free is held from then on. Default: false.
+   * free is held from then on. It is for the namespace that is opened, or, where the address is a controller's, for all of
+   * it. Default: false.
    */
   force?: boolean | undefined
   /**

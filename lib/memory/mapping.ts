@@ -127,7 +127,7 @@ export function viewOf(address: bigint, bytes: number): ArrayBuffer {
 
 /**
  * Zeroed memory of this process alone, on transparent huge pages where the system has them: begins on one, and is in one
- * piece as far as the machine goes. A part of it can't be mapped a second time.
+ * piece as far as the machine goes. A part of it can't be mapped a second time, and a child process does not have it.
  */
 export function mapPrivate(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
   checkLength(bytes)
@@ -135,6 +135,12 @@ export function mapPrivate(bytes: number): { readonly address: bigint; readonly 
   const start = map(0n, whole, READ_WRITE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
   const unit = BigInt(HUGE_PAGE_BYTES)
   const address = ((start + unit - 1n) / unit) * unit
+  // A child would share the pages: the first store here after that takes a copy, and what a device sends goes to the other.
+  if (madvise(start, whole, MADV.DONTFORK) !== 0) {
+    const error = systemCallError('madvise')
+    munmap(start, whole)
+    throw error
+  }
   // Where there are none, ordinary pages do.
   madvise(address, bytes, MADV.HUGEPAGE)
   return { address, range: { address: start, bytes: whole } }

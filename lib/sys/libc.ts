@@ -192,7 +192,7 @@ export const F = {
   GET_SEALS: 1034,
 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
-export const MADV = { DONTNEED: 4, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
+export const MADV = { DONTNEED: 4, DONTFORK: 10, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const

@@ -207,7 +207,7 @@ export class Device implements QueueUser {
     ;(this.controller.transport as Transport).openNamespace?.(nsid)
     const id = await identifyNamespace(controller, nsid)
     const geometry = geometryOf(nsid, id, this.controller.maxTransferBytes)
-    if (!this.#geometries.has(nsid)) for (const queue of this.queues) queue.guardWrites()
+    for (const queue of this.queues) queue.guardWrites(nsid)
     this.#geometries.set(nsid, geometry)
     return geometry
   }
@@ -226,7 +226,9 @@ export class Device implements QueueUser {
       },
       ...([pair, geometry, this.queues.length] as const),
     )
-    queue.guardWrites()
+    // A thread that has queues only has not opened the namespace that came with them.
+    if (!this.#geometries.has(geometry.nsid)) this.#geometries.set(geometry.nsid, geometry)
+    queue.guardWrites(geometry.nsid)
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)

@@ -110,8 +110,12 @@ export class IoQueue {
     pair.onLate = (cid) => this.completeLate(cid)
   }
 
-  /** A namespace was opened: before it is written, the controller is asked whether it may be. */
-  guardWrites(): void {
+  /**
+   * A namespace was opened: before it is written, the controller is asked whether it may be. Also where one of this id was
+   * asked about before: it may have been taken away, and another one be there.
+   */
+  guardWrites(nsid: number): void {
+    this.writable.delete(nsid)
     if (this.controller.mayWrite === undefined || this.guarded) return
     this.guarded = true
     this.obstacles++

@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import { close, F, fcntl, systemCallError } from '../../lib/sys/libc.ts'
 import { claimToWrite } from './writable.ts'
 
-// Namespaces of one controller.
+// Namespaces of one controller. Each has two words: what is known of it, and further on whether its writing is forced.
 const WORDS = 4096
 // What is known of a namespace: nothing, that it may be written though it can't be held, that a thread is about to find
 // out, or the descriptor that holds it, plus one.
@@ -19,11 +19,18 @@ const ASKING = -2
 export class WriteClaims {
   /** For another thread, which makes its own object of them. */
   readonly words: Int32Array
-  readonly force: boolean
 
-  constructor(force: boolean, words = new Int32Array(new SharedArrayBuffer(4 * WORDS))) {
-    this.force = force
+  constructor(words = new Int32Array(new SharedArrayBuffer(4 * 2 * WORDS))) {
     this.words = words
+  }
+
+  /**
+   * From now on a namespace is written whoever uses it.
+   * @param block `nvme0n1`; undefined for every one
+   */
+  force(block?: string): void {
+    if (block === undefined) this.words.fill(1, WORDS)
+    else Atomics.store(this.words, WORDS + indexOf(block), 1)
   }
 
   /**
@@ -31,8 +38,9 @@ export class WriteClaims {
    * @param block `nvme0n1`
    */
   check(block: string): Error | null {
-    const { words, force } = this
-    const at = Number(/\d+$/.exec(block)![0]) % WORDS
+    const { words } = this
+    const at = indexOf(block)
+    const force = Atomics.load(words, WORDS + at) !== 0
     for (;;) {
       const word = Atomics.compareExchange(words, at, UNKNOWN, ASKING)
       if (word === UNKNOWN) break
@@ -61,6 +69,8 @@ export class WriteClaims {
     }
   }
 }
+
+const indexOf = (block: string) => Number(/\d+$/.exec(block)![0]) % WORDS
 
 // A thread closes at its end what it has opened by Node: a copy of the descriptor is the process's.
 function keep(fd: number | null): number | null {

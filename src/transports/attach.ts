@@ -17,8 +17,8 @@ export async function loadAttach(kind: string): Promise<AttachTransport> {
   const { AttachedKernel } = await import('../../lib/nvme/linux/attach.ts')
   return (share, dma) => {
     const kernel = share as KernelShare
-    const { force, words } = kernel.extra as { force: boolean; words: Int32Array<SharedArrayBuffer> }
-    const claims = new WriteClaims(force, words)
+    const { words } = kernel.extra as { words: Int32Array<SharedArrayBuffer> }
+    const claims = new WriteClaims(words)
     return new AttachedKernel(kernel, dma, (block) => claims.check(block))
   }
 }

@@ -3,7 +3,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { AddressError, InUseError, SetupError } from '../../lib/errors.ts'
-import { lookUpNode } from '../../lib/nvme/linux/sysfs.ts'
+import type { Transport } from '../../lib/nvme/host/transport.ts'
+import { findKernelController, lookUpNode } from '../../lib/nvme/linux/sysfs.ts'
 import { type KernelOptions, openKernel } from '../../lib/nvme/linux/transport.ts'
 import { isVfioDriver, listNvmeFunctions, readGroupMembers, readPciFacts } from '../../lib/pci/sysfs.ts'
 import { deviceNumber } from '../system/block-device.ts'
@@ -18,6 +19,9 @@ interface KernelAddress {
   readonly sqpoll: boolean
   readonly io: KernelOptions['io']
 }
+
+// Of the controllers that are open: a later open's `force` is for the namespace that it opens.
+const claimsOf = new WeakMap<Transport, WriteClaims>()
 
 export const resolve: Resolve = (address, options) => {
   checkPlatform(address)
@@ -36,23 +40,40 @@ export const resolve: Resolve = (address, options) => {
     throw new AddressError(`${address}: the file is namespace ${own}`)
   }
   const { force = false, timeout, recovery } = options
+  // For the namespace that is opened; for every one where a controller is.
+  const forceWrites = (claims: WriteClaims | undefined) => {
+    const block = found.block ?? (nsid === undefined ? undefined : blockOf(found.controller, nsid))
+    if (block !== undefined || nsid === undefined) claims?.force(block)
+  }
   return {
     key: () => `kernel:${found.controller}`,
     nsid: nsid ?? own,
     check(open) {
-      if (!sqpoll || open.how?.includes('polled') === true) return
-      throw new InUseError(`${address} is open already, without sqpoll`)
+      const { how = '' } = open
+      if (sqpoll && !how.includes('polled'))
+        throw new InUseError(`${address} is open already, without sqpoll`)
+      if (io !== undefined && !how.startsWith(io)) {
+        throw new InUseError(`${address} is open already, by ${how.split(' ')[0]}`)
+      }
+      if (force) forceWrites(claimsOf.get(open))
     },
     connect: async () => {
-      const claims = new WriteClaims(force)
-      return openKernel(found.controller, `/dev/${found.controller}`, {
+      const claims = new WriteClaims()
+      if (force) forceWrites(claims)
+      const transport = await openKernel(found.controller, `/dev/${found.controller}`, {
         ...{ io, sqpoll, timeout, impatient: recovery === 'none' },
         mayWrite: (block) => claims.check(block),
-        extra: { force, words: claims.words },
+        extra: { words: claims.words },
         onClose: () => claims.close(),
       })
+      claimsOf.set(transport, claims)
+      return transport
     },
   }
+}
+
+function blockOf(controller: string, nsid: number): string | undefined {
+  return findKernelController(controller)?.namespaces.find((one) => one.nsid === nsid)?.block
 }
 
 function namespaceId(block: string): number {
@@ -79,12 +100,18 @@ function parse(address: string): KernelAddress {
     if (given.has(name)) throw new AddressError(`'${address}': option '${name}' is given twice`)
     given.set(name, value)
   }
-  return {
-    file,
-    nsid: choose(address, given, 'nsid', /^[1-9]\d{0,9}$/, 'a namespace id', Number),
-    sqpoll: choose(address, given, 'sqpoll', /^[01]?$/, '0 or 1', (value) => value !== '0') ?? false,
-    io: choose(address, given, 'io', /^(io_uring|ioctl)$/, 'io_uring or ioctl', (value) => value as 'ioctl'),
-  }
+  const sqpoll = choose(address, given, 'sqpoll', /^[01]?$/, '0 or 1', (value) => value !== '0') ?? false
+  const io = choose(
+    address,
+    given,
+    'io',
+    /^(io_uring|ioctl)$/,
+    'io_uring or ioctl',
+    (value) => value as 'ioctl',
+  )
+  if (sqpoll && io === 'ioctl') throw new AddressError(`'${address}': sqpoll is of io_uring, not of ioctl`)
+  const nsid = choose(address, given, 'nsid', /^[1-9]\d{0,9}$/, 'a namespace id', Number)
+  return { file, nsid, sqpoll, io }
 }
 
 function choose<T>(

@@ -10,6 +10,7 @@ const WRONG: [address: string, code: string, text: RegExp][] = [
   ['/dev/ng0n1?sqpol', 'ERR_UNVME_ADDRESS', /unknown option 'sqpol'; there are nsid, sqpoll, io$/],
   ['/dev/ng0n1?sqpoll=2', 'ERR_UNVME_ADDRESS', /bad value sqpoll=2; 0 or 1 is needed/],
   ['/dev/ng0n1?io=aio', 'ERR_UNVME_ADDRESS', /bad value io=aio; io_uring or ioctl is needed/],
+  ['/dev/ng0n1?sqpoll=1&io=ioctl', 'ERR_UNVME_ADDRESS', /sqpoll is of io_uring/],
   ['/dev/nvme0?nsid=0', 'ERR_UNVME_ADDRESS', /bad value nsid=0/],
   ['/dev/nvme0?nsid=1&nsid=2', 'ERR_UNVME_ADDRESS', /'nsid' is given twice/],
   ['/dev/x\0', 'ERR_UNVME_ADDRESS', /NUL/],

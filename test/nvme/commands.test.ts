@@ -26,6 +26,8 @@ import {
   encodeSanitize,
   encodeSelfTest,
 } from '../../lib/nvme/spec/commands.ts'
+import { FNA } from '../../lib/nvme/spec/flags.ts'
+import { ADMIN, endsAllData } from '../../lib/nvme/spec/opcodes.ts'
 
 test('Get Log Page: dwords as the specification has them', (t) => {
   t.deepEqual(encodeGetLogPage({ lid: 2, bytes: 512 }), {
@@ -125,4 +127,15 @@ test('what is decoded from any dwords is encoded to the same, but for reserved b
       t.deepEqual({ ...rest, cdw14 }, { ...unsigned, cdw14: (c & 0xff80_007f) >>> 0 })
     }),
   )
+})
+
+test('a Format or Sanitize ends the data of every namespace where the controller says so', (t) => {
+  const { FORMAT_NVM, SANITIZE, NAMESPACE_MANAGEMENT } = ADMIN
+  const erase = 1 << 9
+  t.true(endsAllData(SANITIZE, 2, 0))
+  t.false(endsAllData(FORMAT_NVM, erase, 0))
+  t.true(endsAllData(FORMAT_NVM, 0, FNA.FORMAT_ALL))
+  t.false(endsAllData(FORMAT_NVM, 0, FNA.ERASE_ALL))
+  t.true(endsAllData(FORMAT_NVM, erase, FNA.ERASE_ALL))
+  t.false(endsAllData(NAMESPACE_MANAGEMENT, 1, FNA.FORMAT_ALL | FNA.ERASE_ALL))
 })

@@ -21,7 +21,7 @@ import {
   type IdentifyController,
   type IdentifyNamespace,
 } from '../spec/identify.ts'
-import { ADMIN, ALL_NAMESPACES, endsData } from '../spec/opcodes.ts'
+import { ALL_NAMESPACES, endsAllData, endsData } from '../spec/opcodes.ts'
 import { type Capabilities, CSS } from '../spec/registers.ts'
 import { type AdminCommand, type AdminOptions, AdminQueue, type AdminResult } from './admin-queue.ts'
 import { EventWatch } from './event-watch.ts'
@@ -157,7 +157,9 @@ export class Controller {
   #refusal(command: AdminCommand | undefined): Error | null {
     const { opcode = 0, nsid = 0, cdw10 = 0 } = command ?? {}
     if (!endsData(opcode, cdw10)) return null
-    return this.transport.mayWrite!(opcode === ADMIN.SANITIZE ? ALL_NAMESPACES : nsid)
+    // One that was never identified is asked about as one that ends the least.
+    const every = endsAllData(opcode, cdw10, this.identity?.fna ?? 0)
+    return this.transport.mayWrite!(every ? ALL_NAMESPACES : nsid)
   }
 
   #send(command: AdminCommand, { signal }: AdminOptions = {}): Promise<AdminResult> {

@@ -232,18 +232,27 @@ export class IoctlQueue implements Queue {
   /** Resolves when every ioctl has returned, or after `limit` milliseconds: false then. */
   async settle(limit: number): Promise<boolean> {
     const until = performance.now() + limit
-    while (this.running.some(({ thread }) => !thread.done)) {
+    while (this.outstanding > 0) {
       if (performance.now() > until) return false
       await new Promise((resolve) => setTimeout(resolve, 1))
     }
     return true
   }
 
+  /** Commands that a thread has, and that have not ended. */
+  get outstanding(): number {
+    return this.running.filter(({ thread }) => !thread.done).length
+  }
+
   free(): void {
-    for (const thread of this.spare.splice(0)) thread.release()
+    for (const thread of this.spare.splice(0)) void thread.release()
     for (const { thread } of this.running.splice(0)) {
       if (thread.done) thread.take()
-      thread.release()
+      const ended = thread.release()
+      if (ended !== null) this.endings.push(ended)
     }
   }
+
+  /** After `free`: what resolves when no thread uses a file any more; empty where none does. */
+  readonly endings: Promise<unknown>[] = []
 }

@@ -49,10 +49,18 @@ export class IoctlThread {
     return idle.pop() ?? new IoctlThread()
   }
 
-  /** No one needs it any more. One that is in an ioctl ends with that. */
-  release(): void {
-    if (Atomics.load(this.words, MAILBOX.STATE) === STATE.IDLE && idle.length < MOST_IDLE) idle.push(this)
-    else void this.#worker.terminate()
+  /**
+   * No one needs it any more. One that is in an ioctl, or about to make it, ends with that: then a promise, which resolves
+   * when it uses its file no more.
+   */
+  release(): Promise<unknown> | null {
+    const isIdle = Atomics.load(this.words, MAILBOX.STATE) === STATE.IDLE
+    if (isIdle && idle.length < MOST_IDLE) {
+      idle.push(this)
+      return null
+    }
+    const ended = this.#worker.terminate()
+    return isIdle ? null : ended
   }
 
   /** Makes an ioctl; `argument` is a structure in 32-bit words, or null. */
@@ -90,6 +98,6 @@ export async function runIoctl(fd: number, request: number): Promise<number> {
     while (!thread.done) await sleep(POLL_MS)
     return thread.take()
   } finally {
-    thread.release()
+    void thread.release()
   }
 }

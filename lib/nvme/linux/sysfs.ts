@@ -54,12 +54,12 @@ export function findKernelController(name: string, sys = '/sys'): KernelControll
   }
 }
 
-// With the kernel's own multipath a namespace's devices are the subsystem's, and the controller has hidden ones beside.
+// With the kernel's own multipath a namespace's devices (`nvme0n1`) are the subsystem's, and the controller has a hidden one
+// for its path to it (`nvme0c1n1`).
 function namespacesOf(folder: string, sys: string): KernelNamespace[] {
-  const own = entries(folder).filter((name) => NAMESPACE.test(name) && !name.includes('c'))
-  const shared = path.join(folder, 'subsystem')
-  const heads = own.length > 0 ? own : entries(shared).filter((name) => NAMESPACE.test(name))
-  return heads.sort(byNumber).flatMap((block) => namespaceOf(block, sys) ?? [])
+  const own = entries(folder).filter((name) => NAMESPACE.test(name))
+  const blocks = new Set(own.map((name) => name.replace(/c\d+/, '')))
+  return [...blocks].sort(byNumber).flatMap((block) => namespaceOf(block, sys) ?? [])
 }
 
 function namespaceOf(block: string, sys: string): KernelNamespace | undefined {

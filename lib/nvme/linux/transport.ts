@@ -84,8 +84,8 @@ class KernelMemory implements DmaSource {
   readonly address: string
   readonly maxArenaBytes = 2 ** 30
   readonly #ranges = new Map<DmaArena, AddressRange>()
-  /** Other threads may have views: addresses stay in use then. */
-  shared = false
+  /** Other threads may have views, or the kernel may still write there: addresses stay in use then. */
+  keepsAddresses = false
 
   constructor(address: string) {
     this.address = address
@@ -106,7 +106,7 @@ class KernelMemory implements DmaSource {
   releaseAddresses(arena: DmaArena): void {
     const range = this.#ranges.get(arena)
     this.#ranges.delete(arena)
-    if (range !== undefined && !this.shared) releaseAddresses(range)
+    if (range !== undefined && !this.keepsAddresses) releaseAddresses(range)
   }
 }
 
@@ -151,6 +151,8 @@ export class KernelTransport implements Transport, NamespaceFiles {
   readonly #health: Health
   readonly #noUring: string | null
   readonly #files = new Map<number, KernelFile>()
+  // Of namespaces that are no more.
+  readonly #oldFds: number[] = []
   // Those that exist, by id; and all that have rings or threads.
   readonly #queues = new Map<number, UringQueue | IoctlQueue>()
   readonly #allocated = new Set<UringQueue | IoctlQueue>()
@@ -231,7 +233,16 @@ export class KernelTransport implements Transport, NamespaceFiles {
   }
 
   openNamespace(nsid: number): void {
+    const known = this.#files.get(nsid)
+    // One that was detached, and attached again, is another device. Its file stays open, so that the name is not given again.
+    if (known !== undefined && known.block !== this.#namespace(nsid)?.block) {
+      this.#files.delete(nsid)
+      this.#oldFds.push(known.fd)
+      for (const queue of this.#allocated) if (queue instanceof UringQueue) queue.forgetFile()
+    }
     this.fdOf(nsid)
+    if (this.#files.has(nsid)) return
+    throw new AddressError(`${this.address}: the kernel has no device for namespace ${nsid}, which is active`)
   }
 
   fdOf(nsid: number): number {
@@ -294,14 +305,17 @@ export class KernelTransport implements Transport, NamespaceFiles {
 
   /** Waits for what is in flight: the kernel takes nothing back. */
   async deleteQueue(qid: number): Promise<void> {
+    await this.#settle(qid, SETTLE_MS)
+    this.#queues.delete(qid)
+  }
+
+  async #settle(qid: number, limit: number): Promise<void> {
     const queue = this.#queues.get(qid)
     if (queue === undefined) return
-    const settled =
-      queue instanceof UringQueue ? await settle(queue, SETTLE_MS) : await queue.settle(SETTLE_MS)
+    const settled = queue instanceof UringQueue ? await settle(queue, limit) : await queue.settle(limit)
     if (!settled) {
       throw new CommandTimeoutError(`${this.address}: commands of queue ${qid} go on in the kernel`)
     }
-    this.#queues.delete(qid)
   }
 
   async enableWakeUps(): Promise<void> {
@@ -333,7 +347,17 @@ export class KernelTransport implements Transport, NamespaceFiles {
   }
 
   async reset(how: ResetKind): Promise<void> {
-    if (how === 'function') return this.#resetFunction()
+    if (how === 'function') await this.#resetFunction()
+    else await this.#resetController(how)
+    // A command that waited in the kernel meanwhile is sent after the reset: its memory and its blocks are in use until it
+    // has ended.
+    for (const qid of this.#queues.keys()) await this.#settle(qid, LIVE_MS)
+    if (!(await this.admin.settle(LIVE_MS))) {
+      throw new CommandTimeoutError(`${this.address}: admin commands go on in the kernel`)
+    }
+  }
+
+  async #resetController(how: ResetKind): Promise<void> {
     const request = how === 'subsystem' ? IOCTL.SUBSYS_RESET : IOCTL.RESET
     const value = await runIoctl(this.#adminFd, request)
     if (value >= 0) return
@@ -365,19 +389,30 @@ export class KernelTransport implements Transport, NamespaceFiles {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    for (const queue of this.#allocated) queue.free()
-    this.admin.free()
+    const queues = [...this.#allocated, this.admin]
+    // The kernel copies metadata, and data of odd lengths, to where they were asked for when the command ends.
+    if (queues.some(({ outstanding }) => outstanding > 0)) this.memory.keepsAddresses = true
+    for (const queue of queues) queue.free()
     for (const signal of this.#signals.values()) signal.close()
     this.pool.close()
-    for (const { fd } of this.#files.values()) fs.closeSync(fd)
-    fs.closeSync(this.#adminFd)
     this.#health.close()
+    // A thread that has not yet come to its ioctl would make it on whatever has the descriptor's number by then; and what
+    // it writes is held until that is written.
+    const endings = queues.flatMap((queue) => (queue instanceof IoctlQueue ? queue.endings : []))
+    if (endings.length === 0) this.#closeFiles()
+    else void Promise.all(endings).then(() => this.#closeFiles())
+  }
+
+  #closeFiles(): void {
+    for (const { fd } of this.#files.values()) fs.closeSync(fd)
+    for (const fd of this.#oldFds) fs.closeSync(fd)
+    fs.closeSync(this.#adminFd)
     this.#options.onClose?.()
   }
 
   share(): KernelShare {
     const { address, kind: transport, emulated, controller } = this
-    this.memory.shared = true
+    this.memory.keepsAddresses = true
     const { maxArenaBytes } = this.memory
     const files = [...this.#files.values()]
     return { address, transport, emulated, controller, files, maxArenaBytes, extra: this.#options.extra }
@@ -389,8 +424,8 @@ async function settle(queue: UringQueue, limit: number): Promise<boolean> {
   const until = performance.now() + limit
   while (queue.outstanding > 0) {
     if (performance.now() > until) return false
-    // Completions may wait for this thread to come into the kernel.
-    queue.step()
+    // Completions may wait for this thread to come into the kernel, also where there are some already.
+    queue.enter()
     await sleep(1)
   }
   return true

@@ -136,10 +136,10 @@ export class UringQueue implements Queue {
     this.begin()
   }
 
-  /** Entries that the kernel has taken, and not completed. */
+  /** Entries that the kernel has taken, or that its thread is about to take, and not completed. */
   get outstanding(): number {
-    const { words } = this
-    return (words[this.ringShare.sqHead]! - words[this.cqTailAt]!) | 0
+    const { words, ringShare } = this
+    return (words[this.polled ? this.sqTailAt : ringShare.sqHead]! - words[this.cqTailAt]!) | 0
   }
 
   /** As new: goes on where the ring stands, with nothing in flight. */
@@ -251,6 +251,11 @@ export class UringQueue implements Queue {
     this.unclean = clean ? this.unclean - 1 : this.sqMask + 1
   }
 
+  /** The next command looks its namespace's file up. */
+  forgetFile(): void {
+    this.nsid = -1
+  }
+
   private selectNamespace(nsid: number): void {
     this.nsid = nsid
     this.fd = this.files.fdOf(nsid)
@@ -298,8 +303,8 @@ export class UringQueue implements Queue {
     if (this.cqTail === this.cqHead && (this.words[this.sqFlagsAt]! & LOOK) !== 0) this.enter()
   }
 
-  // Completions that wait for this thread to come into the kernel.
-  private enter(): void {
+  /** Brings in completions that wait for this thread to come into the kernel. */
+  enter(): void {
     if (this.freed) return
     io_uring_enter(this.ringFd, 0, 0, GETEVENTS)
     this.cqTail = this.words[this.cqTailAt]!

@@ -1,6 +1,8 @@
 // Opcodes of the admin and the NVM command set, with the specification's names (NVMe 1.4 base, sections 5 and 6).
 // One table for each queue type, read both ways; names are looked up on cold paths only.
 
+import { FNA } from './flags.ts'
+
 /** Opcodes of admin commands. */
 export const ADMIN = {
   DELETE_IO_SQ: 0x00,
@@ -88,6 +90,17 @@ export function endsData(opcode: number, cdw10: number): boolean {
   return (
     (opcode === ADMIN.NAMESPACE_MANAGEMENT || opcode === ADMIN.NAMESPACE_ATTACHMENT) && (cdw10 & 0xf) === 1
   )
+}
+
+/**
+ * True where such a command ends the data of every namespace, whichever it names.
+ * @param fna of Identify Controller
+ */
+export function endsAllData(opcode: number, cdw10: number, fna: number): boolean {
+  if (opcode === ADMIN.SANITIZE) return true
+  if (opcode !== ADMIN.FORMAT_NVM) return false
+  const erases = ((cdw10 >>> 9) & 7) !== 0
+  return (fna & FNA.FORMAT_ALL) !== 0 || (erases && (fna & FNA.ERASE_ALL) !== 0)
 }
 
 /** Data direction, which is in an opcode's low two bits (section 4.2, figure 105): 1 to the device, 2 from it. */
