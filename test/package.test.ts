@@ -16,7 +16,7 @@ const folder = path.join(root, 'dist', 'package-user')
 const installed = path.join(folder, 'node_modules', 'unvme')
 
 /** What the tarball may weigh, and how many files it may have: room for a few modules more. */
-const MOST_BYTES = 440_000
+const MOST_BYTES = 600_000
 const MOST_FILES = 400
 
 let packed: { size: number; entryCount: number; filename: string }

@@ -2,6 +2,7 @@
 // discovery service. A subsystem has one controller, and so one host at a time: another one gets Controller Busy.
 
 import net from 'node:net'
+import tls from 'node:tls'
 import { ArgumentValueError, SystemCallError } from '../../../errors.ts'
 import { logger } from '../../../log/index.ts'
 import { isNqn } from '../address.ts'
@@ -16,7 +17,11 @@ import {
   TRTYPE,
 } from '../fabrics.ts'
 import { LEAST_H2C } from '../pdu.ts'
+import type { SecurityKey } from '../security/keys.ts'
+import { deriveTlsPsk } from '../security/keys.ts'
+import { TLS_OPTIONS } from '../security/tls.ts'
 import { Association } from './association.ts'
+import type { TargetDhchap } from './authentication.ts'
 import {
   type ConnectCommand,
   Connection,
@@ -45,6 +50,15 @@ export interface TargetOptions extends Partial<ConnectionLimits> {
   /** 0 takes a free one. */
   readonly port?: number | undefined
   readonly subsystems: readonly TargetSubsystem[]
+  /** Hosts have to prove who they are. */
+  readonly dhchap?: TargetDhchap | undefined
+  /** Connections are TLS, each with the key of its host. */
+  readonly tls?: TargetTls | undefined
+}
+
+/** Keys of hosts, by name: only those that are known can connect. */
+export interface TargetTls {
+  readonly keys: ReadonlyMap<string, SecurityKey>
 }
 
 /** A target that listens. */
@@ -89,6 +103,8 @@ export async function serveTcp({
   host = '127.0.0.1',
   port = 0,
   subsystems,
+  dhchap,
+  tls: secured,
   ...given
 }: TargetOptions): Promise<TcpTargetServer> {
   const limits = checkLimits({ ...DEFAULTS, ...given })
@@ -116,6 +132,7 @@ export async function serveTcp({
 
   const target: ConnectionTarget = {
     limits,
+    dhchap,
     associate(connect: ConnectCommand, connection: Connection) {
       const invalid = (at: number) => ({
         status: FABRICS_STATUS.CONNECT_INVALID_PARAMETERS | DNR,
@@ -126,6 +143,9 @@ export async function serveTcp({
       if (!isNqn(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
       const controller = controllerOf(subnqn)
       if (controller === undefined) return invalid(CONNECT_DATA_FIELD.SUBNQN)
+      if (dhchap !== undefined && dhchap.keyOf(hostnqn) === undefined) {
+        return { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
+      }
       if (busy(controller)) return { status: FABRICS_STATUS.CONTROLLER_BUSY, result: 0 }
       const id = freeCntlid()
       const association = new Association(
@@ -154,9 +174,9 @@ export async function serveTcp({
     return lastCntlid
   }
 
-  const server = net.createServer((socket) => {
-    connections.add(new Connection(target, socket))
-  })
+  const take = (socket: net.Socket) => void connections.add(new Connection(target, socket))
+  const nqns = [...byNqn.keys(), DISCOVERY_NQN]
+  const server = secured === undefined ? net.createServer(take) : createTlsServer(secured, nqns, take)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(
@@ -193,4 +213,26 @@ export async function serveTcp({
       await closed
     },
   }
+}
+
+// The identity of a handshake names host and subsystem: it is one of those that there are, or there is no connection.
+function createTlsServer(
+  { keys }: TargetTls,
+  nqns: readonly string[],
+  take: (socket: net.Socket) => void,
+): net.Server {
+  const known = new Map<string, Buffer>()
+  for (const [hostnqn, key] of keys) {
+    for (const subnqn of nqns) {
+      for (const version of [0, 1] as const) {
+        const { identity, psk } = deriveTlsPsk(key, { hostnqn, subnqn }, version)
+        known.set(identity, psk)
+      }
+    }
+  }
+  const server = tls.createServer(
+    { ...TLS_OPTIONS, pskCallback: (_socket, identity) => known.get(identity) ?? null },
+    take,
+  )
+  return server.on('tlsClientError', (error) => log('%s', error.message))
 }
