@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
+import { DeviceRemovedError } from '../../lib/errors.ts'
 import {
   type AuthenticationChannel,
   authenticate,
@@ -190,6 +191,22 @@ test('a DH value that leads to a known secret is refused by both', async (t) => 
       code: CODE,
       message: /incorrect payload/,
     })
+  }
+})
+
+test('a connection that ends in place of an answer is a refusal, and before the proof it is a loss', async (t) => {
+  const gone = new DeviceRemovedError('closed')
+  for (const [after, code] of [
+    [0, 'ERR_UNVME_DEVICE_REMOVED'],
+    [1, CODE],
+  ] as const) {
+    const { channel } = converse(ASKS)
+    let received = 0
+    const ending = {
+      send: channel.send,
+      receive: () => (received++ === after ? Promise.reject(gone) : channel.receive()),
+    }
+    await t.throwsAsync(authenticate(ending, HOST, NAMES), { code })
   }
 })
 

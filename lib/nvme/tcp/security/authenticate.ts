@@ -2,7 +2,7 @@
 // controller's key, has the target prove the same.
 
 import { randomBytes, randomInt } from 'node:crypto'
-import { AuthenticationError, DecodeError } from '../../../errors.ts'
+import { AuthenticationError, DecodeError, DeviceRemovedError } from '../../../errors.ts'
 import { logger } from '../../../log/index.ts'
 import { beginExchange, DH_GROUP, DH_GROUP_NAMES, type Exchange } from './dh-groups.ts'
 import {
@@ -124,7 +124,10 @@ async function converse(
     key: transformKey(host.key, hostnqn),
   }
   await channel.send(encodeReply({ tid, response: hostResponse(proof), seqnum, challenge: own, value }))
-  const response = decodeSuccess1(await expect(channel, MESSAGE.SUCCESS1, tid, address), hash)
+  const response = decodeSuccess1(
+    await expect(answering(channel, address), MESSAGE.SUCCESS1, tid, address),
+    hash,
+  )
   if (own !== null) {
     const key = transformKey(controllerKey!, subnqn)
     const right = controllerResponse({ ...common, challenge: own, seqnum, key })
@@ -159,9 +162,21 @@ function agree(group: number, theirs: Buffer): { value: Buffer; shared: Buffer }
   }
 }
 
+// Linux's target closes the connection of a host that it refuses, at times before the reason is out.
+function answering(channel: AuthenticationChannel, address: string): Pick<AuthenticationChannel, 'receive'> {
+  return {
+    receive: () =>
+      channel.receive().catch((cause: Error) => {
+        if (!(cause instanceof DeviceRemovedError)) throw cause
+        const what = `${address}: the target ended the connection in place of an answer to this host's proof`
+        throw new AuthenticationError(what, { cause })
+      }),
+  }
+}
+
 /** The next message of the target, which has to be this one, of this conversation. */
 async function expect(
-  channel: AuthenticationChannel,
+  channel: Pick<AuthenticationChannel, 'receive'>,
   message: number,
   tid: number,
   address: string,
