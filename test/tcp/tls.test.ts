@@ -10,6 +10,7 @@ import test, { type ExecutionContext } from 'ava'
 import { DHCHAP_KEY, deriveTlsPsk, formatKey, parseKey, TLS_KEY } from '../../lib/nvme/tcp/security/keys.ts'
 import { TLS_OPTIONS } from '../../lib/nvme/tcp/security/tls.ts'
 import { open, openController } from '../../src/index.ts'
+import { unvme } from '../cli/command.ts'
 import { testFolder } from '../support/folder.ts'
 import { NQN, startTarget, type TargetLimits } from '../support/tcp-target.ts'
 
@@ -192,4 +193,23 @@ test.serial('OpenSSL’s own program connects to the target with the same key', 
   ])
   if (failed) t.pass('left out: openssl is not here')
   else t.regex(text, /Reused, TLSv1\.3, Cipher is TLS_AES_128_GCM_SHA256/)
+})
+
+test.serial('unvme discover has TLS and authentication, by keys of the environment', async (t) => {
+  const dhchap = formatKey(DHCHAP_KEY, 1, Buffer.alloc(32, 8))
+  const asks = { keyOf: () => parseKey(DHCHAP_KEY, dhchap) }
+  const target = await setUp(t, { tls: KEYS, dhchap: asks })
+  const words = ['discover', '-a', '127.0.0.1', '-s', String(target.port), '-q', HOSTNQN, '--tls']
+  const env = { UNVME_TLS_KEY: TEXT, UNVME_DHCHAP_SECRET: dhchap, DEBUG: 'unvme:*' }
+  const { code, stdout, stderr } = await unvme(words, { env })
+  t.is(code, 0, stderr)
+  t.regex(stdout, /sectype: tls13/)
+  t.regex(stderr, /authenticated with sha512 and null/)
+  for (const key of [TEXT, dhchap]) t.false(`${stdout}${stderr}`.includes(key.slice(16, 40)))
+  const without = await unvme(words, { env: { UNVME_TLS_KEY: TEXT } })
+  t.is(without.code, 1)
+  t.regex(without.stderr, /ERR_UNVME_AUTHENTICATION/)
+  const argument = await unvme([...words, '-S', dhchap])
+  t.is(argument.code, 2)
+  t.regex(argument.stderr, /UNVME_DHCHAP_SECRET/)
 })

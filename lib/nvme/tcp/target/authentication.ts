@@ -66,6 +66,11 @@ export class Authentication {
     }
   }
 
+  /** It has failed, and there is nothing more to say. */
+  get over(): boolean {
+    return this.failed && this.#next === null
+  }
+
   /** The message for the host; null where none is due. */
   receive(): Buffer | null {
     const next = this.#next
@@ -74,10 +79,14 @@ export class Authentication {
   }
 
   #refuse(tid: number, explanation: number): void {
+    this.#giveUp(encodeFailure(MESSAGE.FAILURE1, { tid, explanation }))
+  }
+
+  #giveUp(said: Buffer | null): void {
     this.done = false
     this.failed = true
     this.#challenge = null
-    this.#next = encodeFailure(MESSAGE.FAILURE1, { tid, explanation })
+    this.#next = said
   }
 
   #take(bytes: Buffer): void {
@@ -86,7 +95,7 @@ export class Authentication {
     if (message === MESSAGE.NEGOTIATE && !this.failed) this.#negotiate(bytes)
     else if (message === MESSAGE.REPLY && ours && !this.#proved) this.#check(bytes)
     else if (message === MESSAGE.SUCCESS2 && ours && this.#proved) this.done = true
-    else if (message === MESSAGE.FAILURE2) this.failed = true
+    else if (message === MESSAGE.FAILURE2) this.#giveUp(null)
     else this.#refuse(tid, FAILURE.INCORRECT_MESSAGE)
   }
 

@@ -439,6 +439,7 @@ export class Connection implements PduHandler {
     }
     authentication.send(data)
     this.#answer(command, 0, 0)
+    if (authentication.over) this.end()
   }
 
   #giveMessage(command: Command): void {
@@ -458,7 +459,7 @@ export class Connection implements PduHandler {
     this.#sendData(command.cid, { bytes: data }, length, false, () => {})
     this.#answer(command, 0, 0)
     // What failed is not tried again on this connection.
-    if (authentication.failed) this.end()
+    if (authentication.over) this.end()
   }
 
   #connect(command: Command): void {

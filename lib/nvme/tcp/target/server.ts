@@ -37,6 +37,9 @@ const DNR = 0x4000
 const CNTLID_STATIC_ANY = 0xfffe
 const ASQSZ = 32
 const MOST_H2C = 2 ** 22
+/** In the discovery log: a secure channel is required, and is TLS 1.3. */
+const TREQ_REQUIRED = 1
+const SECTYPE_TLS13 = 2
 
 /** What a target offers. */
 export interface TargetSubsystem {
@@ -191,8 +194,9 @@ export async function serveTcp({
 
   function records(): DiscoveryRecord[] {
     const common = {
-      ...{ trtype: TRTYPE.TCP, adrfam: at.family === 'IPv6' ? ADRFAM.IPV6 : ADRFAM.IPV4, treq: 0, portid: 1 },
-      ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(at.port), traddr: at.address, sectype: 0 },
+      ...{ trtype: TRTYPE.TCP, adrfam: at.family === 'IPv6' ? ADRFAM.IPV6 : ADRFAM.IPV4, portid: 1 },
+      ...(secured === undefined ? { treq: 0, sectype: 0 } : { treq: TREQ_REQUIRED, sectype: SECTYPE_TLS13 }),
+      ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(at.port), traddr: at.address },
     }
     const nvm = { ...common, subtype: SUBTYPE.NVM, eflags: 0 }
     const here = { ...common, subtype: SUBTYPE.CURRENT_DISCOVERY, subnqn: DISCOVERY_NQN, eflags: 1 }
