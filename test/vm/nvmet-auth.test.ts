@@ -1,13 +1,15 @@
-// DH-HMAC-CHAP with Linux's target, in a virtual machine whose kernel has it: Debian's 6.12, not its 6.1.
+// DH-HMAC-CHAP with Linux's target, and Linux's host, in a virtual machine whose kernel has it: Debian's 6.12, not its 6.1.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
-import { DHCHAP_KEY, formatKey } from '../../lib/nvme/tcp/security/keys.ts'
+import { DHCHAP_KEY, formatKey, parseKey } from '../../lib/nvme/tcp/security/keys.ts'
+import { runInMachine } from '../../scripts/vm/machine.ts'
 import { findParts } from '../../scripts/vm/parts.ts'
 import { open, openController } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { NVMET_NQN, type Nvmet, startNvmet } from '../support/nvmet.ts'
+import { NQN, startTarget } from '../support/tcp-target.ts'
 import { leftOutWithoutNetwork } from './machine-test.ts'
 
 const WHAT = 'DH-HMAC-CHAP with Linux’s NVMe/TCP target'
@@ -77,6 +79,20 @@ function file(name: string, text: string): string {
 const addressOf = (target: Nvmet, name: string, query = '') =>
   target.address(query).replace(`hostnqn=${HOSTNQN}-plain`, `hostnqn=${HOSTNQN}-${name}`)
 
+const HOSTID = '6f9619ff-8b86-d011-b42d-00cf4fc964ff'
+
+/** Connects, reads a block, lets go; prints what came of it. */
+const connect = (index: number, port: number, name: string, secrets: string) => `
+if echo "transport=tcp,traddr=10.0.2.2,trsvcid=${port},nqn=${NQN},hostnqn=${HOSTNQN}-${name},hostid=${HOSTID},nr_io_queues=1,${secrets}" >/dev/nvme-fabrics
+then
+  d=/dev/$(ls /sys/class/nvme | head -n 1)n1
+  for i in 1 2 3 4 5 6 7 8 9 10; do [ -b $d ] || sleep 0.5; done
+  dd if=$d of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null && echo ${index} read
+  for c in /sys/class/nvme/nvme*; do echo 1 >$c/delete_controller; done
+else echo ${index} refused
+fi
+`
+
 if (missing !== null) {
   test.skip(`${WHAT} (left out: ${missing})`, () => {})
 } else {
@@ -117,5 +133,42 @@ if (missing !== null) {
     } finally {
       await target.end()
     }
+  })
+
+  test.serial('DH-HMAC-CHAP of Linux’s host with our target, both ways', async (t) => {
+    t.timeout(300_000)
+    const scripts: string[] = []
+    for (const [index, [name, hash, group]] of CASES.entries()) {
+      const [, host, controller] = keys.find(([one]) => one === name)!
+      const target = await startTarget('sim:?size=4M', {
+        dhchap: {
+          keyOf: () => parseKey(DHCHAP_KEY, host),
+          controllerKey: parseKey(DHCHAP_KEY, controller),
+          hashes: [['sha256', 'sha384', 'sha512'].indexOf(hash) + 1],
+          groups: [['null', 'ffdhe2048', 'ffdhe3072', 'ffdhe4096'].indexOf(group)],
+        },
+      })
+      t.teardown(() => target.close())
+      const secrets = `dhchap_secret=${host}`
+      scripts.push(connect(2 * index, target.port, name, secrets))
+      scripts.push(connect(2 * index + 1, target.port, name, `${secrets},dhchap_ctrl_secret=${controller}`))
+      if (index === 0) scripts.push(connect(9, target.port, name, `dhchap_secret=${controller}`))
+    }
+    const { status, stdout, stderr, console } = await runInMachine({
+      command: [
+        ...['sh', '-c'],
+        `modprobe virtio_net
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+modprobe nvme-tcp
+${scripts.join('')}
+dmesg | grep -i nvme >&2`,
+      ],
+      driver: 'none',
+      qemu: ['-netdev', 'user,id=n0', '-device', 'virtio-net-pci,netdev=n0,addr=1e.0,romfile='],
+    })
+    t.is(status, 0, stderr)
+    const lines = ['0 read', '1 read', '9 refused', '2 read', '3 read', '4 read', '5 read']
+    t.deepEqual(stdout.trim().split('\n'), lines, `${stderr}\n${console}`)
+    t.regex(stderr, /authenticated with hash hmac\(sha512\) dhgroup ffdhe4096/)
   })
 }
