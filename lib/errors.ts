@@ -152,6 +152,11 @@ export class ProtocolError extends UnvmeError {
   readonly code = 'ERR_UNVME_PROTOCOL'
 }
 
+/** A host and a target in the network do not prove to each other who they are: a key is missing, or a wrong one. */
+export class AuthenticationError extends UnvmeError {
+  readonly code = 'ERR_UNVME_AUTHENTICATION'
+}
+
 /** A write stream got more than its LBA range holds. What fitted was written: see `bytesWritten`. */
 export class EndOfRangeError extends UnvmeError {
   readonly code = 'ERR_UNVME_END_OF_RANGE'

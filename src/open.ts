@@ -58,6 +58,21 @@ export interface OpenOptions extends OpeningOptions {
    * it is still being made again; -1, the default, lets it wait until `ctrlLossTimeout`.
    */
   fastIoFail?: number | undefined
+  /**
+   * For `nvme+tcp:` addresses: a file with this host's key for DH-HMAC-CHAP, before that of the address. Default: the
+   * environment's UNVME_DHCHAP_SECRET.
+   */
+  dhchapSecretFile?: string | undefined
+  /**
+   * For `nvme+tcp:` addresses: a file with the controller's key, which then has to prove itself, too. Default: the
+   * environment's UNVME_DHCHAP_CTRL_SECRET.
+   */
+  dhchapCtrlSecretFile?: string | undefined
+  /**
+   * For `nvme+tcp:` addresses: a file with a TLS key, which turns TLS on, as `tls=1` does. Default: with `tls=1` the
+   * environment's UNVME_TLS_KEY.
+   */
+  tlsKeyFile?: string | undefined
 }
 
 const OPEN_NAMES: OptionNames<OpenOptions> = {
@@ -71,6 +86,9 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   reconnectDelay: true,
   ctrlLossTimeout: true,
   fastIoFail: true,
+  dhchapSecretFile: true,
+  dhchapCtrlSecretFile: true,
+  tlsKeyFile: true,
 }
 
 // Timers take no longer.
@@ -223,4 +241,9 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
   checkInteger(`${call}: reconnectDelay`, reconnectDelay, 0, MAX_TIMER_MS)
   checkInteger(`${call}: ctrlLossTimeout`, ctrlLossTimeout, -1, MAX_TIMER_MS)
   checkInteger(`${call}: fastIoFail`, fastIoFail, -1, MAX_TIMER_MS)
+  for (const name of ['dhchapSecretFile', 'dhchapCtrlSecretFile', 'tlsKeyFile'] as const) {
+    const file = options[name]
+    if (file === undefined || typeof file === 'string') continue
+    throw new ArgumentTypeError(`${call}: ${name} must be a string, received ${typeof file}`)
+  }
 }

@@ -14,6 +14,9 @@ export interface ConnectOptions {
   readonly reconnectDelay?: number | undefined
   readonly ctrlLossTimeout?: number | undefined
   readonly fastIoFail?: number | undefined
+  readonly dhchapSecretFile?: string | undefined
+  readonly dhchapCtrlSecretFile?: string | undefined
+  readonly tlsKeyFile?: string | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined

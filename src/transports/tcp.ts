@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { InUseError } from '../../lib/errors.ts'
 import { parseTcpAddress, type TcpAddress } from '../../lib/nvme/tcp/address.ts'
 import { findHostIdentity } from '../../lib/nvme/tcp/host-identity.ts'
+import { loadSecurity } from '../../lib/nvme/tcp/security/load.ts'
 import { openTcpTransport, type TcpTransport } from '../../lib/nvme/tcp/transport.ts'
 import type { Resolve } from './target.ts'
 
@@ -19,8 +20,9 @@ export const resolve: Resolve = (text, options) => {
     connect: async () => {
       const identity = findHostIdentity(address)
       const connectTimeout = timeout === undefined ? undefined : Math.min(timeout, MOST_CONNECT_MS)
+      const security = loadSecurity(address, options)
       const losses = { reconnectDelay, ctrlLossTimeout, fastIoFail }
-      return openTcpTransport({ address, identity }, { signal, connectTimeout, ...losses })
+      return openTcpTransport({ address, identity, security }, { signal, connectTimeout, ...losses })
     },
   }
 }
@@ -37,4 +39,7 @@ function checkSame(asked: TcpAddress, open: TcpAddress): void {
   )
 }
 
-const SHAPE = ['hdgst', 'ddgst', 'kato', 'hostnqn', 'hostid'] as const satisfies readonly (keyof TcpAddress)[]
+const SHAPE = [
+  ...(['hdgst', 'ddgst', 'kato', 'hostnqn', 'hostid'] as const),
+  ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid'] as const),
+] satisfies readonly (keyof TcpAddress)[]

@@ -11,6 +11,10 @@ const OPTIONS: Readonly<Record<string, string>> = {
   'list-subsys': '--output-format=,-o --verbose,-v',
   discover:
     '--transport=,-t --traddr=,-a --trsvcid=,-s --host-traddr=,-w --host-iface=,-f --hostnqn=,-q --hostid=,-I --raw=,-r --persistent,-p --keep-alive-tmo=,-k --hdr-digest,-g --data-digest,-G --output-format=,-o',
+  'gen-dhchap-key': '--secret=,-s --key-length=,-l --nqn=,-n --hmac=,-m',
+  'check-dhchap-key': '--key=,-k',
+  'gen-tls-key': '--secret=,-s --hmac=,-m',
+  'check-tls-key': '--key=,-k',
   'id-ctrl': '--vendor-specific,-v --output-format=,-o --raw-binary,-b --human-readable,-H',
   'id-ns':
     '--namespace-id=,-n --force --vendor-specific,-v --raw-binary,-b --output-format=,-o --human-readable,-H',

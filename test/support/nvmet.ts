@@ -35,6 +35,17 @@ echo ready >&2
 while :; do sleep 1000; done
 `
 
+/** What the script above is after, with more of it before the port opens. */
+const MARK = 'mkdir ports/1\n'
+
+export interface NvmetOptions {
+  readonly limitMs?: number
+  /** Commands of the shell, in the folder of nvmet: where they fail, there is no target. */
+  readonly setUp?: string
+  /** Who this host is. */
+  readonly host?: string
+}
+
 export interface Nvmet {
   /** With more of a query. */
   address(query?: string): string
@@ -42,12 +53,16 @@ export interface Nvmet {
 }
 
 /** Boots a machine with the target in it; resolves when it answers. @throws Error with what the machine said */
-export async function startNvmet(limitMs = 180_000): Promise<Nvmet> {
+export async function startNvmet({
+  limitMs = 180_000,
+  setUp = '',
+  host = '',
+}: NvmetOptions = {}): Promise<Nvmet> {
   const port = await freePort()
   const abort = new AbortController()
   let ended = ''
   const machine = runInMachine({
-    command: ['sh', '-c', SCRIPT.replaceAll('$NQN', NVMET_NQN)],
+    command: ['sh', '-c', SCRIPT.replace(MARK, `${setUp}\n${MARK}`).replaceAll('$NQN', NVMET_NQN)],
     driver: 'none',
     timeLimit: 1800,
     signal: abort.signal,
@@ -64,7 +79,7 @@ export async function startNvmet(limitMs = 180_000): Promise<Nvmet> {
     },
   )
   const address = (query = '') =>
-    `nvme+tcp://127.0.0.1:${port}/${NVMET_NQN}?${HOST}&kato=120000${query && `&${query}`}`
+    `nvme+tcp://127.0.0.1:${port}/${NVMET_NQN}?${HOST.replace(/(?<=hostnqn=)[^&]*/, (own) => host || own)}&kato=120000${query && `&${query}`}`
   const end = async () => {
     abort.abort()
     await machine

@@ -3,6 +3,8 @@
 import { AddressError } from '../../errors.ts'
 import { MAX_NSID } from '../spec/opcodes.ts'
 import { MAX_NQN_BYTES } from './fabrics.ts'
+import { DH_GROUP_NAMES } from './security/dh-groups.ts'
+import { HASH, hashName, type IdentityVersion } from './security/keys.ts'
 
 export interface TcpAddress {
   /** The address without `nsid`, for messages. */
@@ -22,6 +24,16 @@ export interface TcpAddress {
   /** Of the host, where they are not this machine's own. */
   readonly hostnqn: string | undefined
   readonly hostid: string | undefined
+  /** Files with keys of DH-HMAC-CHAP: the host's, and the controller's. */
+  readonly dhchap: string | undefined
+  readonly dhchapctrl: string | undefined
+  /** By number, the weakest hash and DH group that are taken. */
+  readonly dhhash: number
+  readonly dhgroup: number
+  /** TLS, with the key of a file, and the version of the identity that goes with it. */
+  readonly tls: boolean
+  readonly tlskey: string | undefined
+  readonly tlsid: IdentityVersion
 }
 
 export const TCP_SCHEME = 'nvme+tcp:'
@@ -31,9 +43,14 @@ export const DEFAULT_KATO_MS = 15_000
 
 const FORM = /^nvme\+tcp:\/\/(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s]+)(?::(\d{1,5}))?\/([^/?#\s]*)(?:\?([^#]*))?$/i
 
-type OptionName = 'nsid' | 'hdgst' | 'ddgst' | 'queues' | 'kato' | 'hostnqn' | 'hostid'
+const OPTIONS = [
+  ...(['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid'] as const),
+  ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid'] as const),
+]
 
-const OPTIONS: readonly OptionName[] = ['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid']
+type OptionName = (typeof OPTIONS)[number]
+
+const HASH_NAMES = [HASH.SHA256, HASH.SHA384, HASH.SHA512].map(hashName)
 
 /** Throws AddressError, which names the part. */
 export function parseTcpAddress(text: string): TcpAddress {
@@ -45,6 +62,7 @@ export function parseTcpAddress(text: string): TcpAddress {
   }
   const [, host, port, nqn, query] = match
   const given = readQuery(text, query ?? '')
+  const file = (value: string) => decode(text, value) || undefined
   const option = <T>(name: OptionName, parse: (value: string) => T | undefined, byDefault: T): T => {
     const value = given.get(name)
     if (value === undefined) return byDefault
@@ -68,6 +86,13 @@ export function parseTcpAddress(text: string): TcpAddress {
     kato: option('kato', integer(0, 2 ** 31), DEFAULT_KATO_MS),
     hostnqn: option<string | undefined>('hostnqn', (value) => nqnOf(text, value), undefined),
     hostid: option<string | undefined>('hostid', uuid, undefined),
+    dhchap: option<string | undefined>('dhchap', file, undefined),
+    dhchapctrl: option<string | undefined>('dhchapctrl', file, undefined),
+    dhhash: option('dhhash', oneOf(HASH_NAMES, HASH.SHA256), HASH.SHA256),
+    dhgroup: option('dhgroup', oneOf(DH_GROUP_NAMES, 0), 0),
+    tls: option('tls', integer(0, 1), 0) === 1,
+    tlskey: option<string | undefined>('tlskey', file, undefined),
+    tlsid: option('tlsid', integer(0, 1), 1) as IdentityVersion,
   }
 }
 
@@ -89,6 +114,14 @@ function integer(min: number, max: number) {
   return (text: string): number | undefined => {
     const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN
     return value >= min && value <= max ? value : undefined
+  }
+}
+
+/** The number that a name stands for. */
+function oneOf(names: readonly string[], first: number) {
+  return (text: string): number | undefined => {
+    const at = names.indexOf(text)
+    return at < 0 ? undefined : first + at
   }
 }
 

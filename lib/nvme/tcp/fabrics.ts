@@ -165,6 +165,22 @@ export function encodeDisconnect(): Entry {
   return entry(FCTYPE.DISCONNECT, {})
 }
 
+/** SECP E9h and SPSP 0101h: NVMe's authentication, of messages of DH-HMAC-CHAP. */
+export const AUTHENTICATION_PROTOCOL = 0xe901_0100
+
+/** @param bytes of the message */
+export function encodeAuthenticationSend(bytes: number): Entry {
+  return entry(FCTYPE.AUTHENTICATION_SEND, { 10: AUTHENTICATION_PROTOCOL, 11: bytes })
+}
+
+/** @param bytes that a message may have */
+export function encodeAuthenticationReceive(bytes: number): Entry {
+  return entry(FCTYPE.AUTHENTICATION_RECEIVE, { 10: AUTHENTICATION_PROTOCOL, 11: bytes })
+}
+
+/** AUTHREQ in dword 0 of Connect's answer: authentication is required, or that with a secure channel out of it. */
+export const AUTHREQ = { ATR: 0x2_0000, ASCR: 0x4_0000 } as const
+
 // Discovery Log Page (70h).
 
 export const DISCOVERY_LOG = 0x70

@@ -1,7 +1,14 @@
 // One connection of a host: a socket, the exchange of ICReq and ICResp, what comes in taken apart, what goes out gathered.
 
 import net from 'node:net'
-import { AbortError, DeviceRemovedError, ProtocolError, SetupError } from '../../errors.ts'
+import tls from 'node:tls'
+import {
+  AbortError,
+  AuthenticationError,
+  DeviceRemovedError,
+  ProtocolError,
+  SetupError,
+} from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import { onAbort, throwIfAborted } from '../../sys/abort.ts'
 import {
@@ -17,6 +24,8 @@ import {
   typeSet,
 } from './pdu.ts'
 import { type PduHandler, Receiver } from './receiver.ts'
+import type { TlsPsk } from './security/keys.ts'
+import { isByPsk, TLS_OPTIONS } from './security/tls.ts'
 
 const log = logger('tcp')
 
@@ -32,6 +41,8 @@ export interface LinkOptions {
   readonly port: number
   readonly hdgst: boolean
   readonly ddgst: boolean
+  /** The connection is TLS 1.3, by this key alone. */
+  readonly tls?: TlsPsk | undefined
   /** Milliseconds for the connection, and again for ICResp. */
   readonly connectTimeout: number
   readonly signal?: AbortSignal | undefined
@@ -66,16 +77,17 @@ export class Link {
   private readonly address: string
   private corked = false
 
-  constructor({ address, host, port }: LinkOptions, greeting: LinkOwner, onConnect: () => void) {
+  constructor({ address, host, port, tls: psk }: LinkOptions, greeting: LinkOwner, onConnect: () => void) {
     this.address = address
     this.owner = greeting
     this.receiver = new Receiver(greeting)
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
-    this.socket = net.connect({
+    const where = {
       ...{ host, port, noDelay: true },
-      onread: { buffer, callback: (bytes) => this.feed(buffer, bytes) },
-    })
-    this.socket.once('connect', onConnect)
+      onread: { buffer, callback: (bytes: number) => this.feed(buffer, bytes) },
+    }
+    this.socket = psk === undefined ? net.connect(where) : this.secure(where, psk, onConnect)
+    if (psk === undefined) this.socket.once('connect', onConnect)
     this.socket.on('error', (error: NodeJS.ErrnoException) => {
       const cause = new DeviceRemovedError(`${this.address}: the connection failed: ${error.message}`, {
         cause: error,
@@ -90,6 +102,26 @@ export class Link {
       const cause = new DeviceRemovedError(`${this.address}: the connection is closed`)
       this.end({ cause, byPeer: false })
     })
+  }
+
+  private secure(where: tls.ConnectionOptions, { identity, psk }: TlsPsk, onConnect: () => void): net.Socket {
+    const socket = tls.connect({ ...where, ...TLS_OPTIONS, ca: [], pskCallback: () => ({ identity, psk }) })
+    socket.setNoDelay(true)
+    // A handshake that is refused is no lost connection: the next one is refused, too.
+    const refused = (error: NodeJS.ErrnoException) => {
+      if (error.code?.startsWith('ERR_SSL') === false && !socket.authorizationError) return
+      const cause = new AuthenticationError(`${this.address}: no TLS connection: ${error.message}`, {
+        cause: error,
+      })
+      this.end({ cause, byPeer: false })
+    }
+    socket.once('error', refused)
+    socket.once('secureConnect', () => {
+      socket.off('error', refused)
+      if (isByPsk(socket)) onConnect()
+      else refused(new Error('the target has used something else than the key'))
+    })
+    return socket
   }
 
   /** From now on `owner` gets what comes. */
@@ -230,7 +262,8 @@ export async function connectLink(options: LinkOptions): Promise<Link> {
   }
 }
 
-function noConnection(address: string, cause: Error): SetupError {
+function noConnection(address: string, cause: Error): Error {
+  if (cause instanceof AuthenticationError) return cause
   const { message, code } = (cause.cause ?? cause) as NodeJS.ErrnoException
   // Where a name has several addresses, the error of all of them has no message.
   return new SetupError(`${address}: no connection: ${message || code}`, { cause })

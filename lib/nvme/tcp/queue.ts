@@ -236,8 +236,16 @@ export class TcpQueue implements Queue, LinkOwner {
    * @param data within the capsule
    * @param limit milliseconds
    * @param urgent a caller waits for it: it keeps the process alive
+   * @param into what data of the target go to
    */
-  command(what: string, entry: Entry, data: Buffer | null, limit: number, urgent = true): Promise<Reply> {
+  command(
+    what: string,
+    entry: Entry,
+    data: Buffer | null,
+    limit: number,
+    urgent = true,
+    into: Buffer | null = null,
+  ): Promise<Reply> {
     const { link } = this
     const index = this.ownIds.pop()
     if (link === null || index === undefined) {
@@ -257,11 +265,14 @@ export class TcpQueue implements Queue, LinkOwner {
       this.own.set(index, own)
       this.slots[index] = index << 8
       this.answers[index] = NONE
-      this.lengths[index] = 0
-      this.directions[index] = 0
+      this.lengths[index] = into?.length ?? 0
+      this.directions[index] = into === null ? 0 : TO_HOST
+      this.regions[index] = into === null ? undefined : { bytes: into, page: 0 }
+      this.offsets[index] = this.moved[index] = this.corrupt[index] = 0
       const bytes = this.capsulePdo + (data === null ? 0 : data.length + this.ddgst)
       const chunk = takeChunk(bytes)
-      const end = this.encode(chunk, 0, index, entry[0]!, entry[1]!, data?.length ?? 0, data, 0)
+      const length = (data ?? into)?.length ?? 0
+      const end = this.encode(chunk, 0, index, entry[0]!, entry[1]!, length, data, 0)
       const { words } = chunk
       // FCTYPE is the low byte of what is the namespace id elsewhere.
       for (let i = 10; i < 16; i++) words[2 + i] = entry[i]!
@@ -273,6 +284,7 @@ export class TcpQueue implements Queue, LinkOwner {
   private answerOwn(index: number, status: number, result: number, resultHigh: number): void {
     const own = this.own.get(index)
     this.slots[index] = FREE
+    this.regions[index] = undefined
     this.ownIds.push(index)
     if (own === undefined) return
     this.own.delete(index)
@@ -631,7 +643,7 @@ export class TcpQueue implements Queue, LinkOwner {
   private complete(id: number, status: number, result: number, resultHigh: number): void {
     const index = this.indexOf(id, CAPSULE_RESP, 'CID', 20)
     if (index >= this.entries - 1) {
-      this.answerOwn(index, status & 0xfffe, result, resultHigh)
+      this.answerOwn(index, this.corrupt[index] === 0 ? status & 0xfffe : TRANSFER_ERROR, result, resultHigh)
       return
     }
     const field = this.verdict(index, status & 0xfffe)

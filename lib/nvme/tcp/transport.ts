@@ -4,6 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import {
   AbortError,
+  AuthenticationError,
   ControllerFatalError,
   DeviceRemovedError,
   NvmeError,
@@ -33,7 +34,10 @@ import {
 } from '../spec/registers.ts'
 import type { TcpAddress } from './address.ts'
 import {
+  AUTHREQ,
   CNTLID_DYNAMIC,
+  encodeAuthenticationReceive,
+  encodeAuthenticationSend,
   encodeConnect,
   encodeConnectData,
   encodeDisconnect,
@@ -49,6 +53,11 @@ import { KeepAlive } from './keep-alive.ts'
 import { connectLink, type LinkEnd } from './link.ts'
 import { PlainMemory } from './memory.ts'
 import { ADMIN_IN_CAPSULE, OWN_COMMANDS, type Reply, TcpQueue } from './queue.ts'
+import { authenticate } from './security/authenticate.ts'
+import { MOST_MESSAGE_BYTES } from './security/dhchap.ts'
+import { NO_SECURITY, type TcpSecurity } from './security/index.ts'
+import type { TlsPsk } from './security/keys.ts'
+import { pskOf } from './security/tls.ts'
 
 const log = logger('tcp')
 
@@ -69,8 +78,6 @@ const EAGER_MS = 2
 /** A connection that has lived for so long was none of a series of losses. */
 const STABLE_MS = 30_000
 const CC_SHN_MASK = 0xc000
-/** AUTHREQ in dword 0 of Connect's answer: authentication, or a secure channel, is required. */
-const AUTHENTICATION = 0x6_0000
 const DISCONNECT_SUPPORTED = 1
 // As a limit: there is none.
 const NEVER = -1
@@ -94,6 +101,8 @@ export interface TcpOptions {
 export interface TcpTarget {
   readonly address: TcpAddress
   readonly identity: HostIdentity
+  /** Default: a target that asks for authentication is refused. */
+  readonly security?: TcpSecurity | undefined
 }
 
 export class TcpTransport implements Transport {
@@ -220,7 +229,7 @@ export class TcpTransport implements Transport {
     const { host, port, hdgst, ddgst, subnqn, kato } = address
     const { qid } = queue
     const link = await connectLink({
-      ...{ address: this.address, host, port, hdgst, ddgst, signal },
+      ...{ address: this.address, host, port, hdgst, ddgst, signal, tls: this.#psk() },
       connectTimeout: this.#connectTimeout,
     })
     queue.attach(link, inCapsule)
@@ -233,17 +242,58 @@ export class TcpTransport implements Transport {
       const entry = encodeConnect({ qid, sqsize, kato: qid === 0 ? kato : 0 })
       const reply = await queue.command('Connect', entry, data, this.#connectTimeout)
       if (reply.status !== 0) throw fabricsError(FCTYPE.CONNECT, qid, reply.status, reply.result)
-      if ((reply.result & AUTHENTICATION) !== 0) {
-        throw new UnsupportedError(
-          `${this.address}: the target asks for authentication (DH-HMAC-CHAP), which this driver does not have`,
-        )
-      }
+      await this.#authenticate(queue, reply.result)
       throwIfAborted(signal)
       return reply.result & 0xffff
     } catch (error) {
       queue.disconnect(error as Error)
       throw error
     }
+  }
+
+  #psk(): TlsPsk | undefined {
+    const { address, identity, security } = this.target
+    const tls = security?.tls ?? null
+    if (tls === null) return undefined
+    return pskOf(tls, { hostnqn: identity.hostnqn, subnqn: address.subnqn })
+  }
+
+  async #authenticate(queue: TcpQueue, authreq: number): Promise<void> {
+    const { address, identity, security = NO_SECURITY } = this.target
+    const { dhchap } = security
+    if ((authreq & AUTHREQ.ASCR) !== 0) {
+      throw new UnsupportedError(
+        `${this.address}: the target asks for a secure channel made by authentication`,
+      )
+    }
+    if ((authreq & AUTHREQ.ATR) === 0) {
+      if (dhchap === null || dhchap.controllerKey === null) return
+      throw new AuthenticationError(`${this.address}: the target does not authenticate, and its key is given`)
+    }
+    if (dhchap === null) {
+      throw new AuthenticationError(
+        `${this.address}: the target asks for authentication: give a key, see docs/tcp.md`,
+      )
+    }
+    const command = async (fctype: number, bytes: number, message: Buffer | null, into: Buffer | null) => {
+      const encode = message === null ? encodeAuthenticationReceive : encodeAuthenticationSend
+      const { status } = await queue.command(
+        ...[fabricsName(fctype), encode(bytes), message, this.#connectTimeout, true, into],
+      )
+      if (status === 0) return
+      const cause = fabricsError(fctype, queue.qid, status)
+      throw new AuthenticationError(`${this.address}: ${cause.message}`, { cause })
+    }
+    const channel = {
+      send: (message: Buffer) => command(FCTYPE.AUTHENTICATION_SEND, message.length, message, null),
+      receive: async () => {
+        const into = Buffer.alloc(MOST_MESSAGE_BYTES)
+        await command(FCTYPE.AUTHENTICATION_RECEIVE, into.length, null, into)
+        return into
+      },
+    }
+    const { hostnqn } = identity
+    await authenticate(channel, dhchap, { address: this.address, hostnqn, subnqn: address.subnqn })
   }
 
   #onEnd(queue: TcpQueue, { cause, byPeer }: LinkEnd): void {
@@ -566,6 +616,7 @@ function isBusy(error: unknown): boolean {
 /** True for what another attempt may not meet. */
 function isPassing(error: unknown): boolean {
   if (error instanceof AbortError || error instanceof UnsupportedError) return false
+  if (error instanceof AuthenticationError) return false
   if (error instanceof NvmeError) return !error.dnr
   return true
 }

@@ -15,6 +15,7 @@ interface Where {
   readonly hostid?: string | undefined
   readonly hdrDigest: boolean
   readonly dataDigest: boolean
+  readonly tls: boolean
 }
 
 export const discover = defineCommand({
@@ -23,6 +24,8 @@ export const discover = defineCommand({
   summary: 'Show what a discovery service offers: NVM subsystems, and other services',
   details: `The service is an address as nvme+tcp://HOST[:PORT], or given by nvme-cli's --traddr and --trsvcid. \
 Without a port it is 8009; Linux's target and ours answer at the port of their subsystems.
+
+A service that asks for authentication gets that of UNVME_DHCHAP_SECRET in the environment.
 
 Nothing is connected: open what is found as nvme+tcp://TRADDR:TRSVCID/SUBNQN.`,
   arguments: { address: optionalArgument('ADDR', text, 'the service: nvme+tcp://HOST[:PORT]') },
@@ -34,9 +37,12 @@ Nothing is connected: open what is found as nvme+tcp://TRADDR:TRSVCID/SUBNQN.`,
     hostid: value('UUID', text, 'its id', 'I'),
     hdrDigest: flag('use header digests', 'g'),
     dataDigest: flag('use data digests', 'G'),
+    tls: flag('use TLS, with the key of UNVME_TLS_KEY'),
     output: outputOption(),
   },
   refused: {
+    '-S, --dhchap-secret <KEY>': 'others see it: the key is that of UNVME_DHCHAP_SECRET',
+    '-C, --dhchap-ctrl-secret <KEY>': 'others see it: the key is that of UNVME_DHCHAP_CTRL_SECRET',
     '-w, --host-traddr <HOST>': 'the system chooses where a connection comes from',
     '-f, --host-iface <NAME>': 'the system chooses where a connection comes from',
     '-p, --persistent': 'the service is asked once, and no connection stays',
@@ -64,7 +70,7 @@ Nothing is connected: open what is found as nvme+tcp://TRADDR:TRSVCID/SUBNQN.`,
 })
 
 function serviceAddress(address: string | undefined, where: Where): string {
-  const { traddr, trsvcid, hostnqn, hostid, hdrDigest, dataDigest } = where
+  const { traddr, trsvcid, hostnqn, hostid, hdrDigest, dataDigest, tls } = where
   if ((address === undefined) === (traddr === undefined)) {
     throw new UsageError('a service is needed: nvme+tcp://HOST[:PORT], or --traddr and --trsvcid')
   }
@@ -84,6 +90,7 @@ function serviceAddress(address: string | undefined, where: Where): string {
     ...(hostid === undefined ? [] : [`hostid=${hostid}`]),
     ...(hdrDigest ? ['hdgst=1'] : []),
     ...(dataDigest ? ['ddgst=1'] : []),
+    ...(tls ? ['tls=1'] : []),
   ]
   return `${match[1]}${match[2] ?? `:${DISCOVERY_PORT}`}/${DISCOVERY_NQN}?${query.join('&')}`
 }

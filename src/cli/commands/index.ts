@@ -10,6 +10,7 @@ import { featureCommands } from './features.ts'
 import { firmwareCommands } from './firmware.ts'
 import { identifyCommands } from './identify.ts'
 import { ioCommands } from './io.ts'
+import { keyCommands } from './keys.ts'
 import { capturedLogCommands, logCommands } from './logs.ts'
 import { maintenanceCommands, resetCommands } from './maintenance.ts'
 import { namespaceCommands } from './namespaces.ts'
@@ -19,6 +20,7 @@ import { info, list, listSubsys, serve, version } from './system.ts'
 
 export const commands: readonly CommandDefinition[] = [
   ...[list, listSubsys, discover, setup, info, serve, version],
+  ...keyCommands,
   ...[read, write, copy, verify],
   ...ioCommands,
   ...identifyCommands,

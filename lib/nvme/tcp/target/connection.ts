@@ -7,6 +7,8 @@ import { logger } from '../../../log/index.ts'
 import { STATUS } from '../../spec/status.ts'
 import { crc32c } from '../crc32c.ts'
 import {
+  AUTHENTICATION_PROTOCOL,
+  AUTHREQ,
   CONNECT_BYTES,
   CONNECT_DATA_FIELD,
   CONNECT_FIELD,
@@ -35,6 +37,7 @@ import {
 } from '../pdu.ts'
 import { type PduHandler, Receiver } from '../receiver.ts'
 import type { Association } from './association.ts'
+import { Authentication, type TargetDhchap } from './authentication.ts'
 import type { DataBlock } from './controller.ts'
 
 const log = logger('tcp-target')
@@ -66,6 +69,8 @@ export interface ConnectionLimits {
 /** What a connection asks of its target. */
 export interface ConnectionTarget {
   readonly limits: ConnectionLimits
+  /** Hosts have to prove who they are. */
+  readonly dhchap: TargetDhchap | undefined
   /** A new association, or why there is none: a status, and dword 0. */
   associate(connect: ConnectCommand, connection: Connection): { readonly association: Association } | Refusal
   /** The association of an I/O queue's Connect. */
@@ -118,6 +123,8 @@ export class Connection implements PduHandler {
   #pda = 4
   #association: Association | null = null
   #qid = 0
+  // Before it is done, no other command is taken.
+  #authentication: Authentication | null = null
   // Commands that may be outstanding.
   #most = 0
   readonly #commands = new Map<number, Command>()
@@ -264,7 +271,7 @@ export class Connection implements PduHandler {
     const { sqe, length, cid } = command
     if (this.#commands.has(cid)) return STATUS.COMMAND_ID_CONFLICT | DNR
     if (((sqe[0]! >>> 8) & 0xc0) !== PSDT_SGL) return STATUS.INVALID_FIELD | DNR
-    const limit = this.#qid === 0 ? ADMIN_IN_CAPSULE : this.#target.limits.inCapsule
+    const limit = this.#qid === 0 || fabrics ? ADMIN_IN_CAPSULE : this.#target.limits.inCapsule
     if (type === SGL.IN_CAPSULE) {
       if (sqe[6] !== 0 || sqe[7] !== 0) return STATUS.SGL_OFFSET_INVALID | DNR
       if (length !== data || data > limit) return STATUS.DATA_SGL_LENGTH_INVALID | DNR
@@ -389,6 +396,10 @@ export class Connection implements PduHandler {
       this.#answer(command, STATUS.TRANSIENT_TRANSPORT_ERROR, 0)
       return
     }
+    if (this.#authentication?.done === false) {
+      this.#answer(command, FABRICS_STATUS.AUTHENTICATION_REQUIRED | DNR, 0)
+      return
+    }
     association.submit(this.#qid, cid, sqe, block, (status, result) => this.#answer(command, status, result))
   }
 
@@ -399,7 +410,11 @@ export class Connection implements PduHandler {
     if (command.corrupt) this.#answer(command, STATUS.TRANSIENT_TRANSPORT_ERROR, 0)
     else if (fctype === FCTYPE.CONNECT) this.#connect(command)
     else if (association === null) this.#answer(command, STATUS.COMMAND_SEQUENCE_ERROR | DNR, 0)
-    else if (fctype === FCTYPE.PROPERTY_GET && this.#qid === 0) {
+    else if (fctype === FCTYPE.AUTHENTICATION_SEND) this.#takeMessage(command)
+    else if (fctype === FCTYPE.AUTHENTICATION_RECEIVE) this.#giveMessage(command)
+    else if (this.#authentication?.done === false) {
+      this.#answer(command, FABRICS_STATUS.AUTHENTICATION_REQUIRED | DNR, 0)
+    } else if (fctype === FCTYPE.PROPERTY_GET && this.#qid === 0) {
       const value = association.property(sqe[11]!, (sqe[10]! & 7) === 1 ? 8 : 4)
       if (value === null) this.#answer(command, STATUS.INVALID_FIELD | DNR, 0)
       else this.#answer(command, 0, ...value)
@@ -411,6 +426,40 @@ export class Connection implements PduHandler {
       this.#answer(command, (sqe[10]! & 0xffff) === 0 ? 0 : FABRICS_STATUS.INCOMPATIBLE_FORMAT | DNR, 0)
       this.end()
     } else this.#answer(command, STATUS.INVALID_OPCODE | DNR, 0)
+  }
+
+  // Of DH-HMAC-CHAP.
+  #takeMessage(command: Command): void {
+    const { sqe, data, length } = command
+    const authentication = this.#authentication
+    const fits = sqe[10] === AUTHENTICATION_PROTOCOL && sqe[11] === length && data !== null
+    if (authentication === null || !fits) {
+      this.#answer(command, STATUS.INVALID_FIELD | DNR, 0)
+      return
+    }
+    authentication.send(data)
+    this.#answer(command, 0, 0)
+    if (authentication.over) this.end()
+  }
+
+  #giveMessage(command: Command): void {
+    const { sqe, data, length } = command
+    const authentication = this.#authentication
+    const fits = sqe[10] === AUTHENTICATION_PROTOCOL && sqe[11] === length && data !== null
+    if (authentication === null || !fits) {
+      this.#answer(command, STATUS.INVALID_FIELD | DNR, 0)
+      return
+    }
+    const message = authentication.receive()
+    if (message === null || message.length > length) {
+      this.#answer(command, STATUS.COMMAND_SEQUENCE_ERROR | DNR, 0)
+      return
+    }
+    data.set(message)
+    this.#sendData(command.cid, { bytes: data }, length, false, () => {})
+    this.#answer(command, 0, 0)
+    // What failed is not tried again on this connection.
+    if (authentication.over) this.end()
   }
 
   #connect(command: Command): void {
@@ -444,7 +493,7 @@ export class Connection implements PduHandler {
     const made = this.#target.associate(connect, this)
     if ('status' in made) return made
     this.#join(made.association, 0, connect.sqsize)
-    this.#answer(command, 0, made.association.options.cntlid)
+    this.#answer(command, 0, made.association.options.cntlid | this.#authreq)
     return null
   }
 
@@ -463,7 +512,7 @@ export class Connection implements PduHandler {
     this.#join(association, qid, sqsize)
     association.createQueue(qid, sqsize + 1, this, (status) => {
       if (status !== 0) this.#association = null
-      const { result } = status === 0 ? { result: cntlid } : invalid(CONNECT_FIELD.QID)
+      const { result } = status === 0 ? { result: cntlid | this.#authreq } : invalid(CONNECT_FIELD.QID)
       this.#answer(command, status === 0 ? 0 : invalid(CONNECT_FIELD.QID).status, result)
       this.#uncork()
     })
@@ -474,6 +523,15 @@ export class Connection implements PduHandler {
     this.#association = association
     this.#qid = qid
     this.#most = sqsize
+    const { dhchap } = this.#target
+    if (dhchap === undefined) return
+    const { hostnqn, subnqn } = association.options
+    this.#authentication = new Authentication(dhchap, hostnqn, subnqn)
+  }
+
+  /** Of dword 0 of Connect's answer. */
+  get #authreq(): number {
+    return this.#authentication === null ? 0 : AUTHREQ.ATR
   }
 
   // Answers

@@ -2,6 +2,7 @@
 // discovery service. A subsystem has one controller, and so one host at a time: another one gets Controller Busy.
 
 import net from 'node:net'
+import tls from 'node:tls'
 import { ArgumentValueError, SystemCallError } from '../../../errors.ts'
 import { logger } from '../../../log/index.ts'
 import { isNqn } from '../address.ts'
@@ -16,7 +17,11 @@ import {
   TRTYPE,
 } from '../fabrics.ts'
 import { LEAST_H2C } from '../pdu.ts'
+import type { SecurityKey } from '../security/keys.ts'
+import { deriveTlsPsk } from '../security/keys.ts'
+import { TLS_OPTIONS } from '../security/tls.ts'
 import { Association } from './association.ts'
+import type { TargetDhchap } from './authentication.ts'
 import {
   type ConnectCommand,
   Connection,
@@ -32,6 +37,9 @@ const DNR = 0x4000
 const CNTLID_STATIC_ANY = 0xfffe
 const ASQSZ = 32
 const MOST_H2C = 2 ** 22
+/** In the discovery log: a secure channel is required, and is TLS 1.3. */
+const TREQ_REQUIRED = 1
+const SECTYPE_TLS13 = 2
 
 /** What a target offers. */
 export interface TargetSubsystem {
@@ -45,6 +53,15 @@ export interface TargetOptions extends Partial<ConnectionLimits> {
   /** 0 takes a free one. */
   readonly port?: number | undefined
   readonly subsystems: readonly TargetSubsystem[]
+  /** Hosts have to prove who they are. */
+  readonly dhchap?: TargetDhchap | undefined
+  /** Connections are TLS, each with the key of its host. */
+  readonly tls?: TargetTls | undefined
+}
+
+/** Keys of hosts, by name: only those that are known can connect. */
+export interface TargetTls {
+  readonly keys: ReadonlyMap<string, SecurityKey>
 }
 
 /** A target that listens. */
@@ -89,6 +106,8 @@ export async function serveTcp({
   host = '127.0.0.1',
   port = 0,
   subsystems,
+  dhchap,
+  tls: secured,
   ...given
 }: TargetOptions): Promise<TcpTargetServer> {
   const limits = checkLimits({ ...DEFAULTS, ...given })
@@ -116,6 +135,7 @@ export async function serveTcp({
 
   const target: ConnectionTarget = {
     limits,
+    dhchap,
     associate(connect: ConnectCommand, connection: Connection) {
       const invalid = (at: number) => ({
         status: FABRICS_STATUS.CONNECT_INVALID_PARAMETERS | DNR,
@@ -126,6 +146,9 @@ export async function serveTcp({
       if (!isNqn(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
       const controller = controllerOf(subnqn)
       if (controller === undefined) return invalid(CONNECT_DATA_FIELD.SUBNQN)
+      if (dhchap !== undefined && dhchap.keyOf(hostnqn) === undefined) {
+        return { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
+      }
       if (busy(controller)) return { status: FABRICS_STATUS.CONTROLLER_BUSY, result: 0 }
       const id = freeCntlid()
       const association = new Association(
@@ -154,9 +177,9 @@ export async function serveTcp({
     return lastCntlid
   }
 
-  const server = net.createServer((socket) => {
-    connections.add(new Connection(target, socket))
-  })
+  const take = (socket: net.Socket) => void connections.add(new Connection(target, socket))
+  const nqns = [...byNqn.keys(), DISCOVERY_NQN]
+  const server = secured === undefined ? net.createServer(take) : createTlsServer(secured, nqns, take)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(
@@ -171,8 +194,9 @@ export async function serveTcp({
 
   function records(): DiscoveryRecord[] {
     const common = {
-      ...{ trtype: TRTYPE.TCP, adrfam: at.family === 'IPv6' ? ADRFAM.IPV6 : ADRFAM.IPV4, treq: 0, portid: 1 },
-      ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(at.port), traddr: at.address, sectype: 0 },
+      ...{ trtype: TRTYPE.TCP, adrfam: at.family === 'IPv6' ? ADRFAM.IPV6 : ADRFAM.IPV4, portid: 1 },
+      ...(secured === undefined ? { treq: 0, sectype: 0 } : { treq: TREQ_REQUIRED, sectype: SECTYPE_TLS13 }),
+      ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(at.port), traddr: at.address },
     }
     const nvm = { ...common, subtype: SUBTYPE.NVM, eflags: 0 }
     const here = { ...common, subtype: SUBTYPE.CURRENT_DISCOVERY, subnqn: DISCOVERY_NQN, eflags: 1 }
@@ -193,4 +217,26 @@ export async function serveTcp({
       await closed
     },
   }
+}
+
+// The identity of a handshake names host and subsystem: it is one of those that there are, or there is no connection.
+function createTlsServer(
+  { keys }: TargetTls,
+  nqns: readonly string[],
+  take: (socket: net.Socket) => void,
+): net.Server {
+  const known = new Map<string, Buffer>()
+  for (const [hostnqn, key] of keys) {
+    for (const subnqn of nqns) {
+      for (const version of [0, 1] as const) {
+        const { identity, psk } = deriveTlsPsk(key, { hostnqn, subnqn }, version)
+        known.set(identity, psk)
+      }
+    }
+  }
+  const server = tls.createServer(
+    { ...TLS_OPTIONS, pskCallback: (_socket, identity) => known.get(identity) ?? null },
+    take,
+  )
+  return server.on('tlsClientError', (error) => log('%s', error.message))
 }
