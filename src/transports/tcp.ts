@@ -37,4 +37,11 @@ function checkSame(asked: TcpAddress, open: TcpAddress): void {
   )
 }
 
-const SHAPE = ['hdgst', 'ddgst', 'kato', 'hostnqn', 'hostid'] as const satisfies readonly (keyof TcpAddress)[]
+const SHAPE = [
+  'hdgst',
+  'ddgst',
+  'kato',
+  'hostnqn',
+  'hostid',
+  'link',
+] as const satisfies readonly (keyof TcpAddress)[]

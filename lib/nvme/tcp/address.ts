@@ -22,18 +22,35 @@ export interface TcpAddress {
   /** Of the host, where they are not this machine's own. */
   readonly hostnqn: string | undefined
   readonly hostid: string | undefined
+  /** What connections of I/O queues are made of. */
+  readonly link: LinkKind
 }
+
+/** A socket of Node's, which goes by the event loop; or one of the system's, which is polled. */
+export type LinkKind = 'socket' | 'raw'
 
 export const TCP_SCHEME = 'nvme+tcp:'
 export const DEFAULT_PORT = 4420
 /** Long enough for a program that computes for seconds between two turns of its event loop. */
 export const DEFAULT_KATO_MS = 15_000
 
+// What is polled is as fast for promises and streams, and calls that block are possible: it needs Linux.
+const DEFAULT_LINK: LinkKind = process.platform === 'linux' ? 'raw' : 'socket'
+
 const FORM = /^nvme\+tcp:\/\/(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s]+)(?::(\d{1,5}))?\/([^/?#\s]*)(?:\?([^#]*))?$/i
 
-type OptionName = 'nsid' | 'hdgst' | 'ddgst' | 'queues' | 'kato' | 'hostnqn' | 'hostid'
+type OptionName = 'nsid' | 'hdgst' | 'ddgst' | 'queues' | 'kato' | 'hostnqn' | 'hostid' | 'link'
 
-const OPTIONS: readonly OptionName[] = ['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid']
+const OPTIONS: readonly OptionName[] = [
+  'nsid',
+  'hdgst',
+  'ddgst',
+  'queues',
+  'kato',
+  'hostnqn',
+  'hostid',
+  'link',
+]
 
 /** Throws AddressError, which names the part. */
 export function parseTcpAddress(text: string): TcpAddress {
@@ -68,6 +85,7 @@ export function parseTcpAddress(text: string): TcpAddress {
     kato: option('kato', integer(0, 2 ** 31), DEFAULT_KATO_MS),
     hostnqn: option<string | undefined>('hostnqn', (value) => nqnOf(text, value), undefined),
     hostid: option<string | undefined>('hostid', uuid, undefined),
+    link: option('link', linkKind, DEFAULT_LINK),
   }
 }
 
@@ -83,6 +101,10 @@ function readQuery(text: string, query: string): Map<OptionName, string> {
     given.set(name, equals < 0 ? '' : part.slice(equals + 1))
   }
   return given
+}
+
+function linkKind(value: string): LinkKind | undefined {
+  return value === 'socket' || value === 'raw' ? value : undefined
 }
 
 function integer(min: number, max: number) {

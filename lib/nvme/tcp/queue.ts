@@ -1,5 +1,5 @@
 // A queue of an NVMe/TCP controller: one connection, whose commands are capsules and whose completions come by turns of the
-// event loop. State for each command is in typed arrays by command identifier, as in the rings of lib/nvme/pcie.
+// event loop, or where the connection is polled. State for each command is in typed arrays by command identifier, as in the rings of lib/nvme/pcie.
 // Trade-off: data of up to the capsule's limit is copied into the capsule, so that a batch is one buffer for the system;
 // what is longer goes out from where it is. Each piece of data costs a view of its memory, without which JavaScript
 // copies no bytes.
@@ -444,8 +444,12 @@ export class TcpQueue implements Queue, LinkOwner {
 
   acknowledge(): void {}
 
-  /** Completions come by themselves. */
-  step(): void {}
+  /** Completions come by themselves, unless the connection is polled. What is here already is to be taken first. */
+  step(): void {
+    const { link } = this
+    if (link === null || !link.polled || this.doneHead !== this.doneTail) return
+    link.step()
+  }
 
   // What comes
 
