@@ -90,6 +90,8 @@ export class TcpQueue implements Queue, LinkOwner {
   private link: Link | null = null
   // Commands of the queue's user have gone out on it.
   private used = false
+  // The next look is needless: the event loop has just been asked to watch, and what has come it says at once.
+  private early = false
   // Most bytes of data within a capsule.
   private inCapsule = 0
   private hdgst = 0
@@ -219,6 +221,7 @@ export class TcpQueue implements Queue, LinkOwner {
   /** Calls `wake` once, when completions have come or the connection has ended; keeps the process alive until then. */
   arm(wake: () => void): void {
     this.waker = wake
+    this.early = true
     this.link?.keepAlive(true)
   }
 
@@ -448,7 +451,8 @@ export class TcpQueue implements Queue, LinkOwner {
   step(): void {
     const { link } = this
     if (link === null || !link.polled || this.doneHead !== this.doneTail) return
-    link.step()
+    if (this.early) this.early = false
+    else link.step()
   }
 
   // What comes

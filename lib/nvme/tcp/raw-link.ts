@@ -303,7 +303,7 @@ class RawLink implements Link {
       blocked = true
       break
     }
-    if (this.first === places.length) this.forgetSent()
+    if (this.first === places.length || this.first >= MOST_PIECES) this.forgetSent()
     if (blocked === this.stuck) return
     this.stuck = blocked
     if (this.handle !== null) this.watch()
@@ -324,14 +324,18 @@ class RawLink implements Link {
   }
 
   private forgetSent(): void {
-    this.places.length = this.sizes.length = this.holders.length = this.dones.length = 0
+    const { first } = this
     this.first = 0
+    for (const list of [this.places, this.sizes, this.holders, this.dones]) {
+      if (first === list.length) list.length = 0
+      else list.splice(0, first)
+    }
   }
 
   // What has not left never will.
   private drop(): void {
     const dones = this.dones.splice(this.first)
-    this.forgetSent()
+    this.first = this.places.length = this.sizes.length = this.holders.length = this.dones.length = 0
     this.stuck = false
     for (const done of dones) done?.()
   }
