@@ -63,7 +63,7 @@ async function useQueuesOverTcp(): Promise<void> {
   const nqn = 'nqn.2024-01.org.example:bench'
   const sim = hostCapsules(parseSimAddress('sim:?size=16M&lba=4096'))
   const server = await serveTcp({ subsystems: [{ nqn, controller: sim }] })
-  const ns = await open(`nvme+tcp://127.0.0.1:${server.port}/${nqn}?hostnqn=${nqn}-host`)
+  const ns = await open(`nvme+tcp://127.0.0.1:${server.port}/${nqn}?link=socket&hostnqn=${nqn}-host`)
   await promiseReads(ns, OTHER_COMMANDS, DEPTH)
   await blocks(ns, OTHER_COMMANDS, DEPTH)
   const buf = ns.alloc(4096)

@@ -70,6 +70,7 @@ if (process.env.UNVME_TEST_OPEN) await open(process.env.UNVME_TEST_OPEN).catch((
 await new Promise((resolve) => setTimeout(resolve, 200))
 console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
 console.log([...own].filter((url) => /lib.(sim|vfio|vfio-user|vfio-abi|pci|nvme.pcie|nvme.tcp).(?!address|faults)/.test(url)).join('\\n'))
+console.log('koffi ' + Object.keys(module._cache).some((file) => /koffi/.test(file)))
 `
 
 test('import of the package loads no transport, and at most 100 modules', async (t) => {
@@ -79,15 +80,20 @@ test('import of the package loads no transport, and at most 100 modules', async 
   const [count, transports] = stdout.split('\n')
   t.true(Number(count) > 50 && Number(count) <= 100, count)
   t.is(transports, '')
+  t.regex(stdout, /^koffi false$/m)
 })
 
-test('an nvme+tcp address loads nothing of PCI functions, VFIO or the software controller', async (t) => {
+test('an nvme+tcp address loads nothing of PCI functions, VFIO or the software controller, and no native code', async (t) => {
   const { code, stdout, stderr } = await runOn(dist, LOADS, {
     UNVME_TEST_OPEN: 'nvme+tcp://127.0.0.1:1/nqn.2024-01.org.example:disk?hostnqn=nqn.2024-01.org.example:me',
   })
   t.is(stderr, 'ERR_UNVME_SETUP\n')
   t.is(code, 0)
-  const transports = stdout.split('\n').slice(1).filter(Boolean)
+  t.regex(stdout, /^koffi false$/m)
+  const transports = stdout
+    .split('\n')
+    .slice(1)
+    .filter((line) => line.includes('/'))
   t.true(transports.length > 5)
   for (const url of transports) t.true(url.includes('/lib/nvme/tcp/'), url)
 })

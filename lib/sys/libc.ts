@@ -109,6 +109,13 @@ export const recvmsg = func('int64_t recvmsg(int fd, uintptr_t msg, int flags)')
   msg: Address,
   flags: number,
 ) => number | bigint
+export const setsockopt = func(
+  'int setsockopt(int fd, int level, int name, uint8_t *value, unsigned int length)',
+) as (fd: number, level: number, name: number, value: Bytes, length: number) => number
+export const shutdown = func('int shutdown(int fd, int how)') as (fd: number, how: number) => number
+const memmove = func('uintptr_t memmove(uint8_t *to, uint8_t *from, size_t bytes)')
+/** Where bytes are, for structures that point to them: until their ArrayBuffer is transferred or collected. */
+export const addressOf = (bytes: Bytes): number => Number(memmove(bytes, bytes, 0))
 /** poll(2) on an array of struct pollfd. */
 export const poll = func('int poll(_Inout_ uint8_t *fds, unsigned long nfds, int timeout)') as (
   fds: Bytes,
@@ -197,10 +204,13 @@ export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000 } as const
-export const AF = { UNIX: 1 } as const
+export const AF = { UNIX: 1, INET: 2, INET6: 10 } as const
 export const SOCK = { STREAM: 1, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const
 export const MSG = { CTRUNC: 8, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x4000_0000 } as const
 export const SOL_SOCKET = 1
+export const IPPROTO_TCP = 6
+export const TCP_NODELAY = 1
+export const SHUT_WR = 1
 export const SCM_RIGHTS = 1
 export const ERRNO = os.constants.errno
 

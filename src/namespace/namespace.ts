@@ -242,8 +242,8 @@ export class Namespace implements AsyncDisposable {
    * Looks once whether an operation is done, or for up to `timeout` ms, without returning to the event loop.
    * @returns true when done, false when not yet
    * @throws the operation's own NvmeError, CommandTimeoutError, DeviceRemovedError, …; DescriptorError for a
-   * descriptor that is not in flight: each is reported once. UnsupportedError for a `timeout` on a device that is reached
-   * through a socket, whose completions come by the event loop
+   * descriptor that is not in flight: each is reported once. UnsupportedError for a `timeout` on a device whose
+   * completions come by the event loop alone
    */
   apoll(iod: IoDescriptor, timeout = 0): boolean {
     const op = iod as Operation

@@ -40,6 +40,6 @@ function checkSame(asked: TcpAddress, open: TcpAddress): void {
 }
 
 const SHAPE = [
-  ...(['hdgst', 'ddgst', 'kato', 'hostnqn', 'hostid'] as const),
+  ...(['hdgst', 'ddgst', 'kato', 'hostnqn', 'hostid', 'link'] as const),
   ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid'] as const),
 ] satisfies readonly (keyof TcpAddress)[]

@@ -5,7 +5,8 @@ import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { ONCS } from '../../lib/nvme/spec/flags.ts'
 import { openController, type ServeOptions } from '../../src/index.ts'
 import { newSocketPath, startServer } from './server.ts'
-import { startTarget, type TargetLimits } from './tcp-target.ts'
+import { HOST, NQN, startTarget, type TargetLimits } from './tcp-target.ts'
+import { forkTarget } from './tcp-target-child.ts'
 
 /** What a test can need. */
 export interface Capabilities {
@@ -86,9 +87,23 @@ const NETWORKED: readonly { device: string; query: string; limits: TargetLimits 
   },
 ]
 
+/** One in a process of its own: calls that block are answered, too. */
+const POLLED = { device: 'sim:?size=32M', query: 'link=raw' } as const
+
+async function polledDevice(): Promise<Device> {
+  const { device, query } = POLLED
+  const { port } = await forkTarget(device)
+  return {
+    name: `nvme+tcp (${device}, ${query})`,
+    address: `nvme+tcp://127.0.0.1:${port}/${NQN}?${HOST}&${query}`,
+    ...TRANSPORTS.tcp,
+  }
+}
+
 async function networkedDevices(): Promise<Device[]> {
-  return Promise.all(
-    NETWORKED.map(async ({ device, query, limits }) => {
+  return Promise.all([
+    polledDevice(),
+    ...NETWORKED.map(async ({ device, query, limits }) => {
       const target = await startTarget(device, limits)
       target.server.unref()
       return {
@@ -97,7 +112,7 @@ async function networkedDevices(): Promise<Device[]> {
         ...TRANSPORTS.tcp,
       }
     }),
-  )
+  ])
 }
 
 async function ownDevices(): Promise<Device[]> {

@@ -12,7 +12,7 @@ export interface TestTarget {
   readonly server: TcpTargetServer
   readonly sim: CapsuleSim
   readonly port: number
-  /** Of its subsystem, with more of a query. */
+  /** Of its subsystem, with more of a query. A call that blocks would never be answered by this process. */
   address(query?: string, port?: number): string
   close(): Promise<void>
 }
@@ -27,8 +27,10 @@ export async function startTarget(device = 'sim:?size=32M', limits: TargetLimits
     server,
     sim,
     port: server.port,
-    address: (query = '', port = server.port) =>
-      `nvme+tcp://127.0.0.1:${port}/${NQN}?${HOST}${query && `&${query}`}`,
+    address: (query = '', port = server.port) => {
+      const link = query.includes('link=') ? '' : '&link=socket'
+      return `nvme+tcp://127.0.0.1:${port}/${NQN}?${HOST}${link}${query && `&${query}`}`
+    },
     async close() {
       await server.close()
       sim.close()

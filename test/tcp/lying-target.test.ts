@@ -1,10 +1,11 @@
 // A target that lies: whatever it sends, no memory but that of the command is written, the connection ends with an error
 // that names the field, and recovery goes on with a new one.
 
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { PDU } from '../../lib/nvme/tcp/pdu.ts'
 import { type Namespace, type OpenOptions, open } from '../../src/index.ts'
 import { pattern } from '../support/pattern.ts'
+import { type LinkContext, onEachLink } from '../support/tcp-links.ts'
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.ts'
 import { startTarget, type TargetLimits, type TestTarget } from '../support/tcp-target.ts'
 
@@ -15,14 +16,18 @@ interface Setup {
 }
 
 async function setUp(
-  t: ExecutionContext,
+  t: ExecutionContext<LinkContext>,
   options: OpenOptions = {},
   limits: TargetLimits = {},
   query = '',
 ): Promise<Setup> {
   const target = await startTarget('sim:?size=4M', limits)
   const proxy = await startProxy(target.port)
-  const ns = await open(target.address(query, proxy.port), { reconnectDelay: 20, timeout: 5000, ...options })
+  const ns = await open(target.address(`link=${t.context.link}&${query}`, proxy.port), {
+    reconnectDelay: 20,
+    timeout: 5000,
+    ...options,
+  })
   t.teardown(async () => {
     await ns.close()
     await proxy.close()
@@ -233,7 +238,7 @@ const LIES: readonly [what: string, io: 'read' | 'write', type: number, lie: Lie
 for (const [what, io, type, lie, message] of LIES) {
   // Lies about writes are R2Ts.
   const limits = { inCapsule: 0 }
-  test(`${what}: an error that names the field, and no byte beside the command's buffer`, async (t) => {
+  onEachLink(`${what}: an error that names the field, and no byte beside the command's buffer`, async (t) => {
     const { proxy, ns } = await setUp(t, { recovery: 'none' }, limits)
     const memory = ns.alloc(6 * 2048).fill(0x5a)
     const buf = memory.subarray(2048, 4096)
@@ -250,7 +255,7 @@ for (const [what, io, type, lie, message] of LIES) {
     t.true(outside.every((byte) => byte === 0x5a))
   })
 
-  test(`${what}: recovery goes on with a new connection`, async (t) => {
+  onEachLink(`${what}: recovery goes on with a new connection`, async (t) => {
     const { proxy, ns } = await setUp(t, {}, limits)
     const causes: string[] = []
     const data = pattern(2048, 5)
@@ -271,19 +276,22 @@ for (const [what, io, type, lie, message] of LIES) {
   })
 }
 
-test('data with a wrong digest fails its command, which is sent again; a header with one ends the connection', async (t) => {
-  const { proxy, ns } = await setUp(t, {}, {}, 'hdgst=1&ddgst=1')
-  const data = pattern(2048, 6)
-  await ns.promises.write(data, 8)
-  lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[40]! ^= 1))])
-  t.true((await ns.promises.read(Buffer.alloc(2048), 8)).equals(data))
-  t.like(ns.stats, { retries: 1, resets: 0 })
-  lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[9]! ^= 1))])
-  t.true((await ns.promises.read(Buffer.alloc(2048), 8)).equals(data))
-  t.is(ns.stats.resets, 1)
-})
+onEachLink(
+  'data with a wrong digest fails its command, which is sent again; a header with one ends the connection',
+  async (t) => {
+    const { proxy, ns } = await setUp(t, {}, {}, 'hdgst=1&ddgst=1')
+    const data = pattern(2048, 6)
+    await ns.promises.write(data, 8)
+    lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[40]! ^= 1))])
+    t.true((await ns.promises.read(Buffer.alloc(2048), 8)).equals(data))
+    t.like(ns.stats, { retries: 1, resets: 0 })
+    lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[9]! ^= 1))])
+    t.true((await ns.promises.read(Buffer.alloc(2048), 8)).equals(data))
+    t.is(ns.stats.resets, 1)
+  },
+)
 
-test('data with a wrong digest is an error where it is not sent again', async (t) => {
+onEachLink('data with a wrong digest is an error where it is not sent again', async (t) => {
   const { proxy, ns } = await setUp(t, { retries: 0 }, {}, 'ddgst=1')
   lieOnce(proxy, PDU.C2H_DATA, (pdu) => [changed(pdu, (copy) => (copy[40]! ^= 1))])
   await t.throwsAsync(ns.promises.read(Buffer.alloc(2048), 8), {
@@ -292,34 +300,37 @@ test('data with a wrong digest is an error where it is not sent again', async (t
   })
 })
 
-test('an answer before all data is sent ends the command, and its memory is its own until the socket has it', async (t) => {
-  const { proxy, ns } = await setUp(t, { maxTransferBytes: 2 ** 20 }, { inCapsule: 0, maxR2t: 2 ** 20 })
-  const data = pattern(2 ** 20, 3)
-  let lied = false
-  proxy.toHost = (pdu, { index }) => {
-    if (lied || index === 0 || pdu[0] !== PDU.R2T) return [pdu]
-    lied = true
-    const failed = Buffer.alloc(24)
-    failed[0] = PDU.CAPSULE_RESP
-    failed[2] = 24
-    failed.writeUInt32LE(24, 4)
-    failed.writeUInt16LE(pdu.readUInt16LE(8), 20)
-    // Write Fault, not to be sent again.
-    failed.writeUInt16LE((0x280 | 0x4000) << 1, 22)
-    return [pdu, failed]
-  }
-  // The target's own answer to it is one too many: it is swallowed.
-  const answers = proxy.toHost
-  let swallowed = false
-  proxy.toHost = (pdu, connection) => {
-    if (lied && !swallowed && connection.index > 0 && pdu[0] === PDU.CAPSULE_RESP) {
-      swallowed = true
-      return []
+onEachLink(
+  'an answer before all data is sent ends the command, and its memory is its own until the socket has it',
+  async (t) => {
+    const { proxy, ns } = await setUp(t, { maxTransferBytes: 2 ** 20 }, { inCapsule: 0, maxR2t: 2 ** 20 })
+    const data = pattern(2 ** 20, 3)
+    let lied = false
+    proxy.toHost = (pdu, { index }) => {
+      if (lied || index === 0 || pdu[0] !== PDU.R2T) return [pdu]
+      lied = true
+      const failed = Buffer.alloc(24)
+      failed[0] = PDU.CAPSULE_RESP
+      failed[2] = 24
+      failed.writeUInt32LE(24, 4)
+      failed.writeUInt16LE(pdu.readUInt16LE(8), 20)
+      // Write Fault, not to be sent again.
+      failed.writeUInt16LE((0x280 | 0x4000) << 1, 22)
+      return [pdu, failed]
     }
-    return answers(pdu, connection)
-  }
-  await t.throwsAsync(ns.promises.write(data, 0), { code: 'ERR_NVME_STATUS', message: /Write Fault/ })
-  await ns.promises.write(data, 0)
-  t.true((await ns.promises.read(Buffer.alloc(data.length), 0)).equals(data))
-  t.is(ns.stats.resets, 0)
-})
+    // The target's own answer to it is one too many: it is swallowed.
+    const answers = proxy.toHost
+    let swallowed = false
+    proxy.toHost = (pdu, connection) => {
+      if (lied && !swallowed && connection.index > 0 && pdu[0] === PDU.CAPSULE_RESP) {
+        swallowed = true
+        return []
+      }
+      return answers(pdu, connection)
+    }
+    await t.throwsAsync(ns.promises.write(data, 0), { code: 'ERR_NVME_STATUS', message: /Write Fault/ })
+    await ns.promises.write(data, 0)
+    t.true((await ns.promises.read(Buffer.alloc(data.length), 0)).equals(data))
+    t.is(ns.stats.resets, 0)
+  },
+)

@@ -2,13 +2,13 @@
 // Both sides make some by the clock (turns of the event loop, a look at the controller's health), so what
 // is held is how many more there are for a command: much less than one.
 
-import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { open } from '../../src/index.ts'
-import { newSocketPath, startServer } from '../support/server.ts'
+import { startServer } from '../support/server.ts'
+import { trace, withoutStrace } from '../support/strace.ts'
 
 const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))
 const FEW = 20_000
@@ -25,50 +25,7 @@ const LOOK_MS = 50
 const LOOK_CALLS = 3
 const MESSAGES = new Set(['sendmsg', 'recvmsg', 'sendto', 'recvfrom'])
 
-/** True where strace can't be had, which it says in one line; in CI that is a failure. */
-function withoutStrace(): boolean {
-  try {
-    execFileSync('strace', ['-V'], { stdio: 'ignore' })
-    return false
-  } catch (error) {
-    if (process.env.CI) throw new Error('strace is needed in CI', { cause: error })
-    process.stdout.write('left out, the count of system calls: strace is not installed\n')
-    return true
-  }
-}
-
 const counted = withoutStrace() ? test.serial.skip : test.serial
-
-interface Tracer {
-  /** Detaches; resolves with the calls by name. */
-  stop(): Promise<Map<string, number>>
-}
-
-/** Counts the system calls of the thread that runs a process's JavaScript, from now on. */
-async function trace({ pid }: ChildProcess): Promise<Tracer> {
-  const log = `${newSocketPath()}.strace`
-  const strace = spawn('strace', ['-q', '-p', String(pid), '-o', log], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  const ended = once(strace, 'exit')
-  const status = `/proc/${pid}/status`
-  while (!/^TracerPid:\s*[1-9]/m.test(fs.readFileSync(status, 'utf8'))) {
-    if (strace.exitCode !== null) throw new Error(`strace ended with ${strace.exitCode}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-  return {
-    async stop() {
-      strace.kill('SIGINT')
-      await ended
-      const calls = new Map<string, number>()
-      for (const [, name] of fs.readFileSync(log, 'utf8').matchAll(/^(?:\d+ +)?(\w+)\(/gm)) {
-        calls.set(name!, (calls.get(name!) ?? 0) + 1)
-      }
-      fs.rmSync(log)
-      return calls
-    },
-  }
-}
 
 const sum = (calls: Map<string, number>, only?: Set<string>) =>
   [...calls].reduce((total, [name, count]) => total + (only === undefined || only.has(name) ? count : 0), 0)

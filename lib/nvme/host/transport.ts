@@ -12,7 +12,7 @@ import type { Queue, QueueOptions, QueueShareFacts } from './queue.ts'
 export interface WakeUp {
   /** False where there is none: `arm` says false then, and who sleeps has to look by timer. */
   readonly interrupts: boolean
-  /** True where completions come by turns of the event loop alone: polling between two of them finds none. */
+  /** True where polling between two turns of the event loop finds no completions, or costs more than it brings. */
   readonly eventDriven?: boolean
   /** Calls `wake` at the queue's next completion, and keeps the process alive until then. */
   arm(wake: () => void): boolean

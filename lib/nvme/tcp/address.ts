@@ -34,17 +34,25 @@ export interface TcpAddress {
   readonly tls: boolean
   readonly tlskey: string | undefined
   readonly tlsid: IdentityVersion
+  /** What connections of I/O queues are made of. */
+  readonly link: LinkKind
 }
+
+/** A socket of Node's, which goes by the event loop; or one of the system's, which is polled. */
+export type LinkKind = 'socket' | 'raw'
 
 export const TCP_SCHEME = 'nvme+tcp:'
 export const DEFAULT_PORT = 4420
 /** Long enough for a program that computes for seconds between two turns of its event loop. */
 export const DEFAULT_KATO_MS = 15_000
 
+// Promises are faster by it, it needs nothing of the system, and TLS goes by it.
+const DEFAULT_LINK: LinkKind = 'socket'
+
 const FORM = /^nvme\+tcp:\/\/(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s]+)(?::(\d{1,5}))?\/([^/?#\s]*)(?:\?([^#]*))?$/i
 
 const OPTIONS = [
-  ...(['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid'] as const),
+  ...(['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid', 'link'] as const),
   ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid'] as const),
 ]
 
@@ -93,6 +101,7 @@ export function parseTcpAddress(text: string): TcpAddress {
     tls: option('tls', integer(0, 1), 0) === 1,
     tlskey: option<string | undefined>('tlskey', file, undefined),
     tlsid: option('tlsid', integer(0, 1), 1) as IdentityVersion,
+    link: option('link', linkKind, DEFAULT_LINK),
   }
 }
 
@@ -108,6 +117,10 @@ function readQuery(text: string, query: string): Map<OptionName, string> {
     given.set(name, equals < 0 ? '' : part.slice(equals + 1))
   }
   return given
+}
+
+function linkKind(value: string): LinkKind | undefined {
+  return value === 'socket' || value === 'raw' ? value : undefined
 }
 
 function integer(min: number, max: number) {

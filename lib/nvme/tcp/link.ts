@@ -1,4 +1,4 @@
-// One connection of a host: a socket, the exchange of ICReq and ICResp, what comes in taken apart, what goes out gathered.
+// One connection of a host: what a link is, the one on a socket of Node's, and the exchange of ICReq and ICResp.
 
 import net from 'node:net'
 import tls from 'node:tls'
@@ -63,12 +63,38 @@ export interface LinkOwner extends PduHandler {
   onEnd(end: LinkEnd): void
 }
 
-/** A connection. Made by `connectLink`. */
-export class Link {
+/** A connection, made by `connectLink`. */
+export interface Link {
   /** What was agreed on, once it was: digests, most bytes of data in one H2CData, and what multiple data begins at. */
+  agreement: Agreement
+  maxH2cData: number
+  alignment: number
+  /** It is looked at by `step`, without the event loop. */
+  readonly polled: boolean
+  /** From now on `owner` gets what comes. */
+  own(owner: LinkOwner): void
+  /** Sends bytes, which are the system's until `done`. */
+  write(bytes: Uint8Array, done?: () => void): void
+  /** Whether the connection keeps the process alive. */
+  keepAlive(on: boolean): void
+  /** What is written until `flush` leaves in one system call. */
+  cork(): void
+  flush(): void
+  /** Takes what has come, where it is polled. */
+  step(): void
+  /** Ends it from here; its owner hears nothing of it. */
+  close(): void
+}
+
+/** Begins a connection: `onConnect` is called once it is there, and `greeting` has what comes. */
+export type MakeLink = (options: LinkOptions, greeting: LinkOwner, onConnect: () => void) => Link
+
+/** A socket of Node's: everything goes by turns of the event loop. */
+class SocketLink implements Link {
   agreement: Agreement = { hdgst: false, ddgst: false }
   maxH2cData = 0
   alignment = 4
+  readonly polled = false
   private readonly socket: net.Socket
   private readonly receiver: Receiver
   private owner: LinkOwner | null = null
@@ -131,12 +157,10 @@ export class Link {
     if (this.ended !== null) owner.onEnd(this.ended)
   }
 
-  /** Sends bytes, which are the system's until `done`. */
   write(bytes: Uint8Array, done?: () => void): void {
     this.socket.write(bytes, done)
   }
 
-  /** Whether the connection keeps the process alive. */
   keepAlive(on: boolean): void {
     if (on) this.socket.ref()
     else this.socket.unref()
@@ -182,7 +206,6 @@ export class Link {
     this.owner?.onEnd(end)
   }
 
-  /** What is written until `flush` leaves in one system call. */
   cork(): void {
     if (this.corked) return
     this.corked = true
@@ -195,7 +218,8 @@ export class Link {
     this.socket.uncork()
   }
 
-  /** Ends it from here; its owner hears nothing of it. */
+  step(): void {}
+
   close(): void {
     this.ended ??= { cause: new DeviceRemovedError(`${this.address} is closed`), byPeer: false }
     this.owner = null
@@ -204,11 +228,13 @@ export class Link {
   }
 }
 
+const connectSocket: MakeLink = (options, greeting, onConnect) => new SocketLink(options, greeting, onConnect)
+
 /**
  * Connects, and agrees on digests and limits. Rejects with SetupError where there is no connection, ProtocolError where
  * the target does not answer, or with what can't be, and AbortError.
  */
-export async function connectLink(options: LinkOptions): Promise<Link> {
+export async function connectLink(options: LinkOptions, make: MakeLink = connectSocket): Promise<Link> {
   const { address, hdgst, ddgst, connectTimeout, signal } = options
   throwIfAborted(signal)
   const dgst = (hdgst ? DGST.HEADER : 0) | (ddgst ? DGST.DATA : 0)
@@ -237,7 +263,7 @@ export async function connectLink(options: LinkOptions): Promise<Link> {
     onEnd: ({ cause }) => settle.reject(answering ? cause : noConnection(address, cause)),
   }
   let answering = false
-  const link = new Link(options, greeting, () => {
+  const link = make(options, greeting, () => {
     answering = true
     timer.refresh()
     link.write(encodeIcReq({ pfv: 0, hpda: 0, dgst, maxr2t: 0 }))

@@ -1,5 +1,5 @@
 // A queue of an NVMe/TCP controller: one connection, whose commands are capsules and whose completions come by turns of the
-// event loop. State for each command is in typed arrays by command identifier, as in the rings of lib/nvme/pcie.
+// event loop, or where the connection is polled. State for each command is in typed arrays by command identifier, as in the rings of lib/nvme/pcie.
 // Trade-off: data of up to the capsule's limit is copied into the capsule, so that a batch is one buffer for the system;
 // what is longer goes out from where it is. Each piece of data costs a view of its memory, without which JavaScript
 // copies no bytes.
@@ -90,6 +90,8 @@ export class TcpQueue implements Queue, LinkOwner {
   private link: Link | null = null
   // Commands of the queue's user have gone out on it.
   private used = false
+  // The next look is needless: the event loop has just been asked to watch, and what has come it says at once.
+  private early = false
   // Most bytes of data within a capsule.
   private inCapsule = 0
   private hdgst = 0
@@ -219,6 +221,7 @@ export class TcpQueue implements Queue, LinkOwner {
   /** Calls `wake` once, when completions have come or the connection has ended; keeps the process alive until then. */
   arm(wake: () => void): void {
     this.waker = wake
+    this.early = true
     this.link?.keepAlive(true)
   }
 
@@ -456,8 +459,13 @@ export class TcpQueue implements Queue, LinkOwner {
 
   acknowledge(): void {}
 
-  /** Completions come by themselves. */
-  step(): void {}
+  /** Completions come by themselves, unless the connection is polled. What is here already is to be taken first. */
+  step(): void {
+    const { link } = this
+    if (link === null || !link.polled || this.doneHead !== this.doneTail) return
+    if (this.early) this.early = false
+    else link.step()
+  }
 
   // What comes
 

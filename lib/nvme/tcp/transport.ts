@@ -50,7 +50,7 @@ import {
 import { fabricsError } from './fabrics-error.ts'
 import { type HostIdentity, uuidBytes } from './host-identity.ts'
 import { KeepAlive } from './keep-alive.ts'
-import { connectLink, type LinkEnd } from './link.ts'
+import { connectLink, type LinkEnd, type MakeLink } from './link.ts'
 import { PlainMemory } from './memory.ts'
 import { ADMIN_IN_CAPSULE, OWN_COMMANDS, type Reply, TcpQueue } from './queue.ts'
 import { authenticate } from './security/authenticate.ts'
@@ -110,7 +110,7 @@ export class TcpTransport implements Transport {
   readonly address: string
   readonly kind = 'tcp'
   readonly emulated = false
-  readonly eventDriven = true
+  readonly eventDriven: boolean
   readonly memory: PlainMemory
   readonly pool: DmaPool
   readonly admin: TcpQueue
@@ -148,6 +148,8 @@ export class TcpTransport implements Transport {
   #closing = false
   // The association is being ended from here.
   #ending = false
+  // Of I/O queues: loaded where it is asked for. The admin queue's answers go by the event loop, as Keep Alive does.
+  #makeLink: MakeLink | undefined
   // Properties are asked for one after the other.
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -155,8 +157,9 @@ export class TcpTransport implements Transport {
     const { adminTimeout = 60_000, connectTimeout = CONNECT_MS } = options
     const { reconnectDelay = 2000, ctrlLossTimeout = 600_000, fastIoFail = NEVER } = options
     this.target = target
-    const { address, kato } = target.address
+    const { address, kato, link } = target.address
     this.address = address
+    this.eventDriven = link === 'socket'
     this.#connectTimeout = connectTimeout
     this.#reconnectDelay = reconnectDelay
     this.#ctrlLossTimeout = ctrlLossTimeout === NEVER ? Number.POSITIVE_INFINITY : ctrlLossTimeout
@@ -228,10 +231,12 @@ export class TcpTransport implements Transport {
     const { address, identity } = this.target
     const { host, port, hdgst, ddgst, subnqn, kato } = address
     const { qid } = queue
-    const link = await connectLink({
-      ...{ address: this.address, host, port, hdgst, ddgst, signal, tls: this.#psk() },
+    const { address: name } = this
+    const options = {
+      ...{ address: name, host, port, hdgst, ddgst, signal, tls: this.#psk() },
       connectTimeout: this.#connectTimeout,
-    })
+    }
+    const link = await connectLink(options, qid === 0 ? undefined : this.#makeLink)
     queue.attach(link, inCapsule)
     try {
       const data = encodeConnectData({
@@ -436,6 +441,10 @@ export class TcpTransport implements Transport {
   // I/O queues
 
   async allocQueue(options: QueueOptions): Promise<TcpQueue> {
+    if (!this.eventDriven && this.#psk() !== undefined) {
+      throw new UnsupportedError(`${this.address}: TLS goes by link=socket alone`)
+    }
+    if (!this.eventDriven) this.#makeLink ??= await loadRawLink(this.address)
     if (options.entries > 32768) throw new OutOfRangeError(`queues of ${options.entries} entries: 2 to 32768`)
     const queue = new TcpQueue(this.memory, options)
     queue.onLost = (end) => this.#onEnd(queue, end)
@@ -482,6 +491,7 @@ export class TcpTransport implements Transport {
   wakeUp(qid: number): WakeUp {
     return {
       interrupts: true,
+      // Where they can be polled for, to be woken is still faster than to look again and again.
       eventDriven: true,
       arm: (wake) => {
         this.#queues.get(qid)?.arm(wake)
@@ -607,6 +617,16 @@ export class TcpTransport implements Transport {
     this.#queues.clear()
     this.pool.close()
   }
+}
+
+async function loadRawLink(address: string): Promise<MakeLink> {
+  if (process.platform !== 'linux') {
+    throw new UnsupportedError(
+      `${address}: connections that are polled (link=raw) need Linux, this is ${process.platform}`,
+    )
+  }
+  const { connectRaw } = await import('./raw-link.ts')
+  return connectRaw
 }
 
 function isBusy(error: unknown): boolean {
