@@ -65,7 +65,10 @@ export interface DmaPoolOptions {
   arenas?: readonly DmaArena[]
 }
 
-/** Allocates the DMA memory of one PCI function. */
+// Of the module: a pool's own would go with the pool, and with it what is still to be given back.
+const unreachable = new FinalizationRegistry<() => void>((give) => give())
+
+/** Allocates the DMA memory of one device. */
 export class DmaPool {
   readonly #source: DmaSource
   readonly #views: ViewSpace
@@ -75,7 +78,6 @@ export class DmaPool {
   #mapping: Promise<void> | null = null
   #aheadRefused = false
   #closed = false
-  readonly #unreachable = new FinalizationRegistry<() => void>((give) => give())
 
   constructor(source: DmaSource, { views = VIEWS, arenas = [] }: DmaPoolOptions = {}) {
     this.#source = source
@@ -383,7 +385,7 @@ export class DmaPool {
     else if (!detachView(view)) {
       // A stale view of it still writes into these pages: they are used again when no one can hold one.
       if (arena !== null) arena.stale++
-      this.#unreachable.register(view.buffer, giveUnseen)
+      unreachable.register(view.buffer, giveUnseen)
       return
     }
     give()

@@ -14,6 +14,8 @@ const FORCE_WORD = 'force: true, or --force,'
 const UNKNOWN = 0
 const FREE = -1
 const ASKING = -2
+// A look at every process of a machine takes some tens of milliseconds.
+const PATIENCE_MS = 10_000
 
 /** The namespaces of one controller that are held, for all threads that write them. */
 export class WriteClaims {
@@ -46,7 +48,9 @@ export class WriteClaims {
       if (word === UNKNOWN) break
       if (word !== ASKING) return null
       // Another thread asks, and holds it for this one, too.
-      Atomics.wait(words, at, ASKING)
+      if (Atomics.wait(words, at, ASKING, PATIENCE_MS) !== 'timed-out') continue
+      // It was ended meanwhile.
+      Atomics.compareExchange(words, at, ASKING, UNKNOWN)
     }
     let answer = UNKNOWN
     try {

@@ -297,6 +297,7 @@ class AttachedController implements NamespaceController {
   async #close(): Promise<void> {
     this.fail(new ClosedError(`${this.transport.address} was closed`))
     this.#expired.clear()
+    await this.transport.settle?.()
     this.pool.close()
     const returned = new Promise<void>((resolve) => {
       this.#returned = resolve

@@ -70,6 +70,8 @@ export interface TransportShare {
 export interface AttachedTransport extends TransportFacts {
   /** The queue of a share, from where its owner stopped. */
   attachQueue(pool: DmaPool, share: QueueShareFacts): Queue
+  /** Where the owner can't see the end of what is in flight: waits for it. Before the queues are given back. */
+  settle?(): Promise<void>
 }
 
 /** One way to one controller, made by whoever opens an address. Owned by the `Controller` that drives it. */

@@ -17,6 +17,7 @@ export class AttachedKernel implements AttachedTransport, NamespaceFiles {
   readonly memory: DmaSource
   readonly #controller: string
   readonly #files: KernelShare['files']
+  readonly #ioctls: IoctlQueue[] = []
 
   readonly #mayWrite: (block: string) => Error | null
 
@@ -65,6 +66,17 @@ export class AttachedKernel implements AttachedTransport, NamespaceFiles {
 
   attachQueue(_pool: DmaPool, share: QueueShareFacts): Queue {
     const queue = share as UringQueueShare | IoctlQueueShare
-    return queue.kind === 'ioctl' ? new IoctlQueue(this, queue) : new UringQueue(this, queue, queue.ring)
+    if (queue.kind !== 'ioctl') return new UringQueue(this, queue, queue.ring)
+    const own = new IoctlQueue(this, queue)
+    this.#ioctls.push(own)
+    return own
+  }
+
+  // Their threads are this one's: the owner knows nothing of them.
+  async settle(): Promise<void> {
+    for (const queue of this.#ioctls.splice(0)) {
+      await queue.settle(Number.POSITIVE_INFINITY)
+      queue.free()
+    }
   }
 }

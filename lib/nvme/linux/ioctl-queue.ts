@@ -146,7 +146,12 @@ export class IoctlQueue implements Queue {
     while (this.rung > 0 && this.running.length < this.options.threads) {
       const id = this.waiting.shift()!
       this.rung--
-      const command = this.commandAt(this.ids.indexOf(id))
+      const index = this.ids.indexOf(id)
+      if (!this.ids.has(id)) {
+        this.dropUnsent(id, index)
+        continue
+      }
+      const command = this.commandAt(index)
       const nsid = command[PASSTHRU.NSID]!
       const thread = this.spare.pop() ?? IoctlThread.acquire()
       thread.ask(this.files.fdOf(this.qid === 0 ? 0 : nsid), this.request, command, this.eventfd)
@@ -154,6 +159,13 @@ export class IoctlQueue implements Queue {
       this.counters.submitted++
       this.counters.doorbells++
     }
+  }
+
+  // It was given up while it waited for a thread: what its caller was told of is never sent.
+  private dropUnsent(id: number, index: number): void {
+    if (!this.ids.wasLost(id)) return
+    this.ids.releaseLost(id)
+    this.onLate?.(index)
   }
 
   acknowledge(): void {}

@@ -55,6 +55,8 @@ const IOCTL_THREADS = 8
 const MOST_ENTRIES = 4096
 const MOST_QUEUES = 64
 const LIVE_MS = 30_000
+// The kernel itself takes a command for lost after a minute, and a reset for some seconds more.
+const IDENTIFY_MS = 90_000
 const LOOK_MS = 10
 const SETTLE_MS = 5000
 const DEFAULT_TIMEOUT_MS = 30_000
@@ -594,10 +596,13 @@ async function readVersion(admin: IoctlQueue, pool: DmaPool): Promise<string> {
     const { lo, hi } = pool.tagOf(data)
     admin.post(ADMIN.IDENTIFY, 0, lo, hi, PAGE_BYTES, CNS.CONTROLLER, 0, 0, 0, 0, 0)
     admin.ring()
-    for (;;) {
-      admin.step()
-      if (admin.reap() >= 0) break
+    const until = performance.now() + IDENTIFY_MS
+    while (admin.reap() < 0) {
+      if (performance.now() > until) {
+        throw new CommandTimeoutError(`Identify had no answer within ${IDENTIFY_MS / 1000} s`)
+      }
       await sleep(1)
+      admin.step()
     }
     if (admin.status !== 0) {
       throw admin.fault ?? nvmeError({ opcode: ADMIN.IDENTIFY, qid: 0, nsid: 0 }, admin.status)

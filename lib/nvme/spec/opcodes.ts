@@ -85,7 +85,8 @@ export function mayChangeData(opcode: number): boolean {
 
 /** True for admin commands that end the data of a namespace, or of all: `nsid` says which. */
 export function endsData(opcode: number, cdw10: number): boolean {
-  if (opcode === ADMIN.FORMAT_NVM || opcode === ADMIN.SANITIZE) return true
+  if (opcode === ADMIN.FORMAT_NVM || opcode === ADMIN.SANITIZE || opcode === ADMIN.CAPACITY_MANAGEMENT)
+    return true
   // Delete, and detach.
   return (
     (opcode === ADMIN.NAMESPACE_MANAGEMENT || opcode === ADMIN.NAMESPACE_ATTACHMENT) && (cdw10 & 0xf) === 1
@@ -97,7 +98,7 @@ export function endsData(opcode: number, cdw10: number): boolean {
  * @param fna of Identify Controller
  */
 export function endsAllData(opcode: number, cdw10: number, fna: number): boolean {
-  if (opcode === ADMIN.SANITIZE) return true
+  if (opcode === ADMIN.SANITIZE || opcode === ADMIN.CAPACITY_MANAGEMENT) return true
   if (opcode !== ADMIN.FORMAT_NVM) return false
   const erases = ((cdw10 >>> 9) & 7) !== 0
   return (fna & FNA.FORMAT_ALL) !== 0 || (erases && (fna & FNA.ERASE_ALL) !== 0)
