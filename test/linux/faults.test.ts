@@ -18,7 +18,8 @@ const KNOWN: [errno: number | undefined, code: string, again: boolean, text: Reg
   [ERRNO.EPERM, 'ERR_UNVME_SETUP', false, /EPERM/],
   [ERRNO.ENOMEM, 'ERR_UNVME_OUT_OF_MEMORY', false, /RLIMIT_MEMLOCK/],
   [ERRNO.EINVAL, 'ERR_UNVME_UNSUPPORTED', false, /refuses the command \(EINVAL\)/],
-  [ERRNO.EFAULT, 'EFAULT', false, /Write/],
+  [ERRNO.EFAULT, 'ERR_UNVME_OUT_OF_MEMORY', true, /could not take.*EFAULT.*Write/],
+  [ERRNO.EIO, 'EIO', false, /Write/],
 ]
 
 for (const [errno, code, again, text] of KNOWN) {

@@ -53,6 +53,11 @@ export function faultOf(error: number, context: FaultContext): Fault {
       const error = new ControllerFatalError(`${address} is busy in the kernel (${name}): ${what}`)
       return { status: LATER, error }
     }
+    // The memory is ours, and there: the kernel could not take it at that moment (seen at resets), and sent nothing.
+    case ERRNO.EFAULT: {
+      const text = `${address}: the kernel could not take the command's memory (${name}): ${what}`
+      return { status: LATER, error: new OutOfMemoryError(text) }
+    }
     case ERRNO.ENODEV:
     case ERRNO.ENXIO:
       return { status: NEVER, error: new DeviceRemovedError(`device removed: ${address} (${name})`) }
