@@ -31,7 +31,7 @@ for (let round = 0; performance.now() < end; round++) {
   for (const name of ['operations', 'resets', 'asked', 'shares'] as const) sums[name] += counts[name]
   console.log(JSON.stringify({ ...options, ...counts, left, aborts: stats.aborts, retries: stats.retries }))
   const { bytes, fds, listeners, shared, maps } = left
-  if (stats.lost + stats.inFlight + bytes + fds + listeners + shared !== 0 || maps > 400) {
+  if (stats.lost + stats.inFlight + bytes + fds.length + listeners + shared !== 0 || maps > 400) {
     throw new Error(`seed ${options.seed}: something is left: ${JSON.stringify({ ...left, ...stats })}`)
   }
 }

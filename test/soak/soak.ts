@@ -35,8 +35,11 @@ export interface SoakResult {
   readonly asked: number
   /** Calls that failed, by code. */
   readonly failed: Readonly<Record<string, number>>
-  /** What is left: of memory, descriptors, abort listeners, mappings; and of these, those of shared memory. */
-  readonly left: Readonly<Record<'bytes' | 'fds' | 'listeners' | 'maps' | 'shared', number>>
+  /** What is left: of memory, abort listeners, mappings; and of these, those of shared memory. */
+  readonly left: Readonly<Record<'bytes' | 'listeners' | 'maps' | 'shared', number>> & {
+    /** What each descriptor that is left leads to. */
+    readonly fds: readonly string[]
+  }
 }
 
 const BLOCKS = 4096
@@ -91,7 +94,18 @@ async function countMaps(): Promise<{ all: number; shared: number }> {
   return { all: lines.length, shared: lines.filter((line) => line.includes('memfd:unvme')).length }
 }
 
-const countFds = () => fs.readdirSync('/proc/self/fd').length
+/** What each open descriptor leads to. */
+function listFds(): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const fd of fs.readdirSync('/proc/self/fd')) {
+    try {
+      found.set(fd, fs.readlinkSync(`/proc/self/fd/${fd}`))
+    } catch {
+      // The one of the folder that was just read.
+    }
+  }
+  return found
+}
 
 class Soak {
   readonly #ns: Namespace
@@ -479,7 +493,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
   // What a process has once, it has before.
   if (options.shares) await new Worker('', { eval: true }).terminate()
   await (await open(options.address)).close()
-  const fds = countFds()
+  const fds = listFds()
   const maps = await countMaps()
   const ns = await open(options.address, {
     qcount: 4,
@@ -492,7 +506,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     await ns.close()
     const after = await countMaps()
     const left = {
-      ...{ bytes, listeners, fds: countFds() - fds },
+      ...{ bytes, listeners, fds: [...listFds()].filter(([fd]) => !fds.has(fd)).map(([, path]) => path) },
       ...{ maps: after.all - maps.all, shared: after.shared - maps.shared },
     }
     return { ...result, left }

@@ -3,6 +3,7 @@
 import { parentPort } from 'node:worker_threads'
 import type { Namespace, QueueTicket } from '../../src/index.ts'
 import { attach } from '../../src/threads/attach.ts'
+import { loadAttach } from '../../src/transports/attach.ts'
 import { BLOCK_BYTES, fill, valuesOf } from './medium.ts'
 
 export interface Job {
@@ -47,7 +48,9 @@ async function run(ns: Namespace, { kind, slba, nlb, value }: Step): Promise<Ste
   }
 }
 
-// One that is terminated while it loads its modules leaves descriptors of their files open, whatever they are.
+// One that is terminated while it loads its modules leaves descriptors of their files open, whatever they are:
+// also those that the first `attach` loads.
+await loadAttach('pcie')
 parentPort!.postMessage('ready')
 
 parentPort!.on('message', async ({ ticket, steps }: Job) => {
