@@ -243,20 +243,23 @@ async function interrupted(command: Started, signal: NodeJS.Signals, file: strin
 test('commands that wait for the other end of a FIFO end by the first signal', async (t) => {
   const fifo = file('alone')
   execFileSync('mkfifo', [fifo])
+  const never = file('never')
   for (const words of [
     ['write', 'sim:?size=1M', fifo],
     ['read', 'sim:?size=1M', fifo],
-    ['copy', fifo, file('never')],
+    ['copy', fifo, never],
     ['verify', fifo, 'sim:?size=1M'],
     ['compare', 'sim:?size=1M', '-d', fifo],
     ['io-passthru', 'sim:?size=1M', '-o', '1', '-l', '512', '-i', fifo],
     ['fw-download', 'sim:', '-f', fifo],
     ['set-feature', 'sim:', '-f', '1', '-v', '0', '-d', fifo],
   ]) {
-    const [int, term] = await Promise.all([
-      interrupted(start(words), 'SIGINT', fifo),
-      interrupted(start(words), 'SIGTERM', fifo),
-    ])
+    // Two copies to one file would refuse each other.
+    const [int, term] = await Promise.all(
+      (['SIGINT', 'SIGTERM'] as const).map((signal) =>
+        interrupted(start(words.map((word) => (word === never ? `${word}-${signal}` : word))), signal, fifo),
+      ),
+    )
     t.deepEqual([int, term], [130, 143], words.join(' '))
   }
   // What a device sends is opened first, and waits for no reader.
