@@ -23,6 +23,7 @@ import {
   prepareCommand,
   prepareRange,
   send,
+  sendBounced,
   sendTransfer,
 } from '../queue/requests.ts'
 import {
@@ -189,7 +190,7 @@ export class NamespacePromises {
     return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
   }
 
-  private async copied<B extends Uint8Array>(
+  private copied<B extends Uint8Array>(
     queue: IoQueue,
     opc: number,
     buf: B,
@@ -199,10 +200,23 @@ export class NamespacePromises {
   ): Promise<B> {
     const { blocksize } = this.ns.geometry
     const bytes = nlb * blocksize
-    const data = bytes === buf.length ? buf : buf.subarray(0, bytes)
     const step = Math.max(1, Math.floor(BOUNCE_BYTES / blocksize))
-    if (nlb <= step) await this.bounced(queue, opc, data, slba, options)
-    else await this.inPieces(queue, opc, data, slba, step * blocksize, options)
+    if (nlb <= step && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
+    return this.copiedInPart(queue, opc, buf, bytes, slba, step * blocksize, options)
+  }
+
+  private async copiedInPart<B extends Uint8Array>(
+    queue: IoQueue,
+    opc: number,
+    buf: B,
+    bytes: number,
+    slba: number,
+    pieceBytes: number,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    const data = buf.subarray(0, bytes)
+    if (bytes <= pieceBytes) await this.bounced(queue, opc, data, slba, options)
+    else await this.inPieces(queue, opc, data, slba, pieceBytes, options)
     return buf
   }
 
@@ -243,23 +257,40 @@ export class NamespacePromises {
     if (failures.length > 0) throw failures[0]!.error
   }
 
-  private async bounced(
+  private bounced<B extends Uint8Array>(
     queue: IoQueue,
     opc: number,
-    buf: Uint8Array,
+    buf: B,
     slba: number,
     options: CallOptions | undefined,
-  ): Promise<void> {
-    const { ns, bounces } = this
-    const nlb = buf.length / ns.geometry.blocksize
-    const whole = bounces.take(buf.length) ?? (await bounces.wait(buf.length, options?.signal))
-    try {
-      if (opc !== NVM.READ) whole.set(buf)
-      await sendTransfer(queue, ns.geometry, opc, whole, ns.pool.tagOf(whole), slba, nlb, options)
-      if (opc === NVM.READ) whole.copy(buf, 0, 0, buf.length)
-    } finally {
-      bounces.give(whole)
-    }
+  ): Promise<B> {
+    const bounce = this.bounces.take(buf.length)
+    return bounce === null
+      ? this.bouncedLater(queue, opc, buf, slba, options)
+      : this.bouncedIn(bounce, queue, opc, buf, slba, options)
+  }
+
+  private async bouncedLater<B extends Uint8Array>(
+    queue: IoQueue,
+    opc: number,
+    buf: B,
+    slba: number,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    const bounce = await this.bounces.wait(buf.length, options?.signal)
+    return this.bouncedIn(bounce, queue, opc, buf, slba, options)
+  }
+
+  private bouncedIn<B extends Uint8Array>(
+    bounce: Buffer,
+    queue: IoQueue,
+    opc: number,
+    buf: B,
+    slba: number,
+    options: CallOptions | undefined,
+  ): Promise<B> {
+    if (opc !== NVM.READ) bounce.set(buf)
+    return sendBounced(queue, this.ns.geometry, opc, buf, bounce, this.bounces, slba, options) as Promise<B>
   }
 
   /** What a console shows of it: which namespace's calls they are. */

@@ -36,6 +36,11 @@ export interface OperationQueue {
   cancel(op: Operation, cause: Error): void
 }
 
+/** Gives DMA memory for a buffer that a device can't reach, and takes it back. */
+export interface Bounces {
+  give(buffer: Buffer): void
+}
+
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const
 
 /**
@@ -76,6 +81,9 @@ export class Operation implements IoDescriptor {
   context: unknown = null
   /** Of the promise that waits for it. */
   resolve: ((value: never) => void) | null = null
+  /** Whose memory `buf` is in place of the caller's own, which the promise resolves with. */
+  bounces: Bounces | null = null
+  caller: Uint8Array | null = null
   /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0
   /** Which blocks failed. */

@@ -4,7 +4,7 @@
 
 import { AbortError, ArgumentTypeError, OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
-import type { DmaTag } from '../../lib/memory/tag.ts'
+import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import {
   COMMAND_NAMES,
   type CommandFields,
@@ -25,7 +25,7 @@ import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { type Geometry, PRACT } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
-import { KIND, type Operation } from './operation.ts'
+import { type Bounces, KIND, type Operation } from './operation.ts'
 import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
 
 /** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
@@ -181,6 +181,8 @@ export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geom
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER } = KIND
+const { READ } = NVM
+const DMA: typeof kDma = kDma
 
 export interface SendOptions {
   readonly signal?: AbortSignal | undefined
@@ -205,6 +207,36 @@ export function sendTransfer<B extends Uint8Array>(
   if (options?.retry === false) op.once = true
   const promise = promiseOf<B>(op, signal)
   queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, tag, slba, nlb)
+  return promise
+}
+
+/**
+ * The same with memory of `bounces` in place of the caller's buffer, which it resolves with: what is read is copied there,
+ * what is written has been copied. The memory is given back when no command needs it any more.
+ * @param buf as long as the blocks
+ */
+export function sendBounced(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  buf: Uint8Array,
+  bounce: Buffer,
+  bounces: Bounces,
+  slba: number,
+  options: SendOptions | undefined,
+): Promise<unknown> {
+  const signal = options?.signal
+  if (signal?.aborted) {
+    bounces.give(bounce)
+    return rejectPaced(new AbortError(signal.reason))
+  }
+  const op = queue.operations.take()
+  if (options?.retry === false) op.once = true
+  op.bounces = bounces
+  op.caller = buf
+  const promise = promiseOf<unknown>(op, signal)
+  const tag = (bounce as DmaBuffer)[DMA]!
+  queue.requestTransfer(op, geometry, opc, bounce, tag, slba, buf.length / geometry.blocksize)
   return promise
 }
 
@@ -240,6 +272,7 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
   op.context = onAbort(signal, () => {
     const error = new AbortError(signal.reason)
     op.onDone = settleUnheard
+    op.caller = null
     resolve(rejection(error))
     op.queue.cancel(op, error)
   })
@@ -248,7 +281,8 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
 function settle(op: Operation): void {
   const { resolve, context } = op
   const error = op.field === 0 && op.cause === null ? null : op.takeError()
-  const value = op.kind === TRANSFER ? op.buf : op.result
+  let value = op.kind === TRANSFER ? op.buf : op.result
+  if (op.bounces !== null) value = takeBack(op, error) as Buffer
   op.onDone = null
   op.resolve = null
   op.once = false
@@ -258,6 +292,20 @@ function settle(op: Operation): void {
     ;(context as () => void)()
   }
   resolve!(error === null ? (value as never) : rejection(error))
+}
+
+// Nothing of a failed read is shown: what the memory holds is another's. An aborted call's buffer is not touched any more.
+function takeBack(op: Operation, error: Error | null): Uint8Array | null {
+  const bounce = op.buf!
+  const { caller } = op
+  if (error === null && op.opc === READ && caller !== null) {
+    if (bounce.length === caller.length) caller.set(bounce)
+    else bounce.copy(caller, 0, 0, caller.length)
+  }
+  op.bounces!.give(bounce)
+  op.bounces = null
+  op.caller = null
+  return caller
 }
 
 // The promise has been rejected: an error that comes now has no listener, and must not be an unhandled rejection.

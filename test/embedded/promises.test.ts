@@ -233,3 +233,20 @@ test('close ends a long call with a plain buffer, and waits for the pieces in fl
   t.is(b.stats.writes, writes)
   await t.throwsAsync(a.promises.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_CLOSED' })
 })
+
+test('read with a plain buffer that was aborted does not touch it any more, and its memory comes back', async (t) => {
+  const faults: OpenOptions['faults'] = [{ opcode: 2, times: 1, action: { kind: 'delay', ms: 50 } }]
+  await using ns = await open('sim:?size=1M', { faults })
+  await ns.promises.write(Buffer.alloc(4096, 1), 8)
+  const controller = new AbortController()
+  const buffer = Buffer.alloc(4096)
+  const read = ns.promises.read(buffer, 8, 8, { signal: controller.signal })
+  controller.abort()
+  await t.throwsAsync(read, { code: 'ABORT_ERR' })
+  await t.throwsAsync(ns.promises.read(buffer, 8, 8, { signal: controller.signal }), { code: 'ABORT_ERR' })
+  while (ns.stats.inFlight > 0) await ns.promises.flush()
+  t.deepEqual(buffer, Buffer.alloc(4096))
+  const { bytes } = ns.pool
+  t.deepEqual(await ns.promises.read(buffer, 8), Buffer.alloc(4096, 1))
+  t.is(ns.pool.bytes, bytes)
+})
