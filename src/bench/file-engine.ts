@@ -104,8 +104,9 @@ function drive(source: Source, depth: number, resolve: () => void, reject: (erro
   let inFlight = 0
   let failure: Error | null = null
   const fill = (slot: number) => {
-    if (failure === null && source.next(slot)) inFlight++
+    if (failure === null && source.next(slot, performance.now())) inFlight++
     else idle.push(slot)
+    source.sent()
   }
   const idle: number[] = []
   const settle = () => {

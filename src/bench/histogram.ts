@@ -29,18 +29,20 @@ export class Histogram {
   n = 0
   max = 0
   #min = Number.POSITIVE_INFINITY
-  #mean = 0
-  #m2 = 0
+  // Sums of the differences from the first value, and of their squares: a record divides nothing.
+  #base = 0
+  #sum = 0
+  #squares = 0
 
   /** @param ns from 0; more than an hour counts as an hour in percentiles */
   record(ns: number): void {
     this.counts[bucketOf(ns)]!++
-    this.n++
+    if (this.n++ === 0) this.#base = ns
     if (ns < this.#min) this.#min = ns
     if (ns > this.max) this.max = ns
-    const delta = ns - this.#mean
-    this.#mean += delta / this.n
-    this.#m2 += delta * (ns - this.#mean)
+    const delta = ns - this.#base
+    this.#sum += delta
+    this.#squares += delta * delta
   }
 
   /** 0 where nothing was recorded, as the mean and the deviation. */
@@ -49,7 +51,11 @@ export class Histogram {
   }
 
   get mean(): number {
-    return this.#mean
+    return this.n === 0 ? 0 : this.#base + this.#sum / this.n
+  }
+
+  get #m2(): number {
+    return this.n === 0 ? 0 : Math.max(0, this.#squares - (this.#sum * this.#sum) / this.n)
   }
 
   /** Standard deviation of the sample. */
@@ -80,7 +86,7 @@ export class Histogram {
 
   clear(): void {
     this.counts.fill(0)
-    this.n = this.max = this.#mean = this.#m2 = 0
+    this.n = this.max = this.#base = this.#sum = this.#squares = 0
     this.#min = Number.POSITIVE_INFINITY
   }
 
@@ -88,17 +94,17 @@ export class Histogram {
   add({ counts, n, min, max, mean, m2 }: HistogramData): void {
     if (n === 0) return
     for (let i = 0; i < BUCKETS; i++) this.counts[i]! += counts[i]!
-    const total = this.n + n
-    const delta = mean - this.#mean
-    this.#m2 += m2 + (delta * delta * this.n * n) / total
-    this.#mean += (delta * n) / total
-    this.n = total
+    if (this.n === 0) this.#base = mean
+    const delta = mean - this.#base
+    this.#sum += delta * n
+    this.#squares += m2 + delta * delta * n
+    this.n += n
     this.#min = Math.min(this.#min, min)
     this.max = Math.max(this.max, max)
   }
 
   get data(): HistogramData {
-    return { counts: this.counts, n: this.n, min: this.min, max: this.max, mean: this.#mean, m2: this.#m2 }
+    return { counts: this.counts, n: this.n, min: this.min, max: this.max, mean: this.mean, m2: this.#m2 }
   }
 }
 

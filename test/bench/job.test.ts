@@ -39,7 +39,8 @@ function memoryEngine(bytes: number, depth: number, seed: number, onWrite: (at: 
     async run(source: Source) {
       const idle = new Set(Array(depth).keys())
       for (;;) {
-        for (const slot of idle) if (source.next(slot)) idle.delete(slot)
+        for (const slot of idle) if (source.next(slot, performance.now())) idle.delete(slot)
+        source.sent()
         const io = inFlight.splice(random.below(inFlight.length), 1)[0]
         if (io === undefined) {
           if (source.exhausted) return

@@ -428,3 +428,12 @@ test.serial('bench-compare: the results of two folders side by side; what is ref
   t.regex(twice.stdout, /^read .* again\.json .*\nread .* read\.json /m)
   t.is((await unvme(['bench-compare', file('before'), file('none')])).code, 1)
 })
+
+test('bench --calibrate shows what measuring costs, without a target', async (t) => {
+  const { code, stdout } = await unvme(['bench', '--calibrate', '--iodepth', '4', '-o', 'json'])
+  t.is(code, 0)
+  const { iodepth, ...costs } = JSON.parse(stdout)
+  t.is(iodepth, 4)
+  t.deepEqual(Object.keys(costs), ['io', 'ioWithoutLatencies', 'clock', 'record'])
+  for (const cost of Object.values(costs)) t.true((cost as number) > 0)
+})

@@ -71,6 +71,7 @@ const options = {
     parse: (word: string) => choiceParser(VERIFY)(word === 'crc32c' ? 'crc32' : word),
   },
   gtodReduce: flag('measure no latencies, for the highest rate'),
+  calibrate: flag('measure what the measurement itself costs, without a target'),
   percentileList: value('LIST', percentileList, 'percentiles to report, as 50:99:99.9'),
   name: valueOr('NAME', text, DEFAULT_NAME, 'what the results call it'),
   filename: value('ADDR', text, 'the target, in place of the argument'),
@@ -102,7 +103,8 @@ export const bench = defineCommand({
   details: `Each job has a thread and a queue of its own. Jobs at random share the region given by --offset and \
 --size; jobs in order, or with --verify, have a part of it each. Without --runtime a job goes over its part once \
 (--loops: several times); with it, as often as the time allows. At random, each pass has each block once, as with fio's random map; \
---norandommap turns that off. Ctrl-C, or an I/O that fails, ends early, and what was measured is reported.
+--norandommap turns that off. Up to 16 I/Os that are found done together share a look at the clock, and so do those \
+that follow them: --calibrate shows what measuring costs. Ctrl-C, or an I/O that fails, ends early, and what was measured is reported.
 
 With --verify, a job reads back what it has written at the end of each pass, and at the end of the time; reading \
 back does not count in the rates.
@@ -138,8 +140,9 @@ What is written is random and destroys what was there: anything but a software c
     ],
   ],
   async run({ args, options, signal }) {
-    const name = targetOf(args.target, options.filename)
     const plan = planOf(options)
+    if (options.calibrate) return printCalibration(plan, options.outputFormat)
+    const name = targetOf(args.target, options.filename)
     if (options.readonly && writes(plan.rw)) {
       throw new UsageError(`--rw ${plan.rw} writes, and --readonly is given`)
     }
@@ -219,6 +222,15 @@ async function openReports({ output, html }: Options, target: BenchTarget): Prom
     await first?.close()
     throw error
   }
+}
+
+async function printCalibration(plan: BenchOptions, format: Options['outputFormat']): Promise<void> {
+  const { calibrate } = await import('../../bench/calibrate.ts')
+  const result = await calibrate(plan)
+  if (format === 'json') return printJson(result)
+  const { iodepth, io, ioWithoutLatencies, clock, record } = result
+  print(`Measuring takes ${io.toFixed(0)} ns of each I/O at depth ${iodepth}, and ${ioWithoutLatencies.toFixed(0)} ns with --gtod-reduce.
+A look at the clock takes ${clock.toFixed(0)} ns, a record of a latency ${record.toFixed(1)} ns: an I/O has three, slat, clat and lat.`)
 }
 
 async function measure(
