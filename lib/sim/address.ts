@@ -31,6 +31,8 @@ export interface SimConfig {
   readonly dstrd: number
   /** Offers shadow doorbells: Doorbell Buffer Config. */
   readonly shadow: boolean
+  /** Takes SGLs of one data block in I/O commands. */
+  readonly sgl: boolean
   /** Each I/O command takes this long: a fixed time, or any from a range. */
   readonly latency: { readonly min: number; readonly max: number }
   /** What a self-test or a sanitize operation takes. */
@@ -83,6 +85,12 @@ export const SIM_OPTIONS = [
   { name: 'qsize', value: '2-65536', default: '4096', help: 'entries in the largest queue' },
   { name: 'dstrd', value: '0-8', default: '0', help: 'doorbell stride: 4 << N bytes' },
   { name: 'shadow', value: '0|1', default: '0', help: 'offer shadow doorbells (Doorbell Buffer Config)' },
+  {
+    name: 'sgl',
+    value: '0|1',
+    default: '0',
+    help: 'take SGLs (one data block) for the data of I/O commands',
+  },
   {
     name: 'latency',
     value: 'TIME[-TIME]',
@@ -141,6 +149,7 @@ export function parseSimAddress(address: string): SimConfig {
     qsize: option('qsize', integer(2, 65536), 4096),
     dstrd: option('dstrd', integer(0, 8), 0),
     shadow: option('shadow', integer(0, 1), 0) === 1,
+    sgl: option('sgl', integer(0, 1), 0) === 1,
     latency: option('latency', parseLatency, { min: 0, max: 0 }),
     operation: option('operation', parseTime, 100),
     thread: option('thread', integer(0, 1), 0) === 1,

@@ -65,6 +65,11 @@ export interface DeviceOptions {
   /** Use shadow doorbells where the controller offers them, as emulated ones do. Default: true. */
   shadowDoorbells?: boolean | undefined
   /**
+   * Describe data of more than two pages by SGLs where a PCI function takes them, in place of a list of its pages.
+   * Default: true.
+   */
+  sgl?: boolean | undefined
+  /**
    * Most bytes of one command, from 4096 to 1 MiB, in whole pages of 4096, but never less than a block: where the
    * device's own limit (MDTS) is lower, that one counts. Default: 1 MiB. `ns.maxbpio` says what came of it.
    */
@@ -90,6 +95,7 @@ export const OPENING_NAMES: OptionNames<OpeningOptions> = {
   retries: true,
   interrupts: true,
   shadowDoorbells: true,
+  sgl: true,
   maxTransferBytes: true,
   signal: true,
 }

@@ -11,7 +11,7 @@ import { inodeIdentity, realPath } from '../../lib/sys/file.ts'
 import { checkPlatform } from './platform.ts'
 import type { Resolve } from './target.ts'
 
-export const resolve: Resolve = (address, { faults, threads, shadowDoorbells }) => {
+export const resolve: Resolve = (address, { faults, threads, shadowDoorbells, sgl }) => {
   checkPlatform(address)
   const config = parseSimAddress(address)
   const { path, nsid } = config
@@ -20,7 +20,7 @@ export const resolve: Resolve = (address, { faults, threads, shadowDoorbells }) 
     key: () => (path === undefined ? null : `sim:${imageKey(path)}`),
     nsid,
     check: (open) => checkSame(config, ((open as PcieTransport).pci as SimFunction).config),
-    connect: async () => openPcieTransport(await openSim(address, sim), { shadowDoorbells }),
+    connect: async () => openPcieTransport(await openSim(address, sim), { shadowDoorbells, sgl }),
   }
 }
 
@@ -56,5 +56,6 @@ const SHAPE = [
   'qsize',
   'dstrd',
   'shadow',
+  'sgl',
   'latency',
 ] as const satisfies readonly (keyof SimConfig)[]

@@ -9,6 +9,7 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined
   readonly timeout?: number | undefined
   readonly shadowDoorbells?: boolean | undefined
+  readonly sgl?: boolean | undefined
   readonly recovery?: RecoveryPolicy | undefined
   readonly reconnect?: number | undefined
   readonly reconnectDelay?: number | undefined

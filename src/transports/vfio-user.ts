@@ -9,7 +9,7 @@ import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, options) => {
   checkPlatform(address)
-  const { signal, timeout, shadowDoorbells, recovery = 'reset', reconnect = 0 } = options
+  const { signal, timeout, shadowDoorbells, sgl, recovery = 'reset', reconnect = 0 } = options
   const { path, nsid } = parseVfioUserAddress(address)
   // A call that can't but block does so for no longer than a command may take.
   const returns = reconnect > 0 && recovery === 'reset'
@@ -17,6 +17,6 @@ export const resolve: Resolve = (address, options) => {
   return {
     key: () => `vfio-user:${realPath(path)}`,
     nsid,
-    connect: async () => openPcieTransport(await openVfioUser(path, how), { shadowDoorbells }),
+    connect: async () => openPcieTransport(await openVfioUser(path, how), { shadowDoorbells, sgl }),
   }
 }

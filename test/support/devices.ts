@@ -66,7 +66,7 @@ const EMBEDDED = [
   'sim:?size=32M&lba=4096&mdts=2',
   'sim:?size=32M&mdts=0&qsize=64&dstrd=2&shadow=1',
   'sim:?size=32M&latency=50us',
-  'sim:?size=32M&thread=1',
+  'sim:?size=32M&thread=1&sgl=1',
 ]
 
 const SERVED = [

@@ -7,6 +7,8 @@ import type { QueueOptions } from '../host/queue.ts'
 export interface QueuePairOptions extends QueueOptions {
   /** Bytes from one doorbell to the next. */
   readonly dstrd: number
+  /** Data of more than two pages is described by an SGL, and not by a list of its pages. */
+  readonly sgl?: boolean | undefined
 }
 
 /** An idle pair as plain data, with which another thread goes on where this one stopped. */

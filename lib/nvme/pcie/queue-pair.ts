@@ -22,6 +22,10 @@ export const CQE_BYTES = 16
 
 const log = logger('nvme')
 
+// A data pointer that is an SGL (NVMe 1.4 base, section 4.4): PSDT 01b in dword 0, and the type of a data block's descriptor.
+const PSDT_SGL = 0x4000
+const SGL_DATA_BLOCK = 0
+
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const PAGE = PAGE_BYTES
 const PAGE_MASK = PAGE_BYTES - 1
@@ -71,6 +75,7 @@ export class QueuePair implements Queue {
   private readonly cqDoorbell: number
   private readonly sq: Uint32Array
   private readonly cq: Uint32Array
+  private readonly sgl: boolean
   private readonly lists: Uint32Array
   private readonly listBytes: number
   private readonly listLo: Int32Array
@@ -112,6 +117,7 @@ export class QueuePair implements Queue {
     this.pool = pool
     this.options = options
     this.memory = []
+    this.sgl = options.sgl === true
     const listPages = listPagesNeeded(maxBytes)
     this.listBytes = listPages * PAGE_BYTES
     this.maxBytes = bytesDescribed(listPages)
@@ -294,8 +300,18 @@ export class QueuePair implements Queue {
 
   private postPrps(cid: number, at: number, lo: number, hi: number, bytes: number): void {
     this.unclean = this.entries
+    const { sq } = this
+    // Aligned to dwords, as some controllers need it. Two pages need no list.
+    if (this.sgl && (lo & PAGE_MASK) + bytes > 2 * PAGE && ((lo | bytes) & 3) === 0) {
+      sq[at] = sq[at]! | PSDT_SGL
+      sq[at | 6] = lo
+      sq[at | 7] = hi
+      sq[at | 8] = bytes
+      sq[at | 9] = SGL_DATA_BLOCK
+      return
+    }
     const listAt = (cid * this.listBytes) >> 2
-    writePrps(this.sq, at, lo, hi, bytes, this.lists, listAt, this.listLo[cid]!, this.listHi[cid]!)
+    writePrps(sq, at, lo, hi, bytes, this.lists, listAt, this.listLo[cid]!, this.listHi[cid]!)
   }
 
   /**

@@ -9,7 +9,7 @@ import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
 import { NO_WAKE_UP, type ResetKind, type SendAdmin, type Transport, type WakeUp } from '../host/transport.ts'
 import { encodeCreateCq, encodeCreateSq, encodeQueue } from '../spec/commands.ts'
-import { OACS } from '../spec/flags.ts'
+import { OACS, SGLS } from '../spec/flags.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import {
@@ -41,6 +41,8 @@ export interface PcieOptions {
   adminTimeout?: number | undefined
   /** Uses shadow doorbells where the controller offers them (Doorbell Buffer Config). Default: true. */
   shadowDoorbells?: boolean | undefined
+  /** Describes the data of I/O commands by SGLs where the controller takes them. Default: true. */
+  sgl?: boolean | undefined
 }
 
 /** Registers that say what the controller is: both halves of CAP, and VS. */
@@ -66,6 +68,9 @@ export class PcieTransport implements Transport {
   onFailed: ((cause: Error) => void) | null = null
 
   readonly #wantsShadow: boolean
+  readonly #mayUseSgl: boolean
+  // Since it was configured.
+  #sgl = false
   #shadow: ShadowDoorbells | null = null
   // Whether the controller knows of them: until its next reset.
   #shadowed = false
@@ -80,7 +85,7 @@ export class PcieTransport implements Transport {
    */
   constructor(pci: PciFunction, pool: DmaPool, identity: IdentityRegisters, options: PcieOptions = {}) {
     const { lo, hi, vs } = identity
-    const { adminTimeout = 60_000, shadowDoorbells = true } = options
+    const { adminTimeout = 60_000, shadowDoorbells = true, sgl = true } = options
     if (lo === ALL_ONES && hi === ALL_ONES) throw removedError(pci, 'CAP reads all-ones')
     this.pci = pci
     this.#identity = identity
@@ -103,6 +108,7 @@ export class PcieTransport implements Transport {
     }
     this.#health = new HealthCheck(pci)
     this.#wantsShadow = shadowDoorbells
+    this.#mayUseSgl = sgl
     this.pool = pool
     this.admin = new QueuePair(pci, this.pool, {
       qid: 0,
@@ -157,6 +163,7 @@ export class PcieTransport implements Transport {
   }
 
   async configure(identity: IdentifyController, send: SendAdmin, signal?: AbortSignal): Promise<void> {
+    this.#sgl = this.#mayUseSgl && (identity.sgls & SGLS.SUPPORT) !== 0
     if (!this.#wantsShadow || (identity.oacs & OACS.DOORBELL_BUFFER) === 0) return
     this.#shadow ??= new ShadowDoorbells(this.pci, this.pool, this.cap.dstrd)
     this.#shadow.clear()
@@ -177,7 +184,7 @@ export class PcieTransport implements Transport {
     if (cqHeadDoorbell(qid, dstrd) >= this.pci.doorbells.length) {
       throw new UnsupportedError(`queue ${qid}: its doorbells in BAR 0 of ${this.address} can't be mapped`)
     }
-    const own = { ...options, dstrd }
+    const own = { ...options, dstrd, sgl: this.#sgl }
     const sizes = pairMemory(own)
     for (let waiting = this.pool.ready(sizes); waiting !== null; waiting = this.pool.ready(sizes))
       await waiting

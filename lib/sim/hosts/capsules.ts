@@ -13,6 +13,7 @@ import { WINDOW_BYTES } from '../dma/space.ts'
 import { closeResources } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
 import { readBar, requestReset, writeBar } from '../model/bar.ts'
+import { FUSE_AND_OTHER_PSDT } from '../model/controller.ts'
 import { applyControl, createControls, type SimControls } from '../model/controls.ts'
 import { followRegisters, stop } from '../model/state.ts'
 import { step } from '../model/step.ts'
@@ -23,8 +24,6 @@ const WINDOW_IOVA = 2 ** 32
 /** Largest transfer, whatever MDTS says: what one piece of the window is worth. */
 const MOST_BYTES = 2 ** 20
 const ADMIN_ENTRIES = 128
-// Fused operations and PSDT 10b: one SGL is allowed.
-const UNKNOWN_FLAGS = 0x8300
 const PSDT_SGL = 0x4000
 // Steps without a turn of the event loop.
 const STEPS = 16
@@ -92,7 +91,7 @@ export function hostCapsules(config: SimConfig): CapsuleSim {
   const queues = new Map<number, CapsuleQueue>()
   const stride = config.dstrd
   c.dma.add(WINDOW_IOVA, WINDOW_BYTES, window, 0, true)
-  c.unknownFlags = UNKNOWN_FLAGS
+  c.unknownFlags = c.unknownAdminFlags = FUSE_AND_OTHER_PSDT
   let closed = false
   let timer: NodeJS.Timeout | undefined
   let immediate: NodeJS.Immediate | undefined

@@ -30,6 +30,8 @@ export function vectorsOf(config: Pick<SimConfig, 'qcount'>): number {
 export const MPS_MAX = 65536
 /** Fused operation and PSDT, bits 9:8 and 15:14 of dword 0: neither fused commands nor SGLs are known. */
 const FUSE_AND_PSDT = 0xc300
+/** The same where PSDT 01b is known: an SGL, with metadata in one buffer. */
+export const FUSE_AND_OTHER_PSDT = 0x8300
 /** As register VS: 1.4.0. */
 export const VERSION = 0x0001_0400
 
@@ -81,8 +83,9 @@ export interface Controller {
   pageBytes: number
   /** Bytes that one command may move: MDTS. No limit is one that 65536 blocks can't reach. */
   readonly maxBytes: number
-  /** Bits of a command's dword 0 that must be 0: a host of capsules allows PSDT 01b, an SGL. */
+  /** Bits of a command's dword 0 that must be 0, by kind: an SGL may be allowed; for admin commands only in capsules. */
   unknownFlags: number
+  unknownAdminFlags: number
   /** Dword 0 of the completion of the command that is executed now. */
   result: number
   /** True where I/O commands may be delayed or go wrong: they then take the slower way. */
@@ -172,7 +175,8 @@ export function createController(parts: ControllerParts): Controller {
     cc: 0,
     pageBytes: 4096,
     maxBytes: config.mdts === 0 ? 2 ** 30 : 4096 << config.mdts,
-    unknownFlags: FUSE_AND_PSDT,
+    unknownFlags: config.sgl ? FUSE_AND_OTHER_PSDT : FUSE_AND_PSDT,
+    unknownAdminFlags: FUSE_AND_PSDT,
     result: 0,
     slowPath: config.latency.max > 0 || config.faults.length > 0,
     stoppedUntil: 0,

@@ -1,7 +1,7 @@
 // Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
 // Structures are made again for each command; nothing asks often.
 
-import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, VWC } from '../../../nvme/spec/flags.ts'
+import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, SGLS, VWC } from '../../../nvme/spec/flags.ts'
 import {
   CNS,
   encodeControllerList,
@@ -141,6 +141,7 @@ function encodeController(c: Controller): Uint8Array {
     vwc: VWC.PRESENT | VWC.FLUSH,
     // Commands are executed one after the other, each as a whole.
     awun: 0xffff,
+    ...(config.sgl && { sgls: SGLS_ANY_ALIGNMENT | SGLS.LONGER_THAN_DATA }),
     subnqn: subsystemName(config),
     psds: [{ mp: 1000 }],
   })
@@ -157,6 +158,8 @@ function encodeNamespace(c: Controller, ns: Namespace): Uint8Array {
     ...namespaceIds(c.config, ns.nsid),
   })
 }
+
+const SGLS_ANY_ALIGNMENT = 1
 
 const CAPABILITIES = {
   nlbaf: LBA_FORMATS.length - 1,

@@ -17,7 +17,7 @@ import { abort, createCq, createSq, deleteCq, deleteSq } from './queues.ts'
 /** Executes the command at `sqe[e]`. Returns its status, or NO_COMPLETION where it is answered later. */
 export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number {
   const dw0 = sqe[e]!
-  if ((dw0 & c.unknownFlags) !== 0) return STATUS.INVALID_FIELD
+  if ((dw0 & c.unknownAdminFlags) !== 0) return STATUS.INVALID_FIELD
   if (c.background.sanitizing !== null && PROHIBITED.has(dw0 & 0xff)) return STATUS.SANITIZE_IN_PROGRESS
   const command = COMMANDS[dw0 & 0xff]
   return command === undefined ? STATUS.INVALID_OPCODE : command(c, sqe, e)
