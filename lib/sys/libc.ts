@@ -211,6 +211,7 @@ export const SOL_SOCKET = 1
 export const IPPROTO_TCP = 6
 export const TCP_NODELAY = 1
 export const SHUT_WR = 1
+export const SHUT_RDWR = 2
 export const SCM_RIGHTS = 1
 export const ERRNO = os.constants.errno
 

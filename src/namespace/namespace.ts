@@ -382,7 +382,7 @@ export class Namespace implements AsyncDisposable {
    *
    * @param qids one queue, or several; nothing may be in flight on them
    * @throws QueueOwnerError where one is shared already or in use; NoSuchQueueError; UnsupportedError where the
-   * device can't be shared with another thread (`sim:` without `thread=1`)
+   * device can't be shared with another thread (`sim:` without `thread=1`), or `buffers` can't (over TCP)
    */
   share(qids: number | readonly number[], options: ShareOptions = {}): QueueShare {
     this.check('share')

@@ -15,7 +15,7 @@ import type { DmaSource } from '../../lib/memory/source.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
-import type { Transport, TransportShare } from '../../lib/nvme/host/transport.ts'
+import type { QueueLoan, Transport, TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { PAGE_BYTES } from '../../lib/sys/units.ts'
@@ -41,10 +41,11 @@ const DEFAULT_MEMORY = 8 * 2 ** 20
 export interface ShareOptions {
   /**
    * Bytes of DMA memory that come with the queues, default 8 MiB, at least 0. When it is used up the worker's
-   * `alloc` asks this thread for more, and waits until its event loop runs.
+   * `alloc` asks this thread for more, and waits until its event loop runs. A worker with queues of a controller over TCP
+   * has memory of its own: nothing comes with them.
    */
   memory?: number | undefined
-  /** Buffers of this thread's `alloc` that the worker has, too, as `ns.buffers`: the same memory. */
+  /** Buffers of this thread's `alloc` that the worker has, too, as `ns.buffers`: the same memory. Not over TCP. */
   buffers?: readonly Buffer[] | undefined
 }
 
@@ -70,8 +71,14 @@ export function shareQueues(
     throw new OutOfRangeError(`share: memory must be a number of bytes from 0 on, received ${show(memory)}`)
   }
   const transportShare = shareOf(transport, address)
+  const { ownQueues = false } = transportShare
+  if (ownQueues && buffers.length > 0) {
+    throw new UnsupportedError(
+      `share: memory of ${address} is of one thread: 'buffers' can't go with the queues`,
+    )
+  }
   const shared = buffers.map((buffer) => pool.share(buffer))
-  const arenas = mapArenas(transport.memory, memory)
+  const arenas = ownQueues ? [] : mapArenas(transport.memory, memory)
   const { cap, version, identity, maxTransferBytes, timeout } = device.controller
   const { namespaces, qsize, maxqcount, retries } = device
   const pairs = queues.map(({ pair }) => pair.share!())
@@ -89,7 +96,7 @@ export function shareQueues(
     },
   }
   for (const buffer of buffers) pool.tagOf(buffer).allocation.users++
-  return new WorkerShare({ device, queues, ticket, port, arenas, buffers })
+  return new WorkerShare({ device, queues, ticket, port, ownQueues, arenas, buffers })
 }
 
 function checkQueues(queues: readonly IoQueue[], address: string): void {
@@ -162,6 +169,8 @@ interface ShareParts {
   readonly ticket: QueueTicket
   /** The owner's end. */
   readonly port: MessagePort
+  /** The worker makes its queues itself. */
+  readonly ownQueues: boolean
   /** Memory that the worker has: its own, and buffers of this thread. */
   readonly arenas: DmaArena[]
   readonly buffers: readonly Buffer[]
@@ -186,6 +195,13 @@ class WorkerShare implements QueueShare, QueueUser {
   #thread: number | undefined
   // A reset went on without its queues.
   #left = false
+  // Where the worker makes its queues itself: what it may still use, by number.
+  readonly #loans = new Map<number, QueueLoan>()
+  #lastLoan = 0
+  // Resets that the worker has been told of.
+  #resets = 0
+  // The worker has said that it uses nothing any more.
+  #given = false
 
   constructor(parts: ShareParts) {
     const { device, queues, ticket, port } = parts
@@ -250,6 +266,8 @@ class WorkerShare implements QueueShare, QueueUser {
       case 'attached':
         this.#thread = message.thread
         if (message.alive !== null) watchThread(message.thread, message.alive)
+        // While the controller is reset, the end of that brings it.
+        if (this.#parts.ownQueues && !this.#controller.resetting) void this.#lend()
         break
       case 'admin':
         void this.#admin(message.id, message.command)
@@ -268,6 +286,12 @@ class WorkerShare implements QueueShare, QueueUser {
         break
       case 'suspended':
         this.#suspended()
+        break
+      case 'taken':
+        this.#endLoans(message.loan)
+        break
+      case 'lost':
+        this.#lost(message.loan, unpackError(message.error))
         break
       case 'return':
         void this.#return()
@@ -313,6 +337,40 @@ class WorkerShare implements QueueShare, QueueUser {
     if (!this.#controller.expired(command)) command.giveUp()
   }
 
+  // What the worker makes its queues with: first of all, and after each reset.
+  async #lend(): Promise<void> {
+    const controller = this.#controller
+    const resets = this.#resets
+    try {
+      const loan = await controller.queues.lend(this.#parts.queues.map(({ pair }) => pair.qid))
+      // The worker must get none of before a reset after it has been told of that.
+      if (this.#ending !== null || resets !== this.#resets) {
+        loan.end()
+        return
+      }
+      const id = ++this.#lastLoan
+      this.#loans.set(id, loan)
+      this.#urge({ kind: 'resume', loan: { id, data: loan.data } })
+    } catch (error) {
+      // A reset that has begun meanwhile lends again.
+      if (resets === this.#resets && !controller.resetting) this.#tellFailure(error as Error)
+    }
+  }
+
+  #lost(id: number, cause: Error): void {
+    const loan = this.#loans.get(id)
+    if (loan === undefined || this.#ending !== null) return
+    if (!loan.lost(cause)) this.#tellFailure(cause)
+  }
+
+  #endLoans(before = Number.POSITIVE_INFINITY): void {
+    for (const [id, loan] of this.#loans) {
+      if (id >= before) continue
+      this.#loans.delete(id)
+      loan.end()
+    }
+  }
+
   #urge(message: OwnerMessage): void {
     this.#send(message)
     this.#press()
@@ -324,6 +382,7 @@ class WorkerShare implements QueueShare, QueueUser {
    */
   async suspend(cause: Error): Promise<void> {
     if (this.#ending !== null) return
+    this.#resets++
     const { ticket, port } = this.#parts
     // A ticket says where its rings stand, which a reset changes.
     if (Atomics.compareExchange(ticket.words, WORD.STATE, SHARE.OFFERED, SHARE.ENDED) === SHARE.OFFERED) {
@@ -346,16 +405,20 @@ class WorkerShare implements QueueShare, QueueUser {
     if (answered) return
     log('%s: the thread that has queues %s does not answer', ticket.device.address, this.qids)
     for (const { pair } of this.#parts.queues) this.#controller.queues.leaveOut(pair.qid)
+    for (const loan of this.#loans.values()) loan.cut()
     this.#left = true
     this.#tellFailure(cause)
   }
 
   resume(): void {
-    if (this.#ending === null && !this.#left) this.#urge({ kind: 'resume' })
+    if (this.#ending !== null || this.#left) return
+    if (this.#parts.ownQueues && this.#thread !== undefined) void this.#lend()
+    else if (!this.#parts.ownQueues) this.#urge({ kind: 'resume', loan: undefined })
   }
 
   #tellFailure(failure: Error): void {
     if (this.#ending !== null) return
+    this.#resets++
     this.#send({ kind: 'failed', error: packError(failure) })
     this.#press()
   }
@@ -363,6 +426,7 @@ class WorkerShare implements QueueShare, QueueUser {
   // The worker touches nothing any more. Its thread may go on, and still hold old views.
   async #return(): Promise<void> {
     const { port } = this.#parts
+    this.#given = true
     port.ref()
     const failure = await this.#end()
     this.#send({ kind: 'returned', error: failure && packError(failure) })
@@ -400,8 +464,15 @@ class WorkerShare implements QueueShare, QueueUser {
     this.#expired.clear()
     this.#suspended()
     Atomics.store(this.ticket.words, WORD.STATE, SHARE.ENDED)
+    for (const loan of this.#loans.values()) loan.cut()
+    // A thread that lives may still use them, to no avail.
+    if (this.#given) this.#endLoans()
+    else atThreadEnd(this.#thread, () => this.#endLoans())
     for (const { pair } of queues) {
-      if (controller.failure) break
+      if (controller.failure) {
+        controller.queues.rejoin(pair.qid)
+        continue
+      }
       await controller.queues.recreate(pair.qid).catch((error) => {
         // A controller that has gone meanwhile has no queue to take back, and one that is reset makes it again.
         if (controller.failure === null && controller.recovery.running === null) throw error

@@ -34,6 +34,7 @@ import { summary } from '../../lib/sys/show.ts'
 import { Device, type NamespaceController } from '../controller/device.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import {
+  type Loan,
   type OwnerMessage,
   packError,
   type QueueTicket,
@@ -67,7 +68,7 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
     device.qsize = facts.qsize
     device.maxqcount = facts.maxqcount
     for (const pair of facts.pairs) {
-      device.addQueue(controller.attachQueue(pair), facts.geometry)
+      device.addQueue(controller.attachQueue(pair), facts.geometry, controller.transport.wakeUp?.(pair.qid))
     }
     const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
     const ns = new Namespace(device, facts.geometry, facts.address, buffers)
@@ -75,6 +76,7 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
       // Other namespaces of the controller that this thread opened do not keep the queues.
       void ns.close().finally(() => controller.close())
     }
+    await controller.connected()
     return ns
   } catch (error) {
     await controller.close()
@@ -120,6 +122,10 @@ class AttachedController implements NamespaceController {
   readonly #users = new Set<QueueUser>()
   readonly #expired = new Set<ExpiredCommand>()
   #suspended = false
+  // Where this thread makes its queues itself: what with, and who waits for the first of them.
+  readonly #connected: Promise<void> | undefined
+  #settleConnected = { resolve: () => {}, reject: (_: Error) => {} }
+  #loan = 0
 
   constructor({ port, words, device, owner }: QueueTicket, attachTransport: AttachTransport) {
     this.#port = port
@@ -130,16 +136,32 @@ class AttachedController implements NamespaceController {
     this.maxTransferBytes = device.maxTransferBytes
     this.timeout = device.timeout
     this.transport = attachTransport(device.transport, { mapDma: (bytes) => this.#mapDma(bytes) })
+    if (device.transport.ownQueues) {
+      this.#connected = new Promise((resolve, reject) => {
+        this.#settleConnected = { resolve, reject }
+      })
+      this.#connected.catch(() => {})
+      this.transport.onLost = (cause) => this.#lost(this.#loan, cause)
+    }
     const alive = openThreadEnd(owner)
     port.postMessage(
       { kind: 'attached', alive, thread: threadId } satisfies WorkerMessage,
       alive ? [alive] : [],
     )
-    this.pool = new DmaPool(this.transport.memory, { arenas: device.arenas })
+    const { memory, views } = this.transport
+    this.pool = new DmaPool(memory, { arenas: device.arenas, ...(views && { views }) })
     port.on('message', (message: OwnerMessage) => this.#act(message))
     port.on('close', () => this.#ownerEnded())
     // Like an open device without work, it does not keep its thread alive.
     port.unref()
+  }
+
+  /** Resolves when the queues can be used; rejects with what ends them before that. */
+  async connected(): Promise<void> {
+    if (this.#connected === undefined) return
+    this.#port.ref()
+    await this.#connected
+    if (this.#pending.size === 0 && this.#closed === null) this.#port.unref()
   }
 
   /** Any admin command, sent by the owner's thread. */
@@ -251,15 +273,39 @@ class AttachedController implements NamespaceController {
     this.#suspended = true
     this.#expired.clear()
     if (this.#closed === null) for (const user of this.#users) void user.suspend(cause)
+    this.#loan = 0
+    this.transport.disconnect?.()
     this.#send({ kind: 'suspended' })
   }
 
-  #resume(): void {
+  async #resume(loan: Loan | undefined): Promise<void> {
     // The rings' memory goes with the pool.
     if (this.#closed !== null) return
-    this.#suspended = false
     for (const pair of this.#pairs) pair.reset()
+    if (loan !== undefined && !(await this.#connect(loan))) return
+    this.#suspended = false
+    this.failure = null
     for (const user of this.#users) user.resume()
+    this.#settleConnected.resolve()
+  }
+
+  // False where that fails, which the owner does something about, or something else has come meanwhile.
+  async #connect({ id, data }: Loan): Promise<boolean> {
+    this.#loan = id
+    this.transport.disconnect!()
+    this.#send({ kind: 'taken', loan: id })
+    try {
+      await this.transport.connect!(data)
+      return this.#loan === id
+    } catch (error) {
+      this.#lost(id, error as Error)
+      return false
+    }
+  }
+
+  // A queue that this thread has made: nothing is posted on it until the controller was reset.
+  #lost(id: number, cause: Error): void {
+    if (this.#loan === id) this.#send({ kind: 'lost', loan: id, error: packError(cause) })
   }
 
   /** Ends the controller for this thread: everything pending gets `cause`. */
@@ -271,6 +317,7 @@ class AttachedController implements NamespaceController {
       reject(cause)
     }
     this.#pending.clear()
+    this.#settleConnected.reject(cause)
     for (const handler of this.#onFailure) handler(cause)
   }
 
@@ -297,6 +344,7 @@ class AttachedController implements NamespaceController {
   async #close(): Promise<void> {
     this.fail(new ClosedError(`${this.transport.address} was closed`))
     this.#expired.clear()
+    this.#loan = 0
     await this.transport.settle?.()
     this.pool.close()
     const returned = new Promise<void>((resolve) => {
@@ -343,7 +391,7 @@ class AttachedController implements NamespaceController {
         this.#suspend(unpackError(message.error))
         break
       case 'resume':
-        this.#resume()
+        void this.#resume(message.loan)
         break
       case 'returned':
         this.#returned?.()

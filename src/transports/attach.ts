@@ -3,6 +3,7 @@
 import type { SharedDma } from '../../lib/memory/source.ts'
 import type { AttachedTransport, TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { KernelShare } from '../../lib/nvme/linux/transport.ts'
+import type { TcpShare } from '../../lib/nvme/tcp/connect.ts'
 import type { FunctionShare } from '../../lib/pci/function.ts'
 import { WriteClaims } from '../system/claims.ts'
 
@@ -10,6 +11,10 @@ import { WriteClaims } from '../system/claims.ts'
 export type AttachTransport = (share: TransportShare, dma: SharedDma) => AttachedTransport
 
 export async function loadAttach(kind: string): Promise<AttachTransport> {
+  if (kind === 'tcp') {
+    const { AttachedTcp } = await import('../../lib/nvme/tcp/attach.ts')
+    return (share) => new AttachedTcp(share as TcpShare)
+  }
   if (kind !== 'kernel') {
     const { AttachedPcie } = await import('../../lib/nvme/pcie/attach.ts')
     return (share, dma) => new AttachedPcie(share as FunctionShare, dma)

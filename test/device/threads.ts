@@ -3,13 +3,14 @@
 // many of them is in test/embedded.
 
 import { QueueOwnerError } from '../../src/index.ts'
+import { done } from '../support/calls.ts'
 import { type Body, deviceTest } from '../support/device-suite.ts'
 import { pattern } from '../support/pattern.ts'
 import { ended, hear, start, works } from '../support/workers.ts'
 
 // Queues are the controller's, so that one of its namespaces is enough.
-const threadedTest = (title: string, body: Body) =>
-  deviceTest(title, { needs: ['threads'], each: 'controller' }, body)
+const threadedTest = (title: string, body: Body, need: 'threads' | 'sharedMemory' = 'threads') =>
+  deviceTest(title, { needs: [need], each: 'controller' }, body)
 
 threadedTest('workers have the whole API on shared queues, several at once', async (t) => {
   const probe = await t.device.open()
@@ -46,19 +47,30 @@ threadedTest(
   },
 )
 
-threadedTest("a worker's memory: more than came with its queue, and the owner's own buffers", async (t) => {
+threadedTest("a worker's memory: more than came with its queue", async (t) => {
   const ns = await t.device.open({ threads: true })
-  const half = 8 * ns.blocksize
-  const buf = ns.alloc(2 * half)
-  const data = pattern(half, 5)
-  await ns.promises.write(data, 8)
-  const share = ns.share(0, { memory: 64 * 1024, buffers: [buf] })
-  t.throws(() => ns.free(buf), { code: 'ERR_UNVME_BUFFER_IN_USE' })
+  const share = ns.share(0, { memory: 64 * 1024 })
   t.deepEqual(await hear(start(share, { task: 'memory', slba: 8 })), [true, true, true, true])
   await share.returned
-  t.true(buf.subarray(0, half).equals(data) && buf.subarray(half).equals(data))
-  ns.free(buf)
 })
+
+threadedTest(
+  "the owner's buffers in a worker",
+  async (t) => {
+    const ns = await t.device.open({ threads: true })
+    const half = 8 * ns.blocksize
+    const buf = ns.alloc(2 * half)
+    const data = pattern(half, 5)
+    await ns.promises.write(data, 8)
+    const share = ns.share(0, { memory: 64 * 1024, buffers: [buf] })
+    t.throws(() => ns.free(buf), { code: 'ERR_UNVME_BUFFER_IN_USE' })
+    t.is(await hear(start(share, { task: 'buffers', slba: 8 })), 1)
+    await share.returned
+    t.true(buf.subarray(0, half).equals(data) && buf.subarray(half).equals(data))
+    ns.free(buf)
+  },
+  'sharedMemory',
+)
 
 threadedTest('a queue has one owner', async (t) => {
   const ns = await t.device.open({ threads: true })
@@ -67,7 +79,7 @@ threadedTest('a queue has one owner', async (t) => {
   t.deepEqual(share.qids, [0])
   for (const use of [
     () => ns.aread(0, buf, 0, 1),
-    () => ns.flush(0),
+    () => ns.aflush(0),
     () => ns.share(0),
     () => ns.createReadStream().read(),
   ]) {
@@ -80,7 +92,7 @@ threadedTest('a queue has one owner', async (t) => {
   t.true(await works(ns, 0))
   const iod = ns.aread(0, buf, 0, 1)
   t.throws(() => ns.share(0), { instanceOf: QueueOwnerError, message: /1 commands are in flight/ })
-  while (!ns.apoll(iod));
+  await done(ns, iod)
   t.throws(() => ns.share([]), { code: 'ERR_OUT_OF_RANGE' })
   t.throws(() => ns.share([0, 0]), { code: 'ERR_OUT_OF_RANGE' })
   t.throws(() => ns.share(99), { code: 'ERR_UNVME_NO_SUCH_QUEUE' })

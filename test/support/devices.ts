@@ -10,8 +10,10 @@ import { forkTarget } from './tcp-target-child.ts'
 
 /** What a test can need. */
 export interface Capabilities {
-  /** Worker threads can have its queues: they are memory, not messages of one connection. */
+  /** Worker threads can have its queues: they are memory, or connections, not messages of one connection. */
   readonly threads: boolean
+  /** Memory of one thread can be another's, too. */
+  readonly sharedMemory: boolean
   readonly compare: boolean
   readonly verify: boolean
   readonly writeZeroes: boolean
@@ -21,6 +23,7 @@ export interface Capabilities {
 /** In titles of tests that are left out. */
 export const LACKS: Readonly<Record<keyof Capabilities, string>> = {
   threads: 'its queues are messages',
+  sharedMemory: 'its memory is of one thread',
   compare: 'it has no Compare',
   verify: 'it has no Verify',
   writeZeroes: 'it has no Write Zeroes',
@@ -36,6 +39,7 @@ interface Transport {
 /** Of the software controller, which has every command. */
 const EVERYTHING: Capabilities = {
   threads: true,
+  sharedMemory: true,
   compare: true,
   verify: true,
   writeZeroes: true,
@@ -46,8 +50,8 @@ const EVERYTHING: Capabilities = {
 const TRANSPORTS = {
   sim: { supports: EVERYTHING, randomRuns: 40 },
   vfioUser: { supports: EVERYTHING, randomRuns: 40 },
-  vfioUserByMessages: { supports: { ...EVERYTHING, threads: false }, randomRuns: 40 },
-  tcp: { supports: { ...EVERYTHING, threads: false }, randomRuns: 20 },
+  vfioUserByMessages: { supports: { ...EVERYTHING, threads: false, sharedMemory: false }, randomRuns: 40 },
+  tcp: { supports: { ...EVERYTHING, sharedMemory: false }, randomRuns: 20 },
   // Most often in the virtual machine, which is some thirteen times slower.
   vfio: { supports: EVERYTHING, randomRuns: 4 },
 } as const satisfies Record<string, Transport>

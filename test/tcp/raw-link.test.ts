@@ -41,7 +41,6 @@ test('calls that block return when done, without a turn of the event loop', asyn
   t.true(buf.subarray(0, 4096).equals(Buffer.alloc(4096)))
   t.throws(() => ns.compare(0, buf.subarray(8192), 3, 8), { message: /Compare Failure/ })
   t.false(turned)
-  t.throws(() => ns.share(0), { code: 'ERR_UNVME_UNSUPPORTED', message: /another thread/ })
 })
 
 for (const [name, limits, query] of [

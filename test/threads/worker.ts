@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { ADMIN } from '../../lib/nvme/spec/opcodes.ts'
 import type { Namespace, NvmeError, QueueTicket } from '../../src/index.ts'
 import { attach } from '../../src/threads/attach.ts'
+import { now } from '../support/calls.ts'
 import { pattern } from '../support/pattern.ts'
 
 export interface Task {
@@ -29,13 +30,13 @@ const TASKS = {
     const data = pattern(bytes, slba + 1)
     const buf = ns.alloc(bytes)
     data.copy(buf)
-    ns.write(0, buf, slba, part)
+    await now(ns).write(0, buf, slba, part)
     await ns.promises.write(data, slba + part)
     await pipeline([data], ns.createWriteStream({ slba: slba + 2 * part, nlb: part }))
     await ns.writeBlocks([data], { slba: slba + 3 * part, nlb: part })
     const sums: boolean[] = []
     buf.fill(0)
-    ns.read(0, buf, slba, part)
+    await now(ns).read(0, buf, slba, part)
     sums.push(buf.equals(data))
     const read = await ns.promises.read(Buffer.alloc(bytes), slba + part)
     sums.push(read.equals(data))
@@ -55,7 +56,7 @@ const TASKS = {
   facts: async (ns: Namespace) => {
     const data = Buffer.alloc(4096)
     await ns.admin({ opcode: ADMIN.IDENTIFY, cdw10: 1, data })
-    const error = await ns.admin({ opcode: 0x7f }).catch((thrown: NvmeError) => thrown)
+    const error = await ns.admin({ opcode: 0x78 }).catch((thrown: NvmeError) => thrown)
     const signal = AbortSignal.abort()
     const aborted = await ns
       .admin({ opcode: ADMIN.IDENTIFY, data }, { signal })
@@ -82,24 +83,30 @@ const TASKS = {
     }
   },
 
-  /** More memory than came with the queue; and a read into the owner's buffer, which is answered in it. */
-  memory: (ns: Namespace, { slba }: Required<Task>) => {
-    const [shared] = ns.buffers
-    const half = shared!.length / 2
-    ns.read(0, shared!.subarray(0, half), slba, half / ns.blocksize)
-    shared!.copy(shared!, half, 0, half)
-    return [1 << 20, 9 << 20, 100 * 1024, 20 << 20].map((size, i) => {
+  /** More memory than came with the queue. */
+  memory: async (ns: Namespace, { slba }: Required<Task>) => {
+    const same: boolean[] = []
+    for (const [i, size] of [1 << 20, 9 << 20, 100 * 1024, 20 << 20].entries()) {
       const buf = ns.alloc(size)
       const nlb = Math.min(ns.maxbpio, Math.floor(65536 / ns.blocksize))
       const part = buf.subarray(size - nlb * ns.blocksize)
       pattern(part.length, i + 1).copy(part)
-      ns.write(0, part, slba, nlb)
+      await now(ns).write(0, part, slba, nlb)
       part.fill(0)
-      ns.read(0, part, slba, nlb)
-      const same = part.equals(pattern(part.length, i + 1))
+      await now(ns).read(0, part, slba, nlb)
+      same.push(part.equals(pattern(part.length, i + 1)))
       ns.free(buf)
-      return same
-    })
+    }
+    return same
+  },
+
+  /** A read into the owner's buffer, which is answered in it. */
+  buffers: (ns: Namespace, { slba }: Required<Task>) => {
+    const [shared] = ns.buffers
+    const half = shared!.length / 2
+    ns.read(0, shared!.subarray(0, half), slba, half / ns.blocksize)
+    shared!.copy(shared!, half, 0, half)
+    return ns.buffers.length
   },
 
   /** What is behind a buffer, in an ArrayBuffer that is longer, is no DMA memory. */
@@ -145,6 +152,28 @@ const TASKS = {
   wait: async () => {
     say('waiting')
     await forever()
+  },
+
+  /** Writes and reads back until a call fails: how often, and why it has ended. Says so every time. */
+  rounds: async (ns: Namespace, { slba }: Required<Task>) => {
+    let rounds = 0
+    try {
+      for (; ; rounds++) {
+        const data = pattern(8 * ns.blocksize, 1000 * slba + rounds)
+        await ns.promises.write(data, slba, 8)
+        const back = await ns.promises.read(Buffer.alloc(data.length), slba, 8)
+        if (!back.equals(data)) return { rounds, code: 'DATA' }
+        say('round')
+      }
+    } catch (error) {
+      return { rounds, code: (error as { code: string }).code }
+    }
+  },
+
+  /** Lets no message in, until its thread is ended. */
+  block: () => {
+    say('blocked')
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
   },
 
   /** Reads as a stream until the namespace is closed under it. */

@@ -7,7 +7,7 @@ import { FEATURE } from '../spec/features.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import type { AdminQueue } from './admin-queue.ts'
 import type { Queue } from './queue.ts'
-import type { SendAdmin, Transport } from './transport.ts'
+import type { QueueLoan, SendAdmin, Transport } from './transport.ts'
 
 const log = logger('nvme')
 
@@ -29,7 +29,7 @@ export class IoQueues {
   readonly #sendLast: SendAdmin
   // By queue id.
   readonly #made = new Map<number, Queue>()
-  // Those that the latest reset left out: their threads do not answer.
+  // Those that resets leave out: other threads have made them, or do not answer.
   readonly #left = new Set<number>()
   #granted = 0
   #ending = false
@@ -119,15 +119,32 @@ export class IoQueues {
   async #recreate(qid: number): Promise<void> {
     const queue = this.#made.get(qid)
     if (queue === undefined) return
-    // A reset that it was left out of has deleted it already.
+    // It has been deleted already, by a reset or for its thread.
     if (!this.#left.delete(qid)) await this.#transport.deleteQueue(qid, this.#send)
     queue.reset()
     await this.#transport.createQueue(queue, this.#send)
   }
 
+  /** Deletes queues for a thread that makes them itself: they do not exist here until `recreate`. */
+  lend(qids: readonly number[]): Promise<QueueLoan> {
+    return this.#controller.exclusively(async () => {
+      for (const qid of qids) {
+        if (this.#left.has(qid)) continue
+        await this.#transport.deleteQueue(qid, this.#send)
+        this.#left.add(qid)
+      }
+      return this.#transport.lend!(qids)
+    })
+  }
+
   /** From the next reset on the queue does not exist, until `recreate`: a thread has it that does not answer. */
   leaveOut(qid: number): void {
     this.#left.add(qid)
+  }
+
+  /** From the next reset on the queue exists again, like those that no thread has. */
+  rejoin(qid: number): void {
+    this.#left.delete(qid)
   }
 
   /** The controller was reset: it knows of no queue any more. */

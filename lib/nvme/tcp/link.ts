@@ -46,6 +46,15 @@ export interface LinkOptions {
   /** Milliseconds for the connection, and again for ICResp. */
   readonly connectTimeout: number
   readonly signal?: AbortSignal | undefined
+  /** Of the system: what a polled connection is made with, where another thread has made it. */
+  readonly socket?: LentSocket | undefined
+}
+
+/** A socket of the system, which its maker closes: who uses it only shuts it down. */
+export interface LentSocket {
+  readonly fd: number
+  /** 4 or 6. */
+  readonly family: number
 }
 
 /** Where a connection has ended, and who has ended it. */
@@ -71,6 +80,8 @@ export interface Link {
   alignment: number
   /** It is looked at by `step`, without the event loop. */
   readonly polled: boolean
+  /** 4 or 6: which of the two protocols it goes by. */
+  readonly family: number
   /** From now on `owner` gets what comes. */
   own(owner: LinkOwner): void
   /** Sends bytes, which are the system's until `done`. */
@@ -148,6 +159,10 @@ class SocketLink implements Link {
       else refused(new Error('the target has used something else than the key'))
     })
     return socket
+  }
+
+  get family(): number {
+    return this.socket.remoteFamily === 'IPv6' ? 6 : 4
   }
 
   /** From now on `owner` gets what comes. */
@@ -275,7 +290,11 @@ export async function connectLink(options: LinkOptions, make: MakeLink = connect
         : new SetupError(`${address}: no connection within ${connectTimeout} ms`),
     )
   }, connectTimeout)
-  const forget = onAbort(signal, () => settle.reject(new AbortError(signal!.reason)))
+  const forget = onAbort(signal, () => {
+    // At once: who aborts may be about to give its socket back.
+    link.close()
+    settle.reject(new AbortError(signal!.reason))
+  })
   try {
     return await connected
   } catch (error) {

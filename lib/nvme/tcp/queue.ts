@@ -6,7 +6,7 @@
 
 import { CommandTimeoutError, OutOfRangeError, ProtocolError, UnsupportedError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
-import type { Queue, QueueCounters, QueueOptions } from '../host/queue.ts'
+import type { Queue, QueueCounters, QueueOptions, QueueShareFacts } from '../host/queue.ts'
 import { STATUS } from '../spec/status.ts'
 import { CHUNK_BYTES, type Chunk, giveChunk, takeChunk } from './chunks.ts'
 import { crc32c } from './crc32c.ts'
@@ -58,6 +58,9 @@ export interface Reply {
   readonly result: number
   readonly resultHigh: number
 }
+
+/** A queue as plain data: all but its connection. */
+export interface TcpQueueShare extends QueueShareFacts, QueueOptions {}
 
 interface OwnCommand {
   readonly resolve: (reply: Reply) => void
@@ -187,6 +190,11 @@ export class TcpQueue implements Queue, LinkOwner {
 
   get connected(): boolean {
     return this.link !== null
+  }
+
+  /** 4 or 6: the protocol of its connection. */
+  get family(): number {
+    return this.link?.family ?? 4
   }
 
   /** Ends the connection from here. */
@@ -769,6 +777,12 @@ export class TcpQueue implements Queue, LinkOwner {
     this.regions.fill(undefined)
     this.lost = 0
     this.doneHead = this.doneTail = 0
+  }
+
+  /** Another thread makes a connection of its own for it. */
+  share(): TcpQueueShare {
+    const { qid, entries, maxBytes, timeout } = this
+    return { qid, entries, maxBytes, timeout }
   }
 
   free(): void {

@@ -1,9 +1,12 @@
 // A connection of a host that is polled: a non-blocking socket of the system, which `step` looks at without the event loop.
-// The event loop watches it as well, for those who sleep and for its end while nothing is asked for.
+// The event loop watches it as well, for those who sleep and for its end while nothing is asked for: in a worker by timer,
+// since a worker that is terminated would end the process by what koffi calls back then.
 // Trade-off: every look is a system call, so that who polls without pause spends a processor on them.
 
 import dns from 'node:dns'
 import os from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
+import { isMainThread } from 'node:worker_threads'
 import { DeviceRemovedError, ProtocolError } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import {
@@ -16,6 +19,7 @@ import {
   IPPROTO_TCP,
   MSG,
   recvmsg,
+  SHUT_RDWR,
   SHUT_WR,
   SOCK,
   sendmsg,
@@ -26,13 +30,17 @@ import {
   TCP_NODELAY,
 } from '../../sys/libc.ts'
 import { native } from '../../sys/native.ts'
-import type { Link, LinkEnd, LinkOptions, LinkOwner, MakeLink } from './link.ts'
+import type { LentSocket, Link, LinkEnd, LinkOptions, LinkOwner, MakeLink } from './link.ts'
 import { type Agreement, encodeTermReq, isViolation, PDU } from './pdu.ts'
 import { Receiver } from './receiver.ts'
 
 const log = logger('tcp')
 
 type PollHandle = ReturnType<ReturnType<typeof native>['node']['poll']>
+
+/** Between two looks by timer: from after something has come on, to after nothing has for long. */
+const FIRST_LOOK_MS = 1
+const LAST_LOOK_MS = 50
 
 /** What the system's buffer is emptied into, of all links of the thread; larger ones were no faster. */
 const READ_BYTES = 128 * 1024
@@ -102,7 +110,12 @@ class RawLink implements Link {
   private readonly receiver: Receiver
   private owner: LinkOwner | null
   private fd = -1
+  family = 4
+  /** Of another thread, which closes it. */
+  private readonly lent: LentSocket | undefined
   private handle: PollHandle | null = null
+  private timer: NodeJS.Timeout | null = null
+  private lookMs = FIRST_LOOK_MS
   private keeps = true
   // What the event loop calls when the socket is ready: it is looked at, or has been connected.
   private ready: () => void = () => {}
@@ -121,6 +134,7 @@ class RawLink implements Link {
 
   constructor(options: LinkOptions, greeting: LinkOwner, onConnect: () => void) {
     this.address = options.address
+    this.lent = options.socket
     this.owner = greeting
     this.receiver = new Receiver(greeting)
     this.open(options).then(
@@ -138,11 +152,14 @@ class RawLink implements Link {
 
   private async open({ host, port }: LinkOptions): Promise<void> {
     let failure: Error | null = null
-    for (const { address, family } of await dns.promises.lookup(host, { all: true })) {
+    const options = { all: true, family: this.lent?.family ?? 0 } as const
+    for (const { address, family } of await dns.promises.lookup(host, options)) {
       if (this.ended !== null) return
+      this.family = family
       failure = await this.connect(address, family, port)
       if (failure === null) return
-      this.release()
+      this.leave()
+      if (this.lent === undefined) this.release()
     }
     throw failure
   }
@@ -150,32 +167,56 @@ class RawLink implements Link {
   /** Null, or why not. */
   private async connect(host: string, family: number, port: number): Promise<Error | null> {
     const domain = family === 6 ? AF.INET6 : AF.INET
-    const fd = socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
+    const fd = this.lent?.fd ?? socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
     if (fd < 0) return systemCallError('socket')
     this.fd = fd
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ONE, ONE.length) < 0) return systemCallError('setsockopt')
     const to = family === 6 ? encodeInet6(host, port) : encodeInet(host, port)
-    if (connect(fd, to, to.length) === 0) return null
-    if (errno() !== ERRNO.EINPROGRESS) return systemCallError('connect', `${host}:${port}`)
-    await new Promise<void>((resolve) => {
+    for (;;) {
+      // A second call says what has become of the first.
+      if (connect(fd, to, to.length) === 0) return null
+      const error = errno()
+      if (error === ERRNO.EISCONN) return null
+      if (error !== ERRNO.EINPROGRESS && error !== ERRNO.EALREADY) {
+        return systemCallError('connect', `${host}:${port}`)
+      }
+      await this.writable(fd)
+      if (this.ended !== null) return null
+    }
+  }
+
+  private writable(fd: number): Promise<void> {
+    if (!isMainThread) return delay(FIRST_LOOK_MS)
+    return new Promise((resolve) => {
       this.ready = resolve
-      this.handle = native().node.poll(fd, { writable: true }, () => setImmediate(resolve))
+      if (this.handle !== null) return
+      this.handle = native().node.poll(fd, { writable: true }, this.onEvent)
     })
-    // A second call says what has become of the first.
-    if (this.ended !== null || connect(fd, to, to.length) === 0 || errno() === ERRNO.EISCONN) return null
-    return systemCallError('connect', `${host}:${port}`)
+  }
+
+  private leave(): void {
+    this.handle?.close()
+    this.handle = null
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
   }
 
   private release(): void {
-    this.handle?.close()
-    this.handle = null
-    if (this.fd >= 0) close(this.fd)
+    this.leave()
+    if (this.fd < 0) return
+    if (this.lent === undefined) close(this.fd)
+    else shutdown(this.fd, SHUT_RDWR)
     this.fd = -1
   }
 
   // The event loop's part
 
   private watch(): void {
+    if (!isMainThread) {
+      this.timer ??= setTimeout(this.onTimer, this.lookMs)
+      this.keepAlive(this.keeps)
+      return
+    }
     const options = { readable: true, writable: this.stuck }
     if (this.handle !== null) this.handle.start(options, this.onEvent)
     else this.handle = native().node.poll(this.fd, options, this.onEvent)
@@ -187,14 +228,22 @@ class RawLink implements Link {
     setImmediate(this.ready)
   }
 
+  private readonly onTimer = (): void => {
+    this.timer = null
+    this.lookMs = this.stuck ? FIRST_LOOK_MS : Math.min(2 * this.lookMs, LAST_LOOK_MS)
+    this.ready()
+    if (this.fd >= 0) this.watch()
+  }
+
   private readonly look = (): void => {
     if (this.fd >= 0) this.step()
   }
 
   keepAlive(on: boolean): void {
     this.keeps = on
-    if (on) this.handle?.ref()
-    else this.handle?.unref()
+    const watcher = this.handle ?? this.timer
+    if (on) watcher?.ref()
+    else watcher?.unref()
   }
 
   own(owner: LinkOwner): void {
@@ -235,6 +284,7 @@ class RawLink implements Link {
   }
 
   private feed(bytes: number): void {
+    this.lookMs = FIRST_LOOK_MS
     try {
       this.receiver.feed(received, bytes)
     } catch (error) {
@@ -306,6 +356,7 @@ class RawLink implements Link {
     if (this.first === places.length || this.first >= MOST_PIECES) this.forgetSent()
     if (blocked === this.stuck) return
     this.stuck = blocked
+    // What is watched by timer is looked at all the same.
     if (this.handle !== null) this.watch()
   }
 
@@ -374,6 +425,11 @@ class RawLink implements Link {
     this.hold(pdu)
     this.send()
     if (this.fd < 0) return
+    // It may be closed, and its number given to something else, at any time from now on.
+    if (this.lent !== undefined) {
+      this.release()
+      return
+    }
     shutdown(this.fd, SHUT_WR)
     const timer = setTimeout(() => this.release(), TERMINATE_MS).unref()
     this.ready = () => {

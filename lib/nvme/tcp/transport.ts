@@ -2,9 +2,8 @@
 // done about a connection that has ended.
 
 import { setTimeout as delay } from 'node:timers/promises'
+import { isMainThread } from 'node:worker_threads'
 import {
-  AbortError,
-  AuthenticationError,
   ControllerFatalError,
   DeviceRemovedError,
   NvmeError,
@@ -15,9 +14,10 @@ import {
 import { logger } from '../../log/index.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
+import { AF, close, IPPROTO_TCP, SHUT_RDWR, SOCK, shutdown, socket, systemCallError } from '../../sys/libc.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
-import type { ResetKind, Transport, WakeUp } from '../host/transport.ts'
+import { NO_WAKE_UP, type QueueLoan, type ResetKind, type Transport, type WakeUp } from '../host/transport.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import {
   ALL_ONES,
@@ -32,15 +32,20 @@ import {
   SHN,
   SHST,
 } from '../spec/registers.ts'
-import type { TcpAddress } from './address.ts'
 import {
-  AUTHREQ,
+  connectQueue,
+  endQueue,
+  isPassing,
+  isPassingOfLoan,
+  loadRawLink,
+  pskOfTarget,
+  type TcpLoan,
+  type TcpShare,
+  type TcpTarget,
+  whenFree,
+} from './connect.ts'
+import {
   CNTLID_DYNAMIC,
-  encodeAuthenticationReceive,
-  encodeAuthenticationSend,
-  encodeConnect,
-  encodeConnectData,
-  encodeDisconnect,
   encodePropertyGet,
   encodePropertySet,
   FABRICS_STATUS,
@@ -48,16 +53,10 @@ import {
   fabricsName,
 } from './fabrics.ts'
 import { fabricsError } from './fabrics-error.ts'
-import { type HostIdentity, uuidBytes } from './host-identity.ts'
 import { KeepAlive } from './keep-alive.ts'
-import { connectLink, type LinkEnd, type MakeLink } from './link.ts'
+import type { LentSocket, LinkEnd, MakeLink } from './link.ts'
 import { PlainMemory } from './memory.ts'
 import { ADMIN_IN_CAPSULE, OWN_COMMANDS, type Reply, TcpQueue } from './queue.ts'
-import { authenticate } from './security/authenticate.ts'
-import { MOST_MESSAGE_BYTES } from './security/dhchap.ts'
-import { NO_SECURITY, type TcpSecurity } from './security/index.ts'
-import type { TlsPsk } from './security/keys.ts'
-import { pskOf } from './security/tls.ts'
 
 const log = logger('tcp')
 
@@ -97,14 +96,6 @@ export interface TcpOptions {
   signal?: AbortSignal | undefined
 }
 
-/** Where a controller is, and who asks for it. */
-export interface TcpTarget {
-  readonly address: TcpAddress
-  readonly identity: HostIdentity
-  /** Default: a target that asks for authentication is refused. */
-  readonly security?: TcpSecurity | undefined
-}
-
 export class TcpTransport implements Transport {
   readonly target: TcpTarget
   readonly address: string
@@ -129,6 +120,10 @@ export class TcpTransport implements Transport {
   #stallTimer: NodeJS.Timeout | undefined
   readonly #keepAlive: KeepAlive
   readonly #queues = new Map<number, TcpQueue>()
+  // Queues that were deleted, or were another thread's: the target may still have their connections.
+  readonly #former = new Set<number>()
+  // Counts associations.
+  #association = 0
   #capHalves: readonly [lo: number, hi: number] = [0, 0]
   #cntlid = 0
   // Of I/O queues, and whether the target has Disconnect.
@@ -178,6 +173,7 @@ export class TcpTransport implements Transport {
   /** Connects the admin queue: the controller answers properties then. */
   async connect(signal?: AbortSignal): Promise<void> {
     this.#cntlid = await this.#connectAdmin(signal)
+    this.#association++
     this.#keepAlive.start()
     const [lo, hi] = await this.#get(REGISTER.CAP_LO, 8)
     const [vs] = await this.#get(REGISTER.VS, 4)
@@ -221,84 +217,13 @@ export class TcpTransport implements Transport {
     }
   }
 
-  /** A connection for a queue, and Connect as its first command. Returns the controller id. */
-  async #connectQueue(
-    queue: TcpQueue,
-    sqsize: number,
-    inCapsule: number,
-    signal?: AbortSignal,
-  ): Promise<number> {
-    const { address, identity } = this.target
-    const { host, port, hdgst, ddgst, subnqn, kato } = address
+  #connectQueue(queue: TcpQueue, sqsize: number, inCapsule: number, signal?: AbortSignal): Promise<number> {
     const { qid } = queue
-    const { address: name } = this
-    const options = {
-      ...{ address: name, host, port, hdgst, ddgst, signal, tls: this.#psk() },
-      connectTimeout: this.#connectTimeout,
-    }
-    const link = await connectLink(options, qid === 0 ? undefined : this.#makeLink)
-    queue.attach(link, inCapsule)
-    try {
-      const data = encodeConnectData({
-        hostid: uuidBytes(identity.hostid),
-        cntlid: qid === 0 ? CNTLID_DYNAMIC : this.#cntlid,
-        ...{ subnqn, hostnqn: identity.hostnqn },
-      })
-      const entry = encodeConnect({ qid, sqsize, kato: qid === 0 ? kato : 0 })
-      const reply = await queue.command('Connect', entry, data, this.#connectTimeout)
-      if (reply.status !== 0) throw fabricsError(FCTYPE.CONNECT, qid, reply.status, reply.result)
-      await this.#authenticate(queue, reply.result)
-      throwIfAborted(signal)
-      return reply.result & 0xffff
-    } catch (error) {
-      queue.disconnect(error as Error)
-      throw error
-    }
-  }
-
-  #psk(): TlsPsk | undefined {
-    const { address, identity, security } = this.target
-    const tls = security?.tls ?? null
-    if (tls === null) return undefined
-    return pskOf(tls, { hostnqn: identity.hostnqn, subnqn: address.subnqn })
-  }
-
-  async #authenticate(queue: TcpQueue, authreq: number): Promise<void> {
-    const { address, identity, security = NO_SECURITY } = this.target
-    const { dhchap } = security
-    if ((authreq & AUTHREQ.ASCR) !== 0) {
-      throw new UnsupportedError(
-        `${this.address}: the target asks for a secure channel made by authentication`,
-      )
-    }
-    if ((authreq & AUTHREQ.ATR) === 0) {
-      if (dhchap === null || dhchap.controllerKey === null) return
-      throw new AuthenticationError(`${this.address}: the target does not authenticate, and its key is given`)
-    }
-    if (dhchap === null) {
-      throw new AuthenticationError(
-        `${this.address}: the target asks for authentication: give a key, see docs/tcp.md`,
-      )
-    }
-    const command = async (fctype: number, bytes: number, message: Buffer | null, into: Buffer | null) => {
-      const encode = message === null ? encodeAuthenticationReceive : encodeAuthenticationSend
-      const { status } = await queue.command(
-        ...[fabricsName(fctype), encode(bytes), message, this.#connectTimeout, true, into],
-      )
-      if (status === 0) return
-      const cause = fabricsError(fctype, queue.qid, status)
-      throw new AuthenticationError(`${this.address}: ${cause.message}`, { cause })
-    }
-    const channel = {
-      send: (message: Buffer) => command(FCTYPE.AUTHENTICATION_SEND, message.length, message, null),
-      receive: async () => {
-        const into = Buffer.alloc(MOST_MESSAGE_BYTES)
-        await command(FCTYPE.AUTHENTICATION_RECEIVE, into.length, null, into)
-        return into
-      },
-    }
-    const { hostnqn } = identity
-    await authenticate(channel, dhchap, { address: this.address, hostnqn, subnqn: address.subnqn })
+    return connectQueue(queue, {
+      ...{ target: this.target, connectTimeout: this.#connectTimeout, sqsize, inCapsule, signal },
+      cntlid: qid === 0 ? CNTLID_DYNAMIC : this.#cntlid,
+      makeLink: qid === 0 ? undefined : this.#makeLink,
+    })
   }
 
   #onEnd(queue: TcpQueue, { cause, byPeer }: LinkEnd): void {
@@ -441,7 +366,7 @@ export class TcpTransport implements Transport {
   // I/O queues
 
   async allocQueue(options: QueueOptions): Promise<TcpQueue> {
-    if (!this.eventDriven && this.#psk() !== undefined) {
+    if (!this.eventDriven && pskOfTarget(this.target) !== undefined) {
       throw new UnsupportedError(`${this.address}: TLS goes by link=socket alone`)
     }
     if (!this.eventDriven) this.#makeLink ??= await loadRawLink(this.address)
@@ -457,11 +382,15 @@ export class TcpTransport implements Transport {
     if (this.#inCapsule < 0) {
       throw new ProtocolError(`${this.address}: IOCCSZ is ${this.#inCapsule / 16 + 4}, 4 at least is needed`)
     }
+    const back = this.#former.delete(tcp.qid)
+    const connect = () => this.#connectQueue(tcp, tcp.entries - 1, this.#inCapsule)
     try {
-      await this.#connectQueue(tcp, tcp.entries - 1, this.#inCapsule)
+      await (back ? whenFree(tcp.qid, connect) : connect())
     } catch (error) {
+      // Nobody else begins a recovery for a queue that comes back.
+      if (back && isPassingOfLoan(error as Error)) this.#lose(error as Error, false)
       // Recovery goes on by connecting all of it again.
-      if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {
+      else if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {
         this.#markLost(error as Error)
       }
       throw error
@@ -473,15 +402,45 @@ export class TcpTransport implements Transport {
     const queue = this.#queues.get(qid)
     if (queue === undefined) return
     this.#queues.delete(qid)
-    try {
-      if (this.#disconnects && queue.connected && queue.inFlight === 0) {
-        const { status } = await queue.command('Disconnect', encodeDisconnect(), null, PROPERTY_MS)
-        if (status !== 0) throw fabricsError(FCTYPE.DISCONNECT, qid, status)
-      }
-    } catch (error) {
-      log('%s: queue %d: %s', this.address, qid, (error as Error).message)
-    } finally {
-      queue.disconnect(new DeviceRemovedError(`${this.address}: queue ${qid} was deleted`))
+    this.#former.add(qid)
+    await endQueue(queue, this.address, this.#disconnects)
+  }
+
+  // Queues of other threads
+
+  share(): TcpShare {
+    const { address, kind: transport, emulated, eventDriven, memory } = this
+    return {
+      ...{ address, transport, emulated, eventDriven, maxArenaBytes: memory.maxArenaBytes, ownQueues: true },
+    }
+  }
+
+  lend(qids: readonly number[]): QueueLoan {
+    if (this.#lost !== null) throw this.#lost
+    const association = this.#association
+    const sockets = this.eventDriven ? new Map<number, LentSocket>() : openSockets(qids, this.admin.family)
+    for (const qid of qids) this.#former.add(qid)
+    const { target } = this
+    const data: TcpLoan = {
+      ...{ target, sockets, cntlid: this.#cntlid, inCapsule: this.#inCapsule },
+      ...{ disconnects: this.#disconnects, connectTimeout: this.#connectTimeout },
+    }
+    return {
+      data,
+      lost: (cause) => {
+        // What has ended since has taken the queue with it.
+        if (association !== this.#association || this.#lost !== null) return true
+        if (!isPassingOfLoan(cause)) return false
+        this.#lose(cause, false)
+        return true
+      },
+      cut: () => {
+        for (const { fd } of sockets.values()) shutdown(fd, SHUT_RDWR)
+      },
+      end: () => {
+        for (const { fd } of sockets.values()) close(fd)
+        sockets.clear()
+      },
     }
   }
 
@@ -489,6 +448,8 @@ export class TcpTransport implements Transport {
   async enableWakeUps(): Promise<void> {}
 
   wakeUp(qid: number): WakeUp {
+    // See raw-link.ts: in a worker there are timers alone.
+    if (!this.eventDriven && !isMainThread) return NO_WAKE_UP
     return {
       interrupts: true,
       // Where they can be polled for, to be woken is still faster than to look again and again.
@@ -619,26 +580,24 @@ export class TcpTransport implements Transport {
   }
 }
 
-async function loadRawLink(address: string): Promise<MakeLink> {
-  if (process.platform !== 'linux') {
-    throw new UnsupportedError(
-      `${address}: connections that are polled (link=raw) need Linux, this is ${process.platform}`,
-    )
+/** Sockets for another thread's queues: this one closes them, whatever becomes of that thread. */
+function openSockets(qids: readonly number[], family: number): Map<number, LentSocket> {
+  const sockets = new Map<number, LentSocket>()
+  const domain = family === 6 ? AF.INET6 : AF.INET
+  for (const qid of qids) {
+    const fd = socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
+    if (fd < 0) {
+      const error = systemCallError('socket')
+      for (const { fd: open } of sockets.values()) close(open)
+      throw error
+    }
+    sockets.set(qid, { fd, family })
   }
-  const { connectRaw } = await import('./raw-link.ts')
-  return connectRaw
+  return sockets
 }
 
 function isBusy(error: unknown): boolean {
   return error instanceof NvmeError && ((error.sct << 8) | error.sc) === FABRICS_STATUS.CONTROLLER_BUSY
-}
-
-/** True for what another attempt may not meet. */
-function isPassing(error: unknown): boolean {
-  if (error instanceof AbortError || error instanceof UnsupportedError) return false
-  if (error instanceof AuthenticationError) return false
-  if (error instanceof NvmeError) return !error.dnr
-  return true
 }
 
 /** Connects, and reads what the controller can do. On failure everything is given back. */
