@@ -123,10 +123,10 @@ export type WorkerMessage =
   | { readonly kind: 'expired'; readonly qid: number; readonly id: number; readonly error: PackedError }
   | { readonly kind: 'ended'; readonly qid: number; readonly id: number }
   | { readonly kind: 'suspended' }
-  /** Nothing of loans before this one is used any more. */
-  | { readonly kind: 'taken'; readonly loan: number }
+  /** Nothing of permits before this one is used any more. */
+  | { readonly kind: 'taken'; readonly permit: number }
   /** Queues could not be made with it, or one that was is lost. */
-  | { readonly kind: 'lost'; readonly loan: number; readonly error: PackedError }
+  | { readonly kind: 'lost'; readonly permit: number; readonly error: PackedError }
 
 /** From the owner to the worker. */
 export type OwnerMessage =
@@ -145,11 +145,11 @@ export type OwnerMessage =
   | { readonly kind: 'giveUp'; readonly qid: number; readonly id: number }
   /** The controller is about to be reset; it is back, or the queues can be made. */
   | { readonly kind: 'suspend'; readonly error: PackedError }
-  | { readonly kind: 'resume'; readonly loan: Loan | undefined }
+  | { readonly kind: 'resume'; readonly permit: Permit | undefined }
   | { readonly kind: 'returned'; readonly error: PackedError | undefined }
 
 /** Where the worker makes its queues itself: what with. The first one comes once it has attached. */
-export interface Loan {
+export interface Permit {
   /** From 1 on. */
   readonly id: number
   readonly data: unknown

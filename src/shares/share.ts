@@ -15,7 +15,7 @@ import type { DmaSource } from '../../lib/memory/source.ts'
 import type { AdminCommand } from '../../lib/nvme/host/admin-queue.ts'
 import type { Controller } from '../../lib/nvme/host/controller.ts'
 import type { ExpiredCommand, QueueUser } from '../../lib/nvme/host/recovery.ts'
-import type { QueueLoan, Transport, TransportShare } from '../../lib/nvme/host/transport.ts'
+import type { ConnectPermit, Transport, TransportShare } from '../../lib/nvme/host/transport.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { PAGE_BYTES } from '../../lib/sys/units.ts'
@@ -196,8 +196,8 @@ class WorkerShare implements QueueShare, QueueUser {
   // A reset went on without its queues.
   #left = false
   // Where the worker makes its queues itself: what it may still use, by number.
-  readonly #loans = new Map<number, QueueLoan>()
-  #lastLoan = 0
+  readonly #permits = new Map<number, ConnectPermit>()
+  #lastPermit = 0
   // Resets that the worker has been told of.
   #resets = 0
   // The worker has said that it uses nothing any more.
@@ -267,7 +267,7 @@ class WorkerShare implements QueueShare, QueueUser {
         this.#thread = message.thread
         if (message.alive !== null) watchThread(message.thread, message.alive)
         // While the controller is reset, the end of that brings it.
-        if (this.#parts.ownQueues && !this.#controller.resetting) void this.#lend()
+        if (this.#parts.ownQueues && !this.#controller.resetting) void this.#permitConnect()
         break
       case 'admin':
         void this.#admin(message.id, message.command)
@@ -288,10 +288,10 @@ class WorkerShare implements QueueShare, QueueUser {
         this.#suspended()
         break
       case 'taken':
-        this.#endLoans(message.loan)
+        this.#releasePermits(message.permit)
         break
       case 'lost':
-        this.#lost(message.loan, unpackError(message.error))
+        this.#lost(message.permit, unpackError(message.error))
         break
       case 'return':
         void this.#return()
@@ -338,36 +338,36 @@ class WorkerShare implements QueueShare, QueueUser {
   }
 
   // What the worker makes its queues with: first of all, and after each reset.
-  async #lend(): Promise<void> {
+  async #permitConnect(): Promise<void> {
     const controller = this.#controller
     const resets = this.#resets
     try {
-      const loan = await controller.queues.lend(this.#parts.queues.map(({ pair }) => pair.qid))
+      const permit = await controller.queues.permit(this.#parts.queues.map(({ pair }) => pair.qid))
       // The worker must get none of before a reset after it has been told of that.
       if (this.#ending !== null || resets !== this.#resets) {
-        loan.end()
+        permit.end()
         return
       }
-      const id = ++this.#lastLoan
-      this.#loans.set(id, loan)
-      this.#urge({ kind: 'resume', loan: { id, data: loan.data } })
+      const id = ++this.#lastPermit
+      this.#permits.set(id, permit)
+      this.#urge({ kind: 'resume', permit: { id, data: permit.data } })
     } catch (error) {
-      // A reset that has begun meanwhile lends again.
+      // A reset that has begun meanwhile permits again.
       if (resets === this.#resets && !controller.resetting) this.#tellFailure(error as Error)
     }
   }
 
   #lost(id: number, cause: Error): void {
-    const loan = this.#loans.get(id)
-    if (loan === undefined || this.#ending !== null) return
-    if (!loan.lost(cause)) this.#tellFailure(cause)
+    const permit = this.#permits.get(id)
+    if (permit === undefined || this.#ending !== null) return
+    if (!permit.lost(cause)) this.#tellFailure(cause)
   }
 
-  #endLoans(before = Number.POSITIVE_INFINITY): void {
-    for (const [id, loan] of this.#loans) {
+  #releasePermits(before = Number.POSITIVE_INFINITY): void {
+    for (const [id, permit] of this.#permits) {
       if (id >= before) continue
-      this.#loans.delete(id)
-      loan.end()
+      this.#permits.delete(id)
+      permit.end()
     }
   }
 
@@ -405,15 +405,15 @@ class WorkerShare implements QueueShare, QueueUser {
     if (answered) return
     log('%s: the thread that has queues %s does not answer', ticket.device.address, this.qids)
     for (const { pair } of this.#parts.queues) this.#controller.queues.leaveOut(pair.qid)
-    for (const loan of this.#loans.values()) loan.cut()
+    for (const permit of this.#permits.values()) permit.revoke()
     this.#left = true
     this.#tellFailure(cause)
   }
 
   resume(): void {
     if (this.#ending !== null || this.#left) return
-    if (this.#parts.ownQueues && this.#thread !== undefined) void this.#lend()
-    else if (!this.#parts.ownQueues) this.#urge({ kind: 'resume', loan: undefined })
+    if (this.#parts.ownQueues && this.#thread !== undefined) void this.#permitConnect()
+    else if (!this.#parts.ownQueues) this.#urge({ kind: 'resume', permit: undefined })
   }
 
   #tellFailure(failure: Error): void {
@@ -464,10 +464,10 @@ class WorkerShare implements QueueShare, QueueUser {
     this.#expired.clear()
     this.#suspended()
     Atomics.store(this.ticket.words, WORD.STATE, SHARE.ENDED)
-    for (const loan of this.#loans.values()) loan.cut()
+    for (const permit of this.#permits.values()) permit.revoke()
     // A thread that lives may still use them, to no avail.
-    if (this.#given) this.#endLoans()
-    else atThreadEnd(this.#thread, () => this.#endLoans())
+    if (this.#given) this.#releasePermits()
+    else atThreadEnd(this.#thread, () => this.#releasePermits())
     for (const { pair } of queues) {
       if (controller.failure) {
         controller.queues.rejoin(pair.qid)

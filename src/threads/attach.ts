@@ -34,8 +34,8 @@ import { summary } from '../../lib/sys/show.ts'
 import { Device, type NamespaceController } from '../controller/device.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import {
-  type Loan,
   type OwnerMessage,
+  type Permit,
   packError,
   type QueueTicket,
   SHARE,
@@ -125,7 +125,7 @@ class AttachedController implements NamespaceController {
   // Where this thread makes its queues itself: what with, and who waits for the first of them.
   readonly #connected: Promise<void> | undefined
   #settleConnected = { resolve: () => {}, reject: (_: Error) => {} }
-  #loan = 0
+  #permit = 0
 
   constructor({ port, words, device, owner }: QueueTicket, attachTransport: AttachTransport) {
     this.#port = port
@@ -141,7 +141,7 @@ class AttachedController implements NamespaceController {
         this.#settleConnected = { resolve, reject }
       })
       this.#connected.catch(() => {})
-      this.transport.onLost = (cause) => this.#lost(this.#loan, cause)
+      this.transport.onLost = (cause) => this.#lost(this.#permit, cause)
     }
     const alive = openThreadEnd(owner)
     port.postMessage(
@@ -273,16 +273,16 @@ class AttachedController implements NamespaceController {
     this.#suspended = true
     this.#expired.clear()
     if (this.#closed === null) for (const user of this.#users) void user.suspend(cause)
-    this.#loan = 0
+    this.#permit = 0
     this.transport.disconnect?.()
     this.#send({ kind: 'suspended' })
   }
 
-  async #resume(loan: Loan | undefined): Promise<void> {
+  async #resume(permit: Permit | undefined): Promise<void> {
     // The rings' memory goes with the pool.
     if (this.#closed !== null) return
     for (const pair of this.#pairs) pair.reset()
-    if (loan !== undefined && !(await this.#connect(loan))) return
+    if (permit !== undefined && !(await this.#connect(permit))) return
     this.#suspended = false
     this.failure = null
     for (const user of this.#users) user.resume()
@@ -290,13 +290,13 @@ class AttachedController implements NamespaceController {
   }
 
   // False where that fails, which the owner does something about, or something else has come meanwhile.
-  async #connect({ id, data }: Loan): Promise<boolean> {
-    this.#loan = id
+  async #connect({ id, data }: Permit): Promise<boolean> {
+    this.#permit = id
     this.transport.disconnect!()
-    this.#send({ kind: 'taken', loan: id })
+    this.#send({ kind: 'taken', permit: id })
     try {
       await this.transport.connect!(data)
-      return this.#loan === id
+      return this.#permit === id
     } catch (error) {
       this.#lost(id, error as Error)
       return false
@@ -305,7 +305,7 @@ class AttachedController implements NamespaceController {
 
   // A queue that this thread has made: nothing is posted on it until the controller was reset.
   #lost(id: number, cause: Error): void {
-    if (this.#loan === id) this.#send({ kind: 'lost', loan: id, error: packError(cause) })
+    if (this.#permit === id) this.#send({ kind: 'lost', permit: id, error: packError(cause) })
   }
 
   /** Ends the controller for this thread: everything pending gets `cause`. */
@@ -344,7 +344,7 @@ class AttachedController implements NamespaceController {
   async #close(): Promise<void> {
     this.fail(new ClosedError(`${this.transport.address} was closed`))
     this.#expired.clear()
-    this.#loan = 0
+    this.#permit = 0
     await this.transport.settle?.()
     this.pool.close()
     const returned = new Promise<void>((resolve) => {
@@ -391,7 +391,7 @@ class AttachedController implements NamespaceController {
         this.#suspend(unpackError(message.error))
         break
       case 'resume':
-        void this.#resume(message.loan)
+        void this.#resume(message.permit)
         break
       case 'returned':
         this.#returned?.()

@@ -7,7 +7,7 @@ import { FEATURE } from '../spec/features.ts'
 import { ADMIN } from '../spec/opcodes.ts'
 import type { AdminQueue } from './admin-queue.ts'
 import type { Queue } from './queue.ts'
-import type { QueueLoan, SendAdmin, Transport } from './transport.ts'
+import type { ConnectPermit, SendAdmin, Transport } from './transport.ts'
 
 const log = logger('nvme')
 
@@ -126,14 +126,14 @@ export class IoQueues {
   }
 
   /** Deletes queues for a thread that makes them itself: they do not exist here until `recreate`. */
-  lend(qids: readonly number[]): Promise<QueueLoan> {
+  permit(qids: readonly number[]): Promise<ConnectPermit> {
     return this.#controller.exclusively(async () => {
       for (const qid of qids) {
         if (this.#left.has(qid)) continue
         await this.#transport.deleteQueue(qid, this.#send)
         this.#left.add(qid)
       }
-      return this.#transport.lend!(qids)
+      return this.#transport.permit!(qids)
     })
   }
 

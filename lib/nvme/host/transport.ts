@@ -65,18 +65,18 @@ export interface TransportShare {
   readonly transport: string
   readonly emulated: boolean
   readonly maxArenaBytes: number
-  /** The other thread makes the queues itself, by a `QueueLoan`, and has memory of its own. */
+  /** The other thread makes the queues itself, by a `ConnectPermit`, and has memory of its own. */
   readonly ownQueues?: boolean
 }
 
 /** What another thread makes queues with: until the controller is reset, which needs another one. */
-export interface QueueLoan {
+export interface ConnectPermit {
   /** For `connect` of AttachedTransport: plain data, with keys in it, for a private port and for no log. */
   readonly data: unknown
   /** That thread could not make a queue, or has lost it. False where another attempt would fail as well. */
   lost(cause: Error): boolean
   /** Ends what that thread has made, as far as that can be done from here; it may go on to use it. */
-  cut(): void
+  revoke(): void
   /** Takes back what it has been given, once it does not use it any more. */
   end(): void
 }
@@ -91,9 +91,9 @@ export interface AttachedTransport extends TransportFacts {
   wakeUp?(qid: number): WakeUp
   /** Where this thread makes its queues itself: set by its user, called when one of them is lost. */
   onLost?: ((cause: Error) => void) | null
-  /** Makes all of them, as new. Rejects once `disconnect` is called, too. @param loan `data` of a QueueLoan */
-  connect?(loan: unknown): Promise<void>
-  /** Ends all of them, at once: nothing of the loan is used any more. */
+  /** Makes all of them, as new. Rejects once `disconnect` is called, too. @param permit `data` of a ConnectPermit */
+  connect?(permit: unknown): Promise<void>
+  /** Ends all of them, at once: nothing of the permit is used any more. */
   disconnect?(): void
   /** Where the owner can't see the end of what is in flight: waits for it. Before the queues are given back. */
   settle?(): Promise<void>
@@ -181,5 +181,5 @@ export interface Transport extends TransportFacts {
   /** Where there is one: what another thread needs to drive queues of this controller. */
   share?(): TransportShare | undefined
   /** Where `share` says `ownQueues`: for queues that were deleted here. Throws what the controller was lost by. */
-  lend?(qids: readonly number[]): QueueLoan
+  permit?(qids: readonly number[]): ConnectPermit
 }

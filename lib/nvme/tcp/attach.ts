@@ -5,7 +5,7 @@ import { DeviceRemovedError, UnsupportedError } from '../../errors.ts'
 import type { DmaPool } from '../../memory/pool.ts'
 import type { Queue, QueueShareFacts } from '../host/queue.ts'
 import { type AttachedTransport, NO_WAKE_UP, type WakeUp } from '../host/transport.ts'
-import { connectQueue, endQueue, loadRawLink, type TcpLoan, type TcpShare, whenFree } from './connect.ts'
+import { connectQueue, endQueue, loadRawLink, type TcpPermit, type TcpShare, whenFree } from './connect.ts'
 import { PlainMemory } from './memory.ts'
 import { TcpQueue, type TcpQueueShare } from './queue.ts'
 
@@ -63,9 +63,9 @@ export class AttachedTcp implements AttachedTransport {
     }
   }
 
-  async connect(loan: unknown): Promise<void> {
+  async connect(permit: unknown): Promise<void> {
     this.disconnect()
-    const { sockets, disconnects, ...common } = loan as TcpLoan
+    const { sockets, disconnects, ...common } = permit as TcpPermit
     const connecting = new AbortController()
     const { signal } = connecting
     this.#connecting = connecting

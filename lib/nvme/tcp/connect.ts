@@ -28,7 +28,7 @@ import {
 } from './fabrics.ts'
 import { fabricsError } from './fabrics-error.ts'
 import { type HostIdentity, uuidBytes } from './host-identity.ts'
-import { connectLink, type LentSocket, type MakeLink } from './link.ts'
+import { connectLink, type MakeLink, type OwnerSocket } from './link.ts'
 import type { TcpQueue } from './queue.ts'
 import { authenticate } from './security/authenticate.ts'
 import { MOST_MESSAGE_BYTES } from './security/dhchap.ts'
@@ -51,13 +51,13 @@ export interface TcpTarget {
   readonly security?: TcpSecurity | undefined
 }
 
-/** The transport as another thread has it: what is secret is in the loan. */
+/** The transport as another thread has it: what is secret is in the permit. */
 export interface TcpShare extends TransportShare {
   readonly eventDriven: boolean
 }
 
 /** What another thread connects queues with, to the association as it is now. */
-export interface TcpLoan {
+export interface TcpPermit {
   readonly target: TcpTarget
   readonly cntlid: number
   readonly inCapsule: number
@@ -65,7 +65,7 @@ export interface TcpLoan {
   readonly disconnects: boolean
   readonly connectTimeout: number
   /** By queue, where connections are polled. */
-  readonly sockets: ReadonlyMap<number, LentSocket>
+  readonly sockets: ReadonlyMap<number, OwnerSocket>
 }
 
 export interface ConnectOptions {
@@ -76,7 +76,7 @@ export interface ConnectOptions {
   readonly inCapsule: number
   readonly connectTimeout: number
   readonly makeLink?: MakeLink | undefined
-  readonly socket?: LentSocket | undefined
+  readonly socket?: OwnerSocket | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -203,7 +203,7 @@ export function isPassing(error: unknown): boolean {
 }
 
 /** As `isPassing`, of a queue that changes hands: with an association of its own it may be connected. */
-export function isPassingOfLoan(error: Error): boolean {
+export function isPassingOfShare(error: Error): boolean {
   const { CONNECT_INVALID_PARAMETERS } = FABRICS_STATUS
   if (error instanceof NvmeError && ((error.sct << 8) | error.sc) === CONNECT_INVALID_PARAMETERS) return true
   return isPassing(error)

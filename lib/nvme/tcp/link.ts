@@ -47,11 +47,11 @@ export interface LinkOptions {
   readonly connectTimeout: number
   readonly signal?: AbortSignal | undefined
   /** Of the system: what a polled connection is made with, where another thread has made it. */
-  readonly socket?: LentSocket | undefined
+  readonly socket?: OwnerSocket | undefined
 }
 
 /** A socket of the system, which its maker closes: who uses it only shuts it down. */
-export interface LentSocket {
+export interface OwnerSocket {
   readonly fd: number
   /** 4 or 6. */
   readonly family: number

@@ -30,7 +30,7 @@ import {
   TCP_NODELAY,
 } from '../../sys/libc.ts'
 import { native } from '../../sys/native.ts'
-import type { LentSocket, Link, LinkEnd, LinkOptions, LinkOwner, MakeLink } from './link.ts'
+import type { Link, LinkEnd, LinkOptions, LinkOwner, MakeLink, OwnerSocket } from './link.ts'
 import { type Agreement, encodeTermReq, isViolation, PDU } from './pdu.ts'
 import { Receiver } from './receiver.ts'
 
@@ -112,7 +112,7 @@ class RawLink implements Link {
   private fd = -1
   family = 4
   /** Of another thread, which closes it. */
-  private readonly lent: LentSocket | undefined
+  private readonly ownerSocket: OwnerSocket | undefined
   private handle: PollHandle | null = null
   private timer: NodeJS.Timeout | null = null
   private lookMs = FIRST_LOOK_MS
@@ -134,7 +134,7 @@ class RawLink implements Link {
 
   constructor(options: LinkOptions, greeting: LinkOwner, onConnect: () => void) {
     this.address = options.address
-    this.lent = options.socket
+    this.ownerSocket = options.socket
     this.owner = greeting
     this.receiver = new Receiver(greeting)
     this.open(options).then(
@@ -152,14 +152,14 @@ class RawLink implements Link {
 
   private async open({ host, port }: LinkOptions): Promise<void> {
     let failure: Error | null = null
-    const options = { all: true, family: this.lent?.family ?? 0 } as const
+    const options = { all: true, family: this.ownerSocket?.family ?? 0 } as const
     for (const { address, family } of await dns.promises.lookup(host, options)) {
       if (this.ended !== null) return
       this.family = family
       failure = await this.connect(address, family, port)
       if (failure === null) return
       this.leave()
-      if (this.lent === undefined) this.release()
+      if (this.ownerSocket === undefined) this.release()
     }
     throw failure
   }
@@ -167,7 +167,7 @@ class RawLink implements Link {
   /** Null, or why not. */
   private async connect(host: string, family: number, port: number): Promise<Error | null> {
     const domain = family === 6 ? AF.INET6 : AF.INET
-    const fd = this.lent?.fd ?? socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
+    const fd = this.ownerSocket?.fd ?? socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
     if (fd < 0) return systemCallError('socket')
     this.fd = fd
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ONE, ONE.length) < 0) return systemCallError('setsockopt')
@@ -204,7 +204,7 @@ class RawLink implements Link {
   private release(): void {
     this.leave()
     if (this.fd < 0) return
-    if (this.lent === undefined) close(this.fd)
+    if (this.ownerSocket === undefined) close(this.fd)
     else shutdown(this.fd, SHUT_RDWR)
     this.fd = -1
   }
@@ -426,7 +426,7 @@ class RawLink implements Link {
     this.send()
     if (this.fd < 0) return
     // It may be closed, and its number given to something else, at any time from now on.
-    if (this.lent !== undefined) {
+    if (this.ownerSocket !== undefined) {
       this.release()
       return
     }

@@ -17,7 +17,13 @@ import { throwIfAborted } from '../../sys/abort.ts'
 import { AF, close, IPPROTO_TCP, SHUT_RDWR, SOCK, shutdown, socket, systemCallError } from '../../sys/libc.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
-import { NO_WAKE_UP, type QueueLoan, type ResetKind, type Transport, type WakeUp } from '../host/transport.ts'
+import {
+  type ConnectPermit,
+  NO_WAKE_UP,
+  type ResetKind,
+  type Transport,
+  type WakeUp,
+} from '../host/transport.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import {
   ALL_ONES,
@@ -36,10 +42,10 @@ import {
   connectQueue,
   endQueue,
   isPassing,
-  isPassingOfLoan,
+  isPassingOfShare,
   loadRawLink,
   pskOfTarget,
-  type TcpLoan,
+  type TcpPermit,
   type TcpShare,
   type TcpTarget,
   whenFree,
@@ -54,7 +60,7 @@ import {
 } from './fabrics.ts'
 import { fabricsError } from './fabrics-error.ts'
 import { KeepAlive } from './keep-alive.ts'
-import type { LentSocket, LinkEnd, MakeLink } from './link.ts'
+import type { LinkEnd, MakeLink, OwnerSocket } from './link.ts'
 import { PlainMemory } from './memory.ts'
 import { ADMIN_IN_CAPSULE, OWN_COMMANDS, type Reply, TcpQueue } from './queue.ts'
 
@@ -388,7 +394,7 @@ export class TcpTransport implements Transport {
       await (back ? whenFree(tcp.qid, connect) : connect())
     } catch (error) {
       // Nobody else begins a recovery for a queue that comes back.
-      if (back && isPassingOfLoan(error as Error)) this.#lose(error as Error, false)
+      if (back && isPassingOfShare(error as Error)) this.#lose(error as Error, false)
       // Recovery goes on by connecting all of it again.
       else if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {
         this.#markLost(error as Error)
@@ -415,13 +421,13 @@ export class TcpTransport implements Transport {
     }
   }
 
-  lend(qids: readonly number[]): QueueLoan {
+  permit(qids: readonly number[]): ConnectPermit {
     if (this.#lost !== null) throw this.#lost
     const association = this.#association
-    const sockets = this.eventDriven ? new Map<number, LentSocket>() : openSockets(qids, this.admin.family)
+    const sockets = this.eventDriven ? new Map<number, OwnerSocket>() : openSockets(qids, this.admin.family)
     for (const qid of qids) this.#former.add(qid)
     const { target } = this
-    const data: TcpLoan = {
+    const data: TcpPermit = {
       ...{ target, sockets, cntlid: this.#cntlid, inCapsule: this.#inCapsule },
       ...{ disconnects: this.#disconnects, connectTimeout: this.#connectTimeout },
     }
@@ -430,11 +436,11 @@ export class TcpTransport implements Transport {
       lost: (cause) => {
         // What has ended since has taken the queue with it.
         if (association !== this.#association || this.#lost !== null) return true
-        if (!isPassingOfLoan(cause)) return false
+        if (!isPassingOfShare(cause)) return false
         this.#lose(cause, false)
         return true
       },
-      cut: () => {
+      revoke: () => {
         for (const { fd } of sockets.values()) shutdown(fd, SHUT_RDWR)
       },
       end: () => {
@@ -581,8 +587,8 @@ export class TcpTransport implements Transport {
 }
 
 /** Sockets for another thread's queues: this one closes them, whatever becomes of that thread. */
-function openSockets(qids: readonly number[], family: number): Map<number, LentSocket> {
-  const sockets = new Map<number, LentSocket>()
+function openSockets(qids: readonly number[], family: number): Map<number, OwnerSocket> {
+  const sockets = new Map<number, OwnerSocket>()
   const domain = family === 6 ? AF.INET6 : AF.INET
   for (const qid of qids) {
     const fd = socket(domain, SOCK.STREAM | SOCK.NONBLOCK | SOCK.CLOEXEC, IPPROTO_TCP)
