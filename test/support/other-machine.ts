@@ -25,7 +25,9 @@ if (platform === 'linux') {
     const call = files[name]!
     files[name] = (file, ...rest) => {
       if (!isLinux(file)) return call(file, ...rest)
-      throw Object.assign(new Error(`ENOENT: no such file or directory, ${name} '${file}'`), { code: 'ENOENT' })
+      throw Object.assign(new Error(`ENOENT: no such file or directory, ${name} '${file}'`), {
+        code: 'ENOENT',
+      })
     }
   }
 }

@@ -3,8 +3,8 @@
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
 import { run } from '../support/run.ts'
-import { forkTarget } from '../support/tcp-target-child.ts'
 import { HOST, NQN } from '../support/tcp-target.ts'
+import { forkTarget } from '../support/tcp-target-child.ts'
 
 const inFolder = testFolder()
 const pathOf = (file: string) => new URL(file, import.meta.url).pathname
@@ -41,7 +41,12 @@ for (const machine of ['darwin arm64', 'linux arm64', 'win32 x64']) {
 
 test('sim: works on Linux on arm64 within the thread alone, and says so where it does not', async (t) => {
   const addresses = ['sim:?size=8M', `sim:${inFolder('disk.img')}?size=8M`]
-  const { lines } = await on('linux arm64', PROGRAM, [...addresses, 'sim:?thread=1', 'vfio-user:/x', '0a:00.0'])
+  const { lines } = await on('linux arm64', PROGRAM, [
+    ...addresses,
+    'sim:?thread=1',
+    'vfio-user:/x',
+    '0a:00.0',
+  ])
   t.deepEqual(lines.slice(0, 2), ['works', 'works'])
   for (const line of lines.slice(2)) {
     t.regex(line, /^ERR_UNVME_UNSUPPORTED: .*Linux on x86-64 is needed, this is linux on arm64/)
