@@ -27,15 +27,15 @@ export function makeSubsystem(nqn: string, options = 'gb=1 bs=512 memory_backed=
     echo 1 >subsystems/${nqn}/namespaces/1/enable`)
 }
 
-/** Makes port 4420 of an address, which has nothing behind it yet. */
-export function makePort(id: number, address: string): void {
+/** Makes a port of an address, which has nothing behind it yet. */
+export function makePort(id: number, address: string, port = 4420): void {
   sh(`
     mkdir /sys/kernel/config/nvmet/ports/${id}
     cd /sys/kernel/config/nvmet/ports/${id}
     echo tcp >addr_trtype
     echo ipv4 >addr_adrfam
     echo ${address} >addr_traddr
-    echo 4420 >addr_trsvcid`)
+    echo ${port} >addr_trsvcid`)
 }
 
 const linkOf = (port: number, nqn: string) => `/sys/kernel/config/nvmet/ports/${port}/subsystems/${nqn}`
