@@ -37,7 +37,11 @@ test('processes that come at the same time have one identity, and each sees all 
     t.is(hostnqn, `nqn.2014-08.org.nvmexpress:uuid:${hostid}`)
     t.is(fs.readFileSync(file('hostnqn'), 'utf8'), `${hostnqn}\n`)
     t.is(fs.readFileSync(file('hostid'), 'utf8'), `${hostid}\n`)
-    t.deepEqual(fs.readdirSync(path.dirname(file('hostid'))).sort(), ['hostid', 'hostnqn'], 'nothing else stays')
+    t.deepEqual(
+      fs.readdirSync(path.dirname(file('hostid'))).sort(),
+      ['hostid', 'hostnqn'],
+      'nothing else stays',
+    )
     t.is(fs.statSync(file('hostnqn')).mode & 0o7133, 0, 'for others to read, and for no one else to write')
   }
 })
