@@ -15,7 +15,8 @@ export const vm = () => inMachine('vm-guest.js', { driver: 'vfio' })
 export const kernel = () => inMachine('kernel-guest.js', { driver: 'nvme' })
 
 /** Over TCP, on Linux's target in the same machine: this driver, and the kernel's with fs and fio. */
-export const tcpKernel = () => inMachine('tcp-kernel-guest.js', { driver: 'none', shapes: [], cpus: 2 }, DEEPEST_TCP)
+export const tcpKernel = () =>
+  inMachine('tcp-kernel-guest.js', { driver: 'none', shapes: [], cpus: 2 }, DEEPEST_TCP)
 
 type Machine = Pick<MachineOptions, 'driver' | 'shapes' | 'cpus'>
 

@@ -16,7 +16,7 @@ const PORT = 1
 const PEER = 'peer'
 const LINKS = ['socket', 'raw'] as const
 const WORKERS = 8
-const OPERATIONS = 150
+const OPERATIONS = 60
 
 const addressOf = (query: string) =>
   `nvme+tcp://${THEIRS}/${NQN}?hostnqn=nqn.2024-01.org.example:host&hostid=6f9619ff-8b86-d011-b42d-00cf4fc964ff&${query}`

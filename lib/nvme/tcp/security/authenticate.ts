@@ -136,9 +136,8 @@ async function converse(
     }
     await channel.send(encodeSuccess2(tid))
   }
-  const agreed = `${hashName(hash)}, ${DH_GROUP_NAMES[group]}, ${own === null ? 'host' : 'host and controller'}`
-  log('%s: authenticated: %s', address, agreed)
-  return agreed
+  log('%s: authenticated with %s and %s', address, hashName(hash), DH_GROUP_NAMES[group])
+  return `${hashName(hash)}, ${DH_GROUP_NAMES[group]}, ${own === null ? 'host' : 'host and controller'}`
 }
 
 const numbers = (least: number, most: number) => Array.from({ length: most - least + 1 }, (_, i) => least + i)
