@@ -1,8 +1,9 @@
-// The works of the benchmark in the virtual machine, by this driver (aread, awrite and apoll, and its streams), or on the
-// block device by fs (fs.read and fs.write past the page cache with as many in flight, and fs's streams through it).
+// The works of the benchmarks in the virtual machine, by this driver (aread, awrite and apoll, and its streams), by fio, or on
+// the block device by fs (fs.read and fs.write past the page cache with as many in flight, and fs's streams through it).
 // Each work has a time and not a count, since the kernel's driver at times stalls under emulation. The page
 // cache is dropped before and after a stream of fs, and a write ends with fsync, since this driver's ends on the medium.
 
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -14,7 +15,7 @@ import { fill } from './streams.ts'
 
 /** This driver's device, or the kernel's. */
 export type Side = { address: string } | BlockSide
-type BlockSide = { block: string; size: number }
+export type BlockSide = { block: string; size: number }
 
 export interface Work {
   readonly name: string
@@ -48,6 +49,12 @@ export const RAW = [
   ...[1, DEEPEST].flatMap((depth) => [raw('read', RANDOM_KIB, depth), raw('write', RANDOM_KIB, depth)]),
   ...[raw('read', 128, 8), raw('write', 128, 8)],
 ]
+export const DEEPEST_TCP = 128
+/** Of the comparison over TCP. */
+export const TCP = [
+  ...[1, 32, DEEPEST_TCP].map((depth) => raw('read', RANDOM_KIB, depth)),
+  raw('read', 128, 8),
+]
 export const STREAMS = [stream('createReadStream'), stream('createWriteStream')]
 
 const RAW_MS = 1_000
@@ -73,6 +80,26 @@ export async function streamRate(side: Side, work: Work): Promise<Rate> {
   return await run(STREAM_MS)
 }
 
+/** By promises: each lane sends its next when its last is done. */
+export async function promiseRate(ns: Namespace, work: Work): Promise<Rate> {
+  const nlb = work.bytes / ns.blocksize
+  const { memory, parts } = allocParts(ns, work.depth, work.bytes)
+  const next = places(work, Math.floor(ns.blockcount / nlb))
+  const call = work.write ? ns.promises.write : ns.promises.read
+  let done = 0
+  const started = performance.now()
+  const lane = async (part: Buffer) => {
+    while (performance.now() - started < RAW_MS) {
+      await call.call(ns.promises, part, next() * nlb, nlb)
+      done++
+    }
+  }
+  await Promise.all(parts.map(lane))
+  const rate = done / ((performance.now() - started) / 1000)
+  ns.free(memory)
+  return { rate }
+}
+
 /** Where the next transfer begins, in units of its length, on a device that has `count` of them. */
 function places({ bytes }: Work, count: number): () => number {
   const source = new Random(1)
@@ -83,8 +110,23 @@ function places({ bytes }: Work, count: number): () => number {
   }
 }
 
+/** By fio, with as many in flight, sent and taken in batches as large as there are. @param words of the file and the engine */
+export function fioRate({ write, bytes, depth }: Work, seconds: number, words: readonly string[]): Rate {
+  const pattern = `${bytes === RANDOM_KIB * KIB ? 'rand' : ''}${write ? 'write' : 'read'}`
+  const all = [
+    ...['--name=one', '--thread', '--norandommap', '--time_based', '--output-format=json', ...words],
+    ...[`--rw=${pattern}`, `--bs=${bytes}`, `--iodepth=${depth}`, `--runtime=${seconds}`],
+    ...[`--iodepth_batch_submit=${depth}`, `--iodepth_batch_complete_max=${depth}`],
+  ]
+  const { status, stdout } = spawnSync('fio', all, { encoding: 'utf8' })
+  // The emulated controller loses a command now and then; the kernel cancels it, and fio ends.
+  if (status !== 0) return { rate: Number.NaN }
+  const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs
+  return { rate: (write ? job.write : job.read).iops }
+}
+
 /** aread or awrite: every descriptor is sent again when it is done. */
-function rawRate(ns: Namespace, work: Work): Rate {
+export function rawRate(ns: Namespace, work: Work): Rate {
   const nlb = work.bytes / ns.blocksize
   const { memory, parts } = allocParts(ns, work.depth, work.bytes)
   const next = places(work, Math.floor(ns.blockcount / nlb))
@@ -121,7 +163,7 @@ async function rateOfStream(ns: Namespace, { write, bytes, depth }: Work, ms: nu
   return { rate: moved / bytes / seconds, occupancy }
 }
 
-async function rawRateOfFile({ block, size }: BlockSide, work: Work): Promise<Rate> {
+export async function rawRateOfFile({ block, size }: BlockSide, work: Work): Promise<Rate> {
   const { bytes, depth, write } = work
   const fd = fs.openSync(block, fs.constants.O_RDWR | fs.constants.O_DIRECT)
   // O_DIRECT wants memory on a block's boundary.

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { type MachineOptions, runInMachine } from '../scripts/vm/machine.ts'
 import { findParts } from '../scripts/vm/parts.ts'
 import type { Table } from './measure.ts'
-import { DEEPEST } from './vm-works.ts'
+import { DEEPEST, DEEPEST_TCP } from './vm-works.ts'
 
 const LIMIT_S = 600
 
@@ -14,8 +14,14 @@ export const vm = () => inMachine('vm-guest.js', { driver: 'vfio' })
 /** Through the kernel's driver, beside fs and fio on the same device. */
 export const kernel = () => inMachine('kernel-guest.js', { driver: 'nvme' })
 
-async function* inMachine(program: string, options: Pick<MachineOptions, 'driver'>): AsyncGenerator<Table> {
-  const found = findParts()
+/** Over TCP, on Linux's target in the same machine: this driver, and the kernel's with fs and fio. */
+export const tcpKernel = () =>
+  inMachine('tcp-kernel-guest.js', { driver: 'none', shapes: [], cpus: 2 }, DEEPEST_TCP)
+
+type Machine = Pick<MachineOptions, 'driver' | 'shapes' | 'cpus'>
+
+async function* inMachine(program: string, options: Machine, deepest = DEEPEST): AsyncGenerator<Table> {
+  const found = findParts({ programs: program === 'vm-guest.js' ? [] : ['fio'] })
   if ('missing' in found) {
     console.error(`bench: the virtual machine is left out: ${found.missing}`)
     return
@@ -23,11 +29,11 @@ async function* inMachine(program: string, options: Pick<MachineOptions, 'driver
   const { status, stdout, ...result } = await runInMachine({
     // Without --enable-source-maps: with it V8 marks its whole heap for each 32 MiB that a stream of Buffers gives.
     command: [process.execPath, path.join(import.meta.dirname, program)],
-    ...options,
     shapes: ['null4096'],
+    ...options,
     timeLimit: LIMIT_S,
     // libuv's threads are what fs.read has in flight: as many as the deepest row asks for, and some for itself.
-    env: { UV_THREADPOOL_SIZE: String(DEEPEST + 8) },
+    env: { UV_THREADPOOL_SIZE: String(deepest + 8) },
     stderr: process.stderr,
   })
   if (status === 0) {

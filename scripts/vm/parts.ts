@@ -30,7 +30,7 @@ export interface KernelChoice {
 }
 
 /** Debian's package of each program that a command may need. */
-const PACKAGES = { nvme: 'nvme-cli', strace: 'strace' } as const
+const PACKAGES = { nvme: 'nvme-cli', strace: 'strace', ip: 'iproute2', tc: 'iproute2', fio: 'fio' } as const
 
 /** The parts, or what is missing in one line. Never throws. */
 export function findParts(choice: KernelChoice = {}): { parts: Parts } | { missing: string } {

@@ -1,13 +1,15 @@
-// What PCI functions, and what stands in for them, need of the machine: memory that they share, ordered as x86-64 orders it.
+// What memory that is shared with a device, or with what stands in for one, needs of the machine.
 
 import { UnsupportedError } from '../../lib/errors.ts'
 import { showText } from '../../lib/sys/show.ts'
 
-/** Throws UnsupportedError on another system or processor. */
-export function checkPlatform(address: string): void {
+/**
+ * Throws UnsupportedError on another system than Linux; and on another processor than x86-64, whose order of loads and
+ * stores rings count on, unless the other side of them is `inline`: in this thread.
+ */
+export function checkPlatform(address: string, { inline = false } = {}): void {
   const { platform, arch } = process
-  if (platform === 'linux' && arch === 'x64') return
-  throw new UnsupportedError(
-    `${showText(address)}: Linux on x86-64 is needed, this is ${platform} on ${arch}`,
-  )
+  if (platform === 'linux' && (inline || arch === 'x64')) return
+  const needed = inline ? 'Linux' : 'Linux on x86-64'
+  throw new UnsupportedError(`${showText(address)}: ${needed} is needed, this is ${platform} on ${arch}`)
 }

@@ -12,8 +12,8 @@ import { checkPlatform } from './platform.ts'
 import type { Resolve } from './target.ts'
 
 export const resolve: Resolve = (address, { faults, threads, shadowDoorbells, sgl }) => {
-  checkPlatform(address)
   const config = parseSimAddress(address)
+  checkPlatform(address, { inline: !config.thread && threads !== true })
   const { path, nsid } = config
   const sim = { ...(faults !== undefined && { faults }), ...(threads !== undefined && { thread: threads }) }
   return {

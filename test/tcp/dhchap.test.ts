@@ -266,6 +266,8 @@ test.serial(
       const data = Buffer.alloc(8192, group + 1)
       await ns.promises.write(data, 0)
       t.deepEqual(await ns.promises.read(Buffer.alloc(8192), 0), data)
+      const agreed = `${DH_GROUP_NAMES[group]}, host and controller`
+      t.true((ns.controller.transport.negotiated!.dhchap as string).endsWith(agreed))
       t.false(inspect(ns.controller, { depth: 12, showHidden: true }).includes(HOST_TEXT.slice(10, 30)))
       await ns.close()
     }

@@ -102,7 +102,11 @@ test.serial('findHostIdentity takes what is given, the system’s, and what it m
   t.deepEqual(findHostIdentity({}, folder), made)
   t.deepEqual(fs.readdirSync(path.join(folder, 'config/unvme')).sort(), ['hostid', 'hostnqn'])
   fs.writeFileSync(path.join(folder, 'hostnqn'), `${NQN}\n`)
-  t.deepEqual(findHostIdentity({}, folder), made, 'a name alone does not say the id')
+  t.deepEqual(
+    findHostIdentity({}, folder),
+    { ...given, hostid: made.hostid },
+    'a name alone has the user’s id',
+  )
   fs.writeFileSync(path.join(folder, 'hostid'), given.hostid.toUpperCase())
   t.deepEqual(findHostIdentity({}, folder), given)
   t.is(findHostIdentity({ hostid: made.hostid }, folder).hostid, made.hostid)

@@ -72,6 +72,33 @@ onEachLink(
   },
 )
 
+onEachLink(
+  'a target that was killed is connected again at once, also where a write meets its end first',
+  async (t) => {
+    const device = `sim:${inFolder(`reset-${t.context.link}.img`)}?size=8M`
+    let child = await forkTarget(device)
+    t.teardown(() => child.kill())
+    // What is not known to have ended is waited for as long.
+    const ns = await open(addressOf(child.port, `&link=${t.context.link}&kato=600000`), {
+      reconnectDelay: 20,
+    })
+    t.teardown(() => ns.close())
+    const block = new Int32Array(new SharedArrayBuffer(4))
+    const sent: Promise<unknown>[] = []
+    child.signal('SIGKILL')
+    // The first is answered by a reset, which the second meets before the event loop sees either.
+    for (let i = 0; i < 2; i++) {
+      Atomics.wait(block, 0, 0, 200)
+      sent.push(ns.controller.admin({ opcode: 0x0a, cdw10: 7 }).catch(() => {}))
+    }
+    await child.kill()
+    child = await forkTarget(device, child.port)
+    await Promise.all(sent)
+    while (ns.stats.resets === 0) await delay(5)
+    t.is((await ns.promises.read(Buffer.alloc(512), 0)).length, 512)
+  },
+)
+
 onEachLink('one lost I/O connection: the whole association is made again', async (t) => {
   const { proxy, ns } = await setUp(t, { qcount: 2 })
   const data = pattern(65_536, 1)

@@ -8,35 +8,37 @@ import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { findParts, type KernelChoice, partsRequired } from '../../scripts/vm/parts.ts'
 import { type CheckResult, checkNames } from './checks.ts'
 
+/** What a test needs of the machine; `module` is a file of the kernel's modules that a cache of before may lack. */
+type Needs = KernelChoice & { readonly module?: string }
+
 /**
  * What is missing of the machine, or the kernel chosen, which it then says in one line; null where nothing is.
  * @throws Error in CI, where tests must not be left out; but for those with a kernel that only `build-kernel` makes
  */
-export function leftOut(what: string, choice: KernelChoice = {}): string | null {
-  const found = findParts(choice)
-  if (!('missing' in found)) return null
-  if (partsRequired() && choice.kernel === undefined) throw new Error(found.missing)
-  process.stdout.write(`left out, ${what} in the virtual machine: ${found.missing}\n`)
-  return found.missing
+export function leftOut(what: string, needs: Needs = {}): string | null {
+  const missing = missingOf(needs)
+  if (missing === null) return null
+  if (partsRequired() && needs.kernel === undefined) throw new Error(missing)
+  process.stdout.write(`left out, ${what} in the virtual machine: ${missing}\n`)
+  return missing
 }
 
-/** As `leftOut`, for a machine with a network card: a cache of before does not have its modules. */
+function missingOf({ module, ...choice }: Needs): string | null {
+  const found = findParts(choice)
+  if ('missing' in found) return found.missing
+  const { modules = '' } = found.parts
+  if (module === undefined || fs.existsSync(path.join(modules, module))) return null
+  return `the kernel in the cache has no ${module}: run scripts/vm/setup again`
+}
+
+/** As `leftOut`, for a machine with a network card. */
 export function leftOutWithoutNetwork(what: string): string | null {
-  const missing = leftOut(what)
-  const found = findParts()
-  if (missing !== null || 'missing' in found) return missing
-  const { modules } = found.parts
-  const card = 'kernel/drivers/net/virtio_net.ko'
-  if (modules !== undefined && fs.existsSync(path.join(modules, card))) return null
-  const line = `the kernel in the cache has no ${card}: run scripts/vm/setup again`
-  if (partsRequired()) throw new Error(line)
-  process.stdout.write(`left out, ${what} in the virtual machine: ${line}\n`)
-  return line
+  return leftOut(what, { module: 'kernel/drivers/net/virtio_net.ko' })
 }
 
 /** As `leftOut`, for what takes minutes: also where it is not asked for by UNVME_TEST_SUITE=1, nor by CI. */
-export function leftOutUnlessAsked(what: string): string | null {
-  if (process.env.UNVME_TEST_SUITE || process.env.CI) return leftOut(what)
+export function leftOutUnlessAsked(what: string, needs?: Needs): string | null {
+  if (process.env.UNVME_TEST_SUITE || process.env.CI) return leftOut(what, needs)
   process.stdout.write(`left out, ${what} in the virtual machine: set UNVME_TEST_SUITE=1\n`)
   return 'set UNVME_TEST_SUITE=1'
 }
@@ -51,13 +53,15 @@ export function registerUnless(missing: string | null, register: Register, skip:
 /**
  * Adds the tests. Import the program before, which adds the checks.
  * @param program its compiled file in this folder
+ * @param left `leftOutUnlessAsked` for a program that takes minutes
  */
 export function testInMachine(
   program: string,
-  options: Omit<MachineOptions, 'command'> & KernelChoice,
+  { module, ...options }: Omit<MachineOptions, 'command'> & Needs,
   what = 'VFIO',
+  left = leftOut,
 ): void {
-  const missing = leftOut(what, options)
+  const missing = left(what, { ...options, ...(module !== undefined && { module }) })
   const results = new Map<string, CheckResult>()
   let trouble = ''
 

@@ -36,6 +36,8 @@ export interface TransportFacts {
   readonly kind: string
   /** How it moves the data, where there is more than one way, and why not the better one. */
   readonly how?: string
+  /** What it and the controller have agreed on, by name, for a user to read: lengths in bytes, times in milliseconds. */
+  readonly negotiated?: Readonly<Record<string, string | number | boolean | null>>
   /** No hardware is behind it: no question is asked before it is overwritten, and interrupts cost little. */
   readonly emulated: boolean
   /** Completions come by turns of the event loop alone: a call that blocks the thread until one comes would never return. */

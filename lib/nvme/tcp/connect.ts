@@ -152,7 +152,7 @@ async function authenticateQueue(
       return into
     },
   }
-  await authenticate(channel, dhchap, { address, hostnqn: identity.hostnqn, subnqn })
+  queue.authenticated = await authenticate(channel, dhchap, { address, hostnqn: identity.hostnqn, subnqn })
 }
 
 /** Ends a queue's connection: by Disconnect, where the target has it and nothing is in flight. Never rejects. */

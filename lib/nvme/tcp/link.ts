@@ -100,6 +100,14 @@ export interface Link {
 /** Begins a connection: `onConnect` is called once it is there, and `greeting` has what comes. */
 export type MakeLink = (options: LinkOptions, greeting: LinkOwner, onConnect: () => void) => Link
 
+/**
+ * Whether an error of a socket says that the other side, or its system, has closed the connection. EPIPE: it has been reset
+ * after the end of what came, and something is written before that end is read.
+ */
+export function isPeersEnd(code: string | undefined): boolean {
+  return code === 'ECONNRESET' || code === 'EPIPE'
+}
+
 /** A socket of Node's: everything goes by turns of the event loop. */
 class SocketLink implements Link {
   agreement: Agreement = { hdgst: false, ddgst: false }
@@ -129,7 +137,7 @@ class SocketLink implements Link {
       const cause = new DeviceRemovedError(`${this.address}: the connection failed: ${error.message}`, {
         cause: error,
       })
-      this.end({ cause, byPeer: error.code === 'ECONNRESET' })
+      this.end({ cause, byPeer: isPeersEnd(error.code) })
     })
     this.socket.on('end', () => {
       const cause = new DeviceRemovedError(`${this.address}: the target closed the connection`)

@@ -85,6 +85,8 @@ export class TcpQueue implements Queue, LinkOwner {
   private waker: (() => void) | null = null
   /** Called when its connection has ended otherwise than by `reset`. */
   onLost: ((end: LinkEnd) => void) | null = null
+  /** Hash, group, and who has proved itself, where the target has asked for it. */
+  authenticated: string | null = null
 
   readonly accepted = typeSet(PDU.CAPSULE_RESP, PDU.C2H_DATA, PDU.R2T, PDU.C2H_TERM_REQ)
   readonly mostData: number
@@ -195,6 +197,11 @@ export class TcpQueue implements Queue, LinkOwner {
   /** 4 or 6: the protocol of its connection. */
   get family(): number {
     return this.link?.family ?? 4
+  }
+
+  /** Most bytes of data in one H2CData, as the target has it; 0 without a connection. */
+  get maxH2cData(): number {
+    return this.link?.maxH2cData ?? 0
   }
 
   /** Ends the connection from here. */

@@ -30,7 +30,15 @@ import {
   TCP_NODELAY,
 } from '../../sys/libc.ts'
 import { native } from '../../sys/native.ts'
-import type { Link, LinkEnd, LinkOptions, LinkOwner, MakeLink, OwnerSocket } from './link.ts'
+import {
+  isPeersEnd,
+  type Link,
+  type LinkEnd,
+  type LinkOptions,
+  type LinkOwner,
+  type MakeLink,
+  type OwnerSocket,
+} from './link.ts'
 import { type Agreement, encodeTermReq, isViolation, PDU } from './pdu.ts'
 import { Receiver } from './receiver.ts'
 
@@ -398,7 +406,7 @@ class RawLink implements Link {
     const cause = new DeviceRemovedError(`${this.address}: the connection failed: ${message}`, {
       cause: error,
     })
-    this.end({ cause, byPeer: code === 'ECONNRESET' })
+    this.end({ cause, byPeer: isPeersEnd(code) })
   }
 
   // The owner's state may not change under it: it hears of it at its next look, or at the next turn of the event loop.

@@ -270,6 +270,29 @@ export class TcpTransport implements Transport {
     return this.#lost
   }
 
+  get negotiated() {
+    const { address, identity, security } = this.target
+    const { hdgst, ddgst, kato, link } = address
+    const queues = [...this.#queues.values()]
+    return {
+      ...{
+        cntlid: this.#cntlid,
+        hostnqn: identity.hostnqn,
+        hostid: identity.hostid,
+        hdgst,
+        ddgst,
+        kato,
+        link,
+      },
+      queues: queues.length,
+      entries: queues[0]?.entries ?? 0,
+      inCapsule: this.#inCapsule,
+      maxH2cData: (queues[0] ?? this.admin).maxH2cData,
+      tls: security?.tls ? 'TLS 1.3 with a pre-shared key' : null,
+      dhchap: this.admin.authenticated,
+    }
+  }
+
   get away(): boolean {
     return this.#lost !== null && !this.#givenUp
   }

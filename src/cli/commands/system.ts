@@ -2,6 +2,7 @@
 // what VFIO has, only the PCI facts are known, unless list-subsys is given its address.
 
 import path from 'node:path'
+import { UsageError } from '../../../lib/errors.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import {
@@ -22,7 +23,7 @@ import {
   sysrootOption,
   valueOr,
 } from '../define.ts'
-import { bytesText, fields, print, printJson, table } from '../output.ts'
+import { bytesText, fields, note, print, printJson, table, visible } from '../output.ts'
 import { text } from '../parse.ts'
 import { version as versionText } from '../program.ts'
 import { namespaceOption } from '../transfer.ts'
@@ -40,15 +41,23 @@ export const list = defineCommand({
   group: 'System',
   summary: 'List every NVMe device with its driver, IOMMU group, model and size',
   details: `A device that VFIO has shows its model and sizes only when it is opened (unvme info): here they are \
-'-', null in JSON. A device of the kernel's driver is opened by the path below Node.`,
-  arguments: {},
+'-', null in JSON. A device of the kernel's driver is opened by the path below Node.
+
+With the address of a discovery service, nvme+tcp://HOST[:PORT], the NVM subsystems are listed that it offers, and those of \
+the services that it refers to, by the addresses that open them. unvme discover shows all of its log.`,
+  arguments: { address: optionalArgument('ADDR', text, 'a discovery service (default: the machine)') },
   options: { output: outputOption(), sysroot: sysrootOption() },
   ignored: ['-v, --verbose'],
   examples: [
     ['list', 'a table of all devices'],
     ['list -o json', 'the same for programs, with the key names of nvme-cli'],
+    ['list nvme+tcp://10.0.0.5', 'what a discovery service offers'],
   ],
-  run({ options }) {
+  async run({ args: { address }, options, signal }) {
+    if (address !== undefined) {
+      if (options.sysroot !== undefined) throw new UsageError('--sysroot is for the devices of a machine')
+      return listOffers(address, options.output === 'json', signal)
+    }
     const machine = thisMachine(options.sysroot)
     // The kernel's name stands for what has no PCI name here.
     const remote = listRemoteControllers(machine).map((one) => ({
@@ -65,6 +74,44 @@ export const list = defineCommand({
     else print(rows.length === 0 ? 'This machine has no NVMe device.' : table(columns, rows))
   },
 })
+
+/** The subsystems that a service offers, and those that it refers to. */
+async function listOffers(address: string, json: boolean, signal: AbortSignal): Promise<void> {
+  const { asker, parseService } = await import('./discover.ts')
+  const { followReferrals, portalAddress, subsystemAddress } = await import(
+    '../../../lib/nvme/tcp/discover.ts'
+  )
+  const ask = asker({ hdrDigest: false, dataDigest: false, tls: false }, signal)
+  const { services, left } = await followReferrals(parseService(address), ask)
+  const offers = new Map<string, Offer>()
+  for (const { log, ...portal } of services) {
+    for (const record of log?.records ?? []) {
+      const address = subsystemAddress(record)
+      if (address === null || offers.has(address)) continue
+      offers.set(address, { address, nqn: record.subnqn, service: portalAddress(portal) })
+    }
+  }
+  const missed = services.filter(({ error }) => error !== null)
+  for (const { error } of missed) note(`not asked: ${error!.message}`)
+  if (left > 0) note(`${left} more services were referred to, and not asked`)
+  if (json) {
+    const Subsystems = [...offers.values()].map(({ address, nqn, service }) => ({
+      ...{ Address: address, NQN: nqn, Service: service },
+    }))
+    printJson({ Subsystems })
+  } else print(offers.size === 0 ? 'No subsystem is offered.' : table(offerColumns, [...offers.values()]))
+}
+
+interface Offer {
+  readonly address: string
+  readonly nqn: string
+  readonly service: string
+}
+
+const offerColumns = [
+  { title: 'Address', text: ({ address }: Offer) => visible(address) },
+  { title: 'Service', text: ({ service }: Offer) => visible(service) },
+]
 
 const columns = [
   {
@@ -231,7 +278,20 @@ function describe(ns: Namespace): [string, string | number][] {
     ['max queue size', ns.maxqsize],
     ['NVMe version', ns.controller.version],
     ['transport', [kind, how].filter(Boolean).join(', ')],
+    ...Object.entries(ns.controller.transport.negotiated ?? {}).map(([name, value]): [string, string] => [
+      NEGOTIATED[name] ?? name,
+      value === null || value === false ? 'off' : value === true ? 'on' : visible(String(value)),
+    ]),
   ]
+}
+
+/** How `info` names what a transport has agreed on. */
+const NEGOTIATED: Readonly<Record<string, string>> = {
+  ...{ cntlid: 'controller id', hostnqn: 'host NQN', hostid: 'host id' },
+  ...{ hdgst: 'header digest', ddgst: 'data digest', kato: 'keep alive timeout (ms)' },
+  ...{ link: 'I/O connections', queues: 'connected I/O queues', entries: 'I/O queue entries' },
+  ...{ inCapsule: 'in-capsule data (bytes)', maxH2cData: 'MAXH2CDATA (bytes)' },
+  ...{ tls: 'TLS', dhchap: 'DH-HMAC-CHAP' },
 }
 
 function attributes(ns: Namespace) {
@@ -245,6 +305,7 @@ function attributes(ns: Namespace) {
     version: ns.controller.version,
     transport: ns.controller.transport.kind,
     transportDetails: ns.controller.transport.how ?? null,
+    negotiated: ns.controller.transport.negotiated ?? null,
   }
 }
 

@@ -53,17 +53,17 @@ const MOST_TID = 0x1_0000
 const MOST_SEQNUM = 0xffff_ffff
 
 /**
- * Resolves when each has proved what the other demands. Rejects with AuthenticationError; with what the channel rejects
+ * Resolves when each has proved what the other demands, with what was agreed on, for a user to read. Rejects with AuthenticationError; with what the channel rejects
  * with, too.
  */
 export async function authenticate(
   channel: AuthenticationChannel,
   host: DhchapHost,
   names: AuthenticationNames,
-): Promise<void> {
+): Promise<string> {
   const tid = randomInt(MOST_TID)
   try {
-    await converse(channel, host, names, tid)
+    return await converse(channel, host, names, tid)
   } catch (error) {
     const refusal = refusalOf(error, names.address)
     if (refusal === null) throw error
@@ -107,7 +107,7 @@ async function converse(
   host: DhchapHost,
   { address, hostnqn, subnqn }: AuthenticationNames,
   tid: number,
-): Promise<void> {
+): Promise<string> {
   const hashes = numbers(host.leastHash, HASH.SHA512)
   const groups = numbers(host.leastGroup, DH_GROUP.FFDHE8192)
   await channel.send(encodeNegotiate({ tid, concatenation: 0, hashes, groups }))
@@ -137,6 +137,7 @@ async function converse(
     await channel.send(encodeSuccess2(tid))
   }
   log('%s: authenticated with %s and %s', address, hashName(hash), DH_GROUP_NAMES[group])
+  return `${hashName(hash)}, ${DH_GROUP_NAMES[group]}, ${own === null ? 'host' : 'host and controller'}`
 }
 
 const numbers = (least: number, most: number) => Array.from({ length: most - least + 1 }, (_, i) => least + i)
