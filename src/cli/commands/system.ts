@@ -231,7 +231,16 @@ function describe(ns: Namespace): [string, string | number][] {
     ['max queue size', ns.maxqsize],
     ['NVMe version', ns.controller.version],
     ['transport', [kind, how].filter(Boolean).join(', ')],
+    ...ns.paths.map(({ address, state, ana }, i): [string, string] => [
+      `path ${i}`,
+      [`${endpointOf(address)}: ${state}`, ana].filter(Boolean).join(', '),
+    ]),
   ]
+}
+
+// What tells paths apart: the rest of the address is the same for all.
+function endpointOf(address: string): string {
+  return /^[^/]*\/\/([^/]*)/.exec(address)?.[1] ?? address
 }
 
 function attributes(ns: Namespace) {
@@ -245,6 +254,7 @@ function attributes(ns: Namespace) {
     version: ns.controller.version,
     transport: ns.controller.transport.kind,
     transportDetails: ns.controller.transport.how ?? null,
+    ...(ns.paths.length > 0 && { paths: ns.paths }),
   }
 }
 
