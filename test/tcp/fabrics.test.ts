@@ -45,7 +45,7 @@ test('parseTcpPaths finds host, port, name and options', (t) => {
 
 test('parseTcpPaths names what it can not take', (t) => {
   for (const [text, message] of [
-    ['nvme+tcp://', /HOST\[:PORT\]\/NQN/],
+    ['nvme+tcp://', /HOST\[:PORT\]/],
     [`nvme+tcp://h`, /HOST/],
     [`nvme+tcp://user@h/${NQN}`, /HOST/],
     [`nvme+tcp://fe80::1/${NQN}`, /brackets/],
