@@ -130,6 +130,7 @@ test('streams, iterators and UNVMe’s calls go by several paths as by one', asy
   t.true(buf.equals(data.subarray(8 * BLOCK, 16 * BLOCK)))
   ns.free(buf)
   t.true(counts(target.paths).every((count) => count > 0))
+  t.throws(() => ns.share(0), { code: 'ERR_UNVME_UNSUPPORTED' })
 })
 
 // What is no path to the same namespace
