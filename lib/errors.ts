@@ -137,6 +137,11 @@ export class OutOfMemoryError extends UnvmeError {
   readonly code = 'ERR_UNVME_OUT_OF_MEMORY'
 }
 
+/** Addresses that were given as paths to one namespace lead to different ones: subsystem NQN or identifiers differ. */
+export class PathMismatchError extends UnvmeError {
+  readonly code = 'ERR_UNVME_PATH_MISMATCH'
+}
+
 /** Bytes that are no valid data structure of the specification. */
 export class DecodeError extends UnvmeError {
   readonly code = 'ERR_UNVME_DECODE'

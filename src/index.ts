@@ -2,6 +2,7 @@
 
 export * from '../lib/errors.ts'
 export type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/host/admin-queue.ts'
+export type { PathChange, PathInfo, PathState } from '../lib/nvme/paths/path.ts'
 export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
 export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'

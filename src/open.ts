@@ -10,7 +10,13 @@ import type { FaultRule } from '../lib/sim/faults/syntax.ts'
 import { onAbort, throwIfAborted } from '../lib/sys/abort.ts'
 import type { OptionNames } from '../lib/sys/options.ts'
 import { show } from '../lib/sys/show.ts'
-import { createDevice, type Device, OPENING_NAMES, type OpeningOptions } from './controller/device.ts'
+import {
+  createDevice,
+  createPathsDevice,
+  type Device,
+  OPENING_NAMES,
+  type OpeningOptions,
+} from './controller/device.ts'
 import { ControllerHandle } from './namespace/controller-handle.ts'
 import { Namespace } from './namespace/namespace.ts'
 import { checkInteger, checkOptions, checkSignal } from './queue/validate.ts'
@@ -73,6 +79,11 @@ export interface OpenOptions extends OpeningOptions {
    * environment's UNVME_TLS_KEY.
    */
   tlsKeyFile?: string | undefined
+  /**
+   * For `nvme+tcp:` addresses: more addresses of the same namespace, each in full, as paths to it: see
+   * [several paths](tcp.md#several-paths). Rejects with PathMismatchError where one leads to another subsystem or namespace.
+   */
+  paths?: readonly string[] | undefined
 }
 
 const OPEN_NAMES: OptionNames<OpenOptions> = {
@@ -89,6 +100,7 @@ const OPEN_NAMES: OptionNames<OpenOptions> = {
   dhchapSecretFile: true,
   dhchapCtrlSecretFile: true,
   tlsKeyFile: true,
+  paths: true,
 }
 
 // Timers take no longer.
@@ -212,6 +224,7 @@ async function openedByAnother(
 }
 
 async function connect(target: Target, options: OpenOptions): Promise<Device> {
+  if (target.several !== undefined) return createPathsDevice(target.several(), options)
   const transport = await target.connect()
   log('%s: %s', transport.address, transport.kind)
   return createDevice(transport, options)
@@ -245,5 +258,17 @@ function checkArguments(call: string, address: string, options: OpenOptions): vo
     const file = options[name]
     if (file === undefined || typeof file === 'string') continue
     throw new ArgumentTypeError(`${call}: ${name} must be a string, received ${typeof file}`)
+  }
+  const { paths = [] } = options
+  if (!Array.isArray(paths) || paths.some((path) => typeof path !== 'string')) {
+    throw new ArgumentTypeError(`${call}: paths must be an array of strings, received ${show(paths)}`)
+  }
+  if (paths.length > 0 && !address.startsWith('nvme+tcp:')) {
+    throw new ArgumentValueError(
+      `${call}: paths: ${address} has one path: nvme+tcp: addresses may have several`,
+    )
+  }
+  if (recovery !== 'reset' && (paths.length > 0 || /^nvme\+tcp:[^?]*,/.test(address))) {
+    throw new ArgumentValueError(`${call}: recovery ${show(recovery)}: several paths need 'reset'`)
   }
 }

@@ -35,7 +35,7 @@ function exported(name: string): string {
 }
 
 const BASE = ['lib/errors.ts', 'lib/sys', 'lib/log']
-const DRIVER = [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host', 'src/queue']
+const DRIVER = [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host', 'lib/nvme/paths', 'src/queue']
 
 // For each folder, what it may import from beside itself.
 const ALLOWED: Record<string, string[]> = {
@@ -52,8 +52,10 @@ const ALLOWED: Record<string, string[]> = {
   'lib/nvme/host': [...BASE, 'lib/memory', 'lib/nvme/spec'],
   'lib/nvme/linux': [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host'],
   'lib/nvme/pcie': [...BASE, 'lib/memory', 'lib/pci', 'lib/nvme/spec', 'lib/nvme/host'],
-  // The target in it serves what it is given: it knows no controller.
-  'lib/nvme/tcp': [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host'],
+  // Several controllers as one, whatever their transports.
+  'lib/nvme/paths': [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host'],
+  // The target in it serves what it is given: it knows no controller. An address says how paths are chosen.
+  'lib/nvme/tcp': [...BASE, 'lib/memory', 'lib/nvme/spec', 'lib/nvme/host', 'lib/nvme/paths'],
   // The driver and the controller share the specification's tables, not code.
   'lib/sim': [...BASE, 'lib/memory', 'lib/pci', 'lib/nvme/spec'],
   'src/queue': DRIVER.filter((folder) => folder !== 'src/queue'),

@@ -46,6 +46,7 @@ export type { QueuePairOptions, QueuePairShare } from './pcie/queue-pair-share.t
 export { type Doorbells, passes, ShadowDoorbells } from './pcie/shadow-doorbells.ts'
 export { openPcieTransport, type PcieOptions, PcieTransport } from './pcie/transport.ts'
 // The specification.
+export * from './spec/ana.ts'
 export * from './spec/async-event.ts'
 export { celsius } from './spec/codec.ts'
 export * from './spec/commands.ts'

@@ -22,6 +22,7 @@ import {
   type TransportFacts,
   type WakeUp,
 } from '../../lib/nvme/host/transport.ts'
+import { openPaths, type Paths, type SeveralPaths } from '../../lib/nvme/paths/paths.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import { high32, low32 } from '../../lib/sys/int64.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
@@ -108,6 +109,8 @@ export type NamespaceController = {
   readonly transport: TransportFacts
   /** What was done about faults, where this thread knows it. */
   readonly recovery?: { readonly aborts: number; readonly resets: number }
+  /** Where there are several paths to its namespaces: all of them together. */
+  readonly paths?: Paths
 } & Pick<
   Controller,
   | 'pool'
@@ -211,6 +214,7 @@ export class Device implements QueueUser {
       throw new AddressError(`${address}: no active namespace ${nsid}; active: ${active}`)
     }
     ;(this.controller.transport as Transport).openNamespace?.(nsid)
+    await this.controller.paths?.admitNamespace(nsid)
     const id = await identifyNamespace(controller, nsid)
     const geometry = geometryOf(nsid, id, this.controller.maxTransferBytes)
     for (const queue of this.queues) queue.guardWrites(nsid)
@@ -235,6 +239,9 @@ export class Device implements QueueUser {
     // A thread that has queues only has not opened the namespace that came with them.
     if (!this.#geometries.has(geometry.nsid)) this.#geometries.set(geometry.nsid, geometry)
     queue.guardWrites(geometry.nsid)
+    const { pausedBy = null, stalledBy = null } = controller.paths ?? {}
+    if (pausedBy !== null) queue.pause(pausedBy)
+    if (stalledBy !== null) queue.fail(stalledBy)
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)
@@ -340,6 +347,14 @@ export class Device implements QueueUser {
     }
   }
 
+  pause(cause: Error): void {
+    for (const queue of this.usable) queue?.pause(cause)
+  }
+
+  unpause(): void {
+    for (const queue of this.usable) queue?.unpause()
+  }
+
   resume(): void {
     const shared = new Set([...this.shares].flatMap((share) => share.qids))
     for (const queue of this.queues) {
@@ -373,6 +388,30 @@ export async function createDevice(
     ...(reconnect !== undefined && { reconnect }),
     ...(maxTransferBytes !== undefined && { maxTransferBytes }),
   })
+  try {
+    return new Device(controller, await activeNamespaces(withSignal(controller, signal)), retries).retain()
+  } catch (error) {
+    await controller.close()
+    throw error
+  }
+}
+
+/** Brings the controllers of several paths up as one device; one user is counted. Gives everything back where that fails. */
+export async function createPathsDevice(
+  { paths, mayPass, ...several }: SeveralPaths,
+  { timeout, retries, maxTransferBytes, signal }: OpeningOptions,
+): Promise<Device> {
+  const openers = paths.map(({ address, connect }) => ({
+    address,
+    mayPass,
+    open: async (ending: AbortSignal | undefined) =>
+      createController(await connect(ending), {
+        ...{ signal: ending, recovery: 'reset' as const },
+        ...(timeout !== undefined && { timeout }),
+        ...(maxTransferBytes !== undefined && { maxTransferBytes }),
+      }),
+  }))
+  const controller = await openPaths(openers, { ...several, timeout, signal })
   try {
     return new Device(controller, await activeNamespaces(withSignal(controller, signal)), retries).retain()
   } catch (error) {

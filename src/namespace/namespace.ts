@@ -12,6 +12,7 @@ import {
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
+import type { PathChange, PathInfo } from '../../lib/nvme/paths/path.ts'
 import { MAX_NSID, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { show, summary } from '../../lib/sys/show.ts'
@@ -156,6 +157,19 @@ export class Namespace implements AsyncDisposable {
   get stats(): Stats {
     const { queues, controller } = this.#device
     return collectStats(queues, controller.recovery)
+  }
+
+  /** The paths to the namespace, where there are several: their state, and what went by them. Otherwise none. */
+  get paths(): PathInfo[] {
+    return this.controller.paths?.info(this.id) ?? []
+  }
+
+  /**
+   * Calls `handler` when one of several paths is lost, returns, is given up, or changes its access (ANA). Returns what ends
+   * that. Never called where there is one path.
+   */
+  onPathChange(handler: (change: PathChange) => void): () => void {
+    return this.controller.paths?.onPathChange(handler) ?? (() => {})
   }
 
   /** Any admin command. */

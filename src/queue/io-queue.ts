@@ -8,6 +8,7 @@ import { CommandTimeoutError, OutcomeUnknownError } from '../../lib/errors.ts'
 import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
+import { anaStateOf } from '../../lib/nvme/spec/ana.ts'
 import { mayChangeData } from '../../lib/nvme/spec/opcodes.ts'
 import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
@@ -80,6 +81,8 @@ export class IoQueue {
   private failure: Error | null = null
   // The controller is being recovered: nothing is posted, and nothing reaped.
   private suspension: Error | null = null
+  // There is no path that commands can go by: nothing is posted, and what is in flight goes on.
+  private pausedBy: Error | null = null
   private resends: Resends | null = null
   // By command identifier: those without an answer that the controller's recovery has in hand.
   private readonly expired = new Map<number, CommandTimeoutError>()
@@ -251,7 +254,7 @@ export class IoQueue {
 
   // The controller is being recovered, or what was in flight then is not done yet: what is new waits for that.
   private get recovering(): boolean {
-    return this.suspension !== null || (this.resends?.first ?? false)
+    return this.suspension !== null || this.pausedBy !== null || (this.resends?.first ?? false)
   }
 
   // False where as many wait already as the queue has room for.
@@ -395,6 +398,7 @@ export class IoQueue {
 
   // Posts what there is space for now: first what was sent before.
   private continue(): void {
+    if (this.pausedBy !== null) return
     if (this.resends !== null && this.resends.pending > 0) {
       this.postAgain(this.resends)
       if (this.recovering) return
@@ -424,7 +428,7 @@ export class IoQueue {
   private completeOther(op: Operation, cid: number, field: number): boolean {
     const before = this.resends?.ended(cid)
     if (field === 0 || op.field !== 0 || op.cause !== null) return false
-    if (mayPass(field) && isRepeatable(op)) {
+    if (mayPass(field) && (isRepeatable(op) || this.wasRefused(op, field))) {
       const part = this.partOf(op, cid, before, field)
       if (part.attempt <= this.controller.retries) {
         this.sendAgain([part])
@@ -437,6 +441,11 @@ export class IoQueue {
     op.failedNlb = this.nlbOf(op, cid)
     this.stop(op)
     return false
+  }
+
+  // By a path that has no access now: not executed, whatever it is, and another path may take it.
+  private wasRefused(op: Operation, field: number): boolean {
+    return this.pair.severalPaths === true && !op.once && anaStateOf(field) !== undefined
   }
 
   /** @param before what the command was, where it was sent again already */
@@ -501,7 +510,7 @@ export class IoQueue {
     if (this.resends !== null && this.resends.pending === 0) this.endResends()
     // What is held may wait for a time, or for a command that has ended otherwise than by `complete`.
     if (this.unsent && this.suspension === null) this.continue()
-    if (this.expired.size > 0 || this.suspension !== null) this.watchEventLoop(now)
+    if (this.expired.size > 0 || this.suspension !== null || this.pausedBy !== null) this.watchEventLoop(now)
     this.controller.checkHealth(now)
   }
 
@@ -611,6 +620,22 @@ export class IoQueue {
     if (this.scheduled > 0 && this.awake === false) this.wake(this)
   }
 
+  /** Nothing is posted until `unpause`: there is no way to the namespace. What is in flight goes on. */
+  pause(cause: Error): void {
+    if (this.pausedBy === null) this.obstacles++
+    this.pausedBy = cause
+    this.turnAt = performance.now()
+  }
+
+  unpause(): void {
+    if (this.pausedBy === null) return
+    this.pausedBy = null
+    this.obstacles--
+    if (this.suspension !== null) return
+    this.continue()
+    if (this.scheduled > 0 && this.awake === false) this.wake(this)
+  }
+
   private endSuspension(): void {
     if (this.suspension === null) return
     this.suspension = null
@@ -688,7 +713,7 @@ export class IoQueue {
   private watchEventLoop(now: number): void {
     this.askForTurn(now)
     if (now - this.turnAt < this.controller.timeout) return
-    const cause = this.suspension
+    const cause = this.suspension ?? this.pausedBy
     if (cause !== null) {
       for (const { op } of this.resends?.take() ?? []) this.endPart(op, cause)
       for (const op of this.takeHeld()) this.endPart(op, cause)

@@ -2,6 +2,7 @@
 
 import type { RecoveryPolicy } from '../../lib/nvme/host/recovery.ts'
 import type { Transport } from '../../lib/nvme/host/transport.ts'
+import type { SeveralPaths } from '../../lib/nvme/paths/paths.ts'
 import type { FaultRule } from '../../lib/sim/faults/syntax.ts'
 
 /** Options of `open` that a transport takes note of. */
@@ -18,6 +19,7 @@ export interface ConnectOptions {
   readonly dhchapSecretFile?: string | undefined
   readonly dhchapCtrlSecretFile?: string | undefined
   readonly tlsKeyFile?: string | undefined
+  readonly paths?: readonly string[] | undefined
   readonly noIommu?: boolean | undefined
   readonly iommufd?: 'auto' | 'always' | 'never' | undefined
   readonly faults?: readonly FaultRule[] | undefined
@@ -33,6 +35,8 @@ export interface Target {
   /** I/O queues that the address asks for, where the caller does not. */
   readonly queues?: number | undefined
   connect(): Promise<Transport>
+  /** Where the address has several paths: what they are, in place of `connect`. */
+  several?(): SeveralPaths
   /** Throws InUseError where the address asks for another controller than the one that is open. */
   check?(open: Transport): void
 }

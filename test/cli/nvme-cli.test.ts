@@ -30,6 +30,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   'self-test-log': '--dst-entries=,-e --output-format=,-o --verbose,-v',
   'sanitize-log': '--rae,-r --output-format=,-o --human-readable,-H --raw-binary,-b',
   'changed-ns-list-log': '--output-format=,-o --raw-binary,-b',
+  'ana-log': '--groups,-g --output-format=,-o',
   'get-log':
     '--namespace-id=,-n --log-id=,-i --log-len=,-l --aen=,-a --lpo=,-o --lsp=,-s --lsi=,-S --rae,-r --uuid-index=,-U --raw-binary,-b --csi=,-y --ot,-O',
   'telemetry-log': '--output-file=,-o --host-generate=,-g --controller-init,-c --data-area=,-d',

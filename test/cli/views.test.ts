@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import fc from 'fast-check'
+import { ANA_STATE, encodeAnaLog } from '../../lib/nvme/spec/ana.ts'
 import {
   encodeControllerList,
   encodeIndependentNamespace,
@@ -21,6 +22,7 @@ import {
   viewNamespaceList,
 } from '../../src/cli/admin/views/identify.ts'
 import {
+  viewAna,
   viewChanged,
   viewEffects,
   viewErrors,
@@ -77,6 +79,29 @@ test('changed namespaces: a list, or too many for one', (t) => {
   })
   const many = viewChanged(encodeNamespaceList([ALL_NAMESPACES]), 'dev')
   t.is(many.text(false), 'more than 1024 namespaces changed: look at all of them')
+})
+
+test('the ANA log: groups, states and namespaces, as nvme-cli has them', (t) => {
+  const groups = [
+    { grpid: 1, state: ANA_STATE.OPTIMIZED, chgcnt: 2n, nsids: [1, 3] },
+    { grpid: 9, state: 7 },
+  ]
+  const view = viewAna(encodeAnaLog({ chgcnt: 5n, groups }), 'dev')
+  t.is(
+    view.text(false),
+    'Asymmetric Namespace Access Log for NVMe device: dev\nANA LOG HEADER :-\nchgcnt\t:\t5\nngrps\t:\t2\n' +
+      'ANA Log Desc :-\ngrpid\t:\t1\nnnsids\t:\t2\nchgcnt\t:\t2\nstate\t:\toptimized\n\tnsid\t:\t1\n\tnsid\t:\t3\n\n' +
+      'ANA Log Desc :-\ngrpid\t:\t9\nnnsids\t:\t0\nchgcnt\t:\t0\nstate\t:\tinvalid state\n',
+  )
+  t.deepEqual(view.json(), {
+    'Asymmetric Namespace Access Log for NVMe device': 'dev',
+    chgcnt: 5n,
+    ngrps: 2,
+    'ANA DESC LIST ': [
+      { grpid: 1, nnsids: 2, chgcnt: 2n, state: 'optimized', NSIDS: [{ nsid: 1 }, { nsid: 3 }] },
+      { grpid: 9, nnsids: 0, chgcnt: 0n, state: 'invalid state', NSIDS: [] },
+    ],
+  })
 })
 
 test('persistent events: header, types, times, bytes; and how many were read', (t) => {

@@ -20,6 +20,7 @@ const DECODERS = {
   TelemetryHeader: [nvme.decodeTelemetryHeader, nvme.encodeTelemetryHeader, 512],
   PersistentEventHeader: [nvme.decodePersistentEventHeader, null, 512],
   PersistentEventLog: [nvme.decodePersistentEventLog, null, 2048],
+  AnaLog: [nvme.decodeAnaLog, null, 16],
   SanitizeLog: [nvme.decodeSanitizeLog, nvme.encodeSanitizeLog, 512],
   Timestamp: [nvme.decodeTimestamp, nvme.encodeTimestamp, 8],
   LbaRanges: [nvme.decodeLbaRanges, nvme.encodeLbaRanges, 4096],

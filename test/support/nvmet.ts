@@ -31,9 +31,14 @@ echo ipv4 >ports/1/addr_adrfam
 echo 0.0.0.0 >ports/1/addr_traddr
 echo 4420 >ports/1/addr_trsvcid
 ln -s /sys/kernel/config/nvmet/subsystems/$NQN ports/1/subsystems/$NQN
+$MORE
 echo ready >&2
 while :; do sleep 1000; done
 `
+
+/** Runs what comes by a port of the card as a shell, one caller after the other. */
+const SHELL_PORT = 4500
+const SHELL = `busybox nc -ll -p ${SHELL_PORT} -e /bin/sh`
 
 /** What the script above is after, with more of it before the port opens. */
 const MARK = 'mkdir ports/1\n'
@@ -42,6 +47,12 @@ export interface NvmetOptions {
   readonly limitMs?: number
   /** Commands of the shell, in the folder of nvmet: where they fail, there is no target. */
   readonly setUp?: string
+  /** The same, once the port is open. */
+  readonly more?: string
+  /** Ports of the card beside 4420 that lead outside. */
+  readonly ports?: readonly number[]
+  /** Commands can be run in the machine while the target works. */
+  readonly shell?: boolean
   /** Who this host is. */
   readonly host?: string
 }
@@ -49,6 +60,10 @@ export interface NvmetOptions {
 export interface Nvmet {
   /** With more of a query. */
   address(query?: string): string
+  /** Where each of `ports` is, outside. */
+  readonly ports: readonly number[]
+  /** Runs commands of the shell in the folder of nvmet; resolves with what they print. @throws Error where one fails */
+  run(script: string): Promise<string>
   end(): Promise<void>
 }
 
@@ -56,18 +71,30 @@ export interface Nvmet {
 export async function startNvmet({
   limitMs = 180_000,
   setUp = '',
+  more = '',
+  ports: inside = [],
+  shell = false,
   host = '',
 }: NvmetOptions = {}): Promise<Nvmet> {
   const port = await freePort()
+  const ports = await Promise.all(inside.map(freePort))
+  const shellPort = await freePort()
+  const forwards = [[port, 4420], [shellPort, SHELL_PORT], ...inside.map((one, i) => [ports[i], one])]
+    .map(([from, to]) => `hostfwd=tcp:127.0.0.1:${from}-10.0.2.15:${to}`)
+    .join(',')
+  const script = SCRIPT.replace(MARK, `${setUp}\n${MARK}`)
+    .replace('$MORE', more)
+    .replaceAll('$NQN', NVMET_NQN)
+    .replace(/while :.*\n$/, (idle) => (shell ? SHELL : idle))
   const abort = new AbortController()
   let ended = ''
   const machine = runInMachine({
-    command: ['sh', '-c', SCRIPT.replace(MARK, `${setUp}\n${MARK}`).replaceAll('$NQN', NVMET_NQN)],
+    command: ['sh', '-c', script],
     driver: 'none',
     timeLimit: 1800,
     signal: abort.signal,
     qemu: [
-      ...['-netdev', `user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:${port}-10.0.2.15:4420`],
+      ...['-netdev', `user,id=n0,restrict=on,${forwards}`],
       ...['-device', 'virtio-net-pci,netdev=n0,addr=1e.0,romfile='],
     ],
   }).then(
@@ -89,7 +116,7 @@ export async function startNvmet({
     try {
       const handle = await openController(address(), { timeout: 5000, recovery: 'none' })
       await handle.close()
-      return { address, end }
+      return { address, ports, run: (commands) => runShell(shellPort, commands), end }
     } catch (error) {
       if (ended === '' && performance.now() < until) {
         await delay(500)
@@ -99,6 +126,17 @@ export async function startNvmet({
       throw new Error(ended || (error as Error).message, { cause: error })
     }
   }
+}
+
+async function runShell(port: number, commands: string): Promise<string> {
+  const socket = net.connect(port, '127.0.0.1')
+  socket.end(
+    `set -e; cd /sys/kernel/config/nvmet; { ${commands.replaceAll('$NQN', NVMET_NQN)}\n} 2>&1; echo done\n`,
+  )
+  let said = ''
+  for await (const chunk of socket) said += chunk
+  if (!said.endsWith('done\n')) throw new Error(`in the machine: ${said || 'no answer'}`)
+  return said.slice(0, -5)
 }
 
 function freePort(): Promise<number> {

@@ -3,7 +3,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
-import { isNqn, parseTcpAddress } from '../../lib/nvme/tcp/address.ts'
+import { isNqn, parseTcpPaths } from '../../lib/nvme/tcp/address.ts'
 import {
   decodeConnectData,
   decodeDiscoveryLog,
@@ -16,7 +16,10 @@ import { testFolder } from '../support/folder.ts'
 const inFolder = testFolder()
 const NQN = 'nqn.2024-01.org.example:disk'
 
-test('parseTcpAddress finds host, port, name and options', (t) => {
+/** Of an address with one host. */
+const parseTcpAddress = (text: string) => parseTcpPaths(text)[0]!
+
+test('parseTcpPaths finds host, port, name and options', (t) => {
   t.like(parseTcpAddress(`nvme+tcp://10.0.0.1/${NQN}`), {
     ...{
       host: '10.0.0.1',
@@ -40,9 +43,9 @@ test('parseTcpAddress finds host, port, name and options', (t) => {
   })
 })
 
-test('parseTcpAddress names what it can not take', (t) => {
+test('parseTcpPaths names what it can not take', (t) => {
   for (const [text, message] of [
-    ['nvme+tcp://', /HOST\[:PORT\]\/NQN/],
+    ['nvme+tcp://', /HOST\[:PORT\]/],
     [`nvme+tcp://h`, /HOST/],
     [`nvme+tcp://user@h/${NQN}`, /HOST/],
     [`nvme+tcp://fe80::1/${NQN}`, /brackets/],
@@ -62,6 +65,25 @@ test('parseTcpAddress names what it can not take', (t) => {
     [`nvme+tcp://h/${NQN}?hostid=1`, /bad value hostid=1/],
   ] as const) {
     t.throws(() => parseTcpAddress(text), { code: 'ERR_UNVME_ADDRESS', message }, text)
+  }
+})
+
+test('parseTcpPaths finds every host, with the options of all, and refuses what is no list', (t) => {
+  const paths = parseTcpPaths(`nvme+tcp://a,[fe80::1]:4421,b:4422/${NQN}?hdgst=1&nsid=2&policy=queue-depth`)
+  t.deepEqual(
+    paths.map(({ host, port }) => `${host} ${port}`),
+    ['a 4420', 'fe80::1 4421', 'b 4422'],
+  )
+  t.true(paths.every((path) => path.hdgst && path.nsid === 2 && path.policy === 'queue-depth'))
+  t.is(paths[1]!.address, `nvme+tcp://[fe80::1]:4421/${NQN}?hdgst=1&policy=queue-depth`)
+  for (const [text, message] of [
+    [`nvme+tcp://a,/${NQN}`, /HOST\[:PORT\]/],
+    [`nvme+tcp://a,b:0/${NQN}`, /no port 0/],
+    [`nvme+tcp://a,b,A:4420/${NQN}`, /a port 4420 .* is given twice/],
+    [`nvme+tcp://a,b/${NQN}?kato=0`, /kato=0/],
+    [`nvme+tcp://a,b/${NQN}?policy=numa`, /bad value policy=numa/],
+  ] as const) {
+    t.throws(() => parseTcpPaths(text), { code: 'ERR_UNVME_ADDRESS', message }, text)
   }
 })
 

@@ -39,6 +39,8 @@ export interface Queue {
   readonly counters: QueueCounters
   /** False where no command can have metadata in a buffer of its own: then `pointMetadata` is for 0 alone. */
   readonly takesMetadata?: boolean
+  /** True where what one path has refused may go by another: any command that was refused for the access there. */
+  readonly severalPaths?: boolean
   /** Identifiers that are out of use since their commands had no answer, until one comes after all. */
   readonly lost: number
   /** Called by `reap` for a command that had no answer in time and has one now: its identifier is free again. */

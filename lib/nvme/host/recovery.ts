@@ -48,6 +48,9 @@ export interface QueueUser {
   verify?(send: SendAdmin): Promise<void>
   /** The queues are as new: posts again what may be posted again. */
   resume(): void
+  /** Of a device with several paths: none of them can be used, and nothing is posted until `unpause`. What is in flight counts. */
+  pause?(cause: Error): void
+  unpause?(): void
 }
 
 /** What recovery needs of its controller. */

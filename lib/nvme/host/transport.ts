@@ -127,6 +127,11 @@ export interface Transport extends TransportFacts {
    */
   onStalled?: ((cause: Error) => void) | null
 
+  /**
+   * Where there is one, set by who has other ways to the same namespaces: called each time nothing that was in flight before
+   * a reset or a loss will be executed any more.
+   */
+  onEnded?: (() => void) | null
   /** The device was taken away, as the system says: it does not come back by a reset. */
   readonly removed: boolean
 

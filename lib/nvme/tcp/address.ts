@@ -1,6 +1,8 @@
-// Addresses of controllers over TCP: `nvme+tcp://host:4420/NQN?nsid=1&hdgst=1`, and what each option means.
+// Addresses of controllers over TCP: `nvme+tcp://host:4420/NQN?nsid=1&hdgst=1`, and what each option means; and several of
+// them as paths to one subsystem: `nvme+tcp://host1,host2:4421/NQN?policy=queue-depth`.
 
 import { AddressError } from '../../errors.ts'
+import type { PathPolicy } from '../paths/path-queue.ts'
 import { MAX_NSID } from '../spec/opcodes.ts'
 import { MAX_NQN_BYTES } from './fabrics.ts'
 import { DH_GROUP_NAMES } from './security/dh-groups.ts'
@@ -36,6 +38,8 @@ export interface TcpAddress {
   readonly tlsid: IdentityVersion
   /** What connections of I/O queues are made of. */
   readonly link: LinkKind
+  /** How a command's path is chosen, where there are several. */
+  readonly policy: PathPolicy
 }
 
 /** A socket of Node's, which goes by the event loop; or one of the system's, which is polled. */
@@ -49,27 +53,57 @@ export const DEFAULT_KATO_MS = 15_000
 // Promises are faster by it, it needs nothing of the system, and TLS goes by it.
 const DEFAULT_LINK: LinkKind = 'socket'
 
-const FORM = /^nvme\+tcp:\/\/(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s]+)(?::(\d{1,5}))?\/([^/?#\s]*)(?:\?([^#]*))?$/i
+const FORM = /^nvme\+tcp:\/\/([^/?#\s]+)\/([^/?#\s]*)(?:\?([^#]*))?$/i
+const ENDPOINT = /^(\[[0-9a-f:.%\w]+\]|[^/:?#[\]@\s,]+)(?::(\d{1,5}))?$/i
 
 const OPTIONS = [
   ...(['nsid', 'hdgst', 'ddgst', 'queues', 'kato', 'hostnqn', 'hostid', 'link'] as const),
-  ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid'] as const),
+  ...(['dhchap', 'dhchapctrl', 'dhhash', 'dhgroup', 'tls', 'tlskey', 'tlsid', 'policy'] as const),
 ]
 
 type OptionName = (typeof OPTIONS)[number]
 
 const HASH_NAMES = [HASH.SHA256, HASH.SHA384, HASH.SHA512].map(hashName)
 
-/** Throws AddressError, which names the part. */
-export function parseTcpAddress(text: string): TcpAddress {
+/** The addresses of all paths: one for each host. Throws AddressError, which names the part. */
+export function parseTcpPaths(text: string): TcpAddress[] {
   const match = FORM.exec(text)
-  if (match === null) {
+  const endpoints = (match?.[1] ?? '').split(',').map((one) => ENDPOINT.exec(one))
+  if (match === null || endpoints.includes(null)) {
     throw new AddressError(
-      `'${text}': nvme+tcp://HOST[:PORT]/NQN[?OPTION=VALUE&…] is needed, an IPv6 address in brackets`,
+      `'${text}': nvme+tcp://HOST[:PORT][,HOST[:PORT]…]/NQN[?OPTION=VALUE&…] is needed, an IPv6 address in brackets`,
     )
   }
-  const [, host, port, nqn, query] = match
-  const given = readQuery(text, query ?? '')
+  const [, hosts, nqn, query] = match
+  const shared = parseShared(text, nqn!, query ?? '')
+  const all = (endpoints as RegExpExecArray[]).map(([endpoint, host, port]) => {
+    const number = port === undefined ? DEFAULT_PORT : Number(port)
+    if (number < 1 || number > 65535) throw new AddressError(`'${text}': there is no port ${port}`)
+    const address = withoutNsid(text.replace(hosts!, endpoint))
+    return { ...shared, address, host: host!.replace(/^\[|\]$/g, ''), port: number }
+  })
+  checkPaths(text, all)
+  return all
+}
+
+/** Throws AddressError where what is given as several paths is no such thing. */
+export function checkPaths(text: string, all: readonly TcpAddress[]): void {
+  if (all.length === 1) return
+  const names = all.map(({ host, port, subnqn }) => `${host.toLowerCase()} port ${port} ${subnqn}`)
+  const twice = names.find((name, i) => names.indexOf(name) < i)
+  if (twice !== undefined) throw new AddressError(`'${text}': path ${twice} is given twice`)
+  // Without it nothing says when a target that is not heard of any more has ended what was in flight.
+  if (all.some(({ kato }) => kato === 0)) {
+    throw new AddressError(`'${text}': kato=0 is for one path: several need Keep Alive`)
+  }
+}
+
+function parseShared(
+  text: string,
+  nqn: string,
+  query: string,
+): Omit<TcpAddress, 'address' | 'host' | 'port'> {
+  const given = readQuery(text, query)
   const file = (value: string) => decode(text, value) || undefined
   const option = <T>(name: OptionName, parse: (value: string) => T | undefined, byDefault: T): T => {
     const value = given.get(name)
@@ -78,14 +112,9 @@ export function parseTcpAddress(text: string): TcpAddress {
     if (parsed === undefined) throw new AddressError(`'${text}': bad value ${name}=${value}`)
     return parsed
   }
-  const subnqn = decode(text, nqn!)
+  const subnqn = decode(text, nqn)
   if (!isNqn(subnqn)) throw new AddressError(`'${text}': ${badNqn(subnqn)}`)
-  const number = port === undefined ? DEFAULT_PORT : Number(port)
-  if (number < 1 || number > 65535) throw new AddressError(`'${text}': there is no port ${port}`)
   return {
-    address: withoutNsid(text),
-    host: host!.replace(/^\[|\]$/g, ''),
-    port: number,
     subnqn,
     nsid: option<number | undefined>('nsid', integer(1, MAX_NSID), undefined),
     hdgst: option('hdgst', integer(0, 1), 0) === 1,
@@ -102,6 +131,7 @@ export function parseTcpAddress(text: string): TcpAddress {
     tlskey: option<string | undefined>('tlskey', file, undefined),
     tlsid: option('tlsid', integer(0, 1), 1) as IdentityVersion,
     link: option('link', linkKind, DEFAULT_LINK),
+    policy: option('policy', policyOf, 'round-robin'),
   }
 }
 
@@ -121,6 +151,10 @@ function readQuery(text: string, query: string): Map<OptionName, string> {
 
 function linkKind(value: string): LinkKind | undefined {
   return value === 'socket' || value === 'raw' ? value : undefined
+}
+
+function policyOf(value: string): PathPolicy | undefined {
+  return value === 'round-robin' || value === 'queue-depth' ? value : undefined
 }
 
 function integer(min: number, max: number) {

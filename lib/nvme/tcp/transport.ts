@@ -98,8 +98,22 @@ export interface TcpOptions {
   ctrlLossTimeout?: number | undefined
   /** Milliseconds of being lost after which I/O is rejected and not kept waiting; -1, the default, for as long as it takes. */
   fastIoFail?: number | undefined
+  /** Memory that it shares with other transports, whose maker closes it. Default: its own. */
+  shared?: SharedMemory | undefined
   /** Ends the opening. */
   signal?: AbortSignal | undefined
+}
+
+/** Memory of several transports: what one reads, another may write. */
+export interface SharedMemory {
+  readonly memory: PlainMemory
+  readonly pool: DmaPool
+}
+
+/** @param address for messages */
+export function createSharedMemory(address: string): SharedMemory {
+  const memory = new PlainMemory(address)
+  return { memory, pool: new DmaPool(memory, { views: memory }) }
 }
 
 export class TcpTransport implements Transport {
@@ -116,9 +130,11 @@ export class TcpTransport implements Transport {
   version!: string
   onFailed: ((cause: Error) => void) | null = null
   onStalled: ((cause: Error) => void) | null = null
+  onEnded: (() => void) | null = null
   /** A target may always come back. */
   readonly removed = false
 
+  readonly #ownsMemory: boolean
   readonly #connectTimeout: number
   readonly #reconnectDelay: number
   readonly #ctrlLossTimeout: number
@@ -156,7 +172,7 @@ export class TcpTransport implements Transport {
 
   constructor(target: TcpTarget, options: TcpOptions = {}) {
     const { adminTimeout = 60_000, connectTimeout = CONNECT_MS } = options
-    const { reconnectDelay = 2000, ctrlLossTimeout = 600_000, fastIoFail = NEVER } = options
+    const { reconnectDelay = 2000, ctrlLossTimeout = 600_000, fastIoFail = NEVER, shared } = options
     this.target = target
     const { address, kato, link } = target.address
     this.address = address
@@ -165,8 +181,10 @@ export class TcpTransport implements Transport {
     this.#reconnectDelay = reconnectDelay
     this.#ctrlLossTimeout = ctrlLossTimeout === NEVER ? Number.POSITIVE_INFINITY : ctrlLossTimeout
     this.#fastIoFail = fastIoFail
-    this.memory = new PlainMemory(address)
-    this.pool = new DmaPool(this.memory, { views: this.memory })
+    const { memory, pool } = shared ?? createSharedMemory(address)
+    this.memory = memory
+    this.pool = pool
+    this.#ownsMemory = shared === undefined
     this.admin = new TcpQueue(this.memory, {
       ...{ qid: 0, entries: ADMIN_ENTRIES, maxBytes: ADMIN_MAX_BYTES, timeout: adminTimeout },
     })
@@ -573,6 +591,7 @@ export class TcpTransport implements Transport {
       await delay(wait, undefined, { signal }).catch(() => throwIfAborted(signal))
     }
     this.#endedByTarget = true
+    this.onEnded?.()
   }
 
   #disconnectAll(): void {
@@ -605,7 +624,7 @@ export class TcpTransport implements Transport {
     clearTimeout(this.#stallTimer)
     this.#disconnectAll()
     this.#queues.clear()
-    this.pool.close()
+    if (this.#ownsMemory) this.pool.close()
   }
 }
 

@@ -5,8 +5,9 @@
 import { NvmeError, UnsupportedError } from '../../../lib/errors.ts'
 import type { GetLogPageOptions } from '../../../lib/nvme/host/admin-commands.ts'
 import type { Controller } from '../../../lib/nvme/host/controller.ts'
+import { ANA_GROUPS_ONLY, anaLogBytes } from '../../../lib/nvme/spec/ana.ts'
 import { decodeHostBehavior, FEATURE } from '../../../lib/nvme/spec/features.ts'
-import { LPA } from '../../../lib/nvme/spec/flags.ts'
+import { CMIC, LPA } from '../../../lib/nvme/spec/flags.ts'
 import {
   decodePersistentEventHeader,
   decodeTelemetryHeader,
@@ -133,6 +134,39 @@ const changedNamespaces = logCommand({
   view: ({ viewChanged }, bytes, { handle }) => viewChanged(bytes, deviceName(handle)),
 })
 
+const anaLog = showCommand({
+  name: 'ana-log',
+  summary: 'Show by which state the controller gives access to its namespaces (asymmetric namespace access)',
+  details: `A group of namespaces is optimized, non-optimized, inaccessible, in persistent-loss or in change: what a host \
+with several paths chooses among them by. See docs/tcp.md.`,
+  options: { groups: flag('groups alone, without their namespaces', 'g') },
+  examples: [
+    ['ana-log nvme+tcp://10.0.0.5/nqn.2024-01.org.example:disk', 'groups, their states and namespaces'],
+  ],
+  async read({ handle, options: { groups } }) {
+    const { getLogPage } = await commands()
+    const { controller } = handle
+    const { cmic, nanagrpid, nn, mnan } = controller.identity
+    if ((cmic & CMIC.ANA) === 0) {
+      throw new UnsupportedError(
+        `${controller.transport.address} does not report asymmetric namespace access (bit 3 of CMIC is 0)`,
+      )
+    }
+    const namespaces = groups ? 0 : Math.min(mnan || nn, MOST_ANA_NAMESPACES)
+    const bytes = await getLogPage(
+      controller,
+      LOG_PAGE.ASYMMETRIC_NAMESPACE_ACCESS,
+      anaLogBytes(Math.min(nanagrpid, MOST_ANA_GROUPS), namespaces),
+      { lsp: groups ? ANA_GROUPS_ONLY : 0 },
+    )
+    return { bytes, show: async () => (await views()).viewAna(bytes, deviceName(handle)) }
+  },
+})
+
+// More than any controller has: what it says of itself is no reason to ask for gigabytes.
+const MOST_ANA_GROUPS = 32_768
+const MOST_ANA_NAMESPACES = 2 ** 20
+
 const getLog = showCommand({
   name: 'get-log',
   summary: 'Read any log page: a hex dump, bytes or JSON',
@@ -175,6 +209,7 @@ const getLog = showCommand({
 
 export const logCommands = [
   ...[smartLog, errorLog, fwLog, effectsLog, selfTestLog, sanitizeLog, changedNamespaces],
+  anaLog,
   getLog,
 ]
 

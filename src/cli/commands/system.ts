@@ -282,6 +282,10 @@ function describe(ns: Namespace): [string, string | number][] {
       NEGOTIATED[name] ?? name,
       value === null || value === false ? 'off' : value === true ? 'on' : visible(String(value)),
     ]),
+    ...ns.paths.map(({ address, state, ana }, i): [string, string] => [
+      `path ${i}`,
+      [`${endpointOf(address)}: ${state}`, ana].filter(Boolean).join(', '),
+    ]),
   ]
 }
 
@@ -292,6 +296,11 @@ const NEGOTIATED: Readonly<Record<string, string>> = {
   ...{ link: 'I/O connections', queues: 'connected I/O queues', entries: 'I/O queue entries' },
   ...{ inCapsule: 'in-capsule data (bytes)', maxH2cData: 'MAXH2CDATA (bytes)' },
   ...{ tls: 'TLS', dhchap: 'DH-HMAC-CHAP' },
+}
+
+// What tells paths apart: the rest of the address is the same for all.
+function endpointOf(address: string): string {
+  return /^[^/]*\/\/([^/]*)/.exec(address)?.[1] ?? address
 }
 
 function attributes(ns: Namespace) {
@@ -306,6 +315,7 @@ function attributes(ns: Namespace) {
     transport: ns.controller.transport.kind,
     transportDetails: ns.controller.transport.how ?? null,
     negotiated: ns.controller.transport.negotiated ?? null,
+    ...(ns.paths.length > 0 && { paths: ns.paths }),
   }
 }
 

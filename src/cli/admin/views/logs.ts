@@ -1,7 +1,8 @@
-// `error-log`, `smart-log`, `fw-log`, `changed-ns-list-log`, `effects-log`, `self-test-log`, `persistent-event-log` and
+// `error-log`, `smart-log`, `fw-log`, `changed-ns-list-log`, `ana-log`, `effects-log`, `self-test-log`, `persistent-event-log` and
 // `sanitize-log`, by nvme-cli's names. Entries and results that are not used are left out of the text, and kept in JSON
 // where nvme-cli keeps them.
 
+import { anaStateName, decodeAnaLog } from '../../../../lib/nvme/spec/ana.ts'
 import { temperatureText } from '../../../../lib/nvme/spec/codec.ts'
 import {
   decodeChangedNamespaces,
@@ -141,6 +142,37 @@ export function viewChanged(bytes: Uint8Array, device: string): Shown {
       [device]: overflow
         ? { num_changed_ns_list: '>1024' }
         : Object.fromEntries(nsids.map((nsid, i) => [`[${String(i).padStart(4)}]`, hexText(nsid)])),
+    }),
+  }
+}
+
+export function viewAna(bytes: Uint8Array, device: string): Shown {
+  const { chgcnt, ngrps, groups } = decodeAnaLog(bytes)
+  return {
+    text: () =>
+      [
+        `Asymmetric Namespace Access Log for NVMe device: ${device}`,
+        'ANA LOG HEADER :-',
+        `chgcnt\t:\t${chgcnt}`,
+        `ngrps\t:\t${ngrps}`,
+        ...groups.flatMap((group) => [
+          'ANA Log Desc :-',
+          `grpid\t:\t${group.grpid}`,
+          `nnsids\t:\t${group.nnsids}`,
+          `chgcnt\t:\t${group.chgcnt}`,
+          `state\t:\t${anaStateName(group.state)}`,
+          ...group.nsids.map((nsid) => `\tnsid\t:\t${nsid}`),
+          '',
+        ]),
+      ].join('\n'),
+    json: () => ({
+      'Asymmetric Namespace Access Log for NVMe device': device,
+      chgcnt,
+      ngrps,
+      'ANA DESC LIST ': groups.map(({ grpid, nnsids, chgcnt, state, nsids }) => ({
+        ...{ grpid, nnsids, chgcnt, state: anaStateName(state) },
+        NSIDS: nsids.map((nsid) => ({ nsid })),
+      })),
     }),
   }
 }

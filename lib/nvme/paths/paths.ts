@@ -1,0 +1,539 @@
+// Several controllers of one subsystem as one controller: its queues go over all of them, and it has failed when every one
+// of them has. Nothing is taken for the same but what has the same subsystem NQN, namespace id and identifiers.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { type InspectOptions, inspect } from 'node:util'
+import {
+  AddressError,
+  ClosedError,
+  ControllerResetError,
+  DeviceRemovedError,
+  PathMismatchError,
+  UnsupportedError,
+} from '../../errors.ts'
+import { logger } from '../../log/index.ts'
+import type { DmaPool } from '../../memory/pool.ts'
+import type { DmaSource } from '../../memory/source.ts'
+import { throwIfAborted } from '../../sys/abort.ts'
+import { rejectPaced } from '../../sys/event-loop.ts'
+import { summary } from '../../sys/show.ts'
+import type { AdminCommand, AdminOptions, AdminResult } from '../host/admin-queue.ts'
+import { type Controller, shownOf } from '../host/controller.ts'
+import {
+  activeNamespaces,
+  type IdentifyOptions,
+  identify,
+  identifyNamespace,
+} from '../host/identify-commands.ts'
+import type { QueueUser, RecoveryEvent } from '../host/recovery.ts'
+import type { ResetKind, Transport, TransportFacts, WakeUp } from '../host/transport.ts'
+import type { IdentifyController, IdentifyNamespace } from '../spec/identify.ts'
+import { ALL_ONES, type Capabilities } from '../spec/registers.ts'
+import {
+  type NamespaceIds,
+  Path,
+  type PathChange,
+  type PathInfo,
+  type PathOpener,
+  type PathOwner,
+  readIds,
+} from './path.ts'
+import { type PathPolicy, PathQueue, UNUSABLE } from './path-queue.ts'
+
+const log = logger('paths')
+
+// Once one path is there, how long opening waits for the others.
+const GRACE_MS = 2000
+const NEVER = -1
+
+export interface PathsOptions {
+  /** The address of all of them, for messages. */
+  readonly address: string
+  readonly subnqn: string
+  /** Memory that all of them reach, which is closed with them. */
+  readonly memory: DmaSource
+  readonly pool: DmaPool
+  readonly eventDriven: boolean
+  readonly policy?: PathPolicy | undefined
+  /** Milliseconds that an I/O command may take, as of the paths' controllers. Default: 30 000. */
+  readonly timeout?: number | undefined
+  readonly reconnectDelay?: number | undefined
+  readonly ctrlLossTimeout?: number | undefined
+  /** Milliseconds without any path that can be used after which I/O is rejected; -1, the default, never. */
+  readonly fastIoFail?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How to get at a subsystem by several paths: each as the transport of a controller. */
+export interface SeveralPaths extends Omit<PathsOptions, 'timeout' | 'signal'> {
+  readonly paths: readonly {
+    readonly address: string
+    connect(signal: AbortSignal | undefined): Promise<Transport>
+  }[]
+  /** Whether another attempt to connect may end better than with this error. */
+  mayPass(error: unknown): boolean
+}
+
+/** What `transport` of a controller with several paths says. */
+export interface PathsTransport extends TransportFacts {
+  readonly pool: DmaPool
+  readonly cap: Capabilities
+  readonly cheapWakeUps: boolean
+  readonly removed: boolean
+  enableWakeUps(queues: number): Promise<void>
+  wakeUp(qid: number): WakeUp
+}
+
+export class Paths implements PathOwner {
+  readonly transport: PathsTransport
+  readonly pool: DmaPool
+  readonly timeout: number
+  readonly policy: PathPolicy
+  readonly namespaces = new Map<number, NamespaceIds>()
+  readonly reconnectDelay: number
+  readonly ctrlLossTimeout: number
+  /** As a controller has them: where there are several. */
+  readonly paths = this
+  /** Of the first path that was there. */
+  cap!: Capabilities
+  version!: string
+  identity!: IdentifyController
+  maxTransferBytes = 0
+  failure: Error | null = null
+  readonly #subnqn: string
+  readonly #fastIoFail: number
+  readonly #all: Path[]
+  readonly #queues: PathQueue[] = []
+  readonly #users = new Set<QueueUser>()
+  readonly #onFailure = new Set<(cause: Error) => void>()
+  readonly #onChange = new Set<(change: PathChange) => void>()
+  readonly #onRecovery = new Set<(event: RecoveryEvent) => void>()
+  readonly #onEvent = new Set<(result: number) => void>()
+  readonly #ending = new AbortController()
+  #granted = 0
+  /** Why nothing can be sent now: a namespace has no path that can be used. */
+  pausedBy: Error | null = null
+  /** The same has been so for `fastIoFail`: why I/O is rejected until it is over. */
+  stalledBy: Error | null = null
+  #stallTimer: NodeJS.Timeout | undefined
+  #resetting = false
+  #closed: Promise<void> | null = null
+  // What must not come into one another: a path that is admitted, a namespace that is, queues that are made.
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(openers: readonly PathOpener[], options: PathsOptions) {
+    const { address, pool, memory, subnqn, eventDriven, policy = 'round-robin', timeout = 30_000 } = options
+    const { reconnectDelay = 2000, ctrlLossTimeout = 600_000, fastIoFail = NEVER } = options
+    this.pool = pool
+    this.timeout = timeout
+    this.policy = policy
+    this.reconnectDelay = reconnectDelay
+    this.ctrlLossTimeout = ctrlLossTimeout === NEVER ? Number.POSITIVE_INFINITY : ctrlLossTimeout
+    this.#subnqn = subnqn
+    this.#fastIoFail = fastIoFail
+    this.#all = openers.map((opener) => new Path(opener, this))
+    const { paths } = this
+    this.transport = {
+      ...{ address, kind: 'tcp', emulated: false, eventDriven, memory, pool },
+      ...{ cheapWakeUps: true, removed: false },
+      get cap() {
+        return paths.cap
+      },
+      get how() {
+        const live = paths.#all.filter(({ state }) => state === 'live').length
+        return `${live} of ${paths.#all.length} paths, ${paths.policy}`
+      },
+      readProperty: (offset) => paths.#controller?.transport.readProperty(offset) ?? ALL_ONES,
+      health: () => paths.failure,
+      enableWakeUps: async () => {},
+      wakeUp: (qid) => paths.#wakeUp(qid),
+    }
+  }
+
+  /** Connects all of them; resolves when each has, or one has and the others are late. */
+  async open(signal?: AbortSignal): Promise<void> {
+    const refused: Error[] = []
+    let missing: Error = new DeviceRemovedError(`${this.transport.address}: no path`)
+    let firstIsThere = () => {}
+    const first = new Promise<void>((resolve) => {
+      firstIsThere = resolve
+    })
+    const all = this.#all.map((path) =>
+      path.connect(signal).then(firstIsThere, (error: Error) => {
+        if (!path.mayPass(error)) refused.push(error)
+        missing = error
+        if (this.#ending.signal.aborted) return
+        log('%s: %s', path.address, error.message)
+        void path.connectLater(error)
+      }),
+    )
+    const late = first.then(() => delay(GRACE_MS, undefined, { signal: this.#ending.signal }).catch(() => {}))
+    await Promise.race([Promise.all(all), late])
+    throwIfAborted(signal)
+    if (refused.length > 0) throw refused[0]
+    if (this.identity === undefined) throw missing
+  }
+
+  // Paths
+
+  /** What each path is to a namespace: the first that was opened, where none is named. */
+  info(nsid = this.namespaces.keys().next().value ?? 0): PathInfo[] {
+    return this.#all.map((path) => path.info(nsid))
+  }
+
+  /** Calls `handler` when a path is lost, comes back, is given up, or changes its access. Returns what ends that. */
+  onPathChange(handler: (change: PathChange) => void): () => void {
+    this.#onChange.add(handler)
+    return () => this.#onChange.delete(handler)
+  }
+
+  get closing(): AbortSignal {
+    return this.#ending.signal
+  }
+
+  admit(path: Path, controller: Controller): Promise<void> {
+    return this.#exclusively(() => this.#admit(path, controller))
+  }
+
+  async #admit(path: Path, controller: Controller): Promise<void> {
+    const { identity, cap, version, maxTransferBytes } = controller
+    throwIfAborted(this.closing)
+    if (identity.subnqn !== this.#subnqn) {
+      throw new PathMismatchError(
+        `${path.address}: its subsystem is ${identity.subnqn || 'without a name'}, that of the other paths ${this.#subnqn}`,
+      )
+    }
+    if (this.identity !== undefined) {
+      if (identity.sn !== this.identity.sn || identity.mn !== this.identity.mn) {
+        throw new PathMismatchError(
+          `${path.address}: its controller is ${identity.mn} ${identity.sn}, that of the other paths ${this.identity.mn} ${this.identity.sn}`,
+        )
+      }
+      const less = this.#queues.length > 0 && maxTransferBytes < this.maxTransferBytes
+      if (less) {
+        throw new PathMismatchError(
+          `${path.address}: takes ${maxTransferBytes} bytes with a command, the other paths ${this.maxTransferBytes}`,
+        )
+      }
+    }
+    await path.prepare((command, options) => controller.admin(command, options))
+    if (this.#granted > 0) await this.#requestOf(controller, this.#queues.length)
+    for (const queue of this.#queues) await this.#addLeg(path, controller, queue)
+    for (const handler of this.#onEvent) controller.onEvent(handler)
+    controller.onRecovery((event) => {
+      for (const handler of this.#onRecovery) handler(event)
+    })
+    // The least of all is what every path takes.
+    if (this.identity === undefined || cap.mqes < this.cap.mqes) this.cap = cap
+    this.version ??= version
+    this.identity ??= identity
+    this.maxTransferBytes = Math.min(this.maxTransferBytes || maxTransferBytes, maxTransferBytes)
+  }
+
+  async #requestOf(controller: Controller, count: number): Promise<number> {
+    const granted = await controller.queues.request(count)
+    if (granted >= this.#queues.length) return granted
+    throw new PathMismatchError(
+      `${controller.transport.address}: grants ${granted} queues, the other paths have ${this.#queues.length}`,
+    )
+  }
+
+  async #addLeg(path: Path, controller: Controller, queue: PathQueue): Promise<void> {
+    const { qid, entries } = queue
+    const inner = await controller.queues.create(qid, entries)
+    path.addLeg(queue, queue.addLeg(path, inner, controller.transport.wakeUp(qid)))
+  }
+
+  changed(kind: PathChange['kind'], path: Path, cause: Error | null): void {
+    log('%s: %s%s', path.address, kind, cause === null ? '' : `: ${cause.message}`)
+    this.#update()
+    const change = { kind, path: path.info(this.namespaces.keys().next().value ?? 0), cause }
+    for (const handler of this.#onChange) {
+      try {
+        handler(change)
+      } catch (error) {
+        // The listener's error is the program's, and keeps no command from its path.
+        process.nextTick(() => {
+          throw error
+        })
+      }
+    }
+  }
+
+  #update(): void {
+    if (this.closing.aborted || this.identity === undefined) return
+    for (const queue of this.#queues) queue.ranksChanged()
+    const last = this.#all.find(({ cause }) => cause !== null)?.cause ?? null
+    if (this.#all.every(({ state }) => state === 'failed')) {
+      const what = `device removed: ${this.transport.address} has no path left: ${last?.message}`
+      this.#fail(new DeviceRemovedError(what, { cause: last }))
+      return
+    }
+    const usable = [...this.namespaces.keys()].every((nsid) => this.#best(nsid) !== undefined)
+    if (usable) this.#unpause()
+    else
+      this.#pause(new DeviceRemovedError(`${this.transport.address}: no path can be used`, { cause: last }))
+  }
+
+  #best(nsid: number): Path | undefined {
+    const rated = this.#all.filter((path) => path.rank(nsid) !== UNUSABLE)
+    return rated.sort((a, b) => a.rank(nsid) - b.rank(nsid))[0]
+  }
+
+  #pause(cause: Error): void {
+    if (this.pausedBy !== null || this.#resetting) return
+    this.pausedBy = cause
+    for (const user of this.#users) user.pause?.(cause)
+    if (this.#fastIoFail === NEVER) return
+    this.#stallTimer = setTimeout(() => {
+      const gone = `${this.transport.address}: no path can be used for ${this.#fastIoFail} ms`
+      this.stalledBy = new DeviceRemovedError(gone, { cause })
+      for (const handler of this.#onFailure) handler(this.stalledBy)
+    }, this.#fastIoFail)
+  }
+
+  #unpause(): void {
+    if (this.pausedBy === null || this.#resetting) return
+    this.pausedBy = null
+    clearTimeout(this.#stallTimer)
+    const stalled = this.stalledBy !== null
+    this.stalledBy = null
+    for (const user of this.#users) {
+      user.unpause?.()
+      if (stalled) user.resume()
+    }
+  }
+
+  #fail(cause: Error): void {
+    if (this.failure !== null) return
+    this.failure = cause
+    clearTimeout(this.#stallTimer)
+    for (const handler of this.#onFailure) handler(cause)
+  }
+
+  // As a controller: see Controller
+
+  /** Namespace `nsid` is to be used: it has to be the same one on every path. Rejects with PathMismatchError. */
+  admitNamespace(nsid: number): Promise<void> {
+    return this.#exclusively(async () => {
+      let ids = this.namespaces.get(nsid)
+      const live = this.#all.filter(({ state }) => state === 'live')
+      for (const { address, controller } of live) {
+        const send = (command: AdminCommand, options?: AdminOptions) => controller!.admin(command, options)
+        ids ??= await readIds(send, nsid)
+        if (ids.nguid + ids.eui64 + ids.uuid === '') {
+          throw new PathMismatchError(
+            `${address}: namespace ${nsid} has no NGUID, EUI64 or UUID: nothing says that the paths lead to the same one`,
+          )
+        }
+      }
+      if (ids === undefined) throw new AddressError(`${this.transport.address}: no path can be used`)
+      const before = this.namespaces.has(nsid)
+      this.namespaces.set(nsid, ids)
+      try {
+        for (const path of live) {
+          const { controller } = path
+          await path
+            .prepare((command, options) => controller!.admin(command, options))
+            .catch((error: unknown) => {
+              // One that was lost meanwhile is looked at when it is back.
+              if (path.state === 'live') throw error
+            })
+        }
+      } catch (error) {
+        if (!before) this.namespaces.delete(nsid)
+        throw error
+      }
+      this.#update()
+    })
+  }
+
+  readonly queues = {
+    /** Queues that every path grants. */
+    request: (count: number): Promise<number> =>
+      this.#exclusively(async () => {
+        const live = this.#all.filter(({ state }) => state === 'live')
+        const granted = await Promise.all(live.map(({ controller }) => controller!.queues.request(count)))
+        if (granted.length === 0)
+          throw new DeviceRemovedError(`${this.transport.address}: no path can be used`)
+        this.#granted = Math.min(...granted)
+        return this.#granted
+      }),
+    create: (qid: number, entries: number): Promise<PathQueue> =>
+      this.#exclusively(async () => {
+        const { maxTransferBytes: maxBytes, timeout } = this
+        const queue = new PathQueue({ qid, entries, maxBytes, timeout }, this.policy)
+        for (const path of this.#all) {
+          if (path.state === 'live') await this.#addLeg(path, path.controller!, queue)
+        }
+        this.#queues.push(queue)
+        return queue
+      }),
+    delete: async (qid: number): Promise<void> => {
+      const at = this.#queues.findIndex((queue) => queue.qid === qid)
+      if (at >= 0) this.#queues.splice(at, 1)
+      for (const { controller } of this.#all) await controller?.queues.delete(qid)
+    },
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
+  }
+
+  // Of the best path now; where none can be used, of one whose commands wait for it.
+  get #controller(): Controller | null {
+    const nsid = this.namespaces.keys().next().value ?? 0
+    const best = this.#best(nsid) ?? this.#all.find(({ state }) => state === 'live')
+    const any = best ?? this.#all.find(({ controller, state }) => controller !== null && state !== 'failed')
+    return any?.controller ?? null
+  }
+
+  /** Sends an admin command on the best path; while there is none it waits for one that is lost. */
+  admin(command: AdminCommand, options: AdminOptions = {}): Promise<AdminResult> {
+    if (this.#closed !== null) return rejectPaced(new ClosedError(`${this.transport.address} is closed`))
+    const controller = this.#controller
+    if (this.failure !== null || controller === null) {
+      return rejectPaced(
+        this.failure ?? new DeviceRemovedError(`${this.transport.address}: no path can be used`),
+      )
+    }
+    return controller.admin(command, options)
+  }
+
+  identify(cns: number, options?: IdentifyOptions): Promise<Buffer> {
+    return identify(this, cns, options)
+  }
+
+  identifyNamespace(nsid: number): Promise<IdentifyNamespace> {
+    return identifyNamespace(this, nsid)
+  }
+
+  activeNamespaces(): Promise<number[]> {
+    return activeNamespaces(this)
+  }
+
+  /** Events of every path: what concerns the subsystem comes once from each. */
+  onEvent(handler: (result: number) => void): void {
+    this.#onEvent.add(handler)
+    for (const { controller } of this.#all) controller?.onEvent(handler)
+  }
+
+  onFailure(handler: (cause: Error) => void): () => void {
+    this.#onFailure.add(handler)
+    return () => this.#onFailure.delete(handler)
+  }
+
+  /** What was done about faults of the controllers of all paths. */
+  onRecovery(handler: (event: RecoveryEvent) => void): () => void {
+    this.#onRecovery.add(handler)
+    return () => this.#onRecovery.delete(handler)
+  }
+
+  addQueueUser(user: QueueUser): () => void {
+    this.#users.add(user)
+    return () => this.#users.delete(user)
+  }
+
+  /** What was done about faults: of all paths together. A path that is recovered keeps no other from being used. */
+  get recovery() {
+    const sum = (kind: 'aborts' | 'resets') =>
+      this.#all.reduce((total, { controller }) => total + (controller?.recovery[kind] ?? 0), 0)
+    return { aborts: sum('aborts'), resets: sum('resets'), running: null as Promise<void> | null }
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null
+  }
+
+  checkHealth(now?: number): void {
+    for (const { state, controller } of this.#all) if (state === 'live') controller!.checkHealth(now)
+  }
+
+  /** What a path's recovery has given up. */
+  expired(): boolean {
+    return false
+  }
+
+  /** Resets the controllers of all paths; rejects where none of them comes back. */
+  async reset(how: ResetKind = 'controller'): Promise<void> {
+    const { address } = this.transport
+    if (this.#closed !== null) throw new ClosedError(`${address} is closed`)
+    if (this.failure !== null) throw this.failure
+    if (how === 'function' || (how === 'subsystem' && !this.cap.nssrs)) {
+      throw new UnsupportedError(`${address} has no ${how} reset`)
+    }
+    this.#resetting = true
+    const cause = new ControllerResetError(`${address} was reset with the command in flight`)
+    for (const handler of this.#onFailure) handler(cause)
+    const refused: Error[] = []
+    const there = this.#all.filter(({ controller, state }) => controller !== null && state !== 'failed')
+    await Promise.all(
+      there.map((path) =>
+        path.controller!.reset(how).catch((error: Error) => {
+          refused.push(error)
+          path.giveUp(error)
+        }),
+      ),
+    )
+    for (const queue of this.#queues) queue.reset()
+    this.#resetting = false
+    for (const user of this.#users) user.resume()
+    this.#update()
+    // What the others can do without is told of by `onPathChange`.
+    if (refused.length > 0 && refused.length === there.length) throw refused[0]
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    this.#ending.abort()
+    clearTimeout(this.#stallTimer)
+    try {
+      await Promise.all(this.#all.map((path) => path.close()))
+      await this.#turn
+    } finally {
+      this.#fail(new ClosedError(`${this.transport.address} was closed`))
+      this.pool.close()
+    }
+  }
+
+  #wakeUp(qid: number): WakeUp {
+    const queue = this.#queues.find((one) => one.qid === qid)
+    return {
+      interrupts: true,
+      eventDriven: true,
+      arm: (wake) => {
+        queue?.arm(wake)
+        return true
+      },
+      disarm: () => queue?.disarm(),
+    }
+  }
+
+  /** What a console shows of it: not the driver behind it. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    return summary('Controller', this.toJSON(), depth, options)
+  }
+
+  /** For JSON.stringify: what a console shows. */
+  toJSON() {
+    return { ...shownOf(this), paths: this.info() }
+  }
+}
+
+/** Opens a subsystem by several paths. On failure everything is given back. */
+export async function openPaths(openers: readonly PathOpener[], options: PathsOptions): Promise<Paths> {
+  const paths = new Paths(openers, options)
+  try {
+    await paths.open(options.signal)
+    return paths
+  } catch (error) {
+    await paths.close()
+    throw error
+  }
+}
