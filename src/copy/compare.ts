@@ -1,14 +1,12 @@
-// Compares files and devices, in any combination, and finds the first byte that differs; checks a copy whose source can be
-// read only once by a checksum that is taken while the data passes.
+// Compares files and devices, in any combination, and finds the first byte that differs.
 // Both are read at once and compared as they come, so memory does not depend on the length; only the
-// first difference is looked for, and a checksum does not say where it is.
+// first difference is looked for.
 
-import { createHash, type Hash } from 'node:crypto'
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
-import type { Chunks, CompareResult, DifferingEndpoint, Endpoint, TransferOptions } from './endpoint.ts'
+import type { Chunks, CompareResult, DifferingEndpoint, Endpoint } from './endpoint.ts'
 import { type EndpointSpec, openSource } from './endpoint-spec.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 
@@ -230,47 +228,4 @@ function locate(endpoint: Endpoint, offset: number, { data, at }: Context): Diff
   const found = { name: endpoint.name, position, data, at }
   if (endpoint.ns === null) return found
   return { ...found, lba: Math.floor(position / endpoint.blocksize), byte: position % endpoint.blocksize }
-}
-
-/** For messages. */
-export const CHECKSUM = 'sha256'
-
-/** An endpoint whose data is summed up while it is read. */
-interface SummedEndpoint {
-  readonly endpoint: Endpoint
-  /** Checksum of all that was read, in hexadecimal digits; once only. */
-  sum(): string
-}
-
-/** Takes the checksum of what is read of an endpoint. */
-export function withChecksum(source: Endpoint): SummedEndpoint {
-  const hash = createHash(CHECKSUM)
-  const read = (bytes: number | undefined, options: TransferOptions) =>
-    summed(source.read(bytes, options), hash)
-  return { endpoint: { ...source, read, readAt: undefined }, sum: () => hash.digest('hex') }
-}
-
-/** Reads the first `bytes` bytes of an endpoint for their checksum. */
-export async function checksumOf(
-  endpoint: Endpoint,
-  bytes: number,
-  options: TransferOptions,
-  onBytes: (bytes: number) => void,
-): Promise<{ sum: string; bytes: number }> {
-  const hash = createHash(CHECKSUM)
-  let done = 0
-  for await (const chunk of endpoint.read(bytes, options)) {
-    hash.update(chunk)
-    done += chunk.length
-    onBytes(done)
-  }
-  return { sum: hash.digest('hex'), bytes: done }
-}
-
-async function* summed(chunks: Chunks, hash: Hash): Chunks {
-  for await (const chunk of chunks) {
-    // Before it is handed on: it may be changed then.
-    hash.update(chunk)
-    yield chunk
-  }
 }
