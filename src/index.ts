@@ -7,10 +7,13 @@ export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
 export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'
 export {
+  type BadBlocks,
   type CompareOptions,
   type CompareResult,
   type CopyOptions,
+  type CopyReport,
   type CopyResult,
+  type CopyTarget,
   compare,
   copy,
   type Difference,
