@@ -5,6 +5,7 @@
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
+import { unpacked } from './compression.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import type { Chunks, CompareResult, DifferingEndpoint, Endpoint } from './endpoint.ts'
 import { type EndpointSpec, openSource } from './endpoint-spec.ts'
@@ -17,7 +18,7 @@ const ROW_BYTES = 16
 /** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
   CopyOptions,
-  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'signal' | 'onProgress'
+  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'raw' | 'signal' | 'onProgress'
 >
 
 /** Names of CompareOptions. */
@@ -29,6 +30,7 @@ const COMPARE_NAMES: OptionNames<CompareOptions> = {
   chunk: true,
   depth: true,
   jobs: true,
+  raw: true,
   signal: true,
   onProgress: true,
 }
@@ -42,17 +44,26 @@ export async function compare(
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)
   checkJobs(jobs)
-  const first = await openSource(a, { slba, nsid, signal, jobs })
+  const opened = [await openSource(a, { slba, nsid, signal, jobs })]
   try {
-    const second = await openSource(b, { slba: dstSlba, nsid, signal, jobs })
-    try {
-      return await compareEndpoints(first, second, planCompare(first, second, options), options)
-    } finally {
-      await second.close()
-    }
+    opened.push(await openSource(b, { slba: dstSlba, nsid, signal, jobs }))
+    const [first, second] = await unpackedPair(opened[0]!, opened[1]!, options)
+    opened.splice(0, 2, first, second)
+    return await compareEndpoints(first, second, planCompare(first, second, options), options)
   } finally {
-    await first.close()
+    for (const endpoint of opened.reverse()) await endpoint.close()
   }
+}
+
+/** The same two; of a file that is compared with a device, and is compressed, its content, as `copy` writes it. */
+export async function unpackedPair(
+  a: Endpoint,
+  b: Endpoint,
+  { raw = false, signal }: Pick<CompareOptions, 'raw' | 'signal'>,
+): Promise<[Endpoint, Endpoint]> {
+  const isDevice = ({ ns, hardware }: Endpoint) => ns !== null || hardware
+  if (raw || isDevice(a) === isDevice(b)) return [a, b]
+  return [(await unpacked(a, raw, signal)).endpoint, (await unpacked(b, raw, signal)).endpoint]
 }
 
 /** Checks what can be checked before. Returns the number of bytes to compare; undefined: to the end of both. */

@@ -416,7 +416,7 @@ export const verify = defineCommand({
   details: `${PLACES}
 
 A file, or a pipe, and a device are compared in the file's length, two devices in the first one's. Exit code 1: they \
-differ.`,
+differ. A compressed file is decompressed where the other is a device.`,
   arguments: {
     a: argument('A', text, 'file or device'),
     b: argument('B', text, 'file or device to compare it with'),
@@ -430,20 +430,25 @@ differ.`,
     ...lengthOptions(),
     ...queueOptions(),
     jobs: jobsOption(),
+    raw: flag('compare a compressed file as the bytes that it is'),
     namespaceId: namespaceOption(),
     output: outputOption(),
   },
   hint: "unvme verify compares two places; nvme-cli's verify is unvme verify-blocks",
   examples: [
     ['verify disk.img 0a:00.0', 'is the image on the device?'],
+    ['verify disk.img.xz 0a:00.0', 'the same of a compressed one'],
     ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
   ],
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/endpoint-spec.ts')
-    const { compareEndpoints, compareTotal, planCompare } = await import('../../copy/compare.ts')
+    const { compareEndpoints, compareTotal, planCompare, unpackedPair } = await import(
+      '../../copy/compare.ts'
+    )
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
-    return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (a) => {
-      return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (b) => {
+    return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (first) => {
+      return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (second) => {
+        const [a, b] = await unpackedPair(first, second, { raw: options.raw, signal })
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress(
           'verify',
