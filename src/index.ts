@@ -19,6 +19,9 @@ export {
   type Difference,
   type DifferingEndpoint,
   type EndpointSpec,
+  type WipeOptions,
+  type WipeRecord,
+  wipe,
 } from './copy/index.ts'
 export type { ControllerHandle } from './namespace/controller-handle.ts'
 export type { Namespace } from './namespace/namespace.ts'

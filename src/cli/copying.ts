@@ -41,12 +41,12 @@ interface ShownOptions {
 /** Does something and shows how far it is, in the way that was asked for. */
 export async function withReports<T>(
   what: string,
-  planned: PlannedCopy,
+  bytes: number | undefined,
   { progress, quiet, output }: ShownOptions,
   work: (how: { onReport(report: CopyReport): void }) => Promise<T>,
 ): Promise<T> {
   const how: ReportOutput = output === 'jsonl' ? 'json' : quiet ? 'none' : progress ? 'lines' : 'terminal'
-  const reports = startReports(what, planned.bytes, how, { jsonLine: print })
+  const reports = startReports(what, bytes, how, { jsonLine: print })
   try {
     return await work({ onReport: reports.update })
   } finally {

@@ -25,7 +25,8 @@ export interface BlockMap {
 }
 
 const MAX_MAJOR = 2
-const BLOCK_BYTES = 4096
+/** Bytes of a block of the maps that are made. */
+export const MAP_BLOCK_BYTES = 4096
 const HASH = 'sha256'
 
 /**
@@ -182,7 +183,7 @@ export class BlockMapMaker {
   add(data: Buffer, at: number): void {
     if (at !== this.#at) {
       this.#close()
-      this.#first = at / BLOCK_BYTES
+      this.#first = at / MAP_BLOCK_BYTES
       this.#sum = createHash(HASH)
     }
     this.#sum!.update(data)
@@ -192,13 +193,13 @@ export class BlockMapMaker {
   /** The map's text. @param bytes of the image */
   end(bytes: number): string {
     this.#close()
-    const blocks = Math.ceil(bytes / BLOCK_BYTES)
+    const blocks = Math.ceil(bytes / MAP_BLOCK_BYTES)
     const mapped = this.#ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0)
     const lines = [
       '<?xml version="1.0" ?>',
       '<bmap version="2.0">',
       `    <ImageSize> ${bytes} </ImageSize>`,
-      `    <BlockSize> ${BLOCK_BYTES} </BlockSize>`,
+      `    <BlockSize> ${MAP_BLOCK_BYTES} </BlockSize>`,
       `    <BlocksCount> ${blocks} </BlocksCount>`,
       `    <MappedBlocksCount> ${mapped} </MappedBlocksCount>`,
       `    <ChecksumType> ${HASH} </ChecksumType>`,
@@ -218,7 +219,7 @@ export class BlockMapMaker {
 
   #close(): void {
     if (this.#sum === undefined) return
-    const last = Math.ceil(this.#at / BLOCK_BYTES) - 1
+    const last = Math.ceil(this.#at / MAP_BLOCK_BYTES) - 1
     this.#ranges.push({ first: this.#first, last, checksum: this.#sum.digest('hex') })
     this.#sum = undefined
   }

@@ -9,3 +9,14 @@ export const HOLES = ['zero', 'keep'] as const
 /** How a target is compressed. */
 export const COMPRESSIONS = ['zstd', 'gzip'] as const
 export type Compression = (typeof COMPRESSIONS)[number]
+/** How a namespace is wiped. */
+export const WIPE_METHODS = [
+  'auto',
+  'format-crypto',
+  'format-erase',
+  'sanitize-crypto',
+  'sanitize-block',
+  'sanitize-overwrite',
+  'zeroes',
+] as const
+export type WipeMethod = (typeof WIPE_METHODS)[number]

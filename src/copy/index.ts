@@ -1,9 +1,11 @@
 // Copying and comparing files and devices: loaded when it is called.
 
+import type { ControllerHandle } from '../namespace/controller-handle.ts'
 import type { CompareOptions } from './compare.ts'
 import type { CopyOptions } from './copy.ts'
 import type { CompareResult, CopyResult } from './endpoint.ts'
 import type { EndpointSpec } from './endpoint-spec.ts'
+import type { WipeOptions, WipeRecord } from './wipe.ts'
 
 export type { CompareOptions } from './compare.ts'
 export type { CopyOptions } from './copy.ts'
@@ -17,6 +19,7 @@ export type {
   DifferingEndpoint,
 } from './endpoint.ts'
 export type { EndpointSpec } from './endpoint-spec.ts'
+export type { WipeOptions, WipeRecord } from './wipe.ts'
 
 /**
  * Copies a file or a range of a device to another, or to several at once, and returns when the data is on the medium. Holes and
@@ -58,4 +61,20 @@ export async function compare(
 ): Promise<CompareResult> {
   const module = await import('./compare.ts')
   return module.compare(a, b, options)
+}
+
+/**
+ * Wipes a namespace: by Format NVM with a secure erase, by a sanitize operation, or by zeroes that are written and read back.
+ * Some blocks are marked before and looked at afterwards. Nobody is asked, and nothing undoes it.
+ *
+ * @returns what was done and found, `result: 'failed'` included
+ * @throws UnsupportedError for a method that the controller does not have; NvmeError where it refuses; AbortError
+ */
+export async function wipe(
+  handle: ControllerHandle,
+  nsid: number,
+  options: WipeOptions = {},
+): Promise<WipeRecord> {
+  const module = await import('./wipe.ts')
+  return module.wipe(handle, nsid, options)
 }

@@ -121,7 +121,7 @@ are refused.`,
           const length = planned.bytes!
           await confirmOverwrite(target, options.hex ? undefined : length, options.yes)
           const started = performance.now()
-          const result = await withReports('read', planned, options, async (how) => {
+          const result = await withReports('read', length, options, async (how) => {
             if (!options.hex) return planned.run(how)
             const chunks = counted(source.read(length, { chunk, depth, signal }), () => {})
             await target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
@@ -195,7 +195,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
           return withOpen(planned.source, async () => {
             await confirmOverwrite(target, planned.bytes, options.yes)
             noteBeside(planned, options.quiet)
-            const result = await withReports('write', planned, options, planned.run)
+            const result = await withReports('write', planned.bytes, options, planned.run)
             print(`${sourceText(planned)} to ${target.name}: ${copiedText(result)}`)
           })
         })
@@ -333,7 +333,7 @@ folder), and --resume goes on with it. Exit code 3: there were blocks that could
         return await withOpen(planned.source, async () => {
           for (const target of targets) await confirmOverwrite(target, planned.bytes, yes)
           noteBeside(planned, quiet)
-          const result = await withReports('copy', planned, options, planned.run).catch((error) => {
+          const result = await withReports('copy', planned.bytes, options, planned.run).catch((error) => {
             if (!quiet) noteEnd(planned, map, error)
             throw error
           })
