@@ -45,7 +45,7 @@ export async function withReports<T>(
   { progress, quiet, output }: ShownOptions,
   work: (how: { onReport(report: CopyReport): void }) => Promise<T>,
 ): Promise<T> {
-  const how: ReportOutput = output === 'jsonl' ? 'json' : quiet ? 'none' : progress ? 'lines' : 'terminal'
+  const how: ReportOutput = quiet ? 'none' : output === 'jsonl' ? 'json' : progress ? 'lines' : 'terminal'
   const reports = startReports(what, bytes, how, { jsonLine: print })
   try {
     return await work({ onReport: reports.update })

@@ -206,6 +206,9 @@ export function startReports(
 
 // Without a terminal nobody's width counts, and a bar is of no use: as for 79 columns, which have none beside so many figures.
 const LINE_COLUMNS = 80
+// Columns of the share, the rate and the time left, and of the name that stands before them.
+const FIGURES = 31
+const LEAST_LABEL = 8
 
 /** A line for all, with what was skipped or is bad where there is space, and one for each of several targets. */
 export function reportLines(
@@ -225,7 +228,8 @@ export function reportLines(
   const fits = extra.length > 0 && least.startsWith(what) && columns > extra.length
   const lines = [fits ? least + extra : progressLine(what, meter, columns)]
   if (meters.length < 2 || report === undefined) return lines
-  const width = Math.min(Math.max(...report.targets.map(({ name }) => name.length)), columns >> 1)
+  const longest = Math.max(...report.targets.map(({ name }) => name.length))
+  const width = Math.max(LEAST_LABEL, Math.min(longest, columns >> 1, columns - FIGURES))
   for (const [at, { name, error }] of report.targets.entries()) {
     const label = (name.length <= width ? name : `…${name.slice(1 - width)}`).padEnd(width)
     const line = error

@@ -392,13 +392,14 @@ async function identityOf(
   if (map === undefined) return {}
   const stats = source.ns === null && source.rereadable ? await stat(source.name) : undefined
   return {
-    source: source.name,
+    source: source.ns ? `${source.ns.sn}/${source.ns.id}` : source.name,
     bytes: source.size,
     modified: stats?.isFile() ? Math.round(stats.mtimeMs) : undefined,
     slba: source.slba,
     skip,
+    // A device is its serial number and namespace, by whatever address.
     targets: targets
-      .map(({ name, ns, slba }) => `${name}${ns ? ` ${ns.sn} ${ns.id} ${slba}` : ''}`)
+      .map(({ name, ns, slba }) => (ns ? `${ns.sn}/${ns.id} from LBA ${slba}` : name))
       .join(', '),
     seek,
   }
@@ -406,7 +407,7 @@ async function identityOf(
 
 /** What was done before, and how to write down what is. */
 async function openMap(
-  { map, resume = false, keepMap = true }: CopyOptions & { keepMap?: boolean },
+  { map, resume = false }: CopyOptions,
   identity: MapIdentity,
   targets: readonly Endpoint[],
 ): Promise<{ done: RangeSet; save: EngineOptions['save']; remove(): Promise<void> }> {
@@ -415,7 +416,7 @@ async function openMap(
   }
   if (map === undefined) return { done: new RangeSet(), save: undefined, remove }
   const before = resume ? await readRescueMap(map) : undefined
-  if (resume && before === undefined && keepMap) {
+  if (resume && before === undefined) {
     throw new ArgumentValueError(`copy: there is no ${map} to go on with`)
   }
   const pipe = targets.find(({ rereadable }) => !rereadable)

@@ -238,7 +238,10 @@ test.serial('Ctrl-C ends a copy with exit code 130, and says how far it came', a
   while (!existsSync(path) || statSync(path).blocks === 0) await sleep(10)
   child.kill('SIGINT')
   t.is(await ended, 130)
-  t.regex(output, /^[\d.]+ [kMG]?B written(, up to LBA \d+)?(; --resume goes on \(.*interrupted\.unvme-map\))?\n$/)
+  t.regex(
+    output,
+    /^[\d.]+ [kMG]?B written(, up to LBA \d+)?(; --resume goes on \(.*interrupted\.unvme-map\))?\n$/,
+  )
 })
 
 test.serial('a reader of the output that goes away ends a read', async (t) => {
