@@ -189,7 +189,7 @@ export interface PlannedCopy {
 
 /**
  * Checks, and makes ready.
- * @param options.keepMap write the map of a copy that came to its end as well; default: true
+ * @param options as of `copy`; `keepMap` false: a copy that comes to its end leaves no map. Default: true
  * @throws OutOfRangeError, ArgumentValueError, UnsupportedError, VerifyError, AbortError
  */
 export async function prepareCopy(
