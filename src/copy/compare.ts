@@ -59,10 +59,12 @@ export async function compare(
 export async function unpackedPair(
   a: Endpoint,
   b: Endpoint,
-  { raw = false, signal }: Pick<CompareOptions, 'raw' | 'signal'>,
+  { raw = false, jobs = 1, signal }: Pick<CompareOptions, 'raw' | 'jobs' | 'signal'>,
 ): Promise<[Endpoint, Endpoint]> {
   const isDevice = ({ ns, hardware }: Endpoint) => ns !== null || hardware
   if (raw || isDevice(a) === isDevice(b)) return [a, b]
+  // A stream is nothing for threads, and is not waited for before that is said.
+  if (jobs > 1 && !(a.rereadable && b.rereadable)) return [a, b]
   return [(await unpacked(a, raw, signal)).endpoint, (await unpacked(b, raw, signal)).endpoint]
 }
 

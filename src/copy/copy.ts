@@ -45,6 +45,8 @@ const MAX_WINDOW_BYTES = 2 ** 26
 const ZERO_BYTES = 2 ** 16
 const LEAST_ZERO_BYTES = 4096
 const SAVE_MS = 5000
+/** What threads that each have a part of the range can't do. */
+const NOT_BY_JOBS = ['verify', 'hash', 'sha256', 'bmap', 'compress', 'skip', 'seek', 'resume'] as const
 const MAX_RETRIES = 1000
 
 export interface CopyOptions extends TransferOptions {
@@ -80,7 +82,7 @@ export interface CopyOptions extends TransferOptions {
   hash?: boolean | undefined
   /** SHA-256 that the source's file is to have, in hexadecimal digits; default: what a file beside it with `.sha256` says. */
   sha256?: string | undefined
-  /** Look for a `.sha256` file and a block map (`.bmap`) beside a source, and heed them. Default: true. */
+  /** Look for a `.sha256` file and a block map (`.bmap`) beside a source, and heed them. Default: true, but with `jobs`. */
   beside?: boolean | undefined
   /** Path of the source's block map. */
   bmap?: string | undefined
@@ -198,7 +200,16 @@ export async function prepareCopy(
   options: CopyOptions & { keepMap?: boolean },
 ): Promise<PlannedCopy> {
   checkCopyOptions(options)
-  const { signal, raw = false, beside = true, compress, verify = false, skip = 0, seek = 0 } = options
+  const {
+    signal,
+    raw = false,
+    jobs = 1,
+    beside = jobs === 1,
+    compress,
+    verify = false,
+    skip = 0,
+    seek = 0,
+  } = options
   for (const target of to) {
     if (verify && (!target.rereadable || compress !== undefined)) {
       throw new ArgumentValueError(
@@ -221,17 +232,23 @@ export async function prepareCopy(
   const stored = expected === undefined ? undefined : createHash('sha256')
   const { endpoint: source, format } = await unpacked(
     given,
-    raw,
+    // A stream is nothing for threads, and is not waited for before that is said.
+    raw || (jobs > 1 && !given.rereadable),
     signal,
     stored && ((data: Uint8Array) => stored.update(data)),
   )
   const targets = compress === undefined ? to : to.map((target) => packed(target, compress))
-  const found = await findBlockMap(source, options, isFile)
+  const found = await findBlockMap(source, { ...options, beside }, isFile)
   const map = found?.map
   const bytes = planCopy(source, targets, map === undefined ? options : { ...options, bytes: map.imageBytes })
-  const { jobs } = options
-  if (targets.length > 1 && jobs !== undefined && jobs > 1) {
+  if (targets.length > 1 && jobs > 1) {
     throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${targets.length} targets`)
+  }
+  const refused = NOT_BY_JOBS.find((name) => options[name] !== undefined && options[name] !== false)
+  if (jobs > 1 && (refused !== undefined || (options.onError ?? 'stop') !== 'stop')) {
+    throw new UnsupportedError(
+      `jobs: ${jobs} move plain data, and ${refused ?? 'onError'} does not go with them`,
+    )
   }
   const threads = needsJobs(source, targets[0]!, bytes, jobs)
   const identity = await identityOf(source, targets, options)

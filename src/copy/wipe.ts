@@ -39,6 +39,7 @@ export interface WipeOptions {
 
 /** What was done, for the files of whoever must prove it. */
 export interface WipeRecord {
+  /** Which namespace of which device. */
   device: {
     address: string
     model: string

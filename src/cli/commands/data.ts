@@ -448,7 +448,7 @@ differ. A compressed file is decompressed where the other is a device.`,
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
     return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (first) => {
       return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (second) => {
-        const [a, b] = await unpackedPair(first, second, { raw: options.raw, signal })
+        const [a, b] = await unpackedPair(first, second, { raw: options.raw, jobs, signal })
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress(
           'verify',
