@@ -20,7 +20,6 @@ import { type BlockMap, blockMapPaths, mapChecker, mapExtents, readBlockMap } fr
 import { COMPRESSIONS, type Compression, HOLES, ON_ERROR, SPARSE } from './choices.ts'
 import { packed, unpacked } from './compression.ts'
 import {
-  type Chunks,
   type CopyReport,
   type CopyResult,
   type Endpoint,
@@ -424,7 +423,7 @@ async function identityOf(
 
 /** What was done before, and how to write down what is. */
 async function openMap(
-  { map, resume = false }: CopyOptions,
+  { map, resume = false, seek = 0 }: CopyOptions,
   identity: MapIdentity,
   targets: readonly Endpoint[],
 ): Promise<{ done: RangeSet; save: EngineOptions['save']; remove(): Promise<void> }> {
@@ -439,6 +438,15 @@ async function openMap(
   const pipe = targets.find(({ rereadable }) => !rereadable)
   if (resume && pipe !== undefined) {
     throw new ArgumentValueError(`copy: ${pipe.name} has not kept what it was given: nothing goes on there`)
+  }
+  for (const { name, ns, hardware } of before === undefined ? [] : targets) {
+    if (ns !== null || hardware) continue
+    // What the map says is done must still be there: a file that is gone, or was cut, has lost it.
+    const size = (await stat(name).catch(() => undefined))?.size ?? 0
+    if (size >= seek + before!.done.prefix) continue
+    throw new ArgumentValueError(
+      `copy: ${name} has ${size} bytes, and ${map} says that ${before!.done.prefix} are done: it is not what was written`,
+    )
   }
   for (const [key, value] of Object.entries(before?.identity ?? {})) {
     if (value === identity[key]) continue
@@ -511,16 +519,6 @@ export function checkTransfer({ name, ns, blocksize }: Endpoint, options: CopyOp
 function checkWhole({ name }: Endpoint, written: number, bytes: number | undefined): void {
   if (bytes === undefined || written === bytes) return
   throw new EndOfSourceError(`${name} ended after ${written} of ${bytes} bytes`, written)
-}
-
-/** Passes chunks on, and tells how many bytes have passed. */
-export async function* counted(chunks: Chunks, onBytes: (bytes: number) => void): Chunks {
-  let bytes = 0
-  for await (const chunk of chunks) {
-    yield chunk
-    bytes += chunk.length
-    onBytes(bytes)
-  }
 }
 
 /** Whether `bytes` from byte `from` of the one and byte `to` of the other have some in common. */

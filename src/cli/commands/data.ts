@@ -100,7 +100,7 @@ are refused.`,
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
     }
     if (options.hex && options.compress) throw new UsageError('--hex and --compress: give one of them')
-    const { counted, prepareCopy } = await import('../../copy/copy.ts')
+    const { prepareCopy } = await import('../../copy/copy.ts')
     if (!mayBeDevice(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     const { slba, namespaceId: nsid, chunk, depth, sparse, compress } = options
     const opened = await openSource(args.address, { slba, nsid, signal, isDevice: true })
@@ -123,7 +123,7 @@ are refused.`,
           const started = performance.now()
           const result = await withReports('read', length, options, async (how) => {
             if (!options.hex) return planned.run(how)
-            const chunks = counted(source.read(length, { chunk, depth, signal }), () => {})
+            const chunks = source.read(length, { chunk, depth, signal })
             await target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
             return undefined
           })
