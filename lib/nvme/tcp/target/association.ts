@@ -145,17 +145,17 @@ export class Association {
 
   /** Null where there is no such property. */
   property(offset: number, bytes: number): [lo: number, hi: number] | null {
-    const { readRegister } = this.#controller
+    const controller = this.#controller
     if (offset === REGISTER.CAP_LO && bytes === 8) {
-      const lo = readRegister(REGISTER.CAP_LO)
+      const lo = controller.readRegister(REGISTER.CAP_LO)
       const mqes = Math.min(lo & 0xffff, MOST_ENTRIES - 1)
       // Doorbell stride means nothing here.
-      return [((lo & ~0xffff) | mqes) >>> 0, (readRegister(REGISTER.CAP_HI) & ~0xf) >>> 0]
+      return [((lo & ~0xffff) | mqes) >>> 0, (controller.readRegister(REGISTER.CAP_HI) & ~0xf) >>> 0]
     }
     if (bytes !== 4) return null
     if (offset === REGISTER.NSSR) return [0, 0]
     if (offset !== REGISTER.VS && offset !== REGISTER.CC && offset !== REGISTER.CSTS) return null
-    return [readRegister(offset), 0]
+    return [controller.readRegister(offset), 0]
   }
 
   /** Null where there is no such property, or it can't be set; `after` is for when the answer is out. */
@@ -279,7 +279,7 @@ export class Association {
     put('ctratt', view.getUint32(controllerLayout.ctratt[0], true) | 1)
     put('oacs', view.getUint16(controllerLayout.oacs[0], true) & ~0x100)
     put('kas', KAS)
-    put('maxcmd', MOST_ENTRIES)
+    put('maxcmd', (this.property(REGISTER.CAP_LO, 8)![0] & 0xffff) + 1)
     put('sgls', SGLS)
     put('ioccsz', (64 + inCapsule) / 16)
     put('iorcsz', 1)
