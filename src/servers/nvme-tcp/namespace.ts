@@ -62,6 +62,8 @@ export const PASSED: ReadonlySet<number> = new Set([
 /** Those that change nothing. */
 const READING: ReadonlySet<number> = new Set([NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.FLUSH])
 
+const LISTS: ReadonlySet<number> = new Set([NVM.DATASET_MANAGEMENT, NVM.COPY])
+
 /** A command that the device has. */
 interface InFlight {
   readonly hostid: string
@@ -198,7 +200,9 @@ export class ServedNamespace {
       return
     }
     // The device moves as much as the command says, whatever memory there is.
-    if (request.bytes !== (block?.bytes.length ?? 0)) {
+    const given = block?.bytes.length ?? 0
+    // Lists of ranges may be shorter than their buffer, as Linux's are.
+    if (request.bytes !== given && (request.bytes > given || !LISTS.has(opcode))) {
       done(STATUS.DATA_SGL_LENGTH_INVALID | DNR, 0)
       return
     }
