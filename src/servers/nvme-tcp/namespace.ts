@@ -2,7 +2,7 @@
 // device. What the device would take for something else is refused here.
 
 import { createHash } from 'node:crypto'
-import { CommandTimeoutError } from '../../../lib/errors.ts'
+import { CommandTimeoutError, ControllerResetError } from '../../../lib/errors.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
 import {
@@ -17,6 +17,7 @@ import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import type { NamespaceController } from '../../controller/device.ts'
 import type { BlockIo } from '../../queue/block-io.ts'
+import type { IoQueue } from '../../queue/io-queue.ts'
 import { KIND, type Operation } from '../../queue/operation.ts'
 import type { DataMemory, DmaBlock } from './memory.ts'
 import { Reservations } from './reservations.ts'
@@ -62,11 +63,18 @@ export const PASSED: ReadonlySet<number> = new Set([
 /** Those that change nothing. */
 const READING: ReadonlySet<number> = new Set([NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.FLUSH])
 
+// What is sent once only: what it does, or says, is about the moment.
+const ONCE: ReadonlySet<number> = new Set([NVM.COMPARE, NVM.COPY])
+const MOST_ATTEMPTS = 12
+const FIRST_DELAY_MS = 10
+const MOST_DELAY_MS = 1000
 const LISTS: ReadonlySet<number> = new Set([NVM.DATASET_MANAGEMENT, NVM.COPY])
 
 /** A command that the device has. */
 interface InFlight {
   readonly hostid: string
+  /** How often it was sent again. */
+  attempts: number
   onEnd: (() => void)[] | null
 }
 
@@ -110,6 +118,8 @@ export class ServedNamespace {
   // Memory that the device may still write to: of commands that had no answer.
   readonly #lost: (() => void)[] = []
   readonly #counters: IoCounters
+  // Taken at the beginning, since the last flush comes when the namespace is being closed already.
+  readonly #queues: readonly IoQueue[]
   #nextQueue = 0
 
   constructor(
@@ -130,6 +140,7 @@ export class ServedNamespace {
     this.memory = memory
     this.readOnly = readOnly
     this.#counters = counters
+    this.#queues = Array.from({ length: io.qcount }, (_, qid) => io.queue(qid, 'serve'))
     const { sn, mn } = io.controller.identity
     // Its own, and the same after a restart: hosts that also have the device by another way do not take them for one.
     this.#uuid = uuidOf(`${subnqn}/${nsid}/${mn}/${sn}/${io.geometry.nsid}`)
@@ -206,7 +217,7 @@ export class ServedNamespace {
       done(STATUS.DATA_SGL_LENGTH_INVALID | DNR, 0)
       return
     }
-    this.#send(request, block, hostid, done)
+    this.#begin(request, block, hostid, done)
   }
 
   /** What a command is to the device, or the status of one that is none. */
@@ -254,12 +265,17 @@ export class ServedNamespace {
     }
   }
 
-  #send(request: Request, block: DmaBlock | null, hostid: string, done: CommandDone): void {
+  #begin(request: Request, block: DmaBlock | null, hostid: string, done: CommandDone): void {
+    const inFlight: InFlight = { hostid, attempts: 0, onEnd: null }
+    this.#inFlight.add(inFlight)
+    this.#send(request, block, inFlight, done)
+  }
+
+  #send(request: Request, block: DmaBlock | null, inFlight: InFlight, done: CommandDone): void {
     const { io } = this
-    const inFlight: InFlight = { hostid, onEnd: null }
     let op: Operation
     try {
-      const queue = io.queue(this.#nextQueue++ % io.qcount, 'serve')
+      const queue = this.#queues[this.#nextQueue++ % this.#queues.length]!
       op = queue.operations.take()
       op.slba = 0
       op.nlb = 0
@@ -282,23 +298,37 @@ export class ServedNamespace {
       op.mptrHi = 0
       // As the device's own promises: what may be repeated is, after a reset of the device.
       op.retry = true
-      op.onDone = (op) => this.#ended(op, inFlight, request, done)
-      this.#inFlight.add(inFlight)
+      op.onDone = (op) => this.#ended(op, block, inFlight, request, done)
       queue.request(op)
     } catch (error) {
-      this.#inFlight.delete(inFlight)
+      this.#finish(inFlight)
+      this.#counters.failures++
       done(statusOf(error as Error), 0)
     }
   }
 
-  #ended(op: Operation, inFlight: InFlight, { opcode, bytes }: Request, done: CommandDone): void {
+  #ended(
+    op: Operation,
+    block: DmaBlock | null,
+    inFlight: InFlight,
+    request: Request,
+    done: CommandDone,
+  ): void {
+    const { opcode, bytes } = request
     const { field, cause, result, queue } = op
     op.onDone = null
     op.takeError()
     queue.operations.give(op)
-    this.#inFlight.delete(inFlight)
+    // Somebody has reset the controller, with which all that was in flight has ended: hosts need not know.
+    if (cause instanceof ControllerResetError && !ONCE.has(opcode) && inFlight.attempts < MOST_ATTEMPTS) {
+      const delay = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** inFlight.attempts++)
+      setTimeout(() => this.#send(request, block, inFlight, done), delay)
+      return
+    }
+    this.#finish(inFlight)
     const counters = this.#counters
-    const status = cause === null ? field >>> 1 : statusOf(cause)
+    // A status says more than the error that came of it.
+    const status = field !== 0 ? field >>> 1 : cause === null ? 0 : statusOf(cause)
     if (status !== 0) counters.failures++
     else if (opcode === NVM.READ) {
       counters.reads++
@@ -307,7 +337,6 @@ export class ServedNamespace {
       counters.writes++
       counters.bytesWritten += bytes
     } else counters.otherCommands++
-    if (inFlight.onEnd !== null) for (const act of inFlight.onEnd) act()
     if (this.#lost.length > 0 && queue.pair.lost === 0) for (const end of this.#lost.splice(0)) end()
     // The device may still write to the memory: the host is answered when it can't, or when it has.
     if (cause instanceof CommandTimeoutError && bytes > 0 && queue.pair.lost > 0) {
@@ -315,10 +344,15 @@ export class ServedNamespace {
     } else done(status, result)
   }
 
+  #finish(inFlight: InFlight): void {
+    this.#inFlight.delete(inFlight)
+    if (inFlight.onEnd !== null) for (const act of inFlight.onEnd) act()
+  }
+
   /** Flush of the device: resolves with a status. */
   flush(): Promise<number> {
     const request = { opcode: NVM.FLUSH, cdw10: 0, cdw11: 0, cdw12: 0, cdw13: 0, bytes: 0 }
-    return new Promise((resolve) => this.#send(request, null, '', (status) => resolve(status)))
+    return new Promise((resolve) => this.#begin(request, null, '', (status) => resolve(status)))
   }
 
   /** Resolves when the commands of these hosts that are in flight now have ended; of all where there are none named. */
@@ -342,7 +376,9 @@ export class ServedNamespace {
 }
 
 /** What a host is told of a failure that is no status of the device's. */
-export function statusOf(_cause: Error): number {
+export function statusOf(cause: Error): number {
+  // It may be sent again, by whoever knows whether that does no harm.
+  if (cause instanceof ControllerResetError) return STATUS.COMMAND_INTERRUPTED
   return STATUS.INTERNAL_ERROR | DNR
 }
 
