@@ -1,5 +1,5 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `vm` and `kernel`, which boot a virtual machine. docs/performance.md says what the figures mean.
+// `vm`, `kernel` and `serve-tcp`, which boot a virtual machine. docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
 import os from 'node:os'
@@ -13,7 +13,7 @@ import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
-import { kernel, vm } from './vm.ts'
+import { kernel, serveTcp, vm } from './vm.ts'
 
 /** Each yields its tables one by one, as they are measured. */
 const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
@@ -27,8 +27,10 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   memory,
   vm,
   kernel,
+  'serve-tcp': serveTcp,
 }
 
+const IN_MACHINE = ['vm', 'kernel', 'serve-tcp']
 const names = Object.keys(BENCHMARKS)
 const { positionals } = parseArgs({ allowPositionals: true })
 const unknown = positionals.find((name) => !names.includes(name))
@@ -39,7 +41,7 @@ if (unknown !== undefined) {
   console.log(describeMachine())
   for (const name of positionals.length > 0
     ? positionals
-    : names.filter((name) => name !== 'vm' && name !== 'kernel')) {
+    : names.filter((name) => !IN_MACHINE.includes(name))) {
     for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
 }
