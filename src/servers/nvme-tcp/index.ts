@@ -1,6 +1,6 @@
 // Namespaces for hosts in the network, by NVMe/TCP: loaded when it is called.
 
-import type { DeviceNamespace } from './namespace.ts'
+import type { Namespace } from '../../namespace/namespace.ts'
 import type { NvmeTcpServer, NvmeTcpServerOptions } from './serve.ts'
 
 export type { NvmeTcpListener, NvmeTcpServer, NvmeTcpServerOptions, NvmeTcpServerStats } from './serve.ts'
@@ -17,7 +17,7 @@ export type { AnaState } from './subsystem.ts'
  * OutOfMemoryError, AbortError
  */
 export async function serveNvmeTcp(
-  namespaces: string | readonly DeviceNamespace[],
+  namespaces: string | readonly Namespace[],
   options: NvmeTcpServerOptions = {},
 ): Promise<NvmeTcpServer> {
   const module = await import('./serve.ts')

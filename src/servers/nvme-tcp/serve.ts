@@ -129,6 +129,7 @@ export interface NvmeTcpServerStats extends Readonly<IoCounters> {
 
 /** A running server. */
 export interface NvmeTcpServer extends AsyncDisposable {
+  /** The subsystem's name. */
   readonly nqn: string
   /** As `open` takes it, of the first listener. */
   readonly address: string

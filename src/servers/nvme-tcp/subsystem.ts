@@ -16,6 +16,7 @@ export const ANA_STATES = {
   'persistent-loss': 0x4,
   change: 0xf,
 } as const
+/** How good a way to the namespaces a listener is. */
 export type AnaState = keyof typeof ANA_STATES
 
 const ANA_REFUSALS: Readonly<Record<number, number>> = {
