@@ -106,6 +106,8 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   // Counts resets: what was sent before one is not answered after it.
   #generation = 0
   #inFlight = 0
+  // Commands in flight of before the last reset.
+  #past = 0
   // Commands in flight of each I/O queue, and whom to tell when one that is deleted has none any more.
   readonly #byQueue = new Map<number, number>()
   readonly #emptied = new Map<number, () => void>()
@@ -154,10 +156,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     }
   }
 
-  // Follows CC.EN when nothing of the past is in flight any more, either way.
+  // A controller that is disabled is ready until nothing of it is in flight any more.
   get #isReady(): boolean {
-    const past = this.#subsystem.hasGhosts(this.hostid)
-    return this.#isEnabled ? !past : this.#generation > 0 && past
+    return this.#isEnabled || this.#past > 0
   }
 
   get #isEnabled(): boolean {
@@ -185,6 +186,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   #disable(): void {
     this.#generation++
     this.#subsystem.addGhosts(this.hostid, this.#inFlight)
+    this.#past += this.#inFlight
     this.#inFlight = 0
     this.#byQueue.clear()
     for (const emptied of this.#emptied.values()) emptied()
@@ -201,7 +203,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     this.#disable()
     this.#cc = 0
     this.#shutdown = SHST.NORMAL
-    if (this.#subsystem.hasGhosts(this.hostid)) this.#ended = ended
+    if (this.#past > 0) this.#ended = ended
     else ended()
   }
 
@@ -255,6 +257,22 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   // Commands
 
   submit(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    if (qid === 0 && (sqe[0]! & 0xff) === ADMIN.ASYNC_EVENT_REQUEST) {
+      // It waits for ever, and is nothing that is in flight.
+      this.#awaitEvent(done)
+      return
+    }
+    const generation = this.#generation
+    // What waits is not in flight yet, and is not begun once its controller is no more.
+    const later = () => {
+      if (generation === this.#generation) this.#begin(qid, sqe, block, done)
+      else done(-1, 0)
+    }
+    if (qid !== 0 && this.#subsystem.waitForGhosts(this.hostid, later)) return
+    this.#begin(qid, sqe, block, done)
+  }
+
+  #begin(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const generation = this.#generation
     this.#inFlight++
     if (qid !== 0) this.#byQueue.set(qid, (this.#byQueue.get(qid) ?? 0) + 1)
@@ -265,16 +283,13 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
         if (qid !== 0) this.#leave(qid)
         return
       }
+      this.#past--
       this.#subsystem.endGhost(this.hostid)
       done(-1, 0)
-      for (const controller of this.#subsystem.controllers) controller.checkEnd()
+      if (this.#past === 0) this.#endPast()
     }
-    if (qid !== 0) this.#executeIo(sqe, block, end)
-    else if ((sqe[0]! & 0xff) === ADMIN.ASYNC_EVENT_REQUEST) {
-      // It waits for ever, and is nothing that is in flight.
-      this.#inFlight--
-      this.#awaitEvent(done)
-    } else this.#executeAdmin(sqe, block, end)
+    if (qid === 0) this.#executeAdmin(sqe, block, end)
+    else this.#executeIo(sqe, block, end)
   }
 
   #leave(qid: number): void {
@@ -286,12 +301,10 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     emptied()
   }
 
-  /** Ends where it was to, once nothing of its host is in flight. */
-  checkEnd(): void {
+  #endPast(): void {
     const ended = this.#ended
-    if (ended === null || this.#subsystem.hasGhosts(this.hostid)) return
     this.#ended = null
-    ended()
+    ended?.()
   }
 
   #executeIo(sqe: Uint32Array, block: Block | null, done: CommandDone): void {

@@ -381,7 +381,10 @@ async function serveNamespaces(
       return [...pools.values()].reduce((sum, { bytes, available }) => sum + bytes - available, 0)
     },
     async finish() {
-      await Promise.all(served.map((namespace) => namespace.settle()))
+      // What waited for memory follows what had it.
+      while (served.some(({ inFlight }) => inFlight > 0)) {
+        await Promise.all(served.map((namespace) => namespace.settle()))
+      }
       const status = readOnly ? 0 : await subsystem.flush()
       if (status !== 0)
         throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)

@@ -62,8 +62,6 @@ export interface SubsystemController {
   namespaceChanged(nsid: number): void
   /** @param type one of NOTIFICATION */
   notifyReservation(type: number, nsid: number): void
-  /** A command of a controller that is no more has ended. */
-  checkEnd(): void
 }
 
 export class Subsystem {
@@ -72,8 +70,9 @@ export class Subsystem {
   readonly controllers = new Set<SubsystemController>()
   readonly #states: AnaState[]
   #anaChanges = 1
-  // Of each host, commands in flight of controllers that it has no more: what it sends anew waits for them.
-  readonly #ghosts = new Map<string, number>()
+  // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
+  // others meanwhile, so that nothing old is written over what is new.
+  readonly #ghosts = new Map<string, { count: number; readonly waiting: (() => void)[] }>()
   #reservationNotices = 0
 
   constructor(options: SubsystemOptions) {
@@ -204,18 +203,24 @@ export class Subsystem {
   // Commands of the past
 
   addGhosts(hostid: string, count: number): void {
-    if (count !== 0) this.#ghosts.set(hostid, (this.#ghosts.get(hostid) ?? 0) + count)
+    if (count === 0) return
+    const ghosts = this.#ghosts.get(hostid)
+    if (ghosts === undefined) this.#ghosts.set(hostid, { count, waiting: [] })
+    else ghosts.count += count
   }
 
   endGhost(hostid: string): void {
-    const left = this.#ghosts.get(hostid)! - 1
-    if (left === 0) this.#ghosts.delete(hostid)
-    else this.#ghosts.set(hostid, left)
+    const ghosts = this.#ghosts.get(hostid)!
+    if (--ghosts.count > 0) return
+    this.#ghosts.delete(hostid)
+    for (const act of ghosts.waiting) act()
   }
 
-  /** True where commands of controllers that the host has no more are still being done. */
-  hasGhosts(hostid: string): boolean {
-    return this.#ghosts.has(hostid)
+  /** True where `act` is called later: commands of controllers that the host has no more are still being done. */
+  waitForGhosts(hostid: string, act: () => void): boolean {
+    const ghosts = this.#ghosts.get(hostid)
+    ghosts?.waiting.push(act)
+    return ghosts !== undefined
   }
 }
 
