@@ -146,7 +146,7 @@ export class Connection implements PduHandler {
   #over = false
   #corked = false
   #taking = true
-  readonly #progress = { dataPdus: 0, written: 0 }
+  #dataPdus = 0
   #seen = { dataPdus: 0, written: 0, transferring: false, unsent: false }
 
   constructor(target: ConnectionTarget, socket: net.Socket) {
@@ -185,7 +185,8 @@ export class Connection implements PduHandler {
 
   /** Ends it where its host has neither sent data that was asked for, nor taken what there is, since the last look. */
   look(): void {
-    const { dataPdus, written } = this.#progress
+    const dataPdus = this.#dataPdus
+    const written = this.#socket.bytesWritten - this.unsent
     const seen = this.#seen
     const silent = this.#transfers.size > 0 && seen.transferring && seen.dataPdus === dataPdus
     const deaf = this.unsent > 0 && seen.unsent && seen.written === written
@@ -240,6 +241,8 @@ export class Connection implements PduHandler {
     this.#corked = true
     this.#socket.cork()
   }
+
+  readonly #flush = (): void => this.#uncork()
 
   #uncork(): void {
     if (!this.#corked) return
@@ -452,7 +455,7 @@ export class Connection implements PduHandler {
   #dataCame(intact: boolean): void {
     const command = this.#receiving!
     this.#receiving = null
-    this.#progress.dataPdus++
+    this.#dataPdus++
     if (!intact) command.corrupt = true
     if (command.received < command.asked) return
     if (command.received < command.length) {
@@ -693,9 +696,11 @@ export class Connection implements PduHandler {
   }
 
   #write(bytes: Uint8Array, done?: () => void): void {
-    this.#socket.write(bytes, () => {
-      this.#progress.written++
-      done?.()
-    })
+    if (!this.#corked) {
+      // What ends in one turn leaves together.
+      this.#cork()
+      queueMicrotask(this.#flush)
+    }
+    this.#socket.write(bytes, done === undefined ? undefined : () => done())
   }
 }
