@@ -415,6 +415,25 @@ test('the discovery log has every listener and referral, and its readers hear of
   ])
 })
 
+test('a namespace of another target is served on', async (t) => {
+  const { server } = await serveSims(t)
+  const between = await connect(t, server, 'a')
+  const next = await serveNvmeTcp([between], { nqn: 'nqn.2024-01.org.example:next', listen: '127.0.0.1:0' })
+  t.teardown(() => next.close())
+  const ns = await connect(t, next, 'b')
+  await ns.promises.write(pattern(65_536, 8), 16)
+  await ns.promises.flush()
+  t.true(pattern(65_536, 8).equals(await readOf(between, 16, 128)))
+  t.not(
+    (await ns.controller.identifyNamespace(1)).nguid,
+    (await between.controller.identifyNamespace(1)).nguid,
+  )
+  await t.throwsAsync(
+    readOf(ns, 0, 1).then(() => ns.promises.compare(pattern(BLOCK, 1), 0)),
+    status('Compare Failure'),
+  )
+})
+
 // Who may connect, and how much of it
 
 test('only hosts that are allowed connect, and addresses of other machines need a word', async (t) => {
