@@ -1,5 +1,5 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `vm`, `kernel` and `tcp-kernel`, which boot a virtual machine. docs/performance.md says what the figures mean.
+// `vm`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine. docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
 import os from 'node:os'
@@ -13,7 +13,7 @@ import { memory } from './memory.ts'
 import { occupancy } from './occupancy.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
-import { kernel, tcpKernel, vm } from './vm.ts'
+import { kernel, serveTcp, tcpKernel, vm } from './vm.ts'
 
 /** Each yields its tables one by one, as they are measured. */
 const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
@@ -28,9 +28,10 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   vm,
   kernel,
   'tcp-kernel': tcpKernel,
+  'serve-tcp': serveTcp,
 }
-const IN_MACHINE = ['vm', 'kernel', 'tcp-kernel']
 
+const IN_MACHINE = ['vm', 'kernel', 'tcp-kernel', 'serve-tcp']
 const names = Object.keys(BENCHMARKS)
 const { positionals } = parseArgs({ allowPositionals: true })
 const unknown = positionals.find((name) => !names.includes(name))
