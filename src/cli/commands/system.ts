@@ -348,7 +348,7 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
     ['serve vfio-user:/tmp/nvme --doorbells shadow', 'a server that costs nothing while its client is idle'],
   ],
   async run({ args, options, signal }) {
-    const { serve: start } = await import('../../serve/index.ts')
+    const { serve: start } = await import('../../servers/index.ts')
     const { device, doorbells } = options
     const server = await start(args.address, { device, doorbells })
     print(`serving ${device} at ${server.address}`)
