@@ -26,6 +26,7 @@ import {
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import { BlockRequest, type BlockServer, type RequestOwner, TASK } from '../block-server.ts'
 import { PART_BYTES } from '../part-pool.ts'
+import { readInto } from '../read-into.ts'
 import { ALLOCATION_ID, type Negotiated, type NbdExport } from './negotiation.ts'
 
 const log = logger('nbd')
@@ -57,6 +58,10 @@ const { READ, WRITE, FLUSH, ZEROES, DEALLOCATE } = TASK
 const REQUEST_SIZE: number = REQUEST_BYTES
 const MAGIC: number = REQUEST_MAGIC
 const PART: number = PART_BYTES
+const PART_SHIFT = Math.log2(PART_BYTES)
+const INCOMING_BYTES = 64 * 1024
+// What is left of a payload is read straight into its place from this many bytes on: below, requests after it come along.
+const DIRECT_BYTES = 16 * 1024
 /** What is gathered for one write. */
 const GATHER_BYTES = 256 * 1024
 // Data up to this many bytes is copied beside its head: cheaper than a piece of its own.
@@ -69,8 +74,9 @@ const EXTENTS = 2048
 // A reply whose size is not known before.
 const REPLY_ROOM = 64 + LONGEST_MESSAGE
 
-/** Buffers for what is gathered, of all connections of a server. */
-export class GatherPool {
+/** What all connections of a server have in common: what is read into, and buffers for what is gathered. */
+export class ConnectionBuffers {
+  readonly incoming = Buffer.allocUnsafeSlow(INCOMING_BYTES)
   private readonly idle: Buffer[] = []
 
   take(): Buffer {
@@ -104,7 +110,7 @@ export class Connection implements RequestOwner {
   private readonly structured: boolean
   private readonly allocation: boolean
   private readonly limits: ConnectionLimits
-  private readonly gather: GatherPool
+  private readonly buffers: ConnectionBuffers
   private readonly readOnly: boolean
 
   // What comes: the head of a request in parts, the write whose payload is coming, and bytes to be skipped.
@@ -115,7 +121,10 @@ export class Connection implements RequestOwner {
   // The request that waits for memory; what has come and was not looked at yet.
   private blocked: NbdRequest | null = null
   private rest: Buffer | null = null
-  private paused = false
+  // From the first turn on, in which nothing is read yet.
+  private paused = true
+  // Where the next read goes, where that is in the memory of `writing`.
+  private direct: Buffer | null = null
   private feeding = false
 
   private readonly idle: NbdRequest[] = []
@@ -134,26 +143,30 @@ export class Connection implements RequestOwner {
   constructor(
     { socket, target, structured, allocation }: Negotiated<ServedExport>,
     limits: ConnectionLimits,
-    gather: GatherPool,
+    buffers: ConnectionBuffers,
   ) {
-    this.socket = socket
+    this.buffers = buffers
+    this.socket = readInto(
+      socket,
+      () => this.memoryToRead(),
+      (buffer, bytes) => this.onBytes(buffer, bytes),
+    )
     this.target = target
     this.server = target.server
     this.structured = structured
     this.allocation = allocation
     this.limits = limits
-    this.gather = gather
     this.readOnly = (target.flags & TRANSMISSION.READ_ONLY) !== 0
     this.closed = new Promise((resolve) => {
       this.resolveClosed = resolve
     })
-    socket.setTimeout(limits.stallTimeout)
-    socket.on('timeout', () => this.stalled())
-    socket.on('error', (error) => log('%s', error.message))
-    socket.on('end', () => this.end())
-    socket.on('close', () => this.die())
-    socket.on('data', (chunk) => this.feed(chunk))
-    socket.resume()
+    this.socket.setTimeout(limits.stallTimeout)
+    this.socket.on('timeout', () => this.stalled())
+    this.socket.on('error', (error) => log('%s', error.message))
+    this.socket.on('end', () => this.end())
+    this.socket.on('close', () => this.die())
+    // What had come before is first.
+    setImmediate(() => this.regulate())
   }
 
   /** Takes no more requests; what is in flight is answered, then the connection ends. */
@@ -190,7 +203,7 @@ export class Connection implements RequestOwner {
   private stalled(): void {
     const sending = this.sendingBuffer !== null
     const receiving = (this.filled > 0 || this.writing !== null || this.skipping > 0) && !this.paused
-    if (!sending && !receiving) return
+    if (!sending && !receiving && !this.dead) return
     log('a client has not gone on for %d ms', this.limits.stallTimeout)
     this.destroy()
   }
@@ -199,6 +212,8 @@ export class Connection implements RequestOwner {
     if (!this.ending || this.inUse > (this.writing === null ? 0 : 1) || this.sendingBuffer !== null) return
     if (!this.dead) {
       this.dead = true
+      // Nothing more is read into its memory.
+      this.socket.pause()
       if (this.writing !== null) this.recycle(this.writing)
       this.writing = null
       this.socket.end()
@@ -209,14 +224,41 @@ export class Connection implements RequestOwner {
 
   // What comes
 
-  private feed(chunk: Buffer): void {
+  // The rest of a long payload goes straight to where the device takes it from.
+  private memoryToRead(): Buffer {
+    const { writing } = this
+    const { incoming } = this.buffers
+    if (writing === null || this.rest !== null) return incoming
+    const place = writing.skip + writing.received
+    const offset = place & (PART - 1)
+    const bytes = Math.min(writing.bytes - writing.received, PART - offset)
+    if (bytes < DIRECT_BYTES) return incoming
+    this.direct = writing.parts[place >>> PART_SHIFT]!.data.subarray(offset, offset + bytes)
+    return this.direct
+  }
+
+  private onBytes(buffer: Buffer, bytes: number): void {
     if (this.ending) return
+    const { direct, writing } = this
+    if (direct !== null && buffer === direct) {
+      this.direct = null
+      // It is in its place already.
+      writing!.received += bytes
+      if (writing!.received === writing!.bytes) this.startWrite(writing!)
+      this.regulate()
+      return
+    }
+    this.feed(buffer.length === bytes ? buffer : buffer.subarray(0, bytes))
+  }
+
+  private feed(chunk: Buffer): void {
     if (this.rest !== null) {
       this.rest = Buffer.concat([this.rest, chunk])
       return
     }
     const used = this.parse(chunk)
-    if (used < chunk.length && !this.ending) this.rest = chunk.subarray(used)
+    // A copy: the next read goes into the same memory.
+    if (used < chunk.length && !this.ending) this.rest = Buffer.from(chunk.subarray(used))
     this.regulate()
   }
 
@@ -278,18 +320,20 @@ export class Connection implements RequestOwner {
     let at = from
     while (at < chunk.length && request.received < bytes) {
       const place = skip + request.received
-      const part = parts[place >>> 20]!
+      const part = parts[place >>> PART_SHIFT]!
       const offset = place & (PART - 1)
       const count = Math.min(bytes - request.received, chunk.length - at, PART - offset)
       chunk.copy(part.data, offset, at, at + count)
       request.received += count
       at += count
     }
-    if (request.received === bytes) {
-      this.writing = null
-      this.server.start(request)
-    }
+    if (request.received === bytes) this.startWrite(request)
     return at
+  }
+
+  private startWrite(request: NbdRequest): void {
+    this.writing = null
+    this.server.start(request)
   }
 
   private take(bytes: Buffer, at: number): void {
@@ -419,7 +463,7 @@ export class Connection implements RequestOwner {
     this.flushArmed = false
     if (this.dead || this.sendingBuffer !== null || this.next === this.done.length) return
     const { socket } = this
-    const buffer = this.gather.take()
+    const buffer = this.buffers.take()
     this.sendingBuffer = buffer
     socket.cork()
     // Of the buffer: what has been handed to the socket, and what is filled.
@@ -463,7 +507,7 @@ export class Connection implements RequestOwner {
 
   private readonly written = (): void => {
     const { sending } = this
-    if (this.sendingBuffer !== null) this.gather.give(this.sendingBuffer)
+    if (this.sendingBuffer !== null) this.buffers.give(this.sendingBuffer)
     this.sendingBuffer = null
     for (let i = 0; i < sending.length; i++) this.recycle(sending[i]!)
     sending.length = 0

@@ -13,7 +13,7 @@ import { show } from '../../../lib/sys/show.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { BlockServer, type BlockServerStats } from '../block-server.ts'
-import { Connection, type ConnectionLimits, GatherPool, type ServedExport } from './connection.ts'
+import { Connection, type ConnectionLimits, ConnectionBuffers, type ServedExport } from './connection.ts'
 import { negotiate } from './negotiation.ts'
 import { type NbdTlsOptions, secureSockets } from './tls.ts'
 
@@ -185,7 +185,7 @@ class Server {
   private readonly limits: ConnectionLimits
   private readonly maxClients: number
   private readonly negotiationTimeout: number
-  private readonly gather = new GatherPool()
+  private readonly buffers = new ConnectionBuffers()
   private readonly server: net.Server
   private readonly sockets = new Set<net.Socket>()
   private readonly connections = new Set<Connection>()
@@ -259,7 +259,7 @@ class Server {
   private stats(): NbdServerStats {
     const total: NbdServerStats = {
       ...{ reads: 0, writes: 0, flushes: 0, clears: 0, readBytes: 0, writtenBytes: 0, failed: 0, unaligned: 0 },
-      ...{ clients: this.sockets.size, memoryBytes: 0 },
+      ...{ clients: this.clients, memoryBytes: 0 },
       ...this.counts,
     }
     for (const server of this.servers()) {
@@ -269,6 +269,10 @@ class Server {
     return total
   }
 
+  private get clients(): number {
+    return this.sockets.size + this.connections.size
+  }
+
   private servers(): Set<BlockServer> {
     return new Set([...this.exports.values()].map(({ server }) => server))
   }
@@ -276,7 +280,7 @@ class Server {
   private async accept(plain: net.Socket): Promise<void> {
     const { counts, sockets } = this
     counts.connections++
-    if (sockets.size >= this.maxClients || this.ending !== null) {
+    if (this.clients >= this.maxClients || this.ending !== null) {
       counts.refused++
       plain.destroy()
       return
@@ -297,8 +301,9 @@ class Server {
         else plain.destroySoon()
         return
       }
-      const connection = new Connection(agreed, this.limits, this.gather)
+      const connection = new Connection(agreed, this.limits, this.buffers)
       this.connections.add(connection)
+      sockets.delete(plain)
       connection.closed.then(() => this.connections.delete(connection))
     } catch (error) {
       counts.refused++
@@ -325,10 +330,9 @@ class Server {
     const timer = setTimeout(() => {
       for (const connection of this.connections) connection.destroy()
     }, ENDING_MS)
-    if (this.connections.size === 0) for (const socket of this.sockets) socket.destroy()
+    for (const socket of this.sockets) socket.destroy()
     await Promise.all(ends)
     clearTimeout(timer)
-    for (const socket of this.sockets) socket.destroySoon()
     const failures: unknown[] = []
     for (const server of this.servers()) await server.close().catch((error) => failures.push(error))
     this.resolveClosed()
