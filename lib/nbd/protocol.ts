@@ -182,7 +182,8 @@ export class Payload {
   /** A text with its length before it. */
   text(): string {
     const length = this.u32()
-    if (length > NAME_BYTES) throw new ProtocolError(`a name of ${length} bytes, at most ${NAME_BYTES} are taken`)
+    if (length > NAME_BYTES)
+      throw new ProtocolError(`a name of ${length} bytes, at most ${NAME_BYTES} are taken`)
     return this.take(length).toString()
   }
 

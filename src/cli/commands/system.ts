@@ -1,10 +1,12 @@
 // `unvme list`, `list-subsys`, `info`, `serve` and `version`. The first two open nothing, so that listing disturbs no one: of
 // what VFIO has, only the PCI facts are known, unless list-subsys is given its address.
 
+import fs from 'node:fs'
 import path from 'node:path'
 import { UsageError } from '../../../lib/errors.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
+import type { NbdTlsOptions } from '../../servers/index.ts'
 import {
   type KernelNamespace,
   listDevices,
@@ -18,13 +20,16 @@ import {
   argument,
   choice,
   defineCommand,
+  flag,
+  forceOption,
   optionalArgument,
   outputOption,
   sysrootOption,
+  value,
   valueOr,
 } from '../define.ts'
 import { bytesText, fields, note, print, printJson, table, visible } from '../output.ts'
-import { text } from '../parse.ts'
+import { integer, text } from '../parse.ts'
 import { version as versionText } from '../program.ts'
 import { namespaceOption } from '../transfer.ts'
 import { groupText } from './setup.ts'
@@ -322,9 +327,15 @@ function attributes(ns: Namespace) {
 export const serve = defineCommand({
   name: 'serve',
   group: 'System',
-  summary: 'Offer a software controller to other processes at a vfio-user socket',
-  details: `Clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others that speak vfio-user, one at \
-a time; the next one waits. It runs until Ctrl-C.
+  summary: 'Offer a device to NBD clients, or a software controller at a vfio-user socket',
+  details: `With --nbd, ADDR is a device, and clients are QEMU, nbdcopy, the kernel's nbd and others. A port is served on \
+this machine's loopback, to every user of it, and a socket to processes of the same user; nobody else is let in without \
+--allow-remote. A device that the system uses is served with --read-only alone.
+
+Without it, ADDR is vfio-user:PATH, where clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others \
+that speak vfio-user, one at a time; the next one waits.
+
+It runs until Ctrl-C. An NBD server then answers what is in flight, and flushes.
 
 Doorbells in shared memory (mapped) cost a client nothing, but have to be looked at: while a client has the \
 controller enabled, an idle server takes 1 to 2 % of a processor, and after a pause finds a command up to 16 ms late. \
@@ -333,14 +344,33 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
     address: argument(
       'ADDR',
       text,
-      'where clients find it: vfio-user:PATH; a folder that exists stands for cntrl in it',
+      'the device (--nbd), or where clients find it: vfio-user:PATH; a folder that exists stands for cntrl in it',
     ),
   },
   options: {
-    device: valueOr('ADDR', text, 'sim:', 'the controller that is offered'),
-    doorbells: choice(['mapped', 'shadow'], 'how clients ring'),
+    nbd: value('PLACE', text, 'serve NBD at unix:PATH, PORT or HOST:PORT'),
+    export: valueOr('NAME', text, '', 'the name of the export', { fallbackText: 'the empty one' }),
+    namespaceId: namespaceOption(),
+    readOnly: flag('nothing can be written', 'r'),
+    allowRemote: flag('HOST may be an address that other machines reach'),
+    force: forceOption(),
+    maxClients: valueOr('N', integer({ min: 1, max: 65_536 }), 64, 'connections at a time'),
+    tlsCertificates: value(
+      'DIR',
+      text,
+      "let clients in by TLS alone: server-cert.pem, server-key.pem, and ca-cert.pem for who signs clients' certificates",
+    ),
+    tlsPsk: value(
+      'FILE',
+      text,
+      'let clients in by TLS alone, with keys as psktool makes them: lines of NAME:HEX',
+    ),
+    device: valueOr('ADDR', text, 'sim:', 'the controller that is offered at a vfio-user socket'),
+    doorbells: choice(['mapped', 'shadow'], 'how clients of a vfio-user socket ring'),
   },
   examples: [
+    ['serve 0a:00.0 --nbd unix:/run/disk.sock', 'a device for QEMU: nbd+unix:///?socket=/run/disk.sock'],
+    ["serve 'sim:disk.img' --nbd 10809 --read-only", 'an image on the loopback'],
     [
       "serve vfio-user:/run/nvme/cntrl --device 'sim:disk.img?size=1G'",
       'an image as an NVMe device of other processes',
@@ -348,17 +378,87 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
     ['serve vfio-user:/tmp/nvme --doorbells shadow', 'a server that costs nothing while its client is idle'],
   ],
   async run({ args, options, signal }) {
+    const { nbd, device, doorbells } = options
+    if (nbd !== undefined) return serveByNbd(args.address, nbd, options, signal)
     const { serve: start } = await import('../../servers/index.ts')
-    const { device, doorbells } = options
     const server = await start(args.address, { device, doorbells })
     print(`serving ${device} at ${server.address}`)
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else onAbort(signal, resolve)
-    })
+    await ended(signal)
     server.close()
   },
 })
+
+function ended(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else onAbort(signal, resolve)
+  })
+}
+
+interface NbdWords {
+  readonly export: string
+  readonly namespaceId: number | undefined
+  readonly readOnly: boolean
+  readonly allowRemote: boolean
+  readonly force: boolean
+  readonly maxClients: number
+  readonly tlsCertificates: string | undefined
+  readonly tlsPsk: string | undefined
+}
+
+async function serveByNbd(
+  address: string,
+  place: string,
+  words: NbdWords,
+  signal: AbortSignal,
+): Promise<void> {
+  const { open } = await import('../../open.ts')
+  const { serveNbd } = await import('../../servers/index.ts')
+  const { namespaceId: nsid, readOnly, allowRemote, maxClients, force } = words
+  const where = parsePlace(place)
+  const tls = readTls(words)
+  await withOpen(await open(address, { force, signal, ...(nsid !== undefined && { nsid }) }), async (ns) => {
+    const options = { ...where, readOnly, allowRemote, maxClients, tls, signal }
+    const server = await serveNbd({ [words.export]: ns }, options)
+    print(`serving ${address} at ${server.address}`)
+    note(`${server.audience} can ${readOnly ? 'read it' : 'read and write it'}`)
+    await server.closed
+    // Its failure, where the last flush failed.
+    await server.close()
+  })
+}
+
+function parsePlace(place: string): { path: string } | { host?: string; port: number } {
+  if (place.startsWith('unix:') && place.length > 'unix:'.length) return { path: place.slice('unix:'.length) }
+  const [, host, port] = /^(?:(.+):)?(\d{1,5})$/.exec(place) ?? []
+  if (port === undefined || Number(port) > 65_535) {
+    throw new UsageError(`--nbd ${place}: unix:PATH, PORT or HOST:PORT is needed`)
+  }
+  return { ...(host !== undefined && { host: host.replace(/^\[(.*)\]$/, '$1') }), port: Number(port) }
+}
+
+function readTls({ tlsCertificates: folder, tlsPsk }: NbdWords): NbdTlsOptions | undefined {
+  if (folder !== undefined && tlsPsk !== undefined)
+    throw new UsageError('--tls-certificates or --tls-psk: one of both')
+  if (folder !== undefined) {
+    const read = (name: string) => fs.readFileSync(path.join(folder, name))
+    const ca = fs.existsSync(path.join(folder, 'ca-cert.pem')) ? read('ca-cert.pem') : undefined
+    return { cert: read('server-cert.pem'), key: read('server-key.pem'), ca }
+  }
+  if (tlsPsk === undefined) return undefined
+  const lines = fs
+    .readFileSync(tlsPsk, 'utf8')
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+  return {
+    psk: Object.fromEntries(
+      lines.map((line) => {
+        const at = line.lastIndexOf(':')
+        return [line.slice(0, at), Buffer.from(line.slice(at + 1).trim(), 'hex')]
+      }),
+    ),
+  }
+}
 
 export const version = defineCommand({
   name: 'version',

@@ -27,7 +27,7 @@ import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import { BlockRequest, type BlockServer, type RequestOwner, TASK } from '../block-server.ts'
 import { PART_BYTES } from '../part-pool.ts'
 import { readInto } from '../read-into.ts'
-import { ALLOCATION_ID, type Negotiated, type NbdExport } from './negotiation.ts'
+import { ALLOCATION_ID, type NbdExport, type Negotiated } from './negotiation.ts'
 
 const log = logger('nbd')
 
@@ -398,7 +398,8 @@ export class Connection implements RequestOwner {
     const { command, offset, bytes, requestFlags } = request
     const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES, BLOCK_STATUS } = COMMAND
     if (command > BLOCK_STATUS) return refuse(request, NBD_ERROR.EINVAL, 'command is not known')
-    if ((requestFlags & ~FLAGS[command]!) !== 0) return refuse(request, NBD_ERROR.EINVAL, 'flags of the command')
+    if ((requestFlags & ~FLAGS[command]!) !== 0)
+      return refuse(request, NBD_ERROR.EINVAL, 'flags of the command')
     if (command === FLUSH) return 0
     const changes = command === WRITE || command === TRIM || command === WRITE_ZEROES
     if (changes && this.readOnly) return refuse(request, NBD_ERROR.EPERM, 'the export is read-only')
@@ -412,7 +413,11 @@ export class Connection implements RequestOwner {
       if (bytes > PAYLOAD_BYTES && command === WRITE) this.end()
       return refuse(request, NBD_ERROR.EINVAL, `${bytes} bytes, at most ${this.server.mostBytes} are taken`)
     }
-    if (command === WRITE_ZEROES && (requestFlags & COMMAND_FLAG.FAST_ZERO) !== 0 && !this.target.fastZeroes) {
+    if (
+      command === WRITE_ZEROES &&
+      (requestFlags & COMMAND_FLAG.FAST_ZERO) !== 0 &&
+      !this.target.fastZeroes
+    ) {
       return refuse(request, NBD_ERROR.ENOTSUP, 'writing zeroes is as slow as writing')
     }
     if (command === BLOCK_STATUS && !this.allocation) {
@@ -532,7 +537,8 @@ export class Connection implements RequestOwner {
 
   private writeHead(request: NbdRequest, reads: boolean, to: Buffer, at: number): number {
     const { cookieHigh: high, cookieLow: low, command, offset, bytes } = request
-    const error = request.refusal !== 0 ? request.refusal : request.error === null ? 0 : errorOf(request.error)
+    const error =
+      request.refusal !== 0 ? request.refusal : request.error === null ? 0 : errorOf(request.error)
     if (!this.structured) {
       writeSimpleReply(to, at, error, high, low)
       return at + SIMPLE_BYTES

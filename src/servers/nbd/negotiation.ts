@@ -80,7 +80,8 @@ export async function negotiate<E extends NbdExport>(
   for (let count = 0; count < OPTIONS; count++) {
     const head = await read(socket, 16)
     if (head === null) return null
-    if (!head.subarray(0, 8).equals(OPTION_MAGIC)) throw new ProtocolError('an option without its magic number')
+    if (!head.subarray(0, 8).equals(OPTION_MAGIC))
+      throw new ProtocolError('an option without its magic number')
     const option = head.readUInt32BE(8)
     const bytes = head.readUInt32BE(12)
     if (bytes > OPTION_BYTES) throw new ProtocolError(`option ${option} with ${bytes} bytes`)
@@ -154,7 +155,9 @@ export async function negotiate<E extends NbdExport>(
         if (isSet) context = null
         const question = structured ? parse(() => parseContexts(data)) : null
         if (question === null) {
-          const why = structured ? 'the data of the option has another length' : 'STRUCTURED_REPLY comes first'
+          const why = structured
+            ? 'the data of the option has another length'
+            : 'STRUCTURED_REPLY comes first'
           fail(option, REPLY.ERR_INVALID, why)
           break
         }

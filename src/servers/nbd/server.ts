@@ -1,11 +1,16 @@
 // Namespaces as exports of an NBD server: listens, lets clients in, and ends them.
 
 import fs from 'node:fs'
-import net from 'node:net'
-import { isIP } from 'node:net'
-import { AbortError, ArgumentTypeError, InUseError, OutOfRangeError, SetupError } from '../../../lib/errors.ts'
+import net, { isIP } from 'node:net'
+import {
+  AbortError,
+  ArgumentTypeError,
+  InUseError,
+  OutOfRangeError,
+  SetupError,
+} from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
-import { NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
+import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
@@ -13,7 +18,13 @@ import { show } from '../../../lib/sys/show.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { BlockServer, type BlockServerStats } from '../block-server.ts'
-import { Connection, type ConnectionLimits, ConnectionBuffers, type ServedExport } from './connection.ts'
+import {
+  Connection,
+  ConnectionBuffers,
+  type ConnectionLimits,
+  type Extent,
+  type ServedExport,
+} from './connection.ts'
 import { negotiate } from './negotiation.ts'
 import { type NbdTlsOptions, secureSockets } from './tls.ts'
 
@@ -126,7 +137,9 @@ function checkServeOptions(options: ServeNbdOptions): void {
   checkInteger('serveNbd: negotiationTimeout', negotiationTimeout, 1, 2 ** 31 - 1)
   checkInteger('serveNbd: stallTimeout', stallTimeout, 1, 2 ** 31 - 1)
   if (!allowRemote && host !== undefined && !isLoopback(host)) {
-    throw new SetupError(`serveNbd: ${host} can be reached from other machines, which allowRemote: true allows`)
+    throw new SetupError(
+      `serveNbd: ${host} can be reached from other machines, which allowRemote: true allows`,
+    )
   }
 }
 
@@ -170,12 +183,18 @@ async function describeExports(
       // Any bytes are served; whole blocks are quicker.
       blockSizes: [1, Math.max(4096, ns.blocksize), server.mostBytes],
       fastZeroes: can.writeZeroes,
-      extents: (_offset, bytes) => [{ bytes, flags: 0 }],
+      extents: (offset, bytes) => extentsOf(ns, offset, bytes),
     })
     log('export %s: %s, %d bytes, cache %d', name, ns.device, server.bytes, vwc)
   }
   if (exports.size === 0) throw new OutOfRangeError('serveNbd: there is nothing to export')
   return exports
+}
+
+/** What the device knows of a range: where it says nothing, all of it is data. */
+function extentsOf({ controller, id }: Namespace, offset: number, bytes: number): Extent[] {
+  const known = controller.transport.extents?.(id, offset, bytes) ?? [{ bytes, data: true }]
+  return known.map(({ bytes, data }) => ({ bytes, flags: data ? 0 : EXTENT.HOLE | EXTENT.ZERO }))
 }
 
 class Server {
@@ -258,7 +277,16 @@ class Server {
 
   private stats(): NbdServerStats {
     const total: NbdServerStats = {
-      ...{ reads: 0, writes: 0, flushes: 0, clears: 0, readBytes: 0, writtenBytes: 0, failed: 0, unaligned: 0 },
+      ...{
+        reads: 0,
+        writes: 0,
+        flushes: 0,
+        clears: 0,
+        readBytes: 0,
+        writtenBytes: 0,
+        failed: 0,
+        unaligned: 0,
+      },
       ...{ clients: this.clients, memoryBytes: 0 },
       ...this.counts,
     }

@@ -44,7 +44,9 @@ export async function secureSockets(
     new Promise((resolve, reject) => {
       const secured = new tls.TLSSocket(socket, how as tls.TLSSocketOptions)
       secured.once('error', reject)
-      secured.once('close', () => reject(new AuthenticationError('the client has gone during the TLS handshake')))
+      secured.once('close', () =>
+        reject(new AuthenticationError('the client has gone during the TLS handshake')),
+      )
       secured.once('secure', () => {
         // An authority was named, and nobody has signed for this client.
         const refusal = ca === undefined ? null : verifyError(secured)
