@@ -192,7 +192,7 @@ export class Payload {
     return this.take(this.left)
   }
 
-  private take(bytes: number): Buffer {
+  take(bytes: number): Buffer {
     if (bytes > this.left) throw new ProtocolError(`${this.left} bytes where ${bytes} are needed`)
     this.at += bytes
     return this.bytes.subarray(this.at - bytes, this.at)

@@ -33,6 +33,13 @@ export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
 
 export type Chunks = AsyncIterable<Uint8Array>
 
+/** A range of bytes, from where the one before it ends. */
+export interface Extent {
+  readonly bytes: number
+  readonly hole: boolean
+  readonly zero: boolean
+}
+
 export interface Endpoint {
   /** Path or address as the user wrote it, `stdin` or `stdout`. */
   readonly name: string
@@ -62,6 +69,11 @@ export interface Endpoint {
   readonly writeAt?:
     | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
     | undefined
+  /**
+   * Where there is one: which ranges have data, are holes, or read as zeroes, from `offset` on, one after the other and
+   * `bytes` in all. What is neither a hole nor zeroes is to be read.
+   */
+  extents?(offset: number, bytes: number): Promise<readonly Extent[]>
   /** Descriptor of a file that is open, and has been checked: another thread opens that, and not its path again. */
   descriptor?(): number | undefined
   /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */

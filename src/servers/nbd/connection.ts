@@ -24,9 +24,9 @@ import {
   writeSimpleReply,
 } from '../../../lib/nbd/protocol.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
+import { readInto } from '../../../lib/sys/read-into.ts'
 import { BlockRequest, type BlockServer, type RequestOwner, TASK } from '../block-server.ts'
 import { PART_BYTES } from '../part-pool.ts'
-import { readInto } from '../read-into.ts'
 import { ALLOCATION_ID, type NbdExport, type Negotiated } from './negotiation.ts'
 
 const log = logger('nbd')

@@ -21,6 +21,8 @@ import {
   u64,
 } from '../../../lib/nbd/protocol.ts'
 
+import { readExactly } from '../../../lib/nbd/read-exactly.ts'
+
 /** What is negotiated about. */
 export interface NbdExport {
   readonly name: string
@@ -68,7 +70,7 @@ export async function negotiate<E extends NbdExport>(
   const find = (name: string) => (name === '' ? first : exports.get(name))
 
   socket.write(Buffer.concat([NBD_MAGIC, OPTION_MAGIC, u16(HANDSHAKE.FIXED_NEWSTYLE | HANDSHAKE.NO_ZEROES)]))
-  const answer = await read(socket, 4)
+  const answer = await readExactly(socket, 4)
   if (answer === null) return null
   const flags = answer.readUInt32BE()
   if ((flags & HANDSHAKE.FIXED_NEWSTYLE) === 0 || flags > 3) throw new ProtocolError(`client flags ${flags}`)
@@ -78,14 +80,14 @@ export async function negotiate<E extends NbdExport>(
   })
 
   for (let count = 0; count < OPTIONS; count++) {
-    const head = await read(socket, 16)
+    const head = await readExactly(socket, 16)
     if (head === null) return null
     if (!head.subarray(0, 8).equals(OPTION_MAGIC))
       throw new ProtocolError('an option without its magic number')
     const option = head.readUInt32BE(8)
     const bytes = head.readUInt32BE(12)
     if (bytes > OPTION_BYTES) throw new ProtocolError(`option ${option} with ${bytes} bytes`)
-    const data = await read(socket, bytes)
+    const data = await readExactly(socket, bytes)
     if (data === null) return null
     if (secure !== undefined && !secured && option !== OPTION.STARTTLS && option !== OPTION.ABORT) {
       if (option === OPTION.EXPORT_NAME) return null
@@ -222,23 +224,4 @@ function parse<T>(what: () => T): T | null {
     if (error instanceof ProtocolError) return null
     throw error
   }
-}
-
-/** Exactly so many bytes, or null where the connection ends before. */
-function read(socket: net.Socket, bytes: number): Promise<Buffer | null> {
-  if (bytes === 0) return Promise.resolve(Buffer.alloc(0))
-  return new Promise((resolve) => {
-    const look = () => {
-      const data = socket.readableLength >= bytes || !socket.readableEnded ? socket.read(bytes) : null
-      if (data === null && !socket.readableEnded && !socket.destroyed) return
-      settle(data !== null && data.length === bytes ? data : null)
-    }
-    const end = () => settle(null)
-    const settle = (data: Buffer | null) => {
-      socket.off('readable', look).off('end', end).off('close', end)
-      resolve(data)
-    }
-    socket.on('readable', look).on('end', end).on('close', end)
-    look()
-  })
 }

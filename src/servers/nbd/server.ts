@@ -332,7 +332,7 @@ class Server {
       const connection = new Connection(agreed, this.limits, this.buffers)
       this.connections.add(connection)
       sockets.delete(plain)
-      connection.closed.then(() => this.connections.delete(connection))
+      void connection.closed.then(() => this.connections.delete(connection))
     } catch (error) {
       counts.refused++
       plain.destroy()
