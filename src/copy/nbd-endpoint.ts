@@ -14,7 +14,7 @@ export function createNbdEndpoint(client: NbdClient): Endpoint {
   const { uri, size } = client
   return {
     name: uri,
-    ...{ ns: null, slba: 0, blocksize: 1, size, rereadable: true, hardware: false },
+    ...{ ns: null, slba: 0, blocksize: 1, size, rereadable: true, hardware: true, isExport: true },
     file: `nbd ${uri}`,
     read: (bytes = size, options) => readExport(client, bytes, options),
     write: (chunks, _bytes, options) => writeExport(client, chunks, options),

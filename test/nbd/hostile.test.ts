@@ -115,7 +115,7 @@ test(`${RUNS} mutated messages: no crash, no growth, no byte beside the export`,
   t.is((await good.simple(WRITE, { offset: 12_345, data: pattern(5000, 4) })).error, 0)
   t.deepEqual((await good.simple(READ, { offset: 12_345, bytes: 5000 })).data, pattern(5000, 4))
   good.close()
-  t.deepEqual(await second.promises.read(Buffer.alloc(2 ** 20), 0), canary, `seed ${SEED}`)
+  t.true((await second.promises.read(Buffer.alloc(2 ** 20), 0)).equals(canary), `seed ${SEED}`)
   await server.close()
   t.is(server.stats.clients, 0)
   await second.close()

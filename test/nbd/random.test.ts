@@ -85,7 +85,7 @@ for (const device of [
     t.is((await clients[0]!.simple(TRIM, { offset: 100, bytes: 20_000 })).error, 0)
     const { data } = await clients[1]!.simple(READ, { offset: 0, bytes: SIZE })
     t.deepEqual(data.subarray(0, 100), model.subarray(0, 100))
-    t.deepEqual(data.subarray(20_100), model.subarray(20_100))
+    t.true(data.subarray(20_100).equals(model.subarray(20_100)))
     t.true(server.stats.unaligned > 0)
     t.is(server.stats.failed, 0)
     for (const client of clients) client.close()
