@@ -129,6 +129,9 @@ export class Connection implements RequestOwner {
 
   private readonly idle: NbdRequest[] = []
   private inUse = 0
+  // Bytes of data of its requests: one client alone does not have all of the memory.
+  private held = 0
+  private readonly mostHeld: number
   // Done and not yet sent; and those whose data is being sent.
   private done: NbdRequest[] = []
   private next = 0
@@ -156,6 +159,7 @@ export class Connection implements RequestOwner {
     this.structured = structured
     this.allocation = allocation
     this.limits = limits
+    this.mostHeld = this.server.memory.bytes / 4
     this.readOnly = (target.flags & TRANSMISSION.READ_ONLY) !== 0
     this.closed = new Promise((resolve) => {
       this.resolveClosed = resolve
@@ -296,7 +300,7 @@ export class Connection implements RequestOwner {
         at += bytes
         continue
       }
-      if (this.inUse >= this.limits.requests) break
+      if (this.inUse >= this.limits.requests || this.held >= this.mostHeld) break
       if (this.filled === 0 && length - at >= REQUEST_SIZE) {
         this.take(chunk, at)
         at += REQUEST_SIZE
@@ -367,12 +371,14 @@ export class Connection implements RequestOwner {
     switch (command) {
       case COMMAND.READ:
         request.task = READ
+        this.held += request.bytes
         if (this.server.reserve(request)) this.server.start(request)
         else this.blocked = request
         return
       case COMMAND.WRITE:
         request.task = WRITE
         request.received = 0
+        this.held += request.bytes
         if (this.server.reserve(request)) this.writing = request
         else this.blocked = request
         return
@@ -432,7 +438,7 @@ export class Connection implements RequestOwner {
     if (failure !== null) {
       const mine = request as NbdRequest
       if (mine.task === WRITE) this.skipping = mine.bytes
-      mine.error = failure
+      this.held -= mine.bytes
       mine.refusal = NBD_ERROR.ENOMEM
       mine.message = failure.message
       this.onDone(mine)
@@ -457,6 +463,7 @@ export class Connection implements RequestOwner {
 
   private recycle(request: NbdRequest): void {
     this.server.release(request)
+    if (request.refusal === 0 && request.command <= COMMAND.WRITE) this.held -= request.bytes
     request.refusal = 0
     request.error = null
     request.message = ''

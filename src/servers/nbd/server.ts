@@ -2,6 +2,7 @@
 
 import fs from 'node:fs'
 import net, { isIP } from 'node:net'
+import { isMainThread } from 'node:worker_threads'
 import {
   AbortError,
   ArgumentTypeError,
@@ -226,9 +227,12 @@ class Server {
     this.limits = { requests: maxRequests, stallTimeout }
     this.maxClients = maxClients
     this.negotiationTimeout = negotiationTimeout
-    this.server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
-      this.accept(socket).catch((error) => log('%s', error.message))
-    })
+    this.server = net.createServer(
+      { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+      (socket) => {
+        this.accept(socket).catch((error) => log('%s', error.message))
+      },
+    )
     if (options.signal !== undefined) {
       this.forgets.push(onAbort(options.signal, () => void this.close()))
     }
@@ -239,14 +243,15 @@ class Server {
     if ('path' in where) await removeStaleSocket(where.path)
     await new Promise<void>((resolve, reject) => {
       // The mode of a socket is that of the moment in which it is made.
-      const mask = process.umask(0o177)
+      const mask = isMainThread ? process.umask(0o177) : 0
       this.server.once('error', (cause: NodeJS.ErrnoException) => {
         const at = 'path' in where ? where.path : `${where.host}:${where.port}`
         const Kind = cause.code === 'EADDRINUSE' ? InUseError : SetupError
         reject(new Kind(`serveNbd: can't listen at ${at}: ${cause.message}`, { cause }))
       })
       this.server.listen(where, resolve)
-      process.umask(mask)
+      if (isMainThread) process.umask(mask)
+      else if ('path' in where) fs.chmodSync(where.path, 0o600)
     })
     const scheme = this.secure === undefined ? 'nbd' : 'nbds'
     const name = encodeURIComponent(this.first.name)
@@ -368,6 +373,8 @@ class Server {
   }
 }
 
+/** Of silence, until the system asks whether the client is still there. */
+const KEEP_ALIVE_MS = 60_000
 /** For clients to take the last replies. */
 const ENDING_MS = 2000
 

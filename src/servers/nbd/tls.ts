@@ -27,45 +27,29 @@ export async function secureSockets(
   if (psk === undefined && (cert === undefined || key === undefined)) {
     throw new ArgumentTypeError('serveNbd: tls needs cert and key, or psk')
   }
-  const secureContext = tls.createSecureContext({
+  const how: tls.TlsOptions = {
     ...{ cert: text(cert), key: text(key), ca: text(ca) },
-    minVersion: 'TLSv1.2',
-    // Node gives keys of both sides (PSK) to TLS 1.2 alone.
-    ...(psk !== undefined && { maxVersion: 'TLSv1.2', ciphers: 'PSK' }),
-  })
-  const how = {
-    ...{ isServer: true, secureContext, handshakeTimeout: negotiationTimeout },
+    ...{ minVersion: 'TLSv1.2', handshakeTimeout: negotiationTimeout, allowHalfOpen: true },
     ...(ca !== undefined && { requestCert: true, rejectUnauthorized: true }),
     ...(psk !== undefined && {
+      // Node gives keys of both sides (PSK) to TLS 1.2 alone.
+      ...{ maxVersion: 'TLSv1.2', ciphers: 'PSK' },
       pskCallback: (_socket: tls.TLSSocket, identity: string) => psk[identity] ?? null,
     }),
   }
+  // What is wrong with a certificate or a key is an error of this call, and not of the first client.
+  tls.createSecureContext(how)
   return (socket) =>
     new Promise((resolve, reject) => {
-      const secured = new tls.TLSSocket(socket, how as tls.TLSSocketOptions)
-      secured.once('error', reject)
-      secured.once('close', () =>
+      // A server that listens nowhere: it is given its one connection.
+      const server = tls.createServer(how, resolve)
+      server.once('tlsClientError', reject)
+      socket.once('close', () =>
         reject(new AuthenticationError('the client has gone during the TLS handshake')),
       )
-      secured.once('secure', () => {
-        // An authority was named, and nobody has signed for this client.
-        const refusal = ca === undefined ? null : verifyError(secured)
-        if (refusal !== null) {
-          secured.destroy()
-          reject(new AuthenticationError(`the client's certificate: ${refusal}`))
-          return
-        }
-        secured.off('error', reject)
-        resolve(secured)
-      })
+      server.emit('connection', socket)
     })
 }
 
 const text = (pem: string | Uint8Array | undefined) =>
   pem === undefined || typeof pem === 'string' ? pem : Buffer.from(pem)
-
-function verifyError(socket: tls.TLSSocket): string | null {
-  const handle = (socket as unknown as { _handle: { verifyError(): Error | null } | null })._handle
-  const error = handle?.verifyError()
-  return error == null ? null : error.message
-}
