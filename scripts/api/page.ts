@@ -39,8 +39,8 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   ],
   [
     'Serving',
-    'The software controller for other processes.',
-    'serve ServeOptions Server SimControls HealthChange',
+    'Namespaces for NBD clients, and the software controller for other processes.',
+    'serveNbd ServeNbdOptions NbdTlsOptions NbdServer NbdServerStats serve ServeOptions Server SimControls HealthChange',
   ],
 ]
 

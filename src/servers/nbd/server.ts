@@ -3,17 +3,11 @@
 import fs from 'node:fs'
 import net, { isIP } from 'node:net'
 import { isMainThread } from 'node:worker_threads'
-import {
-  AbortError,
-  ArgumentTypeError,
-  InUseError,
-  OutOfRangeError,
-  SetupError,
-} from '../../../lib/errors.ts'
+import { ArgumentTypeError, InUseError, OutOfRangeError, SetupError } from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
 import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
-import { onAbort } from '../../../lib/sys/abort.ts'
+import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { show } from '../../../lib/sys/show.ts'
 import { Namespace } from '../../namespace/namespace.ts'
@@ -103,7 +97,7 @@ export async function serveNbd(
 ): Promise<NbdServer> {
   checkServeOptions(options)
   const { path, host = '127.0.0.1', port = NBD_PORT, signal, tls } = options
-  if (signal?.aborted) throw new AbortError(signal.reason)
+  throwIfAborted(signal)
   const named = exports instanceof Namespace ? { '': exports } : exports
   const secure = tls === undefined ? undefined : await secureSockets(tls, options)
   const served = await describeExports(named, options)
