@@ -87,6 +87,7 @@ export interface RequestOwner {
 }
 
 export interface BlockServerStats {
+  /** Requests that were done. */
   reads: number
   writes: number
   flushes: number
