@@ -75,9 +75,13 @@ export class PartPool {
    * @returns false where `onParts` will tell
    */
   take(holder: PartHolder, bytes: number): boolean {
-    if (this.waiters.length === 0 && this.obtain(holder.parts, bytes)) return true
-    this.waiters.push({ holder, bytes })
-    if (this.waiters.length === 1) this.serve()
+    try {
+      if (this.waiters.length === 0 && this.obtain(holder.parts, bytes)) return true
+      this.waiters.push({ holder, bytes })
+    } catch (error) {
+      // As for one that has waited: after this call.
+      queueMicrotask(() => holder.onParts(error as Error))
+    }
     return false
   }
 

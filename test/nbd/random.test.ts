@@ -91,3 +91,21 @@ for (const device of [
     for (const client of clients) client.close()
   })
 }
+
+for (const command of [WRITE, WRITE_ZEROES]) {
+  test(`a whole block that is written while a part of it is changed keeps the rest (command ${command})`, async (t) => {
+    const { path, server } = await startNbd(t, 'sim:?size=1M&lba=4096&latency=40ms')
+    const raw = await RawNbd.ready(path)
+    const part = command === WRITE ? { data: Buffer.alloc(100, 1) } : { bytes: 100 }
+    raw.send(encodeRequest(command, { offset: 50, ...part }))
+    // The block is being read by now.
+    while (server.stats.unaligned === 0) await new Promise(setImmediate)
+    raw.send(encodeRequest(WRITE, { data: Buffer.alloc(8192, 2) }))
+    t.is((await raw.bytes(32)).length, 32)
+    const { data } = await raw.simple(READ, { bytes: 8192 })
+    // The bytes that both wrote may be either's.
+    t.true(data.subarray(0, 50).every((byte) => byte === 2))
+    t.true(data.subarray(150).every((byte) => byte === 2))
+    raw.close()
+  })
+}
