@@ -109,3 +109,37 @@ for (const command of [WRITE, WRITE_ZEROES]) {
     raw.close()
   })
 }
+
+test('requests of every size share little memory: they wait, and none fails', async (t) => {
+  const maxBytes = 2 ** 21
+  const size = 2 ** 23
+  const { path, server } = await startNbd(t, `sim:?size=${size}&lba=512`, { maxBytes })
+  const sizes = [4096, 70_001, 2 ** 20, 512, 700_000, 131_072]
+  const model = Buffer.alloc(size)
+  const clients = await Promise.all([0, 1, 2].map(() => RawNbd.ready(path)))
+  const sent = [0, 0, 0]
+  for (let at = 0, n = 0; at + sizes[n % sizes.length]! <= size; n++) {
+    const data = pattern(sizes[n % sizes.length]!, n + 1)
+    data.copy(model, at)
+    clients[n % 3]!.send(encodeRequest(WRITE, { offset: at, data }))
+    sent[n % 3]!++
+    at += data.length
+  }
+  for (const [i, client] of clients.entries()) {
+    for (let n = 0; n < sent[i]!; n++) t.is((await client.bytes(16)).readUInt32BE(4), 0)
+  }
+  const reads = await Promise.all(
+    clients.map(async (client, i) => {
+      const parts: Buffer[] = []
+      for (let at = 0; at < size; at += 2 ** 20) {
+        const { data } = await client.simple(READ, { offset: at + i, bytes: 2 ** 20 - i })
+        parts.push(model.subarray(at, at + i), data)
+      }
+      return Buffer.concat(parts)
+    }),
+  )
+  for (const read of reads) t.true(read.equals(model))
+  t.true(server.stats.memoryBytes <= maxBytes)
+  t.is(server.stats.failed, 0)
+  for (const client of clients) client.close()
+})
