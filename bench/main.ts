@@ -1,5 +1,6 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `vm`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine. docs/performance.md says what the figures mean.
+// `nbd`, which needs fio and nbdkit, and `vm`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine.
+// docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
 import os from 'node:os'
@@ -10,6 +11,7 @@ import { garbage } from './garbage.ts'
 import { latency } from './latency.ts'
 import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
+import { nbd } from './nbd.ts'
 import { occupancy } from './occupancy.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
@@ -25,6 +27,7 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   occupancy,
   threads,
   memory,
+  nbd,
   vm,
   kernel,
   'tcp-kernel': tcpKernel,
@@ -42,7 +45,7 @@ if (unknown !== undefined) {
   console.log(describeMachine())
   for (const name of positionals.length > 0
     ? positionals
-    : names.filter((name) => !IN_MACHINE.includes(name))) {
+    : names.filter((name) => name !== 'nbd' && !IN_MACHINE.includes(name))) {
     for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
 }

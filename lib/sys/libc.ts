@@ -49,6 +49,12 @@ export const fallocate = func('int fallocate(int fd, int mode, int64_t offset, i
   offset: number,
   length: number,
 ) => number
+/** lseek(2): a failure comes back as -1. */
+export const lseek = func('int64_t lseek(int fd, int64_t offset, int whence)') as (
+  fd: number,
+  offset: number,
+  whence: number,
+) => number | bigint
 /** fcntl(2) for commands whose argument is an integer. */
 export const fcntl = func('int fcntl(int fd, int command, int value)') as (
   fd: number,
@@ -200,6 +206,8 @@ export const F = {
 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, DONTFORK: 10, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
+/** Of lseek: where data, or a hole, begins next. */
+export const SEEK = { DATA: 3, HOLE: 4 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const

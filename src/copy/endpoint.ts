@@ -33,11 +33,20 @@ export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
 
 export type Chunks = AsyncIterable<Uint8Array>
 
+/** A range of bytes, from where the one before it ends. */
+export interface Extent {
+  readonly bytes: number
+  readonly hole: boolean
+  readonly zero: boolean
+}
+
 export interface Endpoint {
   /** Path or address as the user wrote it, `stdin` or `stdout`. */
   readonly name: string
   /** Null for files. */
   readonly ns: Namespace | null
+  /** True for a disk that a server exports: like a device it is longer than what somebody has put there. */
+  readonly isExport?: boolean
   /** First LBA; 0 for files. */
   readonly slba: number
   /** Bytes of a block; 1 for files. */
@@ -46,7 +55,7 @@ export interface Endpoint {
   readonly size: number | undefined
   /** True where it can be read a second time. */
   readonly rereadable: boolean
-  /** True for hardware, a block device of the kernel included: what a person is asked about before it is lost. */
+  /** True for hardware, a block device of the kernel and an export included: what a person is asked about before it is lost. */
   readonly hardware: boolean
   /** What the system uses it for, as a sentence part, where writing it was forced. */
   readonly uses?: string | undefined
@@ -62,6 +71,11 @@ export interface Endpoint {
   readonly writeAt?:
     | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
     | undefined
+  /**
+   * Where there is one: which ranges have data, are holes, or read as zeroes, from `offset` on, one after the other and
+   * `bytes` in all. What is neither a hole nor zeroes is to be read.
+   */
+  extents?(offset: number, bytes: number): Promise<readonly Extent[]>
   /** Descriptor of a file that is open, and has been checked: another thread opens that, and not its path again. */
   descriptor?(): number | undefined
   /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */

@@ -2,7 +2,7 @@
 
 import { UsageError } from '../../../lib/errors.ts'
 import { onAbort } from '../../../lib/sys/abort.ts'
-import { flag, forceOption, value, values } from '../define.ts'
+import { flag, value, values } from '../define.ts'
 import { print } from '../output.ts'
 import { choiceParser, integer, size, text } from '../parse.ts'
 
@@ -20,9 +20,6 @@ export const tcpOptions = {
   tlsKey: values('NQN=FILE', keyOf, 'the TLS key of a host'),
   referral: values('HOST:PORT', text, 'a discovery service elsewhere that this one names'),
   ana: values('STATE', choiceParser(STATES), `how good a way each --tcp is: ${STATES.join(', ')}`),
-  readOnly: flag('hosts can’t write'),
-  force: forceOption(),
-  allowRemote: flag('listen at addresses that other machines can reach'),
   allowAdmin: flag('hosts may format, sanitize, load firmware and send security commands'),
   queues: value('N', integer({ min: 1, max: 128 }), 'I/O queues of a host: 16'),
   queueSize: value('N', integer({ min: 2, max: 1024 }), 'entries of each queue: 128'),
@@ -38,6 +35,7 @@ function keyOf(word: string): readonly [nqn: string, file: string] {
 
 interface Given {
   readonly tcp: readonly string[]
+  readonly namespaceId: number | undefined
   readonly nqn: string | undefined
   readonly also: readonly string[]
   readonly exclusive: boolean
@@ -68,7 +66,10 @@ export async function serveOverTcp(device: string, given: Given, signal: AbortSi
   try {
     if (!exclusive) {
       for (const address of [device, ...also]) {
-        namespaces.push(await open(address, { qcount: 0, force: given.force, signal }))
+        const nsid = address === device ? given.namespaceId : undefined
+        namespaces.push(
+          await open(address, { qcount: 0, force: given.force, signal, ...(nsid !== undefined && { nsid }) }),
+        )
       }
     }
     const server = await serveNvmeTcp(exclusive ? device : namespaces, {

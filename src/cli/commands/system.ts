@@ -1,9 +1,8 @@
-// `unvme list`, `list-subsys`, `info`, `serve` and `version`. The first two open nothing, so that listing disturbs no one: of
+// `unvme list`, `list-subsys`, `info` and `version`. The first two open nothing, so that listing disturbs no one: of
 // what VFIO has, only the PCI facts are known, unless list-subsys is given its address.
 
 import path from 'node:path'
 import { UsageError } from '../../../lib/errors.ts'
-import { onAbort } from '../../../lib/sys/abort.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import {
   type KernelNamespace,
@@ -14,20 +13,11 @@ import {
 } from '../../setup/index.ts'
 import { readText } from '../../system/machine.ts'
 import { withOpen } from '../data.ts'
-import {
-  argument,
-  choice,
-  defineCommand,
-  optionalArgument,
-  outputOption,
-  sysrootOption,
-  valueOr,
-} from '../define.ts'
+import { argument, defineCommand, optionalArgument, outputOption, sysrootOption } from '../define.ts'
 import { bytesText, fields, note, print, printJson, table, visible } from '../output.ts'
 import { text } from '../parse.ts'
 import { version as versionText } from '../program.ts'
 import { namespaceOption } from '../transfer.ts'
-import { serveOverTcp, tcpOptions } from './serve-tcp.ts'
 import { groupText } from './setup.ts'
 
 interface Row {
@@ -319,54 +309,6 @@ function attributes(ns: Namespace) {
     ...(ns.paths.length > 0 && { paths: ns.paths }),
   }
 }
-
-export const serve = defineCommand({
-  name: 'serve',
-  group: 'System',
-  summary: 'Offer a device to hosts in the network, or a software controller to other processes',
-  details: `With --tcp, ADDR is a namespace that is served by NVMe/TCP: sim:, a device, or one of another target; hosts are \
-Linux's nvme connect, unvme itself (nvme+tcp:), and others. It listens on the loopback alone unless --allow-remote is given, and \
-says on stderr who may connect. Ctrl-C finishes what is in flight, flushes, and ends.
-
-Otherwise ADDR is where a software controller is served by vfio-user. Clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others that speak vfio-user, one at \
-a time; the next one waits. It runs until Ctrl-C.
-
-Doorbells in shared memory (mapped) cost a client nothing, but have to be looked at: while a client has the \
-controller enabled, an idle server takes 1 to 2 % of a processor, and after a pause finds a command up to 16 ms late. \
-With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes it.`,
-  arguments: {
-    address: argument(
-      'ADDR',
-      text,
-      'with --tcp, what is served; else where clients find it: vfio-user:PATH, or a folder',
-    ),
-  },
-  options: {
-    device: valueOr('ADDR', text, 'sim:', 'the controller that is offered'),
-    doorbells: choice(['mapped', 'shadow'], 'how clients ring'),
-    ...tcpOptions,
-  },
-  examples: [
-    [
-      "serve vfio-user:/run/nvme/cntrl --device 'sim:disk.img?size=1G'",
-      'an image as an NVMe device of other processes',
-    ],
-    ['serve sim:disk.img?size=1G --tcp 127.0.0.1:4420', 'an image for hosts that connect by NVMe/TCP'],
-    ['serve vfio-user:/tmp/nvme --doorbells shadow', 'a server that costs nothing while its client is idle'],
-  ],
-  async run({ args, options, signal }) {
-    if (options.tcp.length > 0) return serveOverTcp(args.address, options, signal)
-    const { serve: start } = await import('../../serve/index.ts')
-    const { device, doorbells } = options
-    const server = await start(args.address, { device, doorbells })
-    print(`serving ${device} at ${server.address}`)
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else onAbort(signal, resolve)
-    })
-    server.close()
-  },
-})
 
 export const version = defineCommand({
   name: 'version',
