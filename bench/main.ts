@@ -1,5 +1,6 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `vm`, `kernel` and `tcp-kernel`, which boot a virtual machine. docs/performance.md says what the figures mean.
+// `nbd`, which needs fio and nbdkit, and `vm`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine.
+// docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
 import os from 'node:os'
@@ -10,10 +11,11 @@ import { garbage } from './garbage.ts'
 import { latency } from './latency.ts'
 import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
+import { nbd } from './nbd.ts'
 import { occupancy } from './occupancy.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
-import { kernel, tcpKernel, vm } from './vm.ts'
+import { kernel, serveTcp, tcpKernel, vm } from './vm.ts'
 
 /** Each yields its tables one by one, as they are measured. */
 const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
@@ -25,12 +27,14 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   occupancy,
   threads,
   memory,
+  nbd,
   vm,
   kernel,
   'tcp-kernel': tcpKernel,
+  'serve-tcp': serveTcp,
 }
-const IN_MACHINE = ['vm', 'kernel', 'tcp-kernel']
 
+const IN_MACHINE = ['vm', 'kernel', 'tcp-kernel', 'serve-tcp']
 const names = Object.keys(BENCHMARKS)
 const { positionals } = parseArgs({ allowPositionals: true })
 const unknown = positionals.find((name) => !names.includes(name))
@@ -41,7 +45,7 @@ if (unknown !== undefined) {
   console.log(describeMachine())
   for (const name of positionals.length > 0
     ? positionals
-    : names.filter((name) => !IN_MACHINE.includes(name))) {
+    : names.filter((name) => name !== 'nbd' && !IN_MACHINE.includes(name))) {
     for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
 }

@@ -11,6 +11,9 @@ const LIMIT_S = 600
 /** Beside Node's own way on the kernel's block device, with the controller once under VFIO, once under the kernel. */
 export const vm = () => inMachine('vm-guest.js', { driver: 'vfio' })
 
+/** Linux's host on our NVMe/TCP server, beside Linux's own target. */
+export const serveTcp = () => inMachine('serve-tcp-guest.js', { driver: 'none', cpus: 2 })
+
 /** Through the kernel's driver, beside fs and fio on the same device. */
 export const kernel = () => inMachine('kernel-guest.js', { driver: 'nvme' })
 

@@ -157,6 +157,18 @@ export class ProtocolError extends UnvmeError {
   readonly code = 'ERR_UNVME_PROTOCOL'
 }
 
+/** An NBD server answered a request with an error. */
+export class NbdError extends UnvmeError {
+  readonly code = 'ERR_UNVME_NBD'
+  /** As the protocol has it: 5 is EIO, 28 ENOSPC, 1 EPERM. */
+  readonly errno: number
+
+  constructor(message: string, errno: number, options?: Options) {
+    super(message, options)
+    this.errno = errno
+  }
+}
+
 /** A host and a target in the network do not prove to each other who they are: a key is missing, or a wrong one. */
 export class AuthenticationError extends UnvmeError {
   readonly code = 'ERR_UNVME_AUTHENTICATION'

@@ -30,7 +30,24 @@ export { type OpenOptions, open, openController } from './open.ts'
 export type { IoDescriptor } from './queue/operation.ts'
 export type { IoCommand, LbaRange } from './queue/requests.ts'
 export type { Stats } from './queue/stats.ts'
-export { type ServeOptions, type Server, serve } from './serve/index.ts'
+export {
+  type NbdServer,
+  type NbdServerStats,
+  type NbdTlsOptions,
+  type ServeNbdOptions,
+  type ServeOptions,
+  type Server,
+  serve,
+  serveNbd,
+} from './servers/index.ts'
+export {
+  type AnaState,
+  type NvmeTcpListener,
+  type NvmeTcpServer,
+  type NvmeTcpServerOptions,
+  type NvmeTcpServerStats,
+  serveNvmeTcp,
+} from './servers/nvme-tcp/index.ts'
 export type {
   Block,
   BlockIterator,

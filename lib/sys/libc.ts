@@ -201,7 +201,6 @@ export const MAP = {
   NORESERVE: 0x4000,
   POPULATE: 0x8000,
 } as const
-export const SEEK = { SET: 0, DATA: 3, HOLE: 4 } as const
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4 } as const
 export const F = {
   GETFL: 3,
@@ -213,6 +212,8 @@ export const F = {
 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
 export const MADV = { DONTNEED: 4, DONTFORK: 10, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
+/** Of lseek: where data, or a hole, begins next. */
+export const SEEK = { DATA: 3, HOLE: 4 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const
 export const LOCK = { EX: 2, NB: 4 } as const
 export const EFD = { NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const

@@ -39,8 +39,8 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   ],
   [
     'Serving',
-    'The software controller for other processes.',
-    'serve ServeOptions Server SimControls HealthChange',
+    'Namespaces for NBD clients and for hosts in the network, and the software controller for other processes.',
+    'serveNbd ServeNbdOptions NbdTlsOptions NbdServer NbdServerStats serveNvmeTcp NvmeTcpServerOptions NvmeTcpServer NvmeTcpListener NvmeTcpServerStats AnaState serve ServeOptions Server SimControls HealthChange',
   ],
 ]
 

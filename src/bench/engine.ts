@@ -77,6 +77,8 @@ export function createDeviceEngine(ns: Namespace, qid: number, depth: number, bs
   const buffers = Array.from({ length: depth }, (_, i) => memory.subarray(i * bs, (i + 1) * bs))
   const descriptors: (IoDescriptor | null)[] = new Array(depth).fill(null)
   const nlb = bs / ns.blocksize
+  // Where the event loop brings completions, polling without it finds none.
+  const slice = ns.controller.transport.eventDriven === true ? 0 : SLICE_MS
 
   const start = (slot: number, write: boolean, at: number) => {
     const slba = at / ns.blocksize
@@ -120,7 +122,7 @@ export function createDeviceEngine(ns: Namespace, qid: number, depth: number, bs
     async run(source) {
       try {
         for (;;) {
-          const until = performance.now() + SLICE_MS
+          const until = performance.now() + slice
           do {
             if (look(source) === 0 && source.exhausted) return
           } while (performance.now() < until)

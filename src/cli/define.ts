@@ -15,6 +15,8 @@ export interface Spec<T> {
   /** What stands for the value in help: `SIZE` in `--size <SIZE>`; for an argument its name there. */
   readonly placeholder?: string
   readonly choices?: readonly string[]
+  /** An option that may be given several times: its value is a list. */
+  readonly repeated?: boolean
   /** An option that must be given. */
   readonly mandatory?: boolean
   /** The default, and how help writes it where that is not its plain text. */
@@ -107,6 +109,17 @@ export const value = <T>(
   description: string,
   extra: Extra = {},
 ): Spec<T | undefined> => ({ kind: 'value', placeholder, parse, description, ...extras(extra) })
+
+/** The same, any number of times: a list, which is empty unless given. */
+export const values = <T>(
+  placeholder: string,
+  parse: (text: string) => T,
+  description: string,
+  extra: Extra = {},
+): Spec<readonly T[]> => ({
+  ...{ kind: 'value', repeated: true, fallback: [], fallbackText: 'none', placeholder, parse, description },
+  ...extras(extra),
+})
 
 /** The same, and it must be given. */
 export const required = <T>(

@@ -178,7 +178,10 @@ function createOption(name: string, spec: Spec<unknown>): Option {
     return new Option(`${short}${long}`, `${spec.description}${others}`)
   }
   const description = `${spec.description}${others}${spec.mandatory ? ' (required)' : ''}`
-  const option = new Option(`${short}${long} <${spec.placeholder}>`, description).argParser(checked(spec))
+  const parse = checked(spec)
+  const option = new Option(`${short}${long} <${spec.placeholder}>`, description).argParser<unknown>(
+    spec.repeated ? (word, before) => [...(before as unknown[]), parse(word)] : parse,
+  )
   if (spec.mandatory) option.makeOptionMandatory()
   return spec.fallback === undefined ? option : option.default(spec.fallback, spec.fallbackText)
 }

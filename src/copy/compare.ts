@@ -94,9 +94,9 @@ function isOneStream(a: Endpoint, b: Endpoint): boolean {
 }
 
 function lengthOf(a: Endpoint, b: Endpoint): number | undefined {
-  if (a.ns !== null && b.ns !== null) return a.size
-  if (a.ns === null && b.ns === null) return undefined
-  return a.ns === null ? a.size : b.size
+  if (isDisk(a) && isDisk(b)) return a.size
+  if (!isDisk(a) && !isDisk(b)) return undefined
+  return isDisk(a) ? b.size : a.size
 }
 
 /** Bytes that there are to compare, as far as that is known; `bytes` is what `planCompare` returned. */
@@ -106,9 +106,12 @@ export function compareTotal(a: Endpoint, b: Endpoint, bytes: number | undefined
 
 /** Which endpoint ends the comparison where only its end tells the length: what is compared with a device. */
 function streamOf(a: Endpoint, b: Endpoint, bytes: number | undefined): 'a' | 'b' | undefined {
-  if (bytes !== undefined || (a.ns === null) === (b.ns === null)) return undefined
-  return a.ns === null ? 'a' : 'b'
+  if (bytes !== undefined || isDisk(a) === isDisk(b)) return undefined
+  return isDisk(a) ? 'b' : 'a'
 }
+
+// Its size is not that of what somebody has put there.
+const isDisk = ({ ns, isExport = false }: Endpoint) => ns !== null || isExport
 
 /** Compares what `planCompare` has planned. */
 export async function compareEndpoints(

@@ -2,7 +2,8 @@
 // No option says which is which. A word with a colon before any slash is an address, so a mistyped
 // one is an error and never a new file; a file of such a name is written ./a:b.
 
-import { ArgumentTypeError, OutOfRangeError } from '../../lib/errors.ts'
+import { ArgumentTypeError, OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
+import { connectNbd, isNbdAddress } from '../../lib/nbd/client.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { open } from '../open.ts'
 import { createDeviceEndpoint } from './device-endpoint.ts'
@@ -13,8 +14,9 @@ import {
   openStandardOutput,
   openTargetFile,
 } from './file-endpoint.ts'
+import { createNbdEndpoint } from './nbd-endpoint.ts'
 
-/** A file's path, a device's address, `-` for standard input or output, or a namespace that is open. */
+/** A file's path, a device's address, an NBD export's (`nbd://host/export`, `nbd+unix:///?socket=PATH`), `-` for standard input or output, or a namespace that is open. */
 export type EndpointSpec = string | Namespace
 
 interface EndpointOptions {
@@ -71,6 +73,12 @@ async function openEndpoint(
   if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
   if (typeof spec !== 'string') {
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof spec}`)
+  }
+  if (isNbdAddress(spec)) {
+    if (slba !== undefined && slba !== 0)
+      throw new OutOfRangeError(`slba ${slba} is for a device; ${spec} has bytes`)
+    if (jobs > 1) throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${spec}`)
+    return createNbdEndpoint(await connectNbd(spec, signal))
   }
   if (isDevice || isAddress(spec)) {
     const ns = await open(spec, {

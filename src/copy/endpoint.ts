@@ -69,6 +69,8 @@ export interface Endpoint {
   readonly name: string
   /** Null for files. */
   readonly ns: Namespace | null
+  /** True for a disk that a server exports: like a device it is longer than what somebody has put there. */
+  readonly isExport?: boolean
   /** First LBA; 0 for files. */
   readonly slba: number
   /** Bytes of a block; 1 for files. */
@@ -77,7 +79,7 @@ export interface Endpoint {
   readonly size: number | undefined
   /** True where it can be read a second time. */
   readonly rereadable: boolean
-  /** True for hardware, a block device of the kernel included: what a person is asked about before it is lost. */
+  /** True for hardware, a block device of the kernel and an export included: what a person is asked about before it is lost. */
   readonly hardware: boolean
   /** What the system uses it for, as a sentence part, where writing it was forced. */
   readonly uses?: string | undefined

@@ -159,6 +159,7 @@ async function startPath(
   const controller: ServedController = {
     maxBytes: sim.maxBytes,
     onGone: null,
+    onRoom: null,
     readRegister: sim.readRegister,
     writeRegister: sim.writeRegister,
     alloc: sim.alloc,
@@ -180,12 +181,12 @@ async function startPath(
       sim.run()
       if (!path.hold) path.release()
     },
-    reset() {
+    reset(ended) {
       drop(() => true)
       for (const done of events) done(-1, 0)
       events = []
       asked = 0
-      sim.reset()
+      sim.reset(ended)
     },
     close: sim.close,
   }

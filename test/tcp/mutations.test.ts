@@ -8,9 +8,9 @@ import { PlainMemory } from '../../lib/nvme/tcp/memory.ts'
 import { encodeIcReq, isViolation, PDU } from '../../lib/nvme/tcp/pdu.ts'
 import { TcpQueue } from '../../lib/nvme/tcp/queue.ts'
 import { Receiver } from '../../lib/nvme/tcp/receiver.ts'
-import { open } from '../../src/index.ts'
+import { open, serveNvmeTcp } from '../../src/index.ts'
 import { pattern } from '../support/pattern.ts'
-import { NQN, startTarget } from '../support/tcp-target.ts'
+import { HOST, NQN, startTarget } from '../support/tcp-target.ts'
 
 const RUNS = Number(process.env.UNVME_TCP_MUTATIONS ?? 300)
 const SEED = Number(process.env.UNVME_TCP_SEED ?? randomBytes(4).readUInt32LE())
@@ -189,37 +189,76 @@ function session(): Buffer[] {
   ]
 }
 
-test.serial(`${RUNS} mutated PDUs to the target: it serves the next host`, async (t) => {
-  const random = generator(SEED)
-  const target = await startTarget('sim:?size=4M', { maxH2cData: 16_384 })
-  t.teardown(() => target.close())
-  const ns = await open(target.address())
-  const data = pattern(4096, 5)
-  await ns.promises.write(data, 0)
-  await ns.close()
-  let whole = 0
-  for (let run = 0; run <= RUNS; run++) {
-    const stream = session()
-    const victim = random(stream.length)
-    // The first is as it should be.
-    if (run > 0) stream.splice(victim, 1, ...mutate(stream[victim]!, random))
-    const socket = net.connect({ port: target.port, host: '127.0.0.1' })
-    const chunks: Buffer[] = []
-    const ended = new Promise<void>((resolve) => {
-      socket.on('error', () => {})
-      socket.on('close', () => resolve())
-    })
-    socket.on('data', (chunk) => chunks.push(chunk))
-    socket.write(Buffer.concat(stream))
-    socket.end()
-    await ended
-    // ICResp, data of Identify and of the log page, one R2T, and a response for each command but the event request.
-    if (Buffer.concat(chunks).length === 128 + (24 + 4096) + (24 + 512) + 24 + 9 * 24) whole++
-    else t.not(run, 0, 'a session that is in order')
+interface Fuzzed {
+  readonly port: number
+  readonly connections: number
+  address(): string
+  close(): Promise<void>
+}
+
+async function startSim(): Promise<Fuzzed> {
+  const { server, port, address, close } = await startTarget('sim:?size=4M', { maxH2cData: 16_384 })
+  return {
+    ...{ port, address, close },
+    get connections() {
+      return server.connections
+    },
   }
-  while (target.server.connections > 0) await new Promise((resolve) => setTimeout(resolve, 2))
-  const after = await open(target.address())
-  t.true((await after.promises.read(Buffer.alloc(4096), 0)).equals(data))
-  await after.close()
-  t.log(`${whole} of ${RUNS} went on to the end, seed ${SEED}`)
-})
+}
+
+/** Namespaces of a device, for any number of hosts. */
+async function startServed(): Promise<Fuzzed> {
+  const served = await open('sim:?size=4M')
+  const server = await serveNvmeTcp([served], { nqn: NQN, listen: '127.0.0.1:0', stallTimeout: 1000 })
+  return {
+    port: server.listeners[0]!.port,
+    get connections() {
+      return server.stats.connections
+    },
+    address: () => `${server.address}?${HOST}&link=socket`,
+    async close() {
+      await server.close()
+      await served.close()
+    },
+  }
+}
+
+for (const [what, start] of [
+  ['a software controller', startSim],
+  ['namespaces', startServed],
+] as const) {
+  test.serial(`${RUNS} mutated PDUs to the target of ${what}: it serves the next host`, async (t) => {
+    const random = generator(SEED)
+    const target = await start()
+    t.teardown(() => target.close())
+    const ns = await open(target.address())
+    const data = pattern(4096, 5)
+    await ns.promises.write(data, 0)
+    await ns.close()
+    let whole = 0
+    for (let run = 0; run <= RUNS; run++) {
+      const stream = session()
+      const victim = random(stream.length)
+      // The first is as it should be.
+      if (run > 0) stream.splice(victim, 1, ...mutate(stream[victim]!, random))
+      const socket = net.connect({ port: target.port, host: '127.0.0.1' })
+      const chunks: Buffer[] = []
+      const ended = new Promise<void>((resolve) => {
+        socket.on('error', () => {})
+        socket.on('close', () => resolve())
+      })
+      socket.on('data', (chunk) => chunks.push(chunk))
+      socket.write(Buffer.concat(stream))
+      socket.end()
+      await ended
+      // ICResp, data of Identify and of the log page, one R2T, and a response for each command but the event request.
+      if (Buffer.concat(chunks).length === 128 + (24 + 4096) + (24 + 512) + 24 + 9 * 24) whole++
+      else t.not(run, 0, 'a session that is in order')
+    }
+    while (target.connections > 0) await new Promise((resolve) => setTimeout(resolve, 2))
+    const after = await open(target.address())
+    t.true((await after.promises.read(Buffer.alloc(4096), 0)).equals(data))
+    await after.close()
+    t.log(`${whole} of ${RUNS} went on to the end, seed ${SEED}`)
+  })
+}

@@ -82,7 +82,7 @@ check('copy(), read and bench refuse a disk that is swap', async () => {
   must(BUSYBOX, 'swapoff', disk)
 })
 
-check('copy(), read and bench refuse a disk that is mounted, and write it with --force', async () => {
+check('copy(), read, bench and serve refuse a disk that is mounted, and write it with --force', async () => {
   const disk = diskOf('0000:00:04.0')
   must(BUSYBOX, 'mke2fs', '-b', '4096', disk)
   // By busybox, and with what a mount asks for, so that it does not depend on the host's modprobe.
@@ -90,6 +90,9 @@ check('copy(), read and bench refuse a disk that is mounted, and write it with -
   // To read alone: a file system that may write changes the disk by itself.
   must(BUSYBOX, 'mount', '-t', 'ext2', '-o', 'ro', disk, '/mnt')
   await refuses(disk, /nvme\dn1 is in use: nvme\dn1 is mounted on \/mnt/)
+  const served = unvme('serve', disk, '--nbd', 'unix:/run/nbd-in-use')
+  assert.equal(served.status, 1, served.stderr)
+  assert.match(served.stderr, /is mounted on \/mnt.*ERR_UNVME_IN_USE/)
   const asked = unvme('copy', SOURCE, disk, '--force')
   assert.equal(asked.status, 2)
   assert.match(asked.stderr, /Overwrite .*, in use: nvme\dn1 is mounted on \/mnt\? Not asked/)

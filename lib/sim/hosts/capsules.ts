@@ -47,6 +47,8 @@ export interface CapsuleSim {
   onGone: (() => void) | null
   readRegister(offset: number): number
   writeRegister(offset: number, value: number): void
+  /** Called when memory is given back. */
+  onRoom: (() => void) | null
   /** Memory for a command's data; null where there is none left. */
   alloc(bytes: number): CapsuleBlock | null
   free(block: CapsuleBlock): void
@@ -62,8 +64,8 @@ export interface CapsuleSim {
   /** The identifier that the controller knows a command in flight by, for Abort; undefined where there is none. */
   idOf(done: CapsuleDone): number | undefined
   run(): void
-  /** Power off and on. */
-  reset(): void
+  /** Power off and on; `ended` is called when nothing is in flight any more. */
+  reset(ended?: () => void): void
   close(): void
 }
 
@@ -105,6 +107,7 @@ export function hostCapsules(config: SimConfig): CapsuleSim {
     }, c.faults.nextId),
     maxBytes: Math.min(c.maxBytes, MOST_BYTES),
     onGone: null,
+    onRoom: null,
     readRegister: (offset) => readBar(c.bar, offset),
     writeRegister(offset, value) {
       if (closed) return
@@ -118,7 +121,10 @@ export function hostCapsules(config: SimConfig): CapsuleSim {
       if (page < 0) return null
       return { bytes: window.subarray(page * PAGE_BYTES, page * PAGE_BYTES + bytes), page }
     },
-    free: ({ page, bytes }) => runs.give(page, Math.ceil(bytes.length / PAGE_BYTES)),
+    free({ page, bytes }) {
+      runs.give(page, Math.ceil(bytes.length / PAGE_BYTES))
+      sim.onRoom?.()
+    },
     createQueue(qid, entries, done) {
       const queue = createQueue(qid, entries)
       const end = (status: number) => {
@@ -183,11 +189,13 @@ export function hostCapsules(config: SimConfig): CapsuleSim {
       }
       wait()
     },
-    reset() {
-      if (closed) return
-      requestReset(c.bar)
-      followRegisters(c)
-      dropQueues()
+    reset(ended) {
+      if (!closed) {
+        requestReset(c.bar)
+        followRegisters(c)
+        dropQueues()
+      }
+      ended?.()
     },
     close() {
       if (closed) return

@@ -8,6 +8,7 @@ import { ALL_ONES } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { attachRange, DmaHost } from '../dma/dma-host.ts'
 import { closeResources, type SimActivity, type SimFunction } from '../function.ts'
+import type { MediumExtent } from '../media/medium.ts'
 import { nextEvent } from '../model/background.ts'
 import { readBar, requestReset, writeBar } from '../model/bar.ts'
 import { type Controller, vectorsOf } from '../model/controller.ts'
@@ -37,6 +38,9 @@ export function openInline(config: SimConfig): SimFunction {
     emulated: true,
     config,
     image: resources.image?.identity,
+    ...(c.medium.extents !== undefined && {
+      extents: (nsid: number, offset: number, bytes: number) => extentsOf(c, nsid, offset, bytes),
+    }),
     controls: createControls(control, c.faults.nextId),
     activity: waker.activity,
     readRegister: (offset) => (closed ? ALL_ONES : readBar(c.bar, offset)),
@@ -76,6 +80,13 @@ export function openInline(config: SimConfig): SimFunction {
     setImmediate(() => sim.onRemoved?.(new DeviceRemovedError(`${config.address} was unplugged`)))
   }
   return sim
+}
+
+/** Blocks that can't be read are no holes, which nobody would read. */
+function extentsOf(c: Controller, nsid: number, offset: number, bytes: number): readonly MediumExtent[] {
+  const ns = c.namespaces.get(nsid)
+  if (ns === undefined || ns.bad !== null) return [{ bytes, data: true }]
+  return c.medium.extents!(ns.at + offset, bytes)
 }
 
 interface Waker {

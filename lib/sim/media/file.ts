@@ -6,9 +6,9 @@ import fs from 'node:fs'
 import { ImageError, InUseError } from '../../errors.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
 import { inodeIdentity, lockFile } from '../../sys/file.ts'
-import { FALLOC_FL, fallocate } from '../../sys/libc.ts'
+import { FALLOC_FL, fallocate, lseek, SEEK, systemCallError } from '../../sys/libc.ts'
 import type { Pieces } from '../model/prp.ts'
-import type { Medium } from './medium.ts'
+import type { Medium, MediumExtent } from './medium.ts'
 import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from './nonvolatile.ts'
 
 /** An open and locked disk image. */
@@ -197,6 +197,26 @@ export class FileMedium implements Medium {
     } catch {
       return STATUS.WRITE_FAULT
     }
+  }
+
+  extents(at: number, bytes: number): MediumExtent[] {
+    const extents: MediumExtent[] = []
+    const end = at + bytes
+    for (let from = at; from < end; ) {
+      const found = lseek(this.#fd, from, SEEK.DATA)
+      // None up to the file's end, or no such question here.
+      const start = found >= 0 ? Number(found) : systemCallError('lseek').code === 'ENXIO' ? end : from
+      if (start > from) {
+        extents.push({ bytes: Math.min(start, end) - from, data: false })
+        from = start
+        continue
+      }
+      const hole = Number(lseek(this.#fd, from, SEEK.HOLE))
+      const until = hole > from ? Math.min(hole, end) : end
+      extents.push({ bytes: until - from, data: true })
+      from = until
+    }
+    return extents
   }
 
   #readAll(to: Uint8Array, index: number, bytes: number, at: number): number {

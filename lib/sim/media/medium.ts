@@ -2,6 +2,12 @@
 
 import type { Pieces } from '../model/prp.ts'
 
+/** A range of bytes, from where the one before it ends: with data, or a hole, which reads as zeroes. */
+export interface MediumExtent {
+  readonly bytes: number
+  readonly data: boolean
+}
+
 /** All namespaces one after the other. Offsets in bytes; a status is 0 or `sct << 8 | sc`. */
 export interface Medium {
   readonly bytes: number
@@ -18,4 +24,6 @@ export interface Medium {
   zero(at: number, bytes: number): number
   /** All that was written is durable. */
   flush(): number
+  /** Where there is one: what is known of a range that has holes. */
+  extents?(at: number, bytes: number): MediumExtent[]
 }

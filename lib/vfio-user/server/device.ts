@@ -1,4 +1,4 @@
-// What a server needs of the device that it offers; src/serve makes one of the software controller.
+// What a server needs of the device that it offers; src/servers/vfio-user makes one of the software controller.
 
 export interface ServedDevice {
   /** MSI-X vectors, at least 1. */

@@ -16,8 +16,9 @@ import { capturedLogCommands, logCommands } from './logs.ts'
 import { maintenanceCommands, resetCommands } from './maintenance.ts'
 import { namespaceCommands } from './namespaces.ts'
 import { passthruCommands } from './passthru.ts'
+import { serve } from './serve.ts'
 import { setup } from './setup.ts'
-import { info, list, listSubsys, serve, version } from './system.ts'
+import { info, list, listSubsys, version } from './system.ts'
 
 export const commands: readonly CommandDefinition[] = [
   ...[list, listSubsys, discover, setup, info, serve, version],

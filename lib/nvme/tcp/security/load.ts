@@ -29,7 +29,7 @@ export function loadSecurity(
 ): TcpSecurity {
   const { dhchapSecret, dhchapCtrlSecret, tlsKey } = SECRET_VARIABLES
   const load = (form: KeyForm, file: string | undefined, variable: string) =>
-    file === undefined ? fromVariable(form, variable, env) : fromFile(form, file)
+    file === undefined ? fromVariable(form, variable, env) : keyFromFile(form, file)
   const key = load(DHCHAP_KEY, files.dhchapSecretFile ?? address.dhchap, dhchapSecret)
   const controllerKey = load(
     ...[DHCHAP_KEY, files.dhchapCtrlSecretFile ?? address.dhchapctrl, dhchapCtrlSecret],
@@ -52,7 +52,8 @@ function fromVariable(form: KeyForm, variable: string, env: NodeJS.ProcessEnv): 
   return text === undefined || text === '' ? null : parse(form, text, variable)
 }
 
-function fromFile(form: KeyForm, file: string): SecurityKey {
+/** The key in a file. Throws SetupError, as `loadSecurity` does. */
+export function keyFromFile(form: KeyForm, file: string): SecurityKey {
   let text: string
   try {
     text = fs.readFileSync(file, 'utf8')

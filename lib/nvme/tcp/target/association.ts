@@ -53,19 +53,26 @@ const REFUSED = new Set<number>([
 
 export class Association {
   readonly options: AssociationOptions
+  /** Its admin queue's connection. */
+  readonly admin: QueueConnection
   readonly #controller: ServedController
   #kato: number
   #timer: NodeJS.Timeout | undefined
   readonly #queues = new Map<number, QueueConnection>()
   // By connection's queue and host's identifier, what the controller calls when the command ends: for Abort.
   readonly #commands = new Map<number, CommandDone>()
+  // Commands without memory for their data, in their order: each returns false where there is still none.
+  readonly #waiting: (() => boolean)[] = []
+  #serving = false
   #ended = false
 
   constructor(options: AssociationOptions, admin: QueueConnection) {
     this.options = options
+    this.admin = admin
     this.#controller = options.controller
     this.#kato = rounded(options.kato)
     this.#queues.set(0, admin)
+    this.#controller.onRoom = () => this.#room()
     this.touch()
   }
 
@@ -83,15 +90,42 @@ export class Association {
     }, this.#kato)
   }
 
-  /** All of its connections are closed, and the controller is as after power on. */
+  /**
+   * All of its connections are closed, and the controller is as after power on. The admin connection is the last one, when
+   * nothing is in flight any more: by its end a host knows that no write of the past comes after those that it sends anew.
+   */
   end(): void {
     if (this.#ended) return
     this.#ended = true
     clearTimeout(this.#timer)
-    this.#controller.reset()
+    this.#queues.delete(0)
+    this.#controller.reset(() => {
+      this.admin.end()
+      this.#controller.onRoom = null
+      this.options.onEnd()
+    })
     for (const queue of this.#queues.values()) queue.end()
     this.#queues.clear()
-    this.options.onEnd()
+    for (const attempt of this.#waiting.splice(0)) attempt()
+  }
+
+  /** Calls `attempt` each time there may be memory for a command's data, until it returns true; others wait behind it. */
+  waitForRoom(attempt: () => boolean): void {
+    this.#waiting.push(attempt)
+  }
+
+  /** True where commands wait for memory: who comes now waits behind them. */
+  get crowded(): boolean {
+    return this.#waiting.length > 0
+  }
+
+  #room(): void {
+    // What an attempt does may give memory back.
+    if (this.#serving) return
+    this.#serving = true
+    while (this.#waiting[0]?.() === true) this.#waiting.shift()
+    this.#serving = false
+    if (!this.#ended) this.run()
   }
 
   /** A connection has closed. */
@@ -111,17 +145,17 @@ export class Association {
 
   /** Null where there is no such property. */
   property(offset: number, bytes: number): [lo: number, hi: number] | null {
-    const { readRegister } = this.#controller
+    const controller = this.#controller
     if (offset === REGISTER.CAP_LO && bytes === 8) {
-      const lo = readRegister(REGISTER.CAP_LO)
+      const lo = controller.readRegister(REGISTER.CAP_LO)
       const mqes = Math.min(lo & 0xffff, MOST_ENTRIES - 1)
       // Doorbell stride means nothing here.
-      return [((lo & ~0xffff) | mqes) >>> 0, (readRegister(REGISTER.CAP_HI) & ~0xf) >>> 0]
+      return [((lo & ~0xffff) | mqes) >>> 0, (controller.readRegister(REGISTER.CAP_HI) & ~0xf) >>> 0]
     }
     if (bytes !== 4) return null
     if (offset === REGISTER.NSSR) return [0, 0]
     if (offset !== REGISTER.VS && offset !== REGISTER.CC && offset !== REGISTER.CSTS) return null
-    return [readRegister(offset), 0]
+    return [controller.readRegister(offset), 0]
   }
 
   /** Null where there is no such property, or it can't be set; `after` is for when the answer is out. */
@@ -134,7 +168,7 @@ export class Association {
       after: () => {
         // A controller that is disabled has no I/O queues.
         if (reset) this.end()
-        else if (!this.ready) this.#closeQueues()
+        else if (!this.#enabled || !this.ready) this.#closeQueues()
       },
     }
   }
@@ -145,6 +179,10 @@ export class Association {
       this.#queues.delete(qid)
       queue.end()
     }
+  }
+
+  get #enabled(): boolean {
+    return (this.#controller.readRegister(REGISTER.CC) & 1) !== 0
   }
 
   get ready(): boolean {
@@ -241,7 +279,7 @@ export class Association {
     put('ctratt', view.getUint32(controllerLayout.ctratt[0], true) | 1)
     put('oacs', view.getUint16(controllerLayout.oacs[0], true) & ~0x100)
     put('kas', KAS)
-    put('maxcmd', MOST_ENTRIES)
+    put('maxcmd', (this.property(REGISTER.CAP_LO, 8)![0] & 0xffff) + 1)
     put('sgls', SGLS)
     put('ioccsz', (64 + inCapsule) / 16)
     put('iorcsz', 1)

@@ -48,8 +48,12 @@ const DNR = 0x4000
 const TO_TARGET = 1
 const TO_HOST = 2
 const TERMINATE_MS = 1000
-/** A host that connects and says nothing is not waited for. */
-const GREETING_MS = 10_000
+/** What is written is waited for after the end: hosts that read nothing are not. */
+const LINGER_MS = 5000
+/** Bytes that wait to be sent, from which on nothing more is taken of the host. */
+const MOST_UNSENT = 8 * 2 ** 20
+/** Bytes of data in capsules that may wait for memory of their controllers, of all connections together. */
+const MOST_HELD = 32 * 2 ** 20
 
 export interface ConnectionLimits {
   /** Most bytes of data within the capsule of an I/O command: a multiple of 16, 0 for none. */
@@ -71,6 +75,10 @@ export interface ConnectionTarget {
   readonly limits: ConnectionLimits
   /** Hosts have to prove who they are. */
   readonly dhchap: TargetDhchap | undefined
+  /** Milliseconds that a host has for Connect. */
+  readonly helloMs: number
+  /** Of data in capsules that wait for memory, in bytes. */
+  readonly held: { bytes: number }
   /** A new association, or why there is none: a status, and dword 0. */
   associate(connect: ConnectCommand, connection: Connection): { readonly association: Association } | Refusal
   /** The association of an I/O queue's Connect. */
@@ -137,18 +145,22 @@ export class Connection implements PduHandler {
   #ended = false
   #over = false
   #corked = false
+  #taking = true
+  #dataPdus = 0
+  #seen = { dataPdus: 0, written: 0, transferring: false, unsent: false }
 
   constructor(target: ConnectionTarget, socket: net.Socket) {
     const { inCapsule, maxH2cData } = target.limits
     this.#target = target
     this.#socket = socket
     this.mostData = Math.max(ADMIN_IN_CAPSULE, inCapsule, maxH2cData)
-    this.#greeting = setTimeout(() => this.end(), GREETING_MS)
+    this.#greeting = setTimeout(() => this.end(), target.helloMs)
     socket.setNoDelay(true)
     socket.on('data', (chunk) => this.#feed(chunk))
     socket.on('error', (error) => log('%s', error.message))
     socket.on('end', () => this.#closed())
     socket.on('close', () => this.#closed())
+    socket.on('drain', () => this.#taking && socket.resume())
   }
 
   /** Ends it, once what was written is out. */
@@ -157,6 +169,32 @@ export class Connection implements PduHandler {
     this.#ended = true
     this.#receiver.end()
     this.#socket.destroySoon()
+    setTimeout(() => this.#socket.destroy(), LINGER_MS).unref()
+  }
+
+  /** Takes nothing more of the host; what is in flight is answered. */
+  quiesce(): void {
+    this.#taking = false
+    this.#socket.pause()
+  }
+
+  /** Bytes that the host has not taken yet. */
+  get unsent(): number {
+    return this.#socket.writableLength
+  }
+
+  /** Ends it where its host has neither sent data that was asked for, nor taken what there is, since the last look. */
+  look(): void {
+    const dataPdus = this.#dataPdus
+    const written = this.#socket.bytesWritten - this.unsent
+    const seen = this.#seen
+    const silent = this.#transfers.size > 0 && seen.transferring && seen.dataPdus === dataPdus
+    const deaf = this.unsent > 0 && seen.unsent && seen.written === written
+    this.#seen = { dataPdus, written, transferring: this.#transfers.size > 0, unsent: this.unsent > 0 }
+    if (this.#ended || !(silent || deaf)) return
+    log('queue %d: the host %s', this.#qid, silent ? 'sends no data' : 'takes nothing')
+    this.end()
+    this.#socket.destroy()
   }
 
   // By its host, or altogether.
@@ -170,6 +208,7 @@ export class Connection implements PduHandler {
     if (this.#receiving !== null) this.#release(this.#receiving)
     for (const command of this.#transfers.values()) this.#release(command)
     this.#transfers.clear()
+    for (const command of this.#commands.values()) this.#dropHeld(command)
     this.#target.closed(this)
   }
 
@@ -184,6 +223,7 @@ export class Connection implements PduHandler {
     }
     this.#association?.run()
     this.#uncork()
+    if (this.unsent > MOST_UNSENT) this.#socket.pause()
   }
 
   #terminate(error: Parameters<typeof encodeTermReq>[1]): void {
@@ -201,6 +241,8 @@ export class Connection implements PduHandler {
     this.#corked = true
     this.#socket.cork()
   }
+
+  readonly #flush = (): void => this.#uncork()
 
   #uncork(): void {
     if (!this.#corked) return
@@ -239,7 +281,6 @@ export class Connection implements PduHandler {
     if (pfv !== 0) throw field(8, `PFV is ${pfv}, 0 is needed`)
     if (hpda > 31) throw field(10, `HPDA is ${hpda}, 0 to 31 are possible`)
     const { hdgst, ddgst, maxH2cData } = this.#target.limits
-    clearTimeout(this.#greeting)
     this.#pda = (hpda + 1) * 4
     this.#agreement = { hdgst: hdgst && (dgst & DGST.HEADER) !== 0, ddgst: ddgst && (dgst & DGST.DATA) !== 0 }
     const agreed = (this.#agreement.hdgst ? DGST.HEADER : 0) | (this.#agreement.ddgst ? DGST.DATA : 0)
@@ -284,11 +325,42 @@ export class Connection implements PduHandler {
       command.data = Buffer.alloc(length)
       return 0
     }
-    const controller = this.#association?.options.controller
-    if (controller === undefined) return STATUS.COMMAND_SEQUENCE_ERROR | DNR
+    const association = this.#association
+    if (association === null) return STATUS.COMMAND_SEQUENCE_ERROR | DNR
+    const { controller } = association.options
     if (length > controller.maxBytes) return STATUS.INVALID_FIELD | DNR
-    command.block = controller.alloc(length)
-    return command.block === null ? STATUS.COMMAND_INTERRUPTED : 0
+    // Without data in the capsule, memory is not needed before all of it has come.
+    if (data === 0) return 0
+    if (!association.crowded) command.block = controller.alloc(length, this.#qid, sqe[1]!)
+    if (command.block !== null) return 0
+    const { held } = this.#target
+    if (held.bytes + length > MOST_HELD) return STATUS.COMMAND_INTERRUPTED
+    held.bytes += length
+    command.data = Buffer.allocUnsafe(length)
+    return 0
+  }
+
+  // Gives a command memory of its controller, and goes on with it; false where there is none now.
+  #provide(command: Command): boolean {
+    if (this.#ended) {
+      this.#release(command)
+      return true
+    }
+    const { length, sqe, data } = command
+    command.block = this.#association!.options.controller.alloc(length, this.#qid, sqe[1]!)
+    if (command.block === null) return false
+    if (data !== null) {
+      command.block.bytes.set(data)
+      this.#dropHeld(command)
+    }
+    this.#proceed(command)
+    return true
+  }
+
+  #dropHeld(command: Command): void {
+    if (command.data === null || (command.sqe[0]! & 0xff) === FABRICS_OPCODE) return
+    this.#target.held.bytes -= command.length
+    command.data = null
   }
 
   // All of a capsule has come.
@@ -309,8 +381,19 @@ export class Connection implements PduHandler {
     }
     this.#commands.set(cid, command)
     command.corrupt = !intact
+    const association = this.#association
+    const needsRoom = association !== null && command.length > 0 && command.block === null
+    if ((sqe[0]! & 0xff) === FABRICS_OPCODE || !needsRoom) {
+      this.#proceed(command)
+      return
+    }
+    if (association.crowded || !this.#provide(command)) association.waitForRoom(() => this.#provide(command))
+  }
+
+  // With memory for its data.
+  #proceed(command: Command): void {
     if (command.direction === TO_TARGET && command.received < command.length) this.#ask(command)
-    else if ((sqe[0]! & 0xff) === FABRICS_OPCODE) this.#executeFabrics(command)
+    else if ((command.sqe[0]! & 0xff) === FABRICS_OPCODE) this.#executeFabrics(command)
     else this.#execute(command)
   }
 
@@ -372,6 +455,7 @@ export class Connection implements PduHandler {
   #dataCame(intact: boolean): void {
     const command = this.#receiving!
     this.#receiving = null
+    this.#dataPdus++
     if (!intact) command.corrupt = true
     if (command.received < command.asked) return
     if (command.received < command.length) {
@@ -520,6 +604,7 @@ export class Connection implements PduHandler {
   }
 
   #join(association: Association, qid: number, sqsize: number): void {
+    clearTimeout(this.#greeting)
     this.#association = association
     this.#qid = qid
     this.#most = sqsize
@@ -554,6 +639,7 @@ export class Connection implements PduHandler {
   }
 
   #release(command: Command): void {
+    this.#dropHeld(command)
     if (command.block === null) return
     this.#association?.options.controller.free(command.block)
     command.block = null
@@ -610,6 +696,11 @@ export class Connection implements PduHandler {
   }
 
   #write(bytes: Uint8Array, done?: () => void): void {
+    if (!this.#corked) {
+      // What ends in one turn leaves together.
+      this.#cork()
+      queueMicrotask(this.#flush)
+    }
     this.#socket.write(bytes, done === undefined ? undefined : () => done())
   }
 }

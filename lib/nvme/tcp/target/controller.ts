@@ -16,8 +16,13 @@ export interface ServedController<Block extends DataBlock = DataBlock> {
   onGone: (() => void) | null
   readRegister(offset: number): number
   writeRegister(offset: number, value: number): void
-  /** Memory for a command's data; null where there is none now. */
-  alloc(bytes: number): Block | null
+  /** Called when there may be memory again, where `alloc` had none. */
+  onRoom: (() => void) | null
+  /**
+   * Memory for a command's data; null where there is none now: `onRoom` says when to ask again.
+   * @param qid of its queue, @param nsid namespace that it names
+   */
+  alloc(bytes: number, qid: number, nsid: number): Block | null
   free(block: Block): void
   createQueue(qid: number, entries: number, done: (status: number) => void): void
   /** What is in flight on the queue has ended before `done` is called. */
@@ -30,7 +35,9 @@ export interface ServedController<Block extends DataBlock = DataBlock> {
   /** The identifier that the controller itself knows a command in flight by; undefined where there is none. */
   idOf(done: CommandDone): number | undefined
   run(): void
-  /** As after power on: its host has gone. */
-  reset(): void
+  /**
+   * As after power on: its host has gone. `ended` is called when nothing that the host has sent is being done any more.
+   */
+  reset(ended: () => void): void
   close(): void
 }

@@ -16,16 +16,43 @@ const VERSION = 0x0001_0400
 const MAX_BYTES = 2 ** 17
 const CC_SHN = 0xc000
 
-/** @param records what there is to be found, as it is at each look */
-export function createDiscovery(
-  genctr: () => number,
-  records: () => readonly DiscoveryRecord[],
-): ServedController {
+const CHANGE_EVENT = 0x70f002
+const CHANGE_MASK = 0x8000_0000
+const RETAIN = 0x8000
+const MOST_EVENT_REQUESTS = 4
+
+/** What there is to be found. */
+export interface DiscoverySource {
+  /** Changes with the records. */
+  readonly genctr: number
+  readonly records: readonly DiscoveryRecord[]
+}
+
+/** A controller of the discovery service, whose host can be told of changes. */
+export interface DiscoveryController extends ServedController {
+  changed(): void
+}
+
+/** @param look what there is now, for this host */
+export function createDiscovery(look: () => DiscoverySource): DiscoveryController {
   let cc = 0
   let csts = 0
   let events = 0
   const waiting = new Set<CommandDone>()
   const done: (() => void)[] = []
+  // There was a change that the host was not told of; it was told, and has not read the log since.
+  let pending = false
+  let told = false
+
+  function tell(): void {
+    if (!pending || told || (events & CHANGE_MASK) === 0) return
+    const [end] = waiting
+    if (end === undefined) return
+    waiting.delete(end)
+    pending = false
+    told = true
+    end(0, CHANGE_EVENT)
+  }
 
   function execute(sqe: Uint32Array, block: DataBlock | null): [status: number, result: number] {
     const cdw10 = sqe[10]!
@@ -38,12 +65,14 @@ export function createDiscovery(
         const bytes = (((sqe[11]! & 0xffff) << 16) | (cdw10 >>> 16)) * 4 + 4
         if (block === null || bytes > block.bytes.length) return [STATUS.DATA_SGL_LENGTH_INVALID, 0]
         if (sqe[13] !== 0) return [STATUS.INVALID_FIELD, 0]
-        const log = encodeDiscoveryLog({ genctr: genctr(), records: records() })
+        const log = encodeDiscoveryLog(look())
+        if ((cdw10 & RETAIN) === 0) told = false
         return sqe[12]! > log.length ? [STATUS.INVALID_FIELD, 0] : send(block, log, sqe[12]!)
       }
       case ADMIN.SET_FEATURES:
         if ((cdw10 & 0xff) !== FEATURE.ASYNC_EVENT_CONFIGURATION) return [STATUS.INVALID_FIELD, 0]
         events = sqe[11]!
+        tell()
         return [0, 0]
       case ADMIN.GET_FEATURES:
         if ((cdw10 & 0xff) !== FEATURE.ASYNC_EVENT_CONFIGURATION) return [STATUS.INVALID_FIELD, 0]
@@ -61,6 +90,11 @@ export function createDiscovery(
   return {
     maxBytes: MAX_BYTES,
     onGone: null,
+    onRoom: null,
+    changed() {
+      pending = true
+      tell()
+    },
     readRegister(offset) {
       switch (offset) {
         case REGISTER.CAP_LO:
@@ -88,16 +122,23 @@ export function createDiscovery(
     createQueue: (_qid, _entries, end) => end(STATUS.INVALID_FIELD),
     deleteQueue: (_qid, end) => end(),
     submit(_qid, sqe, block, end) {
-      if ((sqe[0]! & 0xff) === ADMIN.ASYNC_EVENT_REQUEST) waiting.add(end)
-      else done.push(() => end(...execute(sqe, block)))
+      if ((sqe[0]! & 0xff) !== ADMIN.ASYNC_EVENT_REQUEST) done.push(() => end(...execute(sqe, block)))
+      else if (waiting.size >= MOST_EVENT_REQUESTS) end(STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED, 0)
+      else {
+        waiting.add(end)
+        tell()
+      }
     },
     idOf: () => undefined,
     run() {
       for (const end of done.splice(0)) end()
+      tell()
     },
-    reset() {
+    reset(ended) {
       forget()
       cc = csts = events = 0
+      pending = told = false
+      ended()
     },
     close: forget,
   }
@@ -112,5 +153,15 @@ function send(block: DataBlock | null, data: Uint8Array, from: number): [status:
 
 const IDENTITY = encodeIdentifyController({
   ...{ sn: 'DISCOVERY', mn: 'unvme discovery', fr: '1' },
-  ...{ mdts: 5, ver: VERSION, cntrltype: 2, sqes: 0x66, cqes: 0x44, lpa: 4, aerl: 3, subnqn: DISCOVERY_NQN },
+  ...{
+    mdts: 5,
+    ver: VERSION,
+    cntrltype: 2,
+    sqes: 0x66,
+    cqes: 0x44,
+    lpa: 4,
+    aerl: MOST_EVENT_REQUESTS - 1,
+    oaes: CHANGE_MASK,
+    subnqn: DISCOVERY_NQN,
+  },
 })

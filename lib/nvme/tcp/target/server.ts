@@ -1,5 +1,6 @@
 // An NVMe/TCP target: listens, and gives each host an association with the subsystem that it asks for, or with the
-// discovery service. A subsystem has one controller, and so one host at a time: another one gets Controller Busy.
+// discovery service. A subsystem makes a controller for each association, or has one alone, and so one host at a time:
+// another one gets Controller Busy.
 
 import net from 'node:net'
 import tls from 'node:tls'
@@ -29,7 +30,7 @@ import {
   type ConnectionTarget,
 } from './connection.ts'
 import type { ServedController } from './controller.ts'
-import { createDiscovery } from './discovery.ts'
+import { createDiscovery, type DiscoveryController } from './discovery.ts'
 
 const log = logger('tcp-target')
 
@@ -41,18 +42,53 @@ const MOST_H2C = 2 ** 22
 const TREQ_REQUIRED = 1
 const SECTYPE_TLS13 = 2
 
-/** What a target offers. */
-export interface TargetSubsystem {
-  readonly nqn: string
-  readonly controller: ServedController
+/** A host that connects, and by which way. */
+export interface ConnectingHost {
+  readonly hostnqn: string
+  /** 16 bytes, as hexadecimal digits. */
+  readonly hostid: string
+  /** What the target calls its controller. */
+  readonly cntlid: number
+  /** Index of the listener. */
+  readonly listener: number
 }
 
-export interface TargetOptions extends Partial<ConnectionLimits> {
+/** What a target offers: one controller for one host at a time, or one for each association, which is closed with it. */
+export type TargetSubsystem = { readonly nqn: string } & (
+  | { readonly controller: ServedController }
+  | { connect(host: ConnectingHost): ServedController }
+)
+
+/** Where a target listens. */
+export interface ListenerAddress {
   /** Default: the loopback. */
   readonly host?: string | undefined
-  /** 0 takes a free one. */
+  /** 0, the default, takes a free one. */
   readonly port?: number | undefined
+}
+
+/** A discovery service elsewhere, which the discovery log names. */
+export interface Referral {
+  readonly host: string
+  readonly port: number
+}
+
+export interface TargetOptions extends Partial<ConnectionLimits>, ListenerAddress {
+  /** Several, in place of `host` and `port`. */
+  readonly listeners?: readonly ListenerAddress[] | undefined
   readonly subsystems: readonly TargetSubsystem[]
+  /** Hosts that may connect, by name. Default: every one. */
+  readonly hosts?: ReadonlySet<string> | undefined
+  readonly referrals?: readonly Referral[] | undefined
+  /** Most connections at a time: further ones are closed at once. Default: 256. */
+  readonly maxConnections?: number | undefined
+  /** Milliseconds that a connection may take to Connect. Default: 10 000. */
+  readonly helloMs?: number | undefined
+  /**
+   * Milliseconds for which a host may neither send data that was asked for nor take what it has asked for: its connection
+   * ends after at most twice as long. Default: 30 000.
+   */
+  readonly stallMs?: number | undefined
   /** Hosts have to prove who they are. */
   readonly dhchap?: TargetDhchap | undefined
   /** Connections are TLS, each with the key of its host. */
@@ -64,17 +100,42 @@ export interface TargetTls {
   readonly keys: ReadonlyMap<string, SecurityKey>
 }
 
-/** A target that listens. */
-export interface TcpTargetServer {
+/** One address of a target. */
+export interface TargetListener {
   readonly host: string
   readonly port: number
-  /** Connections that are open. */
-  readonly connections: number
-  /** Does not keep the process alive, while no host is connected. */
-  unref(): void
-  /** Ends every association. Controllers are their maker's to close. */
+  /** True once it listens no more. */
+  readonly closed: boolean
+  /** Ends it with the associations that came by it; hosts of the discovery service are told. */
   close(): Promise<void>
 }
+
+/** A target that listens. */
+export interface TcpTargetServer {
+  /** Of the first listener. */
+  readonly host: string
+  readonly port: number
+  readonly listeners: readonly TargetListener[]
+  /** Connections that are open, and those that were refused since there were too many. */
+  readonly connections: number
+  readonly refused: number
+  /** Hosts that have a controller, one for each association; those of the discovery service are left out. */
+  readonly hosts: readonly ConnectingHost[]
+  /** Bytes that wait to be taken by hosts. */
+  readonly unsent: number
+  /** What the discovery log refers to from now on; its readers are told. */
+  refer(referrals: readonly Referral[]): void
+  /** Does not keep the process alive, while no host is connected. */
+  unref(): void
+  /** Listens no more, and takes nothing more of hosts; what is in flight is answered. */
+  quiesce(): void
+  /** Ends every association, and waits for what they have in flight. Controllers are their maker's to close. */
+  close(): Promise<void>
+}
+
+const MOST_CONNECTIONS = 256
+const HELLO_MS = 10_000
+const STALL_MS = 30_000
 
 const DEFAULTS: ConnectionLimits = {
   inCapsule: 8192,
@@ -99,76 +160,119 @@ function checkLimits(limits: ConnectionLimits): ConnectionLimits {
   return limits
 }
 
+interface Listener extends TargetListener {
+  readonly server: net.Server
+  readonly index: number
+  closed: boolean
+  /** Resolves when its last connection has ended. */
+  stopped: Promise<void> | null
+  readonly ipv6: boolean
+}
+
 /**
  * Listens for hosts. Rejects with SystemCallError where it can't, ArgumentValueError for limits that can't be.
  */
 export async function serveTcp({
-  host = '127.0.0.1',
-  port = 0,
+  host,
+  port,
+  listeners: addresses = [{ host, port }],
   subsystems,
+  hosts,
+  referrals: referred = [],
+  maxConnections = MOST_CONNECTIONS,
+  helloMs = HELLO_MS,
+  stallMs = STALL_MS,
   dhchap,
   tls: secured,
   ...given
 }: TargetOptions): Promise<TcpTargetServer> {
   const limits = checkLimits({ ...DEFAULTS, ...given })
-  const byNqn = new Map<string, ServedController>()
-  for (const { nqn, controller } of subsystems) {
+  const byNqn = new Map<string, TargetSubsystem>()
+  for (const subsystem of subsystems) {
+    const { nqn } = subsystem
     if (!isNqn(nqn) || byNqn.has(nqn)) {
       throw new ArgumentValueError(`subsystem '${nqn}': an NQN of its own is needed`)
     }
-    byNqn.set(nqn, controller)
+    byNqn.set(nqn, subsystem)
   }
-  const associations = new Map<number, Association>()
+  const associations = new Map<number, { readonly association: Association; readonly host: ConnectingHost }>()
+  const discoveries = new Set<DiscoveryController>()
   const connections = new Set<Connection>()
+  const listeners: Listener[] = []
+  const held = { bytes: 0 }
+  let referrals = referred
   let lastCntlid = 0
+  let genctr = 1
+  let refused = 0
 
-  const controllerOf = (nqn: string): ServedController | undefined => {
-    if (nqn === DISCOVERY_NQN)
-      return createDiscovery(
-        () => 1,
-        () => records(),
-      )
-    return byNqn.get(nqn)
-  }
   const busy = (controller: ServedController) =>
-    [...associations.values()].some(({ options }) => options.controller === controller)
+    [...associations.values()].some(({ association }) => association.options.controller === controller)
 
-  const target: ConnectionTarget = {
-    limits,
-    dhchap,
-    associate(connect: ConnectCommand, connection: Connection) {
-      const invalid = (at: number) => ({
-        status: FABRICS_STATUS.CONNECT_INVALID_PARAMETERS | DNR,
-        result: at | 0x1_0000,
-      })
-      const { cntlid, subnqn, hostnqn } = connect
-      if (cntlid !== CNTLID_DYNAMIC && cntlid !== CNTLID_STATIC_ANY) return invalid(CONNECT_DATA_FIELD.CNTLID)
-      if (!isNqn(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
-      const controller = controllerOf(subnqn)
-      if (controller === undefined) return invalid(CONNECT_DATA_FIELD.SUBNQN)
-      if (dhchap !== undefined && dhchap.keyOf(hostnqn) === undefined) {
-        return { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
-      }
-      if (busy(controller)) return { status: FABRICS_STATUS.CONTROLLER_BUSY, result: 0 }
-      const id = freeCntlid()
-      const association = new Association(
-        {
-          ...{ controller, cntlid: id, subnqn, hostnqn, kato: connect.kato, inCapsule: limits.inCapsule },
-          hostid: Buffer.from(connect.hostid).toString('hex'),
-          onEnd: () => {
-            controller.onGone = null
-            associations.delete(id)
-          },
+  function targetOf(listener: number): ConnectionTarget {
+    return {
+      ...{ limits, dhchap, helloMs, held },
+      associate: (connect, connection) => associate(listener, connect, connection),
+      find: (cntlid) => associations.get(cntlid)?.association,
+      closed: (connection) => void connections.delete(connection),
+    }
+  }
+
+  function associate(
+    listener: number,
+    { cntlid, subnqn, hostnqn, hostid: id, kato }: ConnectCommand,
+    connection: Connection,
+  ): ReturnType<ConnectionTarget['associate']> {
+    const invalid = (at: number) => ({
+      status: FABRICS_STATUS.CONNECT_INVALID_PARAMETERS | DNR,
+      result: at | 0x1_0000,
+    })
+    const invalidHost = { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
+    if (cntlid !== CNTLID_DYNAMIC && cntlid !== CNTLID_STATIC_ANY) return invalid(CONNECT_DATA_FIELD.CNTLID)
+    if (!isNqn(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
+    const subsystem = byNqn.get(subnqn)
+    if (subsystem === undefined && subnqn !== DISCOVERY_NQN) return invalid(CONNECT_DATA_FIELD.SUBNQN)
+    if (hosts?.has(hostnqn) === false) {
+      log('%s may not connect', hostnqn)
+      return invalidHost
+    }
+    if (dhchap !== undefined && dhchap.keyOf(hostnqn) === undefined) return invalidHost
+    if (subsystem !== undefined && 'controller' in subsystem && busy(subsystem.controller)) {
+      return { status: FABRICS_STATUS.CONTROLLER_BUSY, result: 0 }
+    }
+    const hostid = Buffer.from(id).toString('hex')
+    const connecting = { hostnqn, hostid, cntlid: freeCntlid(), listener }
+    const [controller, ended] = controllerFor(subsystem, connecting)
+    const association = new Association(
+      {
+        ...{ controller, cntlid: connecting.cntlid, subnqn, hostnqn, kato, hostid },
+        inCapsule: limits.inCapsule,
+        onEnd: () => {
+          controller.onGone = null
+          associations.delete(connecting.cntlid)
+          ended()
         },
-        connection,
-      )
-      controller.onGone = () => association.end()
-      associations.set(id, association)
-      log('%s has %s, controller %d', hostnqn, subnqn, id)
-      return { association }
-    },
-    find: (cntlid) => associations.get(cntlid),
-    closed: (connection) => void connections.delete(connection),
+      },
+      connection,
+    )
+    controller.onGone = () => association.end()
+    associations.set(connecting.cntlid, { association, host: connecting })
+    log('%s has %s, controller %d', hostnqn, subnqn, connecting.cntlid)
+    return { association }
+  }
+
+  /** A controller for a host, and what is to be done when its association has ended. */
+  function controllerFor(
+    subsystem: TargetSubsystem | undefined,
+    connecting: ConnectingHost,
+  ): [ServedController, () => void] {
+    if (subsystem === undefined) {
+      const discovery = createDiscovery(() => ({ genctr, records: records(connecting.listener) }))
+      discoveries.add(discovery)
+      return [discovery, () => void discoveries.delete(discovery)]
+    }
+    if ('controller' in subsystem) return [subsystem.controller, () => {}]
+    const controller = subsystem.connect(connecting)
+    return [controller, () => controller.close()]
   }
 
   function freeCntlid(): number {
@@ -177,43 +281,133 @@ export async function serveTcp({
     return lastCntlid
   }
 
-  const take = (socket: net.Socket) => void connections.add(new Connection(target, socket))
-  const nqns = [...byNqn.keys(), DISCOVERY_NQN]
-  const server = secured === undefined ? net.createServer(take) : createTlsServer(secured, nqns, take)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        new SystemCallError(`${host}:${port} can't be listened at`, {
-          ...{ code: error.code ?? 'EIO', errno: -(error.errno ?? 0), syscall: error.syscall ?? 'listen' },
-        }),
-      )
-    })
-    server.listen({ host, port }, resolve)
-  })
-  const at = server.address() as net.AddressInfo
-
-  function records(): DiscoveryRecord[] {
-    const common = {
-      ...{ trtype: TRTYPE.TCP, adrfam: at.family === 'IPv6' ? ADRFAM.IPV6 : ADRFAM.IPV4, portid: 1 },
-      ...(secured === undefined ? { treq: 0, sectype: 0 } : { treq: TREQ_REQUIRED, sectype: SECTYPE_TLS13 }),
-      ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(at.port), traddr: at.address },
-    }
-    const nvm = { ...common, subtype: SUBTYPE.NVM, eflags: 0 }
-    const here = { ...common, subtype: SUBTYPE.CURRENT_DISCOVERY, subnqn: DISCOVERY_NQN, eflags: 1 }
-    return [here, ...subsystems.map(({ nqn }) => ({ ...nvm, subnqn: nqn }))]
+  function changed(): void {
+    genctr++
+    for (const discovery of discoveries) discovery.changed()
   }
 
+  async function listen(index: number, address: ListenerAddress): Promise<Listener> {
+    const { host = '127.0.0.1', port = 0 } = address
+    const target = targetOf(index)
+    const take = (socket: net.Socket) => {
+      if (connections.size < maxConnections) connections.add(new Connection(target, socket))
+      else {
+        refused++
+        log('%s: %d connections are open, and no more are taken', socket.remoteAddress, connections.size)
+        socket.destroy()
+      }
+    }
+    const nqns = [...byNqn.keys(), DISCOVERY_NQN]
+    const server = secured === undefined ? net.createServer(take) : createTlsServer(secured, nqns, take)
+    // Before their handshake, too.
+    server.maxConnections = maxConnections
+    server.on('drop', () => refused++)
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        reject(
+          new SystemCallError(`${host}:${port} can't be listened at`, {
+            ...{ code: error.code ?? 'EIO', errno: -(error.errno ?? 0), syscall: error.syscall ?? 'listen' },
+          }),
+        )
+      })
+      server.listen({ host, port }, resolve)
+    })
+    const at = server.address() as net.AddressInfo
+    const listener: Listener = {
+      ...{ server, index, host: at.address, port: at.port, ipv6: at.family === 'IPv6' },
+      ...{ closed: false, stopped: null },
+      async close() {
+        if (listener.closed) return
+        const closed = stop(listener)
+        changed()
+        for (const { association, host } of [...associations.values()]) {
+          if (host.listener === index) association.end()
+        }
+        await closed
+      },
+    }
+    return listener
+  }
+
+  function stop(listener: Listener): Promise<void> {
+    listener.closed = true
+    listener.stopped ??= new Promise((resolve) => listener.server.close(() => resolve()))
+    return listener.stopped
+  }
+
+  function records(listener: number): DiscoveryRecord[] {
+    const all: DiscoveryRecord[] = []
+    const security =
+      secured === undefined ? { treq: 0, sectype: 0 } : { treq: TREQ_REQUIRED, sectype: SECTYPE_TLS13 }
+    for (const { host: traddr, port, ipv6, index, closed } of listeners) {
+      if (closed) continue
+      const common = {
+        ...{ trtype: TRTYPE.TCP, adrfam: ipv6 ? ADRFAM.IPV6 : ADRFAM.IPV4, portid: index + 1, ...security },
+        ...{ cntlid: CNTLID_DYNAMIC, asqsz: ASQSZ, trsvcid: String(port), traddr },
+      }
+      if (index === listener) {
+        all.push({ ...common, subtype: SUBTYPE.CURRENT_DISCOVERY, subnqn: DISCOVERY_NQN, eflags: 1 })
+      }
+      all.push(...subsystems.map(({ nqn }) => ({ ...common, subtype: SUBTYPE.NVM, eflags: 0, subnqn: nqn })))
+    }
+    referrals.forEach(({ host: traddr, port }, i) => {
+      all.push({
+        ...{ trtype: TRTYPE.TCP, adrfam: net.isIPv6(traddr) ? ADRFAM.IPV6 : ADRFAM.IPV4, ...security },
+        ...{ subtype: SUBTYPE.REFERRAL, portid: listeners.length + i + 1, cntlid: CNTLID_DYNAMIC },
+        ...{ asqsz: ASQSZ, eflags: 0, trsvcid: String(port), subnqn: DISCOVERY_NQN, traddr },
+      })
+    })
+    return all
+  }
+
+  try {
+    for (const address of addresses) listeners.push(await listen(listeners.length, address))
+  } catch (error) {
+    for (const listener of listeners) listener.server.close()
+    throw error
+  }
+  const look = setInterval(() => {
+    for (const connection of connections) connection.look()
+  }, stallMs)
+  look.unref()
+
   return {
-    host: at.address,
-    port: at.port,
+    host: listeners[0]!.host,
+    port: listeners[0]!.port,
+    listeners,
     get connections() {
       return connections.size
     },
-    unref: () => void server.unref(),
+    get refused() {
+      return refused
+    },
+    get hosts() {
+      const all = [...associations.values()]
+      return all
+        .filter(({ association }) => association.options.subnqn !== DISCOVERY_NQN)
+        .map(({ host }) => host)
+    },
+    get unsent() {
+      return [...connections].reduce((sum, { unsent }) => sum + unsent, 0)
+    },
+    refer(next) {
+      referrals = next
+      changed()
+    },
+    unref() {
+      for (const { server } of listeners) server.unref()
+    },
+    quiesce() {
+      for (const listener of listeners) void stop(listener)
+      for (const connection of connections) connection.quiesce()
+    },
     async close() {
-      const closed = new Promise((resolve) => server.close(resolve))
-      for (const association of [...associations.values()]) association.end()
-      for (const connection of [...connections]) connection.end()
+      clearInterval(look)
+      const closed = Promise.all(listeners.map((listener) => stop(listener)))
+      for (const { association } of [...associations.values()]) association.end()
+      // Those of an association that ends wait for what it has in flight.
+      const ending = new Set([...associations.values()].map(({ association }) => association.admin))
+      for (const connection of [...connections]) if (!ending.has(connection)) connection.end()
       await closed
     },
   }

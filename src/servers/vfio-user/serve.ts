@@ -5,9 +5,9 @@
 // second every 16 ms: less than a per cent of a processor. Where doorbells come as messages (shadow doorbells) it sleeps.
 
 import fs from 'node:fs'
-import { AddressError, ArgumentValueError } from '../../lib/errors.ts'
-import { logger } from '../../lib/log/index.ts'
-import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../lib/memory/mapping.ts'
+import { AddressError, ArgumentValueError } from '../../../lib/errors.ts'
+import { logger } from '../../../lib/log/index.ts'
+import { createSharedMemory, destroySharedMemory, map, viewOf } from '../../../lib/memory/mapping.ts'
 import {
   type HostedSim,
   hostedDoorbellBytes,
@@ -15,16 +15,16 @@ import {
   parseSimAddress,
   type SimConfig,
   type SimControls,
-} from '../../lib/sim/index.ts'
-import { MAP, munmap, PROT } from '../../lib/sys/libc.ts'
-import type { OptionNames } from '../../lib/sys/options.ts'
+} from '../../../lib/sim/index.ts'
+import { MAP, munmap, PROT } from '../../../lib/sys/libc.ts'
+import type { OptionNames } from '../../../lib/sys/options.ts'
 import {
   parseVfioUserAddress,
   type ServedDevice,
   serveDevice,
   type VfioUserServer,
-} from '../../lib/vfio-user/index.ts'
-import { checkOptions } from '../queue/validate.ts'
+} from '../../../lib/vfio-user/index.ts'
+import { checkOptions } from '../../queue/validate.ts'
 
 const log = logger('serve')
 /** BAR 0 has registers below this offset, doorbells from there on. */

@@ -1,0 +1,674 @@
+// The controller that one host has of a server, for as long as its association lasts: its registers, its features, its
+// events, its view of the namespaces that all hosts share (NVMe 2.0 base, sections 3 and 5).
+
+import { NvmeError } from '../../../lib/errors.ts'
+import { encodeHostIdentifier, FEATURE, FEATURE_SELECT } from '../../../lib/nvme/spec/features.ts'
+import {
+  CNS,
+  encodeControllerList,
+  encodeNamespaceList,
+  IDENTIFY_BYTES,
+} from '../../../lib/nvme/spec/identify.ts'
+import {
+  EFFECTS_LOG_BYTES,
+  ERROR_LOG_ENTRY_BYTES,
+  encodeChangedNamespaces,
+  encodeCommandEffects,
+  encodeEffectsLog,
+  FIRMWARE_SLOT_LOG_BYTES,
+  LOG_PAGE,
+  SMART_LOG_BYTES,
+} from '../../../lib/nvme/spec/logs.ts'
+import { ADMIN, ALL_NAMESPACES, NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { CSTS, encodeCapabilities, REGISTER, SHST } from '../../../lib/nvme/spec/registers.ts'
+import { STATUS } from '../../../lib/nvme/spec/status.ts'
+import type {
+  CommandDone,
+  ConnectingHost,
+  DataBlock,
+  ServedController,
+} from '../../../lib/nvme/tcp/target/index.ts'
+import type { DmaBlock, MemoryUser } from './memory.ts'
+import { DNR, PASSED, type ServedNamespace, statusOf } from './namespace.ts'
+import { EVENT_REQUESTS, refuse, type Subsystem, type SubsystemController } from './subsystem.ts'
+
+const VERSION = 0x0001_0400
+const CC_EN = 1
+const CC_SHN = 0xc000
+/** Bytes of data of admin commands that one host may have at a time. */
+const MOST_ADMIN_BYTES = 2 ** 20
+const RETAIN_EVENT = 0x8000
+const GROUPS_ONLY = 1 << 8
+const SAVE = 0x8000_0000
+const ANA_LOG = LOG_PAGE.ASYMMETRIC_NAMESPACE_ACCESS
+const RESERVATION_LOG = LOG_PAGE.RESERVATION_NOTIFICATION
+const MOST_NOTICES = 64
+
+/** Events: which feature bit lets them come, what they say, and the log that lets the next one come. */
+const EVENTS = {
+  namespace: { mask: 1 << 8, dword: 0x04_0002, lid: LOG_PAGE.CHANGED_NAMESPACES },
+  ana: { mask: 1 << 11, dword: 0x0c_0302, lid: ANA_LOG },
+  reservation: { mask: 0, dword: 0x80_0006, lid: RESERVATION_LOG },
+} as const
+type EventName = keyof typeof EVENTS
+
+/** Features of which a host has its own value, which changes nothing but what it reads, with the default. */
+const OWN_FEATURES: ReadonlyMap<number, number> = new Map([
+  [FEATURE.ARBITRATION, 0],
+  [FEATURE.TEMPERATURE_THRESHOLD, 0],
+  [FEATURE.ERROR_RECOVERY, 0],
+  [FEATURE.WRITE_ATOMICITY, 0],
+  [FEATURE.ASYNC_EVENT_CONFIGURATION, 0],
+  [FEATURE.RESERVATION_NOTIFICATION_MASK, 0],
+])
+const NOT_OURS = new Set<number>([
+  FEATURE.POWER_MANAGEMENT,
+  FEATURE.VOLATILE_WRITE_CACHE,
+  FEATURE.RESERVATION_PERSISTENCE,
+])
+const CHANGEABLE = 4
+
+/** Admin commands that go to the device where that is allowed. */
+const CHANGING: ReadonlySet<number> = new Set([
+  ...[ADMIN.FORMAT_NVM, ADMIN.SANITIZE, ADMIN.FIRMWARE_COMMIT, ADMIN.FIRMWARE_DOWNLOAD],
+  ...[ADMIN.DEVICE_SELF_TEST, ADMIN.SECURITY_SEND, ADMIN.SECURITY_RECEIVE],
+])
+const SERVED_ADMIN = [
+  ...[ADMIN.GET_LOG_PAGE, ADMIN.IDENTIFY, ADMIN.ABORT, ADMIN.SET_FEATURES, ADMIN.GET_FEATURES],
+  ...[ADMIN.ASYNC_EVENT_REQUEST, ADMIN.KEEP_ALIVE],
+]
+const RESERVATIONS: ReadonlySet<number> = new Set([
+  ...[NVM.RESERVATION_REGISTER, NVM.RESERVATION_REPORT, NVM.RESERVATION_ACQUIRE, NVM.RESERVATION_RELEASE],
+])
+
+/** Memory of an admin command is plain; that of a command to a namespace the device's. */
+type Block = DataBlock | DmaBlock
+const isDma = (block: Block): block is DmaBlock => 'memory' in block
+
+interface Notice {
+  readonly page: number
+  readonly type: number
+  readonly nsid: number
+}
+
+export class HostController implements ServedController<Block>, MemoryUser, SubsystemController {
+  readonly maxBytes: number
+  onGone: (() => void) | null = null
+  onRoom: (() => void) | null = null
+  held = 0
+  readonly hostid: string
+  readonly cntlid: number
+  readonly listener: number
+  readonly #subsystem: Subsystem
+  readonly #cap: readonly [lo: number, hi: number]
+  #cc = 0
+  #shutdown: number = SHST.NORMAL
+  // Counts resets: what was sent before one is not answered after it.
+  #generation = 0
+  #inFlight = 0
+  // Commands in flight of before the last reset.
+  #past = 0
+  // Commands in flight of each I/O queue, and whom to tell when one that is deleted has none any more.
+  readonly #byQueue = new Map<number, number>()
+  readonly #emptied = new Map<number, () => void>()
+  #ended: (() => void) | null = null
+  #adminHeld = 0
+  #adminFull = false
+  // The queues that the host was granted.
+  #granted = 0
+  readonly #features = new Map<number, number>()
+  readonly #eventRequests: CommandDone[] = []
+  // Events that wait for a request, and those that were told of and whose log was not read since.
+  readonly #pending = new Set<EventName>()
+  readonly #told = new Set<EventName>()
+  readonly #changed = new Set<number>()
+  readonly #notices: Notice[] = []
+
+  constructor(subsystem: Subsystem, host: ConnectingHost) {
+    this.#subsystem = subsystem
+    this.cntlid = host.cntlid
+    this.hostid = host.hostid
+    this.listener = host.listener
+    this.maxBytes = subsystem.maxBytes
+    this.#cap = encodeCapabilities({
+      ...{ mqes: subsystem.options.entries, cqr: true, ams: 0, to: 30_000, dstrd: 4, nssrs: false, css: 1 },
+      ...{ bps: false, mpsmin: 4096, mpsmax: 4096, pmrs: false, cmbs: false },
+    })
+    subsystem.controllers.add(this)
+  }
+
+  // Registers
+
+  readRegister(offset: number): number {
+    switch (offset) {
+      case REGISTER.CAP_LO:
+        return this.#cap[0]
+      case REGISTER.CAP_HI:
+        return this.#cap[1]
+      case REGISTER.VS:
+        return VERSION
+      case REGISTER.CC:
+        return this.#cc
+      case REGISTER.CSTS:
+        return (this.#isReady ? CSTS.RDY : 0) | this.#shutdown
+      default:
+        return 0
+    }
+  }
+
+  // A controller that is disabled is ready until nothing of it is in flight any more.
+  get #isReady(): boolean {
+    return this.#isEnabled || this.#past > 0
+  }
+
+  get #isEnabled(): boolean {
+    return (this.#cc & CC_EN) !== 0
+  }
+
+  writeRegister(offset: number, value: number): void {
+    if (offset !== REGISTER.CC) return
+    const before = this.#cc
+    this.#cc = value
+    if ((before & CC_EN) !== 0 && !this.#isEnabled) this.#disable()
+    if ((value & CC_SHN) === 0) this.#shutdown = SHST.NORMAL
+    else if ((before & CC_SHN) === 0) this.#shutDown()
+  }
+
+  #shutDown(): void {
+    const generation = this.#generation
+    this.#shutdown = SHST.PROCESSING
+    const end = () => {
+      if (generation === this.#generation) this.#shutdown = SHST.COMPLETE
+    }
+    this.#subsystem.flush().then(end, end)
+  }
+
+  #disable(): void {
+    this.#generation++
+    this.#subsystem.addGhosts(this.hostid, this.#inFlight)
+    this.#past += this.#inFlight
+    this.#inFlight = 0
+    this.#byQueue.clear()
+    for (const emptied of this.#emptied.values()) emptied()
+    this.#emptied.clear()
+    this.#granted = 0
+    this.#features.clear()
+    this.#pending.clear()
+    this.#told.clear()
+    this.#changed.clear()
+    for (const done of this.#eventRequests.splice(0)) done(-1, 0)
+  }
+
+  reset(ended: () => void): void {
+    this.#disable()
+    this.#cc = 0
+    this.#shutdown = SHST.NORMAL
+    if (this.#past > 0) this.#ended = ended
+    else ended()
+  }
+
+  close(): void {
+    this.#subsystem.controllers.delete(this)
+    this.onRoom = null
+    for (const { memory } of this.#subsystem.namespaces.values()) memory.forget(this)
+  }
+
+  run(): void {}
+
+  idOf(): undefined {
+    return undefined
+  }
+
+  // Memory
+
+  alloc(bytes: number, qid: number, nsid: number): Block | null {
+    const namespace = qid === 0 ? undefined : this.#subsystem.namespaces.get(nsid)
+    if (namespace !== undefined) return namespace.memory.take(bytes, this)
+    if (this.#adminHeld > 0 && this.#adminHeld + bytes > MOST_ADMIN_BYTES) {
+      this.#adminFull = true
+      return null
+    }
+    this.#adminHeld += bytes
+    return { bytes: Buffer.alloc(bytes) }
+  }
+
+  free(block: Block): void {
+    if (isDma(block)) {
+      block.memory.give(block, this)
+      return
+    }
+    this.#adminHeld -= block.bytes.length
+    if (!this.#adminFull) return
+    this.#adminFull = false
+    this.onRoom?.()
+  }
+
+  // Queues
+
+  createQueue(qid: number, _entries: number, done: (status: number) => void): void {
+    done(qid > this.#granted ? STATUS.INVALID_QUEUE_IDENTIFIER | DNR : 0)
+  }
+
+  deleteQueue(qid: number, done: () => void): void {
+    if ((this.#byQueue.get(qid) ?? 0) === 0) done()
+    else this.#emptied.set(qid, done)
+  }
+
+  // Commands
+
+  submit(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    if (qid === 0 && (sqe[0]! & 0xff) === ADMIN.ASYNC_EVENT_REQUEST) {
+      // It waits for ever, and is nothing that is in flight.
+      this.#awaitEvent(done)
+      return
+    }
+    const generation = this.#generation
+    // What waits is not in flight yet, and is not begun once its controller is no more.
+    const later = () => {
+      if (generation === this.#generation) this.#begin(qid, sqe, block, done)
+      else done(-1, 0)
+    }
+    if (qid !== 0 && this.#subsystem.waitForGhosts(this.hostid, later)) return
+    this.#begin(qid, sqe, block, done)
+  }
+
+  #begin(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    const generation = this.#generation
+    this.#inFlight++
+    if (qid !== 0) this.#byQueue.set(qid, (this.#byQueue.get(qid) ?? 0) + 1)
+    const end: CommandDone = (status, result) => {
+      if (generation === this.#generation) {
+        this.#inFlight--
+        done(status, result)
+        if (qid !== 0) this.#leave(qid)
+        return
+      }
+      this.#past--
+      this.#subsystem.endGhost(this.hostid)
+      done(-1, 0)
+      if (this.#past === 0) this.#endPast()
+    }
+    if (qid === 0) this.#executeAdmin(sqe, block, end)
+    else this.#executeIo(sqe, block, end)
+  }
+
+  #leave(qid: number): void {
+    const left = this.#byQueue.get(qid)! - 1
+    this.#byQueue.set(qid, left)
+    const emptied = this.#emptied.get(qid)
+    if (left > 0 || emptied === undefined) return
+    this.#emptied.delete(qid)
+    emptied()
+  }
+
+  #endPast(): void {
+    const ended = this.#ended
+    this.#ended = null
+    ended?.()
+  }
+
+  #executeIo(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    const opcode = sqe[0]! & 0xff
+    const nsid = sqe[1]!
+    const refusal = this.#subsystem.anaRefusal(this.listener)
+    if (opcode === NVM.FLUSH && nsid === ALL_NAMESPACES) {
+      if (refusal !== 0) done(refusal, 0)
+      else void this.#subsystem.flush().then((status) => done(status, 0))
+      return
+    }
+    const namespace = this.#subsystem.namespaces.get(nsid)
+    if (namespace === undefined) refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+    else if (!PASSED.has(opcode) && !RESERVATIONS.has(opcode)) refuse(done, STATUS.INVALID_OPCODE)
+    else if (refusal !== 0) done(refusal, 0)
+    else if (RESERVATIONS.has(opcode)) this.#reserve(namespace, sqe, block, done)
+    else namespace.execute(sqe, block as DmaBlock | null, this.hostid, done)
+  }
+
+  #reserve(namespace: ServedNamespace, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    const opcode = sqe[0]! & 0xff
+    const bytes = block?.bytes.length ?? 0
+    if (opcode === NVM.RESERVATION_REPORT) {
+      const length = (sqe[10]! + 1) * 4
+      if (block === null || bytes !== length) refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+      // Identifiers have 128 bits here, and a report with shorter ones can't name hosts.
+      else if ((sqe[11]! & 1) === 0) refuse(done, STATUS.HOST_IDENTIFIER_INCONSISTENT_FORMAT)
+      else {
+        copyInto(block.bytes, namespace.reservations.report(), 0)
+        done(0, 0)
+      }
+      return
+    }
+    const needed = opcode === NVM.RESERVATION_RELEASE ? 8 : 16
+    if (block === null || bytes < needed) {
+      refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+      return
+    }
+    const data = Buffer.from(block.bytes.subarray(0, needed))
+    const by = { hostid: this.hostid, cntlid: this.cntlid }
+    void this.#subsystem.reserve(namespace, by, opcode, sqe[10]!, data).then((status) => refuse(done, status))
+  }
+
+  // Admin commands
+
+  #executeAdmin(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    switch (sqe[0]! & 0xff) {
+      case ADMIN.IDENTIFY:
+        this.#identify(sqe, block, done)
+        break
+      case ADMIN.GET_LOG_PAGE:
+        void this.#readLog(sqe, block, done)
+        break
+      case ADMIN.SET_FEATURES:
+        this.#setFeature(sqe, done)
+        break
+      case ADMIN.GET_FEATURES:
+        this.#getFeature(sqe, block, done)
+        break
+      case ADMIN.ABORT:
+        // A device's commands are not ended for one of its hosts.
+        done(0, 1)
+        break
+      default:
+        void this.#pass(sqe, block, done)
+    }
+  }
+
+  #identify(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    if (block === null || block.bytes.length !== IDENTIFY_BYTES) {
+      refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+      return
+    }
+    const data = this.#identity(sqe[1]!, sqe[10]!, sqe[11]!)
+    if (typeof data === 'number') refuse(done, data)
+    else {
+      block.bytes.set(data)
+      done(0, 0)
+    }
+  }
+
+  /** The data of an Identify command, or a status. */
+  #identity(nsid: number, cdw10: number, cdw11: number): Uint8Array | number {
+    const { namespaces } = this.#subsystem
+    const namespace = namespaces.get(nsid)
+    const csi = cdw11 >>> 24
+    const after = (from: number) => {
+      if (from >= ALL_NAMESPACES - 1) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+      return encodeNamespaceList([...namespaces.keys()].filter((id) => id > from).sort((a, b) => a - b))
+    }
+    const of = (data: (one: ServedNamespace) => Uint8Array) => {
+      if (namespace !== undefined) return data(namespace)
+      // One that there could be, but is not, is inactive: all zero.
+      const possible = nsid > 0 && nsid <= Math.max(...namespaces.keys())
+      return possible ? new Uint8Array(IDENTIFY_BYTES) : STATUS.INVALID_NAMESPACE_OR_FORMAT
+    }
+    switch (cdw10 & 0xff) {
+      case CNS.NAMESPACE:
+        // What all have in common: no formatting, and so nothing.
+        return nsid === ALL_NAMESPACES ? new Uint8Array(IDENTIFY_BYTES) : of(({ identify }) => identify)
+      case CNS.CONTROLLER:
+        return this.#subsystem.identify()
+      case CNS.ACTIVE_NAMESPACES:
+        return after(nsid)
+      case CNS.NAMESPACE_DESCRIPTORS:
+        return namespace === undefined ? STATUS.INVALID_NAMESPACE_OR_FORMAT : namespace.descriptors
+      case CNS.COMMAND_SET_NAMESPACE:
+        if (csi !== 0) return STATUS.INVALID_FIELD
+        return of(() => new Uint8Array(IDENTIFY_BYTES))
+      case CNS.COMMAND_SET_CONTROLLER:
+        // No limits but MDTS are reported.
+        return csi === 0 ? new Uint8Array(IDENTIFY_BYTES) : STATUS.INVALID_FIELD
+      case CNS.COMMAND_SET_ACTIVE_NAMESPACES:
+        return csi === 0 ? after(nsid) : STATUS.INVALID_FIELD
+      case CNS.INDEPENDENT_NAMESPACE:
+        return of(({ independent }) => independent)
+      case CNS.ATTACHED_CONTROLLERS:
+      case CNS.CONTROLLERS: {
+        const ids = [...this.#subsystem.controllers].map(({ cntlid }) => cntlid)
+        return encodeControllerList(ids.filter((id) => id >= cdw10 >>> 16).sort((a, b) => a - b))
+      }
+      default:
+        return STATUS.INVALID_FIELD
+    }
+  }
+
+  async #readLog(sqe: Uint32Array, block: Block | null, done: CommandDone): Promise<void> {
+    const [cdw10, offset] = [sqe[10]!, sqe[12]!]
+    const length = ((sqe[11]! & 0xffff) * 0x1_0000 + (cdw10 >>> 16) + 1) * 4
+    if (block === null || block.bytes.length !== length) {
+      refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+      return
+    }
+    const lid = cdw10 & 0xff
+    let log: Uint8Array | number
+    try {
+      log = await this.#log(lid, sqe[1]!, cdw10)
+    } catch (error) {
+      log = statusOf(error as Error)
+    }
+    if (typeof log === 'number') refuse(done, log)
+    else if (sqe[13] !== 0 || offset > log.length || offset % 4 !== 0) refuse(done, STATUS.INVALID_FIELD)
+    else {
+      copyInto(block.bytes, log, offset)
+      if ((cdw10 & RETAIN_EVENT) === 0) this.#wasRead(lid)
+      done(0, 0)
+    }
+  }
+
+  #log(lid: number, nsid: number, cdw10: number): Promise<Uint8Array> | Uint8Array | number {
+    switch (lid) {
+      case LOG_PAGE.ERROR_INFORMATION:
+        // Errors of a device are of all of its hosts, and name commands that this one has not sent.
+        return new Uint8Array(ERROR_LOG_ENTRY_BYTES)
+      case LOG_PAGE.SMART:
+        return this.#deviceLog(lid, nsid, SMART_LOG_BYTES)
+      case LOG_PAGE.FIRMWARE_SLOT:
+        return this.#deviceLog(lid, nsid, FIRMWARE_SLOT_LOG_BYTES)
+      case LOG_PAGE.CHANGED_NAMESPACES:
+        return encodeChangedNamespaces({ nsids: [...this.#changed].sort((a, b) => a - b) })
+      case LOG_PAGE.COMMAND_EFFECTS:
+        return this.#effects()
+      case ANA_LOG:
+        return this.#subsystem.anaLog(this.listener, (cdw10 & GROUPS_ONLY) !== 0)
+      case RESERVATION_LOG:
+        return this.#notice()
+      default:
+        return STATUS.INVALID_LOG_PAGE
+    }
+  }
+
+  // Of the device of a namespace, or of the first one.
+  async #deviceLog(lid: number, nsid: number, bytes: number): Promise<Uint8Array> {
+    const { namespaces, options } = this.#subsystem
+    const { controller } = (namespaces.get(nsid) ?? options.namespaces[0]!).io
+    const data = Buffer.alloc(bytes)
+    const cdw10 = (((bytes / 4 - 1) << 16) | RETAIN_EVENT | lid) >>> 0
+    await controller.admin({ opcode: ADMIN.GET_LOG_PAGE, nsid: ALL_NAMESPACES, cdw10, data })
+    return data
+  }
+
+  #effects(): Uint8Array {
+    const acs = new Array<number>(256).fill(0)
+    const iocs = new Array<number>(256).fill(0)
+    for (const opcode of SERVED_ADMIN) acs[opcode] = encodeCommandEffects()
+    if (this.#subsystem.options.allowAdmin) {
+      for (const opcode of CHANGING) acs[opcode] = encodeCommandEffects({ lbcc: true, ncc: true, cse: 2 })
+    }
+    const reading: readonly number[] = [NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.FLUSH, ...RESERVATIONS]
+    for (const opcode of this.#subsystem.ioOpcodes) {
+      iocs[opcode] = encodeCommandEffects({ lbcc: !reading.includes(opcode) })
+    }
+    return encodeEffectsLog({ acs, iocs }, new Uint8Array(EFFECTS_LOG_BYTES))
+  }
+
+  #notice(): Uint8Array {
+    const page = Buffer.alloc(64)
+    const [notice] = this.#notices
+    if (notice === undefined) return page
+    page.writeBigUInt64LE(BigInt(notice.page), 0)
+    page[8] = notice.type
+    page[9] = Math.min(255, this.#notices.length - 1)
+    page.writeUInt32LE(notice.nsid, 12)
+    return page
+  }
+
+  #wasRead(lid: number): void {
+    if (lid === EVENTS.namespace.lid) this.#changed.clear()
+    if (lid === EVENTS.reservation.lid) {
+      this.#notices.shift()
+      if (this.#notices.length > 0) this.#pending.add('reservation')
+    }
+    for (const name of this.#told) if (EVENTS[name].lid === lid) this.#told.delete(name)
+    this.#tell()
+  }
+
+  #setFeature(sqe: Uint32Array, done: CommandDone): void {
+    const [fid, value] = [sqe[10]! & 0xff, sqe[11]!]
+    if ((sqe[10]! & SAVE) !== 0) refuse(done, STATUS.FEATURE_NOT_SAVEABLE)
+    else if (fid === FEATURE.NUMBER_OF_QUEUES) this.#grantQueues(value, done)
+    else if (NOT_OURS.has(fid) || fid === FEATURE.HOST_IDENTIFIER) {
+      // The device's, for everybody; who asks for what there is gets it.
+      if (this.#valueOf(fid) === value) done(0, 0)
+      else refuse(done, STATUS.FEATURE_NOT_CHANGEABLE)
+    } else if (!OWN_FEATURES.has(fid)) refuse(done, STATUS.INVALID_FIELD)
+    else {
+      this.#features.set(fid, value)
+      done(0, 0)
+      this.#tell()
+    }
+  }
+
+  #grantQueues(value: number, done: CommandDone): void {
+    const [sqs, cqs] = [value & 0xffff, value >>> 16]
+    if (sqs === 0xffff || cqs === 0xffff) {
+      refuse(done, STATUS.INVALID_FIELD)
+      return
+    }
+    this.#granted = Math.min(sqs + 1, cqs + 1, this.#subsystem.options.queues)
+    const zeroBased = this.#granted - 1
+    done(0, ((zeroBased << 16) | zeroBased) >>> 0)
+  }
+
+  #getFeature(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+    const [fid, select] = [sqe[10]! & 0xff, (sqe[10]! >>> 8) & 7]
+    const own = OWN_FEATURES.has(fid)
+    if (!own && !NOT_OURS.has(fid) && fid !== FEATURE.NUMBER_OF_QUEUES && fid !== FEATURE.HOST_IDENTIFIER) {
+      refuse(done, STATUS.INVALID_FIELD)
+    } else if (select === FEATURE_SELECT.SUPPORTED)
+      done(0, own || fid === FEATURE.NUMBER_OF_QUEUES ? CHANGEABLE : 0)
+    else if (fid !== FEATURE.HOST_IDENTIFIER)
+      done(0, select === 0 ? this.#valueOf(fid) : (OWN_FEATURES.get(fid) ?? this.#valueOf(fid)))
+    else if ((sqe[11]! & 1) === 0) refuse(done, STATUS.HOST_IDENTIFIER_INCONSISTENT_FORMAT)
+    else if (block === null || block.bytes.length < 16) refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+    else {
+      block.bytes.set(encodeHostIdentifier(this.hostid).subarray(0, 16))
+      done(0, 0)
+    }
+  }
+
+  #valueOf(fid: number): number {
+    const own = this.#features.get(fid) ?? OWN_FEATURES.get(fid)
+    if (own !== undefined) return own
+    if (fid === FEATURE.NUMBER_OF_QUEUES) {
+      const { queues } = this.#subsystem.options
+      const zeroBased = (this.#granted || queues) - 1
+      return ((zeroBased << 16) | zeroBased) >>> 0
+    }
+    if (fid === FEATURE.VOLATILE_WRITE_CACHE) {
+      return this.#subsystem.options.namespaces.some(({ io }) => (io.controller.identity.vwc & 1) !== 0)
+        ? 1
+        : 0
+    }
+    return 0
+  }
+
+  // What changes a device for everybody.
+  async #pass(sqe: Uint32Array, block: Block | null, done: CommandDone): Promise<void> {
+    const opcode = sqe[0]! & 0xff
+    const { allowAdmin, namespaces } = this.#subsystem.options
+    // With several devices, nothing says which one is meant.
+    if (!allowAdmin || namespaces.length > 1 || !CHANGING.has(opcode)) {
+      refuse(done, STATUS.INVALID_OPCODE)
+      return
+    }
+    const namespace = namespaces[0]!
+    const nsid = sqe[1] === namespace.nsid ? namespace.io.geometry.nsid : sqe[1]!
+    if (sqe[1] !== 0 && sqe[1] !== ALL_NAMESPACES && sqe[1] !== namespace.nsid) {
+      refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+      return
+    }
+    if (namespace.readOnly) {
+      refuse(done, STATUS.NAMESPACE_WRITE_PROTECTED)
+      return
+    }
+    if (namespace.reservations.conflicts(NVM.WRITE, this.hostid)) {
+      refuse(done, STATUS.RESERVATION_CONFLICT)
+      return
+    }
+    try {
+      const [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] = sqe.subarray(10, 16) as unknown as number[]
+      const data = block === null ? {} : { data: block.bytes }
+      const { result } = await namespace.io.controller.admin({
+        ...{ opcode, nsid, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15, ...data },
+      })
+      if (await namespace.refresh()) this.#subsystem.changed(namespace.nsid)
+      done(0, result)
+    } catch (error) {
+      done(error instanceof NvmeError ? (error.sct << 8) | error.sc | DNR : statusOf(error as Error), 0)
+    }
+  }
+
+  // Events
+
+  #awaitEvent(done: CommandDone): void {
+    if (this.#eventRequests.length >= EVENT_REQUESTS) {
+      refuse(done, STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED)
+      return
+    }
+    this.#eventRequests.push(done)
+    this.#tell()
+  }
+
+  anaChanged(): void {
+    this.#notify('ana')
+  }
+
+  // Something has happened that the host may want to know of.
+  #notify(name: EventName): void {
+    if (!this.#isEnabled) return
+    this.#pending.add(name)
+    this.#tell()
+  }
+
+  namespaceChanged(nsid: number): void {
+    this.#changed.add(nsid)
+    this.#notify('namespace')
+  }
+
+  notifyReservation(type: number, nsid: number): void {
+    const mask = this.#valueOf(FEATURE.RESERVATION_NOTIFICATION_MASK)
+    if (((mask >>> type) & 1) !== 0) return
+    if (this.#notices.length >= MOST_NOTICES) this.#notices.shift()
+    this.#notices.push({ page: this.#subsystem.nextReservationNotice(), type, nsid })
+    this.#notify('reservation')
+  }
+
+  #tell(): void {
+    const wanted = this.#valueOf(FEATURE.ASYNC_EVENT_CONFIGURATION)
+    for (const name of this.#pending) {
+      const { mask, dword } = EVENTS[name]
+      if (this.#told.has(name) || (mask !== 0 && (wanted & mask) === 0)) continue
+      const done = this.#eventRequests.shift()
+      if (done === undefined) return
+      this.#pending.delete(name)
+      this.#told.add(name)
+      done(0, dword)
+    }
+  }
+}
+
+/** As much of `from` as there is space for; what is behind its end is 0. */
+function copyInto(target: Uint8Array, from: Uint8Array, offset: number): void {
+  const part = from.subarray(offset, offset + target.length)
+  target.set(part)
+  target.fill(0, part.length)
+}

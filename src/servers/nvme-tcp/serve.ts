@@ -1,0 +1,486 @@
+// The server: what is served, to whom, where, and its end. Protocol and associations are lib/nvme/tcp/target's, commands
+// those of HostController.
+
+import net from 'node:net'
+import { AbortError, ArgumentTypeError, ArgumentValueError, UnsupportedError } from '../../../lib/errors.ts'
+import { logger } from '../../../lib/log/index.ts'
+import type { DmaPool } from '../../../lib/memory/pool.ts'
+import { nvmeError } from '../../../lib/nvme/host/failure.ts'
+import { decodeAsyncEvent } from '../../../lib/nvme/spec/async-event.ts'
+import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { isNqn } from '../../../lib/nvme/tcp/address.ts'
+import { DHCHAP_KEY, type KeyForm, TLS_KEY } from '../../../lib/nvme/tcp/security/keys.ts'
+import { keyFromFile } from '../../../lib/nvme/tcp/security/load.ts'
+import {
+  type ListenerAddress,
+  serveTcp,
+  type TargetOptions,
+  type TargetSubsystem,
+  type TcpTargetServer,
+} from '../../../lib/nvme/tcp/target/index.ts'
+import { hostCapsules, parseSimAddress } from '../../../lib/sim/index.ts'
+import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
+import type { OptionNames } from '../../../lib/sys/options.ts'
+import { PAGE_BYTES } from '../../../lib/sys/units.ts'
+import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
+import { HostController } from './host-controller.ts'
+import { DataMemory } from './memory.ts'
+import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
+import { ANA_STATES, type AnaState, Subsystem } from './subsystem.ts'
+
+const log = logger('serve')
+
+const PORT = 4420
+const QUEUES = 16
+const ENTRIES = 128
+const MEMORY_BYTES = 8 * 2 ** 20
+const NOTICE = 2
+const NAMESPACE_CHANGED = 0
+
+export interface NvmeTcpServerOptions {
+  /** Where hosts connect: `host:port`, or several of them. Default: `127.0.0.1:4420`; port 0 takes a free one. */
+  listen?: string | readonly string[] | undefined
+  /** Listen at addresses that other machines can reach. Without it anything but the loopback is refused. Default: false. */
+  allowRemote?: boolean | undefined
+  /** The subsystem's name. Default: one made of model, serial number and namespaces, the same after a restart. */
+  nqn?: string | undefined
+  /** Hosts can't write. Default: false. */
+  readOnly?: boolean | undefined
+  /** Host NQNs that may connect. Default: every one. */
+  hosts?: readonly string[] | undefined
+  /** Files with the keys of hosts for DH-HMAC-CHAP, by host NQN: only these can connect. */
+  dhchapKeyFiles?: Readonly<Record<string, string>> | undefined
+  /** A file with the server's own key, for hosts that ask it to prove itself. */
+  dhchapCtrlKeyFile?: string | undefined
+  /** Files with TLS keys, by host NQN: every connection has to be TLS then. */
+  tlsKeyFiles?: Readonly<Record<string, string>> | undefined
+  /** Discovery services elsewhere (`host:port`) that this one names. */
+  referrals?: readonly string[] | undefined
+  /** How good a way each listener is at first: one state for all, or one for each. Default: `optimized`. */
+  ana?: AnaState | readonly AnaState[] | undefined
+  /**
+   * Hosts may format, sanitize, load firmware and send security commands, where one namespace is served. Default: false.
+   */
+  allowAdmin?: boolean | undefined
+  /** Most I/O queues of a host, from 1 to 128. Default: 16. */
+  queues?: number | undefined
+  /** Entries of each queue, from 2 to 1024: one more than commands in flight. Default: 128. */
+  queueSize?: number | undefined
+  /**
+   * Bytes of DMA memory of each device for the data of commands, from 1 MiB: commands that find none wait, and no host has
+   * more than a quarter. Default: 8 MiB.
+   */
+  memory?: number | undefined
+  /** Most connections: a host has one for each queue, and one more. Default: 256. */
+  maxConnections?: number | undefined
+  /** Milliseconds that a connection may take to Connect. Default: 10 000. */
+  connectTimeout?: number | undefined
+  /** Milliseconds for which a host may neither send what was asked for nor take what it has asked for. Default: 30 000. */
+  stallTimeout?: number | undefined
+  /** Closes the server. */
+  signal?: AbortSignal | undefined
+}
+
+const NAMES: OptionNames<NvmeTcpServerOptions> = {
+  ...{ listen: true, allowRemote: true, nqn: true, readOnly: true, hosts: true, dhchapKeyFiles: true },
+  ...{
+    dhchapCtrlKeyFile: true,
+    tlsKeyFiles: true,
+    referrals: true,
+    ana: true,
+    allowAdmin: true,
+    queues: true,
+  },
+  ...{
+    queueSize: true,
+    memory: true,
+    maxConnections: true,
+    connectTimeout: true,
+    stallTimeout: true,
+    signal: true,
+  },
+}
+
+/** One address that a server listens at. */
+export interface NvmeTcpListener {
+  /** `host:port`. */
+  readonly address: string
+  readonly host: string
+  readonly port: number
+  readonly anaState: AnaState
+  readonly closed: boolean
+  /** Listens no more, and ends what came by it. */
+  close(): Promise<void>
+}
+
+/** What a server has done. */
+export interface NvmeTcpServerStats extends Readonly<IoCounters> {
+  /** Connections that are open, and those that were refused since there were too many. */
+  readonly connections: number
+  readonly refusedConnections: number
+  /** Hosts that have a controller, by name: one that connected twice is there twice. */
+  readonly hosts: readonly string[]
+  /** Commands that devices have now. */
+  readonly inFlight: number
+  /** Bytes of DMA memory that commands have, and bytes that wait to be taken by hosts. */
+  readonly memoryInUse: number
+  readonly unsentBytes: number
+}
+
+/** A running server. */
+export interface NvmeTcpServer extends AsyncDisposable {
+  /** The subsystem's name. */
+  readonly nqn: string
+  /** As `open` takes it, of the first listener. */
+  readonly address: string
+  readonly listeners: readonly NvmeTcpListener[]
+  readonly stats: NvmeTcpServerStats
+  /** Says how good a way a listener is from now on, by its index or itself; its hosts are told. */
+  setAnaState(listener: number | NvmeTcpListener, state: AnaState): void
+  /** Which discovery services elsewhere (`host:port`) this one names from now on; its readers are told. */
+  setReferrals(referrals: readonly string[]): void
+  /** Takes nothing new, finishes what is in flight, flushes, and ends every connection. The namespaces stay open. */
+  close(): Promise<void>
+  /** Resolves when it is closed, by whomever; rejects where the last flush failed. */
+  readonly closed: Promise<void>
+}
+
+interface Served {
+  readonly target: TargetSubsystem
+  setAnaState(listener: number, state: AnaState): void
+  anaState(listener: number): AnaState
+  readonly counters: IoCounters
+  readonly inFlight: number
+  readonly memoryInUse: number
+  /** Waits for what is in flight, and flushes. */
+  finish(): Promise<void>
+  close(): void
+}
+
+/** See index.ts. */
+export async function serveNvmeTcp(
+  namespaces: string | readonly DeviceNamespace[],
+  given: NvmeTcpServerOptions = {},
+): Promise<NvmeTcpServer> {
+  const options = checkOptions('serveNvmeTcp', given, NAMES)
+  const { listen = `127.0.0.1:${PORT}`, allowRemote = false, signal, maxConnections = 256 } = options
+  const { connectTimeout = 10_000, stallTimeout = 30_000, referrals = [] } = options
+  checkSignal('serveNvmeTcp', signal)
+  throwIfAborted(signal)
+  checkInteger('serveNvmeTcp: maxConnections', maxConnections, 1, 65_535)
+  checkInteger('serveNvmeTcp: connectTimeout', connectTimeout, 1, 2 ** 31 - 1)
+  checkInteger('serveNvmeTcp: stallTimeout', stallTimeout, 1, 2 ** 31 - 1)
+  const listeners = (typeof listen === 'string' ? [listen] : listen).map((text) =>
+    parseListen(text, allowRemote),
+  )
+  if (listeners.length === 0) throw new ArgumentValueError('serveNvmeTcp: an address to listen at is needed')
+  const states = statesOf(options.ana, listeners.length)
+  const security = securityOf(options)
+  const served =
+    typeof namespaces === 'string'
+      ? serveSim(namespaces, options, states)
+      : await serveNamespaces(namespaces, options, states)
+  let server: TcpTargetServer
+  try {
+    server = await serveTcp({
+      ...{
+        listeners,
+        subsystems: [served.target],
+        maxConnections,
+        helloMs: connectTimeout,
+        stallMs: stallTimeout,
+      },
+      ...{ referrals: referrals.map(parseReferral), ...security },
+    })
+  } catch (error) {
+    served.close()
+    throw error
+  }
+  const { nqn } = served.target
+  const all = server.listeners.map((listener, i): NvmeTcpListener => {
+    const { host, port } = listener
+    return {
+      ...{
+        host,
+        port,
+        address: `${net.isIPv6(host) ? `[${host}]` : host}:${port}`,
+        close: () => listener.close(),
+      },
+      get anaState() {
+        return served.anaState(i)
+      },
+      get closed() {
+        return listener.closed
+      },
+    }
+  })
+  let closing: Promise<void> | null = null
+  let settle: (end: Promise<void>) => void
+  const closed = new Promise<void>((resolve) => {
+    settle = resolve
+  })
+  // Who does not look at it has `close` to tell.
+  closed.catch(() => {})
+  const close = () => {
+    if (closing === null) {
+      closing = end()
+      settle(closing)
+    }
+    return closing
+  }
+  async function end(): Promise<void> {
+    forget()
+    for (const take of takeBack) take()
+    server.quiesce()
+    try {
+      await served.finish()
+    } finally {
+      await server.close()
+      served.close()
+    }
+  }
+  const forget = onAbort(signal, () => void close().catch((error: Error) => log('%s', error.message)))
+  const takeBack =
+    typeof namespaces === 'string' ? [] : namespaces.map((namespace) => namespace.onClose(close))
+  log('%s at %s', nqn, all.map(({ address }) => address).join(', '))
+  if (signal?.aborted) {
+    await close()
+    throw new AbortError(signal.reason)
+  }
+  return {
+    nqn,
+    address: `nvme+tcp://${all[0]!.address}/${nqn}`,
+    listeners: all,
+    closed,
+    close,
+    get stats() {
+      const { counters, inFlight, memoryInUse } = served
+      const { connections, refused, hosts, unsent } = server
+      return {
+        ...{
+          connections,
+          refusedConnections: refused,
+          hosts: hosts.map(({ hostnqn }) => hostnqn),
+          ...counters,
+        },
+        ...{ inFlight, memoryInUse, unsentBytes: unsent },
+      }
+    },
+    setAnaState(listener, state) {
+      const index = typeof listener === 'number' ? listener : all.indexOf(listener)
+      if (all[index] === undefined) {
+        throw new ArgumentValueError(`setAnaState: no listener ${String(listener)}: there are ${all.length}`)
+      }
+      checkState('setAnaState', state)
+      served.setAnaState(index, state)
+    },
+    setReferrals: (next) => server.refer(next.map(parseReferral)),
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/** The software controller as it is: one host at a time, and no ANA. */
+function serveSim(address: string, options: NvmeTcpServerOptions, states: readonly AnaState[]): Served {
+  for (const name of ['readOnly', 'allowAdmin', 'queues', 'queueSize', 'memory', 'ana'] as const) {
+    if (options[name] === undefined) continue
+    throw new UnsupportedError(`serveNvmeTcp: ${name} is for open namespaces, not for all of ${address}`)
+  }
+  const config = parseSimAddress(address)
+  if (config.thread || config.nsid !== undefined) {
+    throw new ArgumentValueError(`serveNvmeTcp: '${address}': thread and nsid have no meaning here`)
+  }
+  const nqn = checkNqn(options.nqn ?? `nqn.2014-08.org.nvmexpress:uuid:${dashed(uuidOf(address))}`)
+  const sim = hostCapsules(config)
+  return {
+    target: { nqn, controller: sim },
+    setAnaState(_listener, state) {
+      if (state === 'optimized') return
+      throw new UnsupportedError(`setAnaState: a software controller that is served as a whole has no ANA`)
+    },
+    anaState: (listener) => states[listener]!,
+    counters: noCounters(),
+    inFlight: 0,
+    memoryInUse: 0,
+    finish: async () => {},
+    close: () => sim.close(),
+  }
+}
+
+async function serveNamespaces(
+  namespaces: readonly DeviceNamespace[],
+  options: NvmeTcpServerOptions,
+  anaStates: readonly AnaState[],
+): Promise<Served> {
+  if (!Array.isArray(namespaces) || namespaces.length === 0) {
+    throw new ArgumentTypeError(
+      'serveNvmeTcp: namespaces must be an array of open namespaces, or an address of sim:',
+    )
+  }
+  const { readOnly = false, allowAdmin = false, queues = QUEUES, queueSize = ENTRIES } = options
+  const { memory: memoryBytes = MEMORY_BYTES } = options
+  checkInteger('serveNvmeTcp: queues', queues, 1, 128)
+  checkInteger('serveNvmeTcp: queueSize', queueSize, 2, 1024)
+  checkInteger('serveNvmeTcp: memory', memoryBytes, 2 ** 20, 2 ** 31 - PAGE_BYTES)
+  for (const { geometry, device, controller } of namespaces) {
+    if (geometry.separateBytes > 0 && geometry.flags === 0) {
+      throw new UnsupportedError(`serveNvmeTcp: ${device}: NVMe/TCP has no buffer of its own for metadata`)
+    }
+    // Before anybody connects, and by the rule for all that is written: from now on it is held.
+    const refusal = readOnly ? null : (controller.transport.mayWrite?.(geometry.nsid) ?? null)
+    if (refusal !== null) throw refusal
+  }
+  const nqn = checkNqn(options.nqn ?? nqnOf(namespaces))
+  const counters = noCounters()
+  const pools = new Map<DmaPool, DataMemory>()
+  const closeMemory = () => {
+    for (const memory of pools.values()) memory.close()
+  }
+  const served: ServedNamespace[] = []
+  try {
+    for (const io of namespaces) {
+      let memory = pools.get(io.pool)
+      if (memory === undefined) {
+        memory = new DataMemory(io.pool, Math.ceil(memoryBytes / PAGE_BYTES) * PAGE_BYTES)
+        pools.set(io.pool, memory)
+      }
+      const id = await io.controller.identifyNamespace(io.geometry.nsid)
+      const place = { nsid: served.length + 1, io, memory, readOnly, subnqn: nqn }
+      served.push(new ServedNamespace(place, id, counters))
+    }
+  } catch (error) {
+    closeMemory()
+    throw error
+  }
+  const subsystem = new Subsystem({
+    ...{ nqn, namespaces: served, allowAdmin, queues, entries: queueSize, anaStates },
+  })
+  let closed = false
+  for (const controller of new Set(namespaces.map(({ controller }) => controller))) {
+    if ((controller.transport as { noEvents?: string }).noEvents !== undefined) continue
+    controller.onEvent((dword: number) => {
+      const { type, info } = decodeAsyncEvent(dword)
+      if (closed || type !== NOTICE || info !== NAMESPACE_CHANGED) return
+      for (const namespace of served) {
+        if (namespace.io.controller !== controller) continue
+        namespace.refresh().then(
+          (changed) => changed && subsystem.changed(namespace.nsid),
+          (error: Error) => log('namespace %d: %s', namespace.nsid, error.message),
+        )
+      }
+    })
+  }
+  return {
+    target: { nqn, connect: (host) => new HostController(subsystem, host) },
+    setAnaState: (listener, state) => subsystem.setAnaState(listener, state),
+    anaState: (listener) => subsystem.anaState(listener),
+    counters,
+    get inFlight() {
+      return served.reduce((sum, { inFlight }) => sum + inFlight, 0)
+    },
+    get memoryInUse() {
+      return [...pools.values()].reduce((sum, { bytes, available }) => sum + bytes - available, 0)
+    },
+    async finish() {
+      // What waited for memory follows what had it.
+      while (served.some(({ inFlight }) => inFlight > 0)) {
+        await Promise.all(served.map((namespace) => namespace.settle()))
+      }
+      const status = readOnly ? 0 : await subsystem.flush()
+      if (status !== 0)
+        throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)
+    },
+    close() {
+      closed = true
+      closeMemory()
+    },
+  }
+}
+
+const noCounters = (): IoCounters => ({
+  ...{ reads: 0, writes: 0, bytesRead: 0, bytesWritten: 0, otherCommands: 0, failures: 0 },
+})
+
+function nqnOf(namespaces: readonly DeviceNamespace[]): string {
+  const parts = namespaces.map(({ controller, geometry }) => {
+    const { mn, sn } = controller.identity
+    return `${mn}/${sn}/${geometry.nsid}`
+  })
+  return `nqn.2014-08.org.nvmexpress:uuid:${dashed(uuidOf(parts.join('\n')))}`
+}
+
+function checkNqn(nqn: string): string {
+  if (isNqn(nqn)) return nqn
+  throw new ArgumentValueError(`serveNvmeTcp: nqn '${nqn}': nqn.YYYY-MM.DOMAIN:NAME is needed`)
+}
+
+const dashed = (digits: string) => digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+
+/** `host:port`, `host` or `[v6]:port`. */
+function splitAddress(text: string): { host: string; port: number } | null {
+  const match = /^(?:\[([0-9a-f:.%]+)\]|([^[\]:/\s]+))(?::(\d{1,5}))?$/i.exec(text)
+  const port = Number(match?.[3] ?? PORT)
+  return match === null || port > 65_535 ? null : { host: match[1] ?? match[2]!, port }
+}
+
+function parseListen(text: string, allowRemote: boolean): ListenerAddress {
+  const address = typeof text === 'string' ? splitAddress(text) : null
+  if (address === null) {
+    throw new ArgumentValueError(
+      `serveNvmeTcp: listen '${String(text)}': HOST:PORT is needed, or [IPv6]:PORT`,
+    )
+  }
+  if (!allowRemote && !isLoopback(address.host)) {
+    throw new ArgumentValueError(
+      `serveNvmeTcp: other machines reach ${address.host}: allowRemote: true, or --allow-remote, says that they may`,
+    )
+  }
+  return address
+}
+
+/** Whether no other machine reaches it. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (net.isIPv4(host) && host.startsWith('127.'))
+}
+
+function parseReferral(text: string): { host: string; port: number } {
+  const address = splitAddress(text)
+  if (address !== null) return address
+  throw new ArgumentValueError(`serveNvmeTcp: referral '${text}': HOST:PORT is needed, or [IPv6]:PORT`)
+}
+
+function statesOf(given: NvmeTcpServerOptions['ana'], count: number): AnaState[] {
+  const states =
+    typeof given === 'object' ? [...given] : new Array<AnaState>(count).fill(given ?? 'optimized')
+  if (states.length !== count) {
+    throw new ArgumentValueError(`serveNvmeTcp: ana has ${states.length} states for ${count} listeners`)
+  }
+  for (const state of states) checkState('serveNvmeTcp', state)
+  return states
+}
+
+function checkState(call: string, state: AnaState): void {
+  if (Object.hasOwn(ANA_STATES, state)) return
+  const words = Object.keys(ANA_STATES).join(', ')
+  throw new ArgumentValueError(`${call}: an ANA state is one of ${words}, received '${String(state)}'`)
+}
+
+function securityOf(options: NvmeTcpServerOptions): Pick<TargetOptions, 'hosts' | 'dhchap' | 'tls'> {
+  const { hosts, dhchapKeyFiles, dhchapCtrlKeyFile, tlsKeyFiles } = options
+  const name = (nqn: string) => {
+    if (isNqn(nqn)) return nqn
+    throw new ArgumentValueError(`serveNvmeTcp: '${nqn}' is no host NQN: nqn.YYYY-MM.DOMAIN:NAME is needed`)
+  }
+  const keys = (form: KeyForm, files: Readonly<Record<string, string>>) =>
+    new Map(Object.entries(files).map(([nqn, file]) => [name(nqn), keyFromFile(form, file)]))
+  if (dhchapCtrlKeyFile !== undefined && dhchapKeyFiles === undefined) {
+    throw new ArgumentValueError('serveNvmeTcp: a key of the server needs keys of hosts (dhchapKeyFiles)')
+  }
+  const secrets = dhchapKeyFiles && keys(DHCHAP_KEY, dhchapKeyFiles)
+  const controllerKey =
+    dhchapCtrlKeyFile === undefined ? {} : { controllerKey: keyFromFile(DHCHAP_KEY, dhchapCtrlKeyFile) }
+  return {
+    ...(hosts !== undefined && { hosts: new Set(hosts.map(name)) }),
+    ...(secrets !== undefined && { dhchap: { keyOf: (nqn: string) => secrets.get(nqn), ...controllerKey } }),
+    ...(tlsKeyFiles !== undefined && { tls: { keys: keys(TLS_KEY, tlsKeyFiles) } }),
+  }
+}

@@ -1,0 +1,247 @@
+// The client of NBD servers: addresses, what it does with servers that lie, and copies between an export and what else
+// there is. Servers of other projects: peers.test.ts.
+
+import fs from 'node:fs'
+import net from 'node:net'
+import test, { type ExecutionContext } from 'ava'
+import { connectNbd, parseNbdAddress } from '../../lib/nbd/client.ts'
+import {
+  CHUNK,
+  CHUNK_BYTES,
+  encodeOptionReply,
+  INFO,
+  NBD_MAGIC,
+  OPTION,
+  OPTION_MAGIC,
+  REPLY,
+  u16,
+  u32,
+  u64,
+  writeChunkHead,
+} from '../../lib/nbd/protocol.ts'
+import { readExactly } from '../../lib/nbd/read-exactly.ts'
+import { compare, copy, open } from '../../src/index.ts'
+import { unvme } from '../cli/command.ts'
+import { testFolder } from '../support/folder.ts'
+import { startNbd } from '../support/nbd.ts'
+import { pattern } from '../support/pattern.ts'
+import { newSocketPath } from '../support/server.ts'
+
+const file = testFolder()
+const MIB = 2 ** 20
+
+test('addresses are those of libnbd', (t) => {
+  const plain = { secure: false, user: '', certificates: undefined, pskFile: undefined }
+  const cases: [string, object][] = [
+    ['nbd://host', { ...plain, where: { host: 'host', port: 10_809 }, exportName: '' }],
+    ['nbd://host:80/a%20b/c', { ...plain, where: { host: 'host', port: 80 }, exportName: 'a b/c' }],
+    ['nbd://[::1]:99/', { ...plain, where: { host: '::1', port: 99 }, exportName: '' }],
+    ['nbd+unix:///?socket=/run/x', { ...plain, where: { path: '/run/x' }, exportName: '' }],
+    ['nbd+unix:///e?socket=/run/x%20y', { ...plain, where: { path: '/run/x y' }, exportName: 'e' }],
+    [
+      'nbds://me@host/e?tls-psk-file=/k',
+      {
+        ...plain,
+        secure: true,
+        user: 'me',
+        where: { host: 'host', port: 10_809 },
+        exportName: 'e',
+        pskFile: '/k',
+      },
+    ],
+    [
+      'nbds+unix://me@/e?socket=/s&tls-certificates=/c',
+      { ...plain, secure: true, user: 'me', where: { path: '/s' }, exportName: 'e', certificates: '/c' },
+    ],
+  ]
+  for (const [uri, expected] of cases) t.deepEqual(parseNbdAddress(uri), { uri, ...expected } as never, uri)
+  for (const uri of [
+    'nbd:host',
+    'nbd+unix:///x',
+    'nbd://h?socket=/s',
+    'nbd://h?x=1',
+    'nbd://h:99999/',
+    'nbd://h/%',
+  ]) {
+    t.throws(() => parseNbdAddress(uri), { code: 'ERR_UNVME_ADDRESS' }, uri)
+  }
+})
+
+test('copy and compare: file, device and export in every direction', async (t) => {
+  const { uri, ns } = await startNbd(t, 'sim:?size=8M&lba=4096')
+  const data = pattern(3 * MIB + 777, 4)
+  fs.writeFileSync(file('source'), data)
+  const progress: number[] = []
+  const result = await copy(file('source'), uri, { onProgress: (bytes) => progress.push(bytes) })
+  t.is(result.bytes, data.length)
+  t.is(progress.at(-1), data.length)
+  t.is((await compare(file('source'), uri)).difference, null)
+  await copy(uri, file('target'), { bytes: data.length })
+  t.true(fs.readFileSync(file('target')).equals(data))
+  const other = await open('sim:?size=8M')
+  t.is((await copy(uri, other)).bytes, 8 * MIB)
+  t.is((await compare(uri, other)).difference, null)
+  await other.promises.write(pattern(512, 9), 100)
+  t.is((await copy(other, uri, { chunk: 65_536, depth: 3 })).bytes, 8 * MIB)
+  t.deepEqual((await ns.promises.read(Buffer.alloc(4096 * 16), 12)).subarray(2048, 2560), pattern(512, 9))
+  await t.throwsAsync(copy(uri, uri), { code: 'ERR_OUT_OF_RANGE', message: /overlap/ })
+  await t.throwsAsync(copy(uri, file('x'), { slba: 3 }), { code: 'ERR_OUT_OF_RANGE', message: /slba/ })
+  await t.throwsAsync(copy(uri, other, { jobs: 2 }), { code: 'ERR_UNVME_UNSUPPORTED' })
+  await other.close()
+})
+
+test('unvme read, write, copy --verify and verify take an export', async (t) => {
+  const { uri } = await startNbd(t, 'sim:?size=2M')
+  fs.writeFileSync(file('words'), pattern(100_000, 3))
+  t.is((await unvme(['write', uri, file('words'), '--yes'])).code, 0)
+  const read = await unvme(['read', uri, file('words-back'), '--bytes', '100000'])
+  t.is(read.code, 0, read.stderr)
+  t.true(fs.readFileSync(file('words-back')).equals(pattern(100_000, 3)))
+  const copied = await unvme(['copy', uri, 'sim:?size=2M', '--verify'])
+  t.is(copied.code, 0, copied.stderr)
+  t.is((await unvme(['verify', file('words'), uri])).code, 0)
+  const none = await unvme(['copy', 'nbd://127.0.0.1:1/', file('none')])
+  t.is(none.code, 1)
+  t.regex(none.stderr, /no connection: .*ECONNREFUSED.* \(ERR_UNVME_SETUP\)/)
+  t.false(fs.existsSync(file('none')))
+})
+
+test('connectNbd says what is missing', async (t) => {
+  const { uri } = await startNbd(t, 'sim:?size=1M')
+  await t.throwsAsync(connectNbd(uri.replace('///?', '///none?')), {
+    code: 'ERR_UNVME_ADDRESS',
+    message: /no such export/,
+  })
+  await t.throwsAsync(connectNbd(uri.replace('nbd', 'nbds')), {
+    code: 'ERR_UNVME_AUTHENTICATION',
+    message: /no TLS/,
+  })
+  await t.throwsAsync(connectNbd(uri, AbortSignal.abort()), { code: 'ABORT_ERR' })
+  const silent = net.createServer().listen(file('silent'))
+  const controller = new AbortController()
+  const waiting = connectNbd(`nbd+unix:///?socket=${file('silent')}`, controller.signal)
+  setImmediate(() => controller.abort())
+  await t.throwsAsync(waiting, { code: 'ABORT_ERR' })
+  silent.close()
+})
+
+/** A server that lets a client in, and answers each request with what it is told. */
+async function startLiar(
+  t: ExecutionContext,
+  answer: (head: Buffer) => Buffer,
+  info = Buffer.concat([u16(INFO.EXPORT), u64(MIB), u16(1)]),
+): Promise<string> {
+  const path = newSocketPath()
+  const server = net.createServer(async (socket) => {
+    socket.on('error', () => {})
+    socket.write(Buffer.concat([NBD_MAGIC, OPTION_MAGIC, u16(3)]))
+    await readExactly(socket, 4)
+    for (;;) {
+      const head = await readExactly(socket, 16)
+      if (head === null) return
+      const option = head.readUInt32BE(8)
+      await readExactly(socket, head.readUInt32BE(12))
+      if (option === OPTION.GO) socket.write(encodeOptionReply(option, REPLY.INFO, info))
+      if (option === OPTION.SET_META_CONTEXT) {
+        const context = Buffer.concat([u32(5), Buffer.from('base:allocation')])
+        socket.write(encodeOptionReply(option, REPLY.META_CONTEXT, context))
+      }
+      socket.write(encodeOptionReply(option, REPLY.ACK))
+      if (option === OPTION.GO) break
+    }
+    for (let head = await readExactly(socket, 28); head !== null; head = await readExactly(socket, 28)) {
+      socket.write(answer(head))
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(path, resolve))
+  t.teardown(() => server.close())
+  return `nbd+unix:///?socket=${path}`
+}
+
+function chunk(head: Buffer, type: number, payload: Buffer, { flags = 1, cookie = 0 } = {}): Buffer {
+  const bytes = Buffer.alloc(CHUNK_BYTES)
+  writeChunkHead(bytes, 0, flags, type, head.readUInt32BE(8), head.readUInt32BE(12) + cookie, payload.length)
+  return Buffer.concat([bytes, payload])
+}
+
+const LIES: Record<string, [answer: (head: Buffer) => Buffer, message: RegExp]> = {
+  'another magic number': [() => Buffer.alloc(16), /magic number/],
+  'another cookie': [(head) => chunk(head, CHUNK.NONE, Buffer.alloc(0), { cookie: 7 }), /no request/],
+  'no data': [(head) => chunk(head, CHUNK.NONE, Buffer.alloc(0)), /0 bytes in place of 4096/],
+  'less data': [
+    (head) => chunk(head, CHUNK.OFFSET_DATA, Buffer.concat([u64(0), Buffer.alloc(512)])),
+    /512 bytes in place/,
+  ],
+  'data before its range': [
+    (head) => chunk(head, CHUNK.OFFSET_DATA, Buffer.alloc(8 + 4097)),
+    /nobody asked for/,
+  ],
+  'data far behind': [
+    (head) => chunk(head, CHUNK.OFFSET_DATA, Buffer.concat([u64(2 ** 40), Buffer.alloc(9)])),
+    /nobody asked/,
+  ],
+  'a hole beside its range': [
+    (head) => chunk(head, CHUNK.OFFSET_HOLE, Buffer.concat([u64(4096), u32(1)])),
+    /nobody asked/,
+  ],
+  'a hole without a length': [(head) => chunk(head, CHUNK.OFFSET_HOLE, u64(0)), /bytes where 4 are needed/],
+  'a huge chunk': [
+    (head) => chunk(head, CHUNK.ERROR, Buffer.alloc(0)).fill(0xff, 16, 20),
+    /a chunk of 4294967295 bytes/,
+  ],
+}
+
+for (const [lie, [answer, message]] of Object.entries(LIES)) {
+  test(`a server that answers a read with ${lie} loses the connection`, async (t) => {
+    const client = await connectNbd(await startLiar(t, answer))
+    const beside = Buffer.alloc(3 * 4096, 0x5a)
+    const reading = client.read(beside.subarray(4096, 8192), 0)
+    await t.throwsAsync(reading, { code: 'ERR_UNVME_PROTOCOL', message })
+    await t.throwsAsync(client.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_PROTOCOL' })
+    t.true(beside.subarray(0, 4096).every((byte) => byte === 0x5a))
+    t.true(beside.subarray(8192).every((byte) => byte === 0x5a))
+    await client.close()
+  })
+}
+
+test('data in several chunks, holes and errors among them', async (t) => {
+  const part = (head: Buffer, at: number) =>
+    chunk(head, CHUNK.OFFSET_DATA, Buffer.concat([u64(at), Buffer.alloc(1024, 7)]), { flags: 0 })
+  const hole = (head: Buffer) =>
+    chunk(head, CHUNK.OFFSET_HOLE, Buffer.concat([u64(1024), u32(1024)]), { flags: 0 })
+  let fails = false
+  const uri = await startLiar(t, (head) => {
+    const message = Buffer.concat([u32(28), u16(4), Buffer.from('full')])
+    const end = fails ? chunk(head, CHUNK.ERROR, message) : chunk(head, CHUNK.NONE, Buffer.alloc(0))
+    return Buffer.concat([part(head, 2048), hole(head), part(head, 0), part(head, 3072), end])
+  })
+  const client = await connectNbd(uri)
+  const into = Buffer.alloc(4096, 1)
+  await client.read(into, 0)
+  t.deepEqual(into, Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(1024), Buffer.alloc(2048, 7)]))
+  fails = true
+  const failed = client.read(into, 0)
+  const error = await t.throwsAsync(failed, {
+    code: 'ERR_UNVME_NBD',
+    message: /read at 0, 4096 bytes: error 28, full/,
+  })
+  t.is((error as Error & { errno: number }).errno, 28)
+  await client.close()
+})
+
+test('a server that offers what can’t be is refused', async (t) => {
+  const answer = () => Buffer.alloc(0)
+  const sizes = (least: number, most: number) =>
+    Buffer.concat([u16(INFO.BLOCK_SIZE), u32(least), u32(4096), u32(most)])
+  for (const info of [Buffer.from([0, 9]), sizes(0, 1), Buffer.from([0, 0, 1])]) {
+    await t.throwsAsync(connectNbd(await startLiar(t, answer, info)), { code: 'ERR_UNVME_PROTOCOL' })
+  }
+  const other = net
+    .createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
+    .listen(file('http'))
+  await t.throwsAsync(connectNbd(`nbd+unix:///?socket=${file('http')}`), {
+    code: 'ERR_UNVME_PROTOCOL',
+    message: /no NBD/,
+  })
+  other.close()
+})
