@@ -147,7 +147,7 @@ export class DecodeError extends UnvmeError {
   readonly code = 'ERR_UNVME_DECODE'
 }
 
-/** Data that was read back is not what was written there. */
+/** Data that was read back is not what was written there, or a source is not what its checksum says. */
 export class VerifyError extends UnvmeError {
   readonly code = 'ERR_UNVME_VERIFY'
 }

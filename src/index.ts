@@ -7,15 +7,21 @@ export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
 export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'
 export {
+  type BadBlocks,
   type CompareOptions,
   type CompareResult,
   type CopyOptions,
+  type CopyReport,
   type CopyResult,
+  type CopyTarget,
   compare,
   copy,
   type Difference,
   type DifferingEndpoint,
   type EndpointSpec,
+  type WipeOptions,
+  type WipeRecord,
+  wipe,
 } from './copy/index.ts'
 export type { ControllerHandle } from './namespace/controller-handle.ts'
 export type { Namespace } from './namespace/namespace.ts'

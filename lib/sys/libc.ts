@@ -42,19 +42,25 @@ export const madvise = func('int madvise(uintptr_t addr, size_t length, int advi
 ) => number
 export const malloc = func('uintptr_t malloc(size_t size)') as (size: number) => number | bigint
 export const free = func('void free(uintptr_t address)') as (address: number | bigint) => void
+const fallocateFunction = func('int fallocate(int fd, int mode, int64_t offset, int64_t length)')
+const lseekFunction = func('int64_t lseek(int fd, int64_t offset, int whence)')
 /** fallocate(2) */
-export const fallocate = func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as (
+export const fallocate = fallocateFunction as (
   fd: number,
   mode: number,
   offset: number,
   length: number,
 ) => number
-/** lseek(2): a failure comes back as -1. */
-export const lseek = func('int64_t lseek(int fd, int64_t offset, int whence)') as (
-  fd: number,
-  offset: number,
-  whence: number,
-) => number | bigint
+/** fallocate(2) on a thread of libuv's: of a block device it takes as long as the device needs. */
+export const fallocateAsync = (fd: number, mode: number, offset: number, length: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    fallocateFunction.async(fd, mode, offset, length, (error: Error | null, value: number) =>
+      error ? reject(error) : resolve(value),
+    )
+  })
+/** lseek(2) for SEEK_DATA and SEEK_HOLE, which Node has no call for: -1 where there is none, or a failure. */
+export const lseek = (fd: number, offset: number, whence: number): number =>
+  Number(lseekFunction(fd, offset, whence))
 /** fcntl(2) for commands whose argument is an integer. */
 export const fcntl = func('int fcntl(int fd, int command, int value)') as (
   fd: number,

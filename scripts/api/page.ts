@@ -25,7 +25,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Copy and compare',
     'Files, devices and open namespaces in any combination.',
-    'copy CopyOptions CopyResult compare CompareOptions CompareResult Difference DifferingEndpoint EndpointSpec',
+    'copy CopyOptions CopyResult CopyTarget BadBlocks CopyReport compare CompareOptions CompareResult Difference DifferingEndpoint EndpointSpec wipe WipeOptions WipeRecord',
   ],
   [
     'Controllers and admin commands',

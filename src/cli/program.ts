@@ -19,6 +19,7 @@ export const EXIT_CODES = [
   [0, 'done'],
   [1, 'the device or the system said no, or data that was compared differs'],
   [2, 'the command line is wrong: an unknown word or option, or a bad value'],
+  [3, 'a copy went on past blocks that could not be read or written'],
   [130, 'ended by Ctrl-C (143 by SIGTERM, 141 by a reader of the output that went away)'],
 ] as const
 

@@ -79,6 +79,32 @@ export interface Progress {
 
 type Terminal = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'write'>
 
+/** Lines that are drawn over. */
+class Painter {
+  readonly #terminal: Terminal
+  #drawn: readonly string[] = []
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal
+  }
+
+  draw(lines: readonly string[]): void {
+    const columns = this.#terminal.columns || 80
+    // A terminal that has become narrower shows one line in several rows.
+    const rows = this.#drawn.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0)
+    const up = rows > 1 ? `\u001b[${rows - 1}A` : ''
+    const clear = rows > 1 && lines.length === 0 ? '\u001b[J' : ''
+    this.#terminal.write(
+      `${up}\r${lines.map((line) => `${line}\u001b[K`).join('\n')}${clear || (lines.length === 0 ? '\u001b[K' : '')}`,
+    )
+    this.#drawn = lines
+  }
+
+  clear(): void {
+    if (this.#drawn.length > 0) this.draw([])
+  }
+}
+
 /**
  * Shows progress from now on; does nothing where `terminal` is none.
  * @param total bytes, or undefined where they are not known
@@ -90,11 +116,10 @@ export function startProgress(
 ): Progress {
   if (!terminal.isTTY) return { update() {}, stop() {} }
   const meter = new Meter(total, performance.now())
-  let drawn = false
+  const painter = new Painter(terminal)
   const timer = setInterval(() => {
     meter.sample(performance.now())
-    terminal.write(`\r${progressLine(what, meter, terminal.columns || 80)}\u001b[K`)
-    drawn = true
+    painter.draw([progressLine(what, meter, terminal.columns || 80)])
   }, DRAW_MS)
   return {
     update(bytes) {
@@ -102,9 +127,119 @@ export function startProgress(
     },
     stop() {
       clearInterval(timer)
-      if (drawn) terminal.write('\r\u001b[K')
+      painter.clear()
     },
   }
+}
+
+/** What a copy reports: see CopyReport. */
+interface Report {
+  bytes: number
+  read: number
+  written: number
+  skipped: number
+  bad: number
+  targets: readonly { name: string; bytes: number; error?: Error }[]
+}
+
+/** On a terminal; a line every ten seconds without one; an object in a line every second; or nothing. */
+export type ReportOutput = 'terminal' | 'lines' | 'json' | 'none'
+
+const LINE_MS = 10_000
+const JSON_MS = 1000
+
+/** Shows the reports of a copy: a line, and one for each target where there are several. */
+export function startReports(
+  what: string,
+  total: number | undefined,
+  output: ReportOutput,
+  { terminal = process.stderr, jsonLine }: { terminal?: Terminal; jsonLine(line: string): void },
+): { update(report: Report): void; stop(): void } {
+  if (output === 'none' || (output === 'terminal' && !terminal.isTTY)) return { update() {}, stop() {} }
+  const meter = new Meter(total, performance.now())
+  const meters: Meter[] = []
+  let last: Report | undefined
+  const painter = new Painter(terminal)
+  const onTerminal = output !== 'json' && terminal.isTTY
+  const show = () => {
+    const now = performance.now()
+    meter.sample(now)
+    for (const one of meters) one.sample(now)
+    if (output === 'json') {
+      if (last === undefined) return
+      const targets = last.targets.map(({ error, ...one }) => ({
+        ...one,
+        ...(error && { error: error.message }),
+      }))
+      const { rate, secondsLeft } = meter
+      const figures = {
+        ...last,
+        total: total ?? null,
+        bytesPerSecond: Math.round(rate),
+        secondsLeft,
+        targets,
+      }
+      jsonLine(JSON.stringify({ type: 'progress', ...figures }))
+    } else if (onTerminal) {
+      painter.draw(reportLines(what, meter, meters, last, terminal.columns || 80))
+    } else {
+      terminal.write(`${reportLines(what, meter, meters, last, LINE_COLUMNS).join('\n')}\n`)
+    }
+  }
+  const timer = setInterval(show, output === 'json' ? JSON_MS : onTerminal ? DRAW_MS : LINE_MS)
+  return {
+    update(report) {
+      last = report
+      meter.bytes = report.bytes
+      if (report.targets.length < 2) return
+      for (const [at, target] of report.targets.entries()) {
+        meters[at] ??= new Meter(total, performance.now())
+        meters[at].bytes = target.bytes
+      }
+    },
+    stop() {
+      clearInterval(timer)
+      painter.clear()
+    },
+  }
+}
+
+// Without a terminal nobody's width counts, and a bar is of no use: as for 79 columns, which have none beside so many figures.
+const LINE_COLUMNS = 80
+// Columns of the share, the rate and the time left, and of the name that stands before them.
+const FIGURES = 31
+const LEAST_LABEL = 8
+
+/** A line for all, with what was skipped or is bad where there is space, and one for each of several targets. */
+export function reportLines(
+  what: string,
+  meter: Meter,
+  meters: readonly Meter[],
+  report: Report | undefined,
+  columns: number,
+): string[] {
+  const extras = [
+    ...(report !== undefined && report.skipped > 0 ? [`${bytesText(report.skipped)} skipped`] : []),
+    ...(report !== undefined && report.bad > 0 ? [`${bytesText(report.bad)} bad`] : []),
+  ]
+  const extra = extras.length > 0 ? `  ${extras.join('  ')}` : ''
+  const least = progressLine(what, meter, columns - extra.length)
+  // What is bad is said however narrow it is; a bar makes way for it.
+  const fits = extra.length > 0 && least.startsWith(what) && columns > extra.length
+  const lines = [fits ? least + extra : progressLine(what, meter, columns)]
+  if (meters.length < 2 || report === undefined) return lines
+  const longest = Math.max(...report.targets.map(({ name }) => name.length))
+  const width = Math.max(LEAST_LABEL, Math.min(longest, columns >> 1, columns - FIGURES))
+  for (const [at, { name, error }] of report.targets.entries()) {
+    const label = (name.length <= width ? name : `…${name.slice(1 - width)}`).padEnd(width)
+    const line = error
+      ? `  ${label} failed: ${error.message}`
+      : progressLine(`  ${label}`, meters[at]!, columns)
+    // Too narrow for both: what says which target it is counts more than the rate.
+    const named = line.startsWith(`  ${label}`) ? line : `  ${label} ${line.trim()}`
+    lines.push(named.slice(0, columns - 1))
+  }
+  return lines
 }
 
 const LOOK_MS = 200

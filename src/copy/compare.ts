@@ -1,14 +1,13 @@
-// Compares files and devices, in any combination, and finds the first byte that differs; checks a copy whose source can be
-// read only once by a checksum that is taken while the data passes.
+// Compares files and devices, in any combination, and finds the first byte that differs.
 // Both are read at once and compared as they come, so memory does not depend on the length; only the
-// first difference is looked for, and a checksum does not say where it is.
+// first difference is looked for.
 
-import { createHash, type Hash } from 'node:crypto'
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
+import { unpacked } from './compression.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
-import type { Chunks, CompareResult, DifferingEndpoint, Endpoint, TransferOptions } from './endpoint.ts'
+import type { Chunks, CompareResult, DifferingEndpoint, Endpoint } from './endpoint.ts'
 import { type EndpointSpec, openSource } from './endpoint-spec.ts'
 import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 
@@ -19,7 +18,7 @@ const ROW_BYTES = 16
 /** Options of `compare`: as of `copy`. */
 export type CompareOptions = Pick<
   CopyOptions,
-  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'signal' | 'onProgress'
+  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'raw' | 'signal' | 'onProgress'
 >
 
 /** Names of CompareOptions. */
@@ -31,6 +30,7 @@ const COMPARE_NAMES: OptionNames<CompareOptions> = {
   chunk: true,
   depth: true,
   jobs: true,
+  raw: true,
   signal: true,
   onProgress: true,
 }
@@ -44,17 +44,28 @@ export async function compare(
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)
   checkJobs(jobs)
-  const first = await openSource(a, { slba, nsid, signal, jobs })
+  const opened = [await openSource(a, { slba, nsid, signal, jobs })]
   try {
-    const second = await openSource(b, { slba: dstSlba, nsid, signal, jobs })
-    try {
-      return await compareEndpoints(first, second, planCompare(first, second, options), options)
-    } finally {
-      await second.close()
-    }
+    opened.push(await openSource(b, { slba: dstSlba, nsid, signal, jobs }))
+    const [first, second] = await unpackedPair(opened[0]!, opened[1]!, options)
+    opened.splice(0, 2, first, second)
+    return await compareEndpoints(first, second, planCompare(first, second, options), options)
   } finally {
-    await first.close()
+    for (const endpoint of opened.reverse()) await endpoint.close()
   }
+}
+
+/** The same two; of a file that is compared with a device, and is compressed, its content, as `copy` writes it. */
+export async function unpackedPair(
+  a: Endpoint,
+  b: Endpoint,
+  { raw = false, jobs = 1, signal }: Pick<CompareOptions, 'raw' | 'jobs' | 'signal'>,
+): Promise<[Endpoint, Endpoint]> {
+  const isDevice = ({ ns, hardware }: Endpoint) => ns !== null || hardware
+  if (raw || isDevice(a) === isDevice(b)) return [a, b]
+  // A stream is nothing for threads, and is not waited for before that is said.
+  if (jobs > 1 && !(a.rereadable && b.rereadable)) return [a, b]
+  return [(await unpacked(a, raw, signal)).endpoint, (await unpacked(b, raw, signal)).endpoint]
 }
 
 /** Checks what can be checked before. Returns the number of bytes to compare; undefined: to the end of both. */
@@ -233,47 +244,4 @@ function locate(endpoint: Endpoint, offset: number, { data, at }: Context): Diff
   const found = { name: endpoint.name, position, data, at }
   if (endpoint.ns === null) return found
   return { ...found, lba: Math.floor(position / endpoint.blocksize), byte: position % endpoint.blocksize }
-}
-
-/** For messages. */
-export const CHECKSUM = 'sha256'
-
-/** An endpoint whose data is summed up while it is read. */
-interface SummedEndpoint {
-  readonly endpoint: Endpoint
-  /** Checksum of all that was read, in hexadecimal digits; once only. */
-  sum(): string
-}
-
-/** Takes the checksum of what is read of an endpoint. */
-export function withChecksum(source: Endpoint): SummedEndpoint {
-  const hash = createHash(CHECKSUM)
-  const read = (bytes: number | undefined, options: TransferOptions) =>
-    summed(source.read(bytes, options), hash)
-  return { endpoint: { ...source, read, readAt: undefined }, sum: () => hash.digest('hex') }
-}
-
-/** Reads the first `bytes` bytes of an endpoint for their checksum. */
-export async function checksumOf(
-  endpoint: Endpoint,
-  bytes: number,
-  options: TransferOptions,
-  onBytes: (bytes: number) => void,
-): Promise<{ sum: string; bytes: number }> {
-  const hash = createHash(CHECKSUM)
-  let done = 0
-  for await (const chunk of endpoint.read(bytes, options)) {
-    hash.update(chunk)
-    done += chunk.length
-    onBytes(done)
-  }
-  return { sum: hash.digest('hex'), bytes: done }
-}
-
-async function* summed(chunks: Chunks, hash: Hash): Chunks {
-  for await (const chunk of chunks) {
-    // Before it is handed on: it may be changed then.
-    hash.update(chunk)
-    yield chunk
-  }
 }

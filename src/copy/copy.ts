@@ -1,26 +1,52 @@
-// Copies between files and devices, in any combination.
+// Copies between files and devices, in any combination: what is asked for is checked, and made ready for the engine.
 // Trade-off: sizes and overlaps are checked before the first byte moves; a copy that fails half-way leaves what
-// was written, since undoing it would need what was overwritten. Data is copied in JavaScript only where the two ends
-// share no memory.
+// was written, since undoing it would need what was overwritten.
 
-import { EndOfSourceError, OutOfRangeError } from '../../lib/errors.ts'
+import { createHash } from 'node:crypto'
+import { rm, stat } from 'node:fs/promises'
+import {
+  ArgumentTypeError,
+  ArgumentValueError,
+  EndOfSourceError,
+  OutOfRangeError,
+  UnsupportedError,
+  VerifyError,
+} from '../../lib/errors.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
-import { checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
+import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/session.ts'
-import { cloneDevice, emptyDevice, fillDevice } from './device-endpoint.ts'
+import { type BlockMap, blockMapPaths, mapChecker, mapExtents, readBlockMap } from './block-map.ts'
+import { COMPRESSIONS, type Compression, HOLES, ON_ERROR, SPARSE } from './choices.ts'
+import { packed, unpacked } from './compression.ts'
 import {
-  type Chunks,
+  type CopyReport,
   type CopyResult,
   type Endpoint,
   TRANSFER_NAMES,
   type TransferOptions,
 } from './endpoint.ts'
 import { type EndpointSpec, openSource, openTarget } from './endpoint-spec.ts'
+import { Engine, type EngineOptions, type EngineState } from './engine.ts'
+import { type Extent, type Extents, RangeSet } from './extents.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
+import { formatRescueMap, type MapIdentity, readRescueMap, writeRescueMap } from './rescue-map.ts'
+import { readSidecar } from './sidecar.ts'
 
 const MAX_DEPTH = 65536
 const MAX_CHUNK_BYTES = 2 ** 30
+const CHUNK_BYTES = 2 ** 20
+// Half of them the source's, half the targets': they stay in a processor's cache.
+const CHUNKS = 8
+const MAX_CHUNKS = 64
+const MAX_WINDOW_BYTES = 2 ** 26
+// Zeroes that are found in fewer bytes are written: a command of its own costs more.
+const ZERO_BYTES = 2 ** 16
+const LEAST_ZERO_BYTES = 4096
+const SAVE_MS = 5000
+/** What threads that each have a part of the range can't do. */
+const NOT_BY_JOBS = ['verify', 'hash', 'sha256', 'bmap', 'compress', 'skip', 'seek', 'resume'] as const
+const MAX_RETRIES = 1000
 
 export interface CopyOptions extends TransferOptions {
   /** First LBA to read, where the source is a device; default 0. */
@@ -41,8 +67,52 @@ export interface CopyOptions extends TransferOptions {
    * another program has locked, all the same. Default: false, and InUseError.
    */
   force?: boolean | undefined
+  /**
+   * What is done with zeroes: `auto` (default) reads no holes of the source, and has blocks of 64 KiB of zeroes made by the
+   * target instead of sending them (Write Zeroes with deallocation; a file gets a hole); `always` looks for zeroes of 4 KiB
+   * and more; `never` reads and writes everything.
+   */
+  sparse?: (typeof SPARSE)[number] | undefined
+  /** All of the target reads as zeroes already: those of the source are left out. Default: false. */
+  targetIsZero?: boolean | undefined
+  /** Read back what was written, a device's from its medium, and compare. See `targets` of CopyResult. */
+  verify?: boolean | undefined
+  /** SHA-256 of the source's bytes in the result. Holes are zeroes in it. */
+  hash?: boolean | undefined
+  /** SHA-256 that the source's file is to have, in hexadecimal digits; default: what a file beside it with `.sha256` says. */
+  sha256?: string | undefined
+  /** Look for a `.sha256` file and a block map (`.bmap`) beside a source, and heed them. Default: true, but with `jobs`. */
+  beside?: boolean | undefined
+  /** Path of the source's block map. */
+  bmap?: string | undefined
+  /** What is done with blocks that a block map leaves out: they read as zeroes then (default), or keep what they have. */
+  holes?: (typeof HOLES)[number] | undefined
+  /** Take a compressed source, or an image format of its own, as the bytes that it is. Default: false. */
+  raw?: boolean | undefined
+  /** Store what is written compressed: the target is a file or a pipe. */
+  compress?: Compression | undefined
+  /** Bytes of the source that are left out at its start: whole blocks of a device. */
+  skip?: number | undefined
+  /** Bytes of the target that are left out at its start: whole blocks of a device. A file is not emptied then. */
+  seek?: number | undefined
+  /**
+   * What is done where blocks can't be read or written: `stop` (default), or go on, after the failing blocks have been found
+   * by halving; `skip` leaves them as they are in the target, `fill` writes zeroes where they could not be read.
+   */
+  onError?: (typeof ON_ERROR)[number] | undefined
+  /** How often such a block is tried again, default 0. */
+  retries?: number | undefined
+  /**
+   * A file that says which bytes are done and which are bad, in the format of ddrescue's map files. Written every few seconds,
+   * when what is done is on the medium, and at the end, however that comes.
+   */
+  map?: string | undefined
+  /** Go on with the copy that `map` is of: what is done is not written again. Default: false. */
+  resume?: boolean | undefined
   /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
+  /** The same with all that there is to tell, for each target. */
+  onReport?: ((report: CopyReport) => void) | undefined
 }
 
 /** Names of CopyOptions. */
@@ -54,62 +124,384 @@ const COPY_NAMES: OptionNames<CopyOptions> = {
   nsid: true,
   jobs: true,
   force: true,
+  sparse: true,
+  targetIsZero: true,
+  verify: true,
+  hash: true,
+  sha256: true,
+  beside: true,
+  bmap: true,
+  holes: true,
+  raw: true,
+  compress: true,
+  skip: true,
+  seek: true,
+  onError: true,
+  retries: true,
+  map: true,
+  resume: true,
   onProgress: true,
+  onReport: true,
 }
 
 /** See index.ts. */
 export async function copy(
   from: EndpointSpec,
-  to: EndpointSpec,
+  to: EndpointSpec | readonly EndpointSpec[],
   options: CopyOptions = {},
 ): Promise<CopyResult> {
-  const { signal, jobs } = checkOptions('copy', options, COPY_NAMES)
+  const { slba, dstSlba, nsid, signal, jobs, force } = checkOptions('copy', options, COPY_NAMES)
   checkSignal('copy', signal)
   checkJobs(jobs)
+  const specs = Array.isArray(to) ? (to as readonly EndpointSpec[]) : [to as EndpointSpec]
+  if (specs.length === 0) throw new ArgumentValueError('copy: a target is needed, received an empty array')
+  const opened: Endpoint[] = []
   try {
-    return await copySpecs(from, to, options)
+    const source = await openSource(from, { slba, nsid, signal, jobs })
+    opened.push(source)
+    for (const spec of specs)
+      opened.push(await openTarget(spec, { slba: dstSlba, nsid, signal, jobs, force }))
+    const planned = await prepareCopy(source, opened.slice(1), options)
+    opened[0] = planned.source
+    return await planned.run()
   } catch (error) {
     // What ended before a byte was moved says so.
     throw withBytesWritten(error, 0)
+  } finally {
+    for (const endpoint of opened.reverse()) await endpoint.close()
   }
 }
 
-async function copySpecs(from: EndpointSpec, to: EndpointSpec, options: CopyOptions): Promise<CopyResult> {
-  const { slba, dstSlba, nsid, signal, jobs, force } = options
-  const source = await openSource(from, { slba, nsid, signal, jobs })
-  try {
-    const target = await openTarget(to, { slba: dstSlba, nsid, signal, jobs, force })
-    try {
-      return await transfer(source, target, planCopy(source, target, options), options)
-    } finally {
-      await target.close()
-    }
-  } finally {
-    await source.close()
-  }
+/** A copy that can begin: everything that can be found wrong before has been. */
+export interface PlannedCopy {
+  /** What is read: of a compressed source, its content. To be closed in place of the source that was given. */
+  readonly source: Endpoint
+  readonly targets: readonly Endpoint[]
+  /** Bytes that it will be; undefined where only the source's end tells. */
+  readonly bytes: number | undefined
+  /** What the user is to know of it: `gzip` and the like, paths of the block map and of the checksum's file that are heeded. */
+  readonly format: string | undefined
+  readonly bmap: string | undefined
+  readonly sidecar: string | undefined
+  /** Bytes that `resume` found done. */
+  readonly resumed: number
+  run(how?: Pick<CopyOptions, 'onProgress' | 'onReport'>): Promise<CopyResult>
 }
 
 /**
- * Checks everything that can be checked before a copy.
+ * Checks, and makes ready.
+ * @param options as of `copy`; `keepMap` false: a copy that comes to its end leaves no map. Default: true
+ * @throws OutOfRangeError, ArgumentValueError, UnsupportedError, VerifyError, AbortError
+ */
+export async function prepareCopy(
+  given: Endpoint,
+  to: readonly Endpoint[],
+  options: CopyOptions & { keepMap?: boolean },
+): Promise<PlannedCopy> {
+  checkCopyOptions(options)
+  const {
+    signal,
+    raw = false,
+    jobs = 1,
+    beside = jobs === 1,
+    compress,
+    verify = false,
+    skip = 0,
+    seek = 0,
+  } = options
+  for (const target of to) {
+    if (verify && (!target.rereadable || compress !== undefined)) {
+      throw new ArgumentValueError(
+        `verify: ${target.name} ${compress ? 'is compressed' : 'can be read only once'}, and what was written is to be read again`,
+      )
+    }
+    if (compress !== undefined && (target.ns !== null || target.hardware)) {
+      throw new ArgumentValueError(
+        `compress: ${target.name} is a device, and what is compressed is for a file`,
+      )
+    }
+  }
+  const isFile = given.ns === null && given.file !== undefined && given.rereadable
+  const expected =
+    options.sha256 !== undefined
+      ? { file: 'sha256', sum: options.sha256.toLowerCase() }
+      : beside && isFile && options.bytes === undefined && skip === 0
+        ? await readSidecar(given.name)
+        : undefined
+  const stored = expected === undefined ? undefined : createHash('sha256')
+  const { endpoint: source, format } = await unpacked(
+    given,
+    // A stream is nothing for threads, and is not waited for before that is said.
+    raw || (jobs > 1 && !given.rereadable),
+    signal,
+    stored && ((data: Uint8Array) => stored.update(data)),
+  )
+  const targets = compress === undefined ? to : to.map((target) => packed(target, compress))
+  const found = await findBlockMap(source, { ...options, beside }, isFile)
+  const map = found?.map
+  const bytes = planCopy(source, targets, map === undefined ? options : { ...options, bytes: map.imageBytes })
+  if (targets.length > 1 && jobs > 1) {
+    throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${targets.length} targets`)
+  }
+  const refused = NOT_BY_JOBS.find((name) => options[name] !== undefined && options[name] !== false)
+  if (jobs > 1 && (refused !== undefined || (options.onError ?? 'stop') !== 'stop')) {
+    throw new UnsupportedError(
+      `jobs: ${jobs} move plain data, and ${refused ?? 'onError'} does not go with them`,
+    )
+  }
+  const threads = needsJobs(source, targets[0]!, bytes, jobs)
+  const identity = await identityOf(source, targets, options)
+  const journal = await openMap(options, identity, targets)
+  const hash = (options.hash ?? false) || (expected !== undefined && format === undefined)
+  const holes = options.holes ?? 'zero'
+  // A checksum of all bytes needs those that the map leaves out, too: zeroes among them are found when they are read.
+  const extents =
+    map && (holes === 'keep' || !hash)
+      ? mapExtents(map, holes)
+      : options.sparse !== 'never' && bytes !== undefined && source.extents
+        ? shifted(source.extents(skip, bytes), skip)
+        : undefined
+  const engine: Omit<EngineOptions, 'onReport'> = {
+    ...windowOf(source, targets, options),
+    zeroBytes: zeroBytesOf([source, ...targets], options.sparse),
+    verify,
+    flush: options.flush ?? true,
+    pad: options.pad ?? false,
+    known: options.targetIsZero ?? false,
+    onError: options.onError ?? 'stop',
+    retries: options.retries ?? 0,
+    skip,
+    seek,
+    hash,
+    check: map && mapChecker(map, source.name),
+    done: journal.done,
+    save: journal.save,
+    saveMs: options.keepMap === false ? Number.POSITIVE_INFINITY : SAVE_MS,
+    signal,
+  }
+  return {
+    source,
+    targets,
+    bytes,
+    format,
+    bmap: found?.path,
+    sidecar: expected?.file,
+    resumed: journal.done.bytes,
+    run: async ({ onProgress = options.onProgress, onReport = options.onReport } = {}) => {
+      if (threads) {
+        const result = await transferByJobs(source, targets[0]!, bytes, { ...options, onProgress })
+        checkWhole(source, result.bytes, bytes)
+        return result
+      }
+      const started = performance.now()
+      const report = (now: CopyReport) => {
+        onProgress?.(now.bytes, now.total)
+        onReport?.(now)
+      }
+      const result = await new Engine(source, targets, bytes, extents, { ...engine, onReport: report }).run()
+      const whole = result.targets.some((target) => target.error === undefined)
+      if (whole) checkWhole(source, result.bytes, bytes)
+      if (whole && result.bad.length === 0)
+        checkSum(given.name, expected, stored?.digest('hex'), format, result)
+      if (whole && result.bad.length === 0 && options.keepMap === false) await journal.remove()
+      return { ...result, seconds: (performance.now() - started) / 1000 }
+    },
+  }
+}
+
+function checkCopyOptions(options: CopyOptions): void {
+  const oneOf = (name: string, value: unknown, words: readonly string[]) => {
+    if (value === undefined || words.includes(value as string)) return
+    throw new ArgumentValueError(`copy: ${name} must be one of ${words.join(', ')}, received ${value}`)
+  }
+  oneOf('sparse', options.sparse, SPARSE)
+  oneOf('onError', options.onError, ON_ERROR)
+  oneOf('holes', options.holes, HOLES)
+  oneOf('compress', options.compress, COMPRESSIONS)
+  for (const name of ['targetIsZero', 'verify', 'hash', 'beside', 'raw', 'resume'] as const) {
+    checkBoolean(`copy: ${name}`, options[name])
+  }
+  if (options.skip !== undefined) checkInteger('copy: skip', options.skip, 0)
+  if (options.seek !== undefined) checkInteger('copy: seek', options.seek, 0)
+  if (options.retries !== undefined) checkInteger('copy: retries', options.retries, 0, MAX_RETRIES)
+  for (const name of ['sha256', 'bmap', 'map'] as const) {
+    const value: unknown = options[name]
+    if (value !== undefined && typeof value !== 'string') {
+      throw new ArgumentTypeError(`copy: ${name} must be a string, received ${typeof value}`)
+    }
+  }
+  if (options.sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(options.sha256)) {
+    throw new ArgumentValueError(`copy: sha256 must have 64 hexadecimal digits, received '${options.sha256}'`)
+  }
+  if (options.resume && options.map === undefined) {
+    throw new ArgumentValueError('copy: resume needs the map of the copy that is to go on')
+  }
+}
+
+function windowOf(source: Endpoint, targets: readonly Endpoint[], { chunk: given, depth }: CopyOptions) {
+  const chunk = given ?? CHUNK_BYTES
+  const commands = [source, ...targets].map(({ ns }) =>
+    ns === null ? 1 : Math.ceil(chunk / (ns.maxbpio * ns.blocksize)),
+  )
+  const most = Math.min(MAX_CHUNKS, Math.max(CHUNKS, (CHUNKS * CHUNK_BYTES) / chunk))
+  const asked = depth === undefined ? most : Math.floor(depth / Math.max(...commands))
+  const window = Math.max(1, Math.min(MAX_CHUNKS, asked, Math.max(2, Math.floor(MAX_WINDOW_BYTES / chunk))))
+  return { chunk, window: targets.length > 1 ? Math.max(window, CHUNKS * 2) : window }
+}
+
+function zeroBytesOf(endpoints: readonly Endpoint[], sparse: CopyOptions['sparse'] = 'auto'): number {
+  if (sparse === 'never') return 0
+  const align = Math.max(...endpoints.map(({ blocksize }) => blocksize))
+  return Math.max(align, sparse === 'always' ? LEAST_ZERO_BYTES : ZERO_BYTES)
+}
+
+async function* shifted(extents: Extents, by: number): AsyncGenerator<Extent> {
+  for await (const { at, bytes, kind } of extents) yield { at: at - by, bytes, kind }
+}
+
+/** The block map that is asked for, or that stands beside a file which is copied as a whole. */
+async function findBlockMap(
+  source: Endpoint,
+  { bmap, beside = true, bytes, skip = 0 }: CopyOptions,
+  isFile: boolean,
+): Promise<{ map: BlockMap; path: string } | undefined> {
+  const whole = bytes === undefined && skip === 0
+  if (bmap !== undefined && !whole) {
+    throw new ArgumentValueError('copy: a block map is of a whole image: bytes and skip do not go with it')
+  }
+  const paths = bmap !== undefined ? [bmap] : beside && isFile && whole ? blockMapPaths(source.name) : []
+  for (const path of paths) {
+    const map = await readBlockMap(path)
+    if (map === undefined) continue
+    if (source.size !== undefined && source.size !== map.imageBytes) {
+      throw new OutOfRangeError(
+        `${path} is the block map of an image of ${map.imageBytes} bytes, and ${source.name} has ${source.size}`,
+      )
+    }
+    return { map, path }
+  }
+  if (bmap !== undefined) throw new ArgumentValueError(`copy: there is no block map ${bmap}`)
+  return undefined
+}
+
+function checkSum(
+  name: string,
+  expected: { file: string; sum: string } | undefined,
+  stored: string | undefined,
+  format: string | undefined,
+  { sha256 }: Pick<CopyResult, 'sha256'>,
+): void {
+  if (expected === undefined) return
+  const found = format === undefined ? sha256 : stored
+  if (found === expected.sum) return
+  throw new VerifyError(
+    `${name} is damaged, and all of it is in the target: its SHA-256 is ${found}, and ${expected.file} says ${expected.sum}`,
+  )
+}
+
+/** What a copy is of: names, sizes, and where they begin. */
+async function identityOf(
+  source: Endpoint,
+  targets: readonly Endpoint[],
+  { map, skip = 0, seek = 0 }: CopyOptions,
+): Promise<MapIdentity> {
+  if (map === undefined) return {}
+  const stats = source.ns === null && source.rereadable ? await stat(source.name) : undefined
+  return {
+    source: source.ns ? `${source.ns.sn}/${source.ns.id}` : source.name,
+    bytes: source.size,
+    modified: stats?.isFile() ? Math.round(stats.mtimeMs) : undefined,
+    slba: source.slba,
+    skip,
+    // A device is its serial number and namespace, by whatever address.
+    targets: targets
+      .map(({ name, ns, slba }) => (ns ? `${ns.sn}/${ns.id} from LBA ${slba}` : name))
+      .join(', '),
+    seek,
+  }
+}
+
+/** What was done before, and how to write down what is. */
+async function openMap(
+  { map, resume = false, seek = 0 }: CopyOptions,
+  identity: MapIdentity,
+  targets: readonly Endpoint[],
+): Promise<{ done: RangeSet; save: EngineOptions['save']; remove(): Promise<void> }> {
+  const remove = async () => {
+    if (map !== undefined) await rm(map, { force: true })
+  }
+  if (map === undefined) return { done: new RangeSet(), save: undefined, remove }
+  const before = resume ? await readRescueMap(map) : undefined
+  if (resume && before === undefined) {
+    throw new ArgumentValueError(`copy: there is no ${map} to go on with`)
+  }
+  const pipe = targets.find(({ rereadable }) => !rereadable)
+  if (resume && pipe !== undefined) {
+    throw new ArgumentValueError(`copy: ${pipe.name} has not kept what it was given: nothing goes on there`)
+  }
+  for (const { name, ns, hardware } of before === undefined ? [] : targets) {
+    if (ns !== null || hardware) continue
+    // What the map says is done must still be there: a file that is gone, or was cut, has lost it.
+    const size = (await stat(name).catch(() => undefined))?.size ?? 0
+    if (size >= seek + before!.done.prefix) continue
+    throw new ArgumentValueError(
+      `copy: ${name} has ${size} bytes, and ${map} says that ${before!.done.prefix} are done: it is not what was written`,
+    )
+  }
+  for (const [key, value] of Object.entries(before?.identity ?? {})) {
+    if (value === identity[key]) continue
+    throw new ArgumentValueError(
+      `copy: ${map} is of another copy: its ${key} is ${value}, and here ${identity[key]}`,
+    )
+  }
+  const save = async ({ done, bad, bytes }: EngineState) => {
+    const failed = new RangeSet()
+    for (const range of bad) failed.add(range.at, range.at + range.bytes)
+    await writeRescueMap(map, formatRescueMap(done, failed, bytes, identity))
+  }
+  return { done: before?.done ?? new RangeSet(), save, remove }
+}
+
+/**
+ * Checks sizes and places.
  * @returns the number of bytes that it will be, or undefined where only the source's end will tell
  * @throws OutOfRangeError, ArgumentTypeError, AbortError
  */
-export function planCopy(source: Endpoint, target: Endpoint, options: CopyOptions): number | undefined {
-  checkTransfer(source, options)
-  checkTransfer(target, options)
-  const bytes = options.bytes ?? source.size
-  if (bytes !== undefined && source.size !== undefined && bytes > source.size) {
-    throw new OutOfRangeError(`${describe(source)} has ${source.size} bytes, ${bytes} are asked for`)
+function planCopy(source: Endpoint, targets: readonly Endpoint[], options: CopyOptions): number | undefined {
+  const { skip = 0, seek = 0 } = options
+  for (const endpoint of [source, ...targets]) checkTransfer(endpoint, options)
+  checkBlocks('skip', skip, source)
+  const size = source.size === undefined ? undefined : source.size - skip
+  if (size !== undefined && size < 0) {
+    throw new OutOfRangeError(`${describe(source)} has ${source.size} bytes, ${skip} are to be left out`)
   }
-  if (bytes !== undefined && target.size !== undefined && bytes > target.size) {
-    throw new OutOfRangeError(
-      `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has space for ${target.size}`,
-    )
+  const bytes = options.bytes ?? size
+  if (bytes !== undefined && size !== undefined && bytes > size) {
+    throw new OutOfRangeError(`${describe(source)} has ${size} bytes, ${bytes} are asked for`)
   }
-  if (overlap(source, target, bytes ?? Number.POSITIVE_INFINITY)) {
-    throw new OutOfRangeError(`${describe(source)} and ${describe(target)} are the same, or overlap`)
+  for (const [index, target] of targets.entries()) {
+    checkBlocks('seek', seek, target)
+    const space = target.size === undefined ? undefined : target.size - seek
+    if (space !== undefined && (bytes ?? 0) > space) {
+      throw new OutOfRangeError(
+        `${bytes} bytes of ${describe(source)} do not fit: ${describe(target)} has space for ${space}`,
+      )
+    }
+    const length = bytes ?? Number.POSITIVE_INFINITY
+    if (overlap(source, skip, target, seek, length)) {
+      throw new OutOfRangeError(`${describe(source)} and ${describe(target)} are the same, or overlap`)
+    }
+    for (const other of targets.slice(0, index)) {
+      if (!overlap(other, seek, target, seek, length)) continue
+      throw new OutOfRangeError(`${describe(other)} and ${describe(target)} are the same, or overlap`)
+    }
   }
   return bytes
+}
+
+function checkBlocks(what: string, bytes: number, { name, blocksize }: Endpoint): void {
+  if (bytes % blocksize === 0) return
+  throw new OutOfRangeError(`${what}: ${bytes} bytes are no multiple of ${name}'s block size ${blocksize}`)
 }
 
 /** Throws OutOfRangeError or ArgumentTypeError for options that the endpoint can't do, AbortError where it is too late. */
@@ -124,95 +516,18 @@ export function checkTransfer({ name, ns, blocksize }: Endpoint, options: CopyOp
   throwIfAborted(signal)
 }
 
-/** Moves the data of a planned copy. */
-export async function transfer(
-  source: Endpoint,
-  target: Endpoint,
-  bytes: number | undefined,
-  options: CopyOptions,
-): Promise<CopyResult> {
-  if (needsJobs(source, target, bytes, options.jobs)) {
-    const result = await transferByJobs(source, target, bytes, options)
-    checkWhole(source, result.bytes, bytes)
-    return result
-  }
-  const started = performance.now()
-  let moved = 0
-  const onBytes = (done: number) => {
-    moved = done
-    options.onProgress?.(done, bytes)
-  }
-  const move = async () =>
-    (await moveStraight(source, target, bytes, options, onBytes)) ??
-    (await target.write(counted(source.read(bytes, options), onBytes), bytes, options))
-  const written = await move().catch((error) => {
-    throw withBytesWritten(error, moved)
-  })
-  checkWhole(source, written, bytes)
-  return { bytes: written, seconds: (performance.now() - started) / 1000 }
-}
-
 function checkWhole({ name }: Endpoint, written: number, bytes: number | undefined): void {
   if (bytes === undefined || written === bytes) return
   throw new EndOfSourceError(`${name} ended after ${written} of ${bytes} bytes`, written)
 }
 
-// Between a file and a device's memory, or within a controller's, without a copy in JavaScript; undefined where the
-// two are something else: files, pipes, or two controllers, neither of which reaches the other's memory.
-function moveStraight(
-  source: Endpoint,
-  target: Endpoint,
-  bytes: number | undefined,
-  options: CopyOptions,
-  onBytes: (bytes: number) => void,
-): Promise<number> | undefined {
-  let done = 0
-  const count = (moved: number) => {
-    done += moved
-    onBytes(done)
-    return moved
-  }
-  const { readAt } = source
-  if (target.ns !== null && readAt !== undefined && bytes !== undefined) {
-    return fillDevice(target.ns, target.slba, async (buf, at) => count(await readAt(buf, at)), bytes, options)
-  }
-  const { ns, slba } = source
-  if (ns === null) return undefined
-  if (target.ns?.pool === ns.pool && bytes !== undefined) {
-    return cloneDevice(ns, slba, target.ns, target.slba, bytes, options, count)
-  }
-  if (target.writeAt === undefined) return undefined
-  return target.writeAt(
-    (sink) =>
-      emptyDevice(
-        ns,
-        slba,
-        async (data, at) => {
-          await sink(data, at)
-          count(data.length)
-        },
-        bytes,
-        options,
-      ),
-    options,
-  )
-}
-
-/** Passes chunks on, and tells how many bytes have passed. */
-export async function* counted(chunks: Chunks, onBytes: (bytes: number) => void): Chunks {
-  let bytes = 0
-  for await (const chunk of chunks) {
-    yield chunk
-    bytes += chunk.length
-    onBytes(bytes)
-  }
-}
-
-function overlap(a: Endpoint, b: Endpoint, bytes: number): boolean {
+/** Whether `bytes` from byte `from` of the one and byte `to` of the other have some in common. */
+function overlap(a: Endpoint, from: number, b: Endpoint, to: number, bytes: number): boolean {
   if (a.ns === null || b.ns === null) return a.file !== undefined && a.file === b.file
   if (a.ns.controller !== b.ns.controller || a.ns.id !== b.ns.id) return false
   const blocks = Math.ceil(bytes / a.blocksize)
-  return a.slba < b.slba + blocks && b.slba < a.slba + blocks
+  const [first, second] = [a.slba + from / a.blocksize, b.slba + to / b.blocksize]
+  return first < second + blocks && second < first + blocks
 }
 
 /** Its name, with the first LBA where that is not 0. */

@@ -1,7 +1,7 @@
 // A range of a namespace as one endpoint of a copy or a comparison.
 // A length that is no multiple of the block size is read as whole blocks and cut; it is written by
 // reading the rest of the last block first. What memory both ends reach is moved without a copy: see `fillDevice`,
-// `emptyDevice` and `cloneDevice`; the rest goes through chunks of a window, and is copied once.
+// and `emptyDevice`; the rest goes through chunks of a window, and is copied once.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { Namespace } from '../namespace/namespace.ts'
@@ -9,6 +9,7 @@ import { checkInteger } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/session.ts'
 import type { TransferSink, TransferSource } from '../streams/transfer.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
+import { createDeviceWriter } from './writers.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
 // Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
@@ -37,6 +38,7 @@ export function createDeviceEndpoint(ns: Namespace, name: string, slba: number, 
     file: ns.controller.transport.image,
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
+    writer: async ({ pad = false, known = false }) => createDeviceWriter(ns, slba, pad, known),
     close: async () => {
       if (owned) await ns.close()
     },
@@ -89,38 +91,12 @@ export function fillDevice(
   })
 }
 
-/**
- * Writes `bytes` from LBA `slba` on with what `source` has from `from` on. Both must be of one controller: it reads
- * into the memory that it writes from. Half of the memory is read into, while the other half is written.
- *
- * @param onBytes called with the bytes of each chunk that has been read
- * @returns the bytes written
- */
-export function cloneDevice(
-  source: Namespace,
-  from: number,
-  ns: Namespace,
-  slba: number,
-  bytes: number,
-  options: TransferOptions,
-  onBytes: (bytes: number) => void,
-): Promise<number> {
-  const read = async (buffer: Buffer, at: number) => {
-    await readBlocks(source, buffer, from + at / source.blocksize)
-    onBytes(buffer.length)
-    return buffer.length
-  }
-  return ns.transferFrom(read, {
-    slba,
-    bytes,
-    parallel: ns.maxiopq,
-    ...writeOptions(options),
-    ...blockOptions(ns, options),
-  })
-}
-
 /** Fills `buffer` from LBA `slba` on; of a last block that does not fit, its beginning is copied. */
-async function readBlocks({ promises, blocksize }: Namespace, buffer: Buffer, slba: number): Promise<void> {
+export async function readBlocks(
+  { promises, blocksize }: Namespace,
+  buffer: Buffer,
+  slba: number,
+): Promise<void> {
   const nlb = Math.floor(buffer.length / blocksize)
   const whole = nlb * blocksize
   if (nlb > 0) await promises.read(buffer, slba, nlb)

@@ -1,9 +1,11 @@
 // One endpoint of a copy or a comparison: a file, a device, or standard input and output, behind one interface.
 // Each chunk is valid until the next one is asked for, so that nothing is copied once more than needed.
 
+import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import type { TransferSink, TransferSource } from '../streams/transfer.ts'
+import type { Extents } from './extents.ts'
 
 /** How data is moved. */
 export interface TransferOptions {
@@ -33,11 +35,33 @@ export const TRANSFER_NAMES: OptionNames<TransferOptions> = {
 
 export type Chunks = AsyncIterable<Uint8Array>
 
-/** A range of bytes, from where the one before it ends. */
-export interface Extent {
-  readonly bytes: number
-  readonly hole: boolean
-  readonly zero: boolean
+/** How a target is written. */
+export interface WriterOptions extends TransferOptions {
+  /** Do not empty a file first: a part of it is written. */
+  keep?: boolean | undefined
+  /** All of the target reads as zeroes: those of the source need not be written. */
+  known?: boolean | undefined
+}
+
+/** Writes a target at any place. Offsets are bytes from where the copy begins, multiples of `align`. */
+export interface Writer {
+  /** Writes that are of use at a time. */
+  readonly parallel: number
+  /** Bytes of a block: every write but the last has whole ones. */
+  readonly align: number
+  /** It takes its bytes in order, and can not be read. */
+  readonly inOrder?: boolean
+  /** Memory that it writes from without a copy; null: any. */
+  readonly pool: DmaPool | null
+  write(data: Buffer, at: number): Promise<void>
+  /** The range reads as zeroes then. Returns how many bytes of zeroes had to be written for that. */
+  zero(at: number, bytes: number): Promise<number>
+  /** Reads back what was written, a device from its medium; `buffer` has whole blocks, of memory of `pool`. */
+  read?(buffer: Buffer, at: number, bytes: number): Promise<void>
+  /** All is written, up to `bytes`: it is made as long, and flushed. */
+  end(bytes: number, flush: boolean): Promise<void>
+  /** Once, whether it came to the end or not. */
+  close(): Promise<void>
 }
 
 export interface Endpoint {
@@ -65,29 +89,21 @@ export interface Endpoint {
   read(bytes: number | undefined, options: TransferOptions): Chunks
   /** Writes what comes, at most `bytes` where that is known. Returns the bytes written. */
   write(chunks: Chunks, bytes: number | undefined, options: TransferOptions): Promise<number>
+  /** Opens it to be written at any place. Once. */
+  writer(options: WriterOptions): Promise<Writer>
+  /** What `bytes` from `from` on are, without reading them; without this nobody knows. */
+  readonly extents?: ((from: number, bytes: number) => Extents) | undefined
   /** A file that can be read at any position: a device's memory is filled straight from it. */
   readonly readAt?: TransferSource | undefined
   /** Likewise one that can be written at any position, open while `write` runs. Returns what `write` does. */
   readonly writeAt?:
     | ((write: (sink: TransferSink) => Promise<number>, options: TransferOptions) => Promise<number>)
     | undefined
-  /**
-   * Where there is one: which ranges have data, are holes, or read as zeroes, from `offset` on, one after the other and
-   * `bytes` in all. What is neither a hole nor zeroes is to be read.
-   */
-  extents?(offset: number, bytes: number): Promise<readonly Extent[]>
   /** Descriptor of a file that is open, and has been checked: another thread opens that, and not its path again. */
   descriptor?(): number | undefined
   /** Opens a file to write, and empties it; for a block device nothing is left to do. Once for all writing. */
   empty?(): Promise<void>
   close(): Promise<void>
-}
-
-export interface CopyResult {
-  /** Bytes that were copied. */
-  bytes: number
-  /** From the first read to the last flush. */
-  seconds: number
 }
 
 /** One endpoint of a difference. */
@@ -119,4 +135,63 @@ export interface CompareResult {
   seconds: number
   /** The first difference, or null where all is equal. */
   difference: Difference | null
+}
+
+/** What a copy did to one target. */
+export interface CopyTarget {
+  /** As it was given: a path or an address. */
+  name: string
+  /** Bytes of the copy that it has. */
+  bytes: number
+  /** Bytes that were sent to it: zeroes that need not be sent are not among them. */
+  written: number
+  /** Bytes that were read back and are equal. */
+  verified: number
+  /** What ended it before the others. */
+  error?: Error
+  /** The first byte that reads back differently; `a` is the source. */
+  difference?: Difference
+}
+
+/** A range that could not be read or written. */
+export interface BadBlocks {
+  /** First byte, from where the copy begins, and bytes. */
+  at: number
+  bytes: number
+  /** Which end failed, with its last error. */
+  side: 'read' | 'write'
+  error: Error
+}
+
+export interface CopyResult {
+  /** Bytes that were copied. */
+  bytes: number
+  /** From the first read to the last flush. */
+  seconds: number
+  /** Bytes that were read of the source, sent to the target (the first, where there are several), and known to be zeroes without being sent. */
+  read: number
+  written: number
+  skipped: number
+  /** SHA-256 of the source's bytes, where it was asked for or needed. */
+  sha256?: string
+  /** What could not be read or written, in order, where `onError` goes on. */
+  bad: BadBlocks[]
+  /** What each target has. */
+  targets: CopyTarget[]
+}
+
+/** How far a copy is. */
+export interface CopyReport {
+  /** Bytes that every target has. */
+  bytes: number
+  /** Bytes that it will be; undefined where that is not known. */
+  total: number | undefined
+  /** See CopyResult. */
+  read: number
+  written: number
+  skipped: number
+  /** Bytes that could not be read or written. */
+  bad: number
+  /** Each target: one with an error has left. */
+  targets: { name: string; bytes: number; error?: Error }[]
 }

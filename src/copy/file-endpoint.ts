@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { AbortError, ArgumentTypeError, InUseError } from '../../lib/errors.ts'
 import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
-import { deviceBytes } from '../system/block-device.ts'
+import { deviceBlockBytes, deviceBytes } from '../system/block-device.ts'
 import {
   fileIdentity,
   openToWrite,
@@ -20,6 +20,9 @@ import {
   type WritingOptions,
 } from '../system/writable.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
+import { fileExtents } from './extents.ts'
+import { readFully, writeFully } from './file-io.ts'
+import { createFileWriter, createStreamWriter } from './writers.ts'
 
 const writeDescriptor = promisify(fs.write)
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants
@@ -62,13 +65,15 @@ export async function openTargetFile(
   const endpoint = fileEndpoint(path, now, now?.isBlockDevice() ? sizeOf(now) : undefined, null)
   if (!seekable) return endpoint
   let handle = device?.handle
-  const empty = async () => {
+  let isNew = false
+  const empty = async (keep = false) => {
     if (handle !== undefined) return handle
     const opened = await openToWrite(path, { ...options, create: true })
     handle = opened.handle
     // The user has not been asked about that.
     if (opened.stats.isBlockDevice()) throw new InUseError(`${path} has become a block device meanwhile`)
-    if (opened.stats.isFile() && opened.stats.size > 0) await handle.truncate()
+    isNew = !keep
+    if (!keep && opened.stats.isFile() && opened.stats.size > 0) await handle.truncate()
     return handle
   }
   const write = async (how: TransferOptions, work: (handle: FileHandle) => Promise<number>) => {
@@ -85,8 +90,24 @@ export async function openTargetFile(
     },
     write: (chunks, _bytes, options) => write(options, (file) => writeFile(file, chunks, options.signal)),
     writeAt: (work, options) => write(options, (file) => work((data, at) => writeFully(file, data, at))),
+    writer: async ({ keep }) => {
+      const file = await empty(keep)
+      const isFile = device === undefined
+      const align = isFile ? 1 : deviceBlock(now!)
+      const readBack = () => open(`/proc/self/fd/${file.fd}`, 'r')
+      return createFileWriter(file, readBack, { known: isFile && isNew, align, isFile })
+    },
     descriptor: () => handle?.fd,
     close: async () => handle?.close(),
+  }
+}
+
+/** Bytes of a block of a block device: what is written of it in part would be read first, by the kernel. */
+function deviceBlock(stats: Stats): number {
+  try {
+    return deviceBlockBytes(stats)
+  } catch {
+    return 512
   }
 }
 
@@ -99,8 +120,10 @@ export async function openStandardOutput(options: WritingOptions = {}): Promise<
   const stats = standardStats('stdout')
   if (!stats?.isBlockDevice()) return endpoint
   const { handle, uses } = await openToWrite('/proc/self/fd/1', { ...options, inherited: true })
-  return {
+  const device: Endpoint = {
     ...endpoint,
+    writer: async ({ signal, flush }) =>
+      createStreamWriter((chunks) => device.write(chunks, undefined, { signal, flush })),
     size: sizeOf(stats),
     hardware: true,
     uses: uses.length > 0 ? usesText(uses) : undefined,
@@ -117,12 +140,13 @@ export async function openStandardOutput(options: WritingOptions = {}): Promise<
     },
     close: () => handle.close(),
   }
+  return device
 }
 
 /** Standard input, to be read, and standard output, to be written. */
 export function createStandardEndpoint(name: 'stdin' | 'stdout'): Endpoint {
   const stats = standardStats(name)
-  return {
+  const endpoint: Endpoint = {
     name,
     ns: null,
     slba: 0,
@@ -133,8 +157,11 @@ export function createStandardEndpoint(name: 'stdin' | 'stdout'): Endpoint {
     file: stats && fileIdentity(stats),
     read: (bytes, { signal }) => readStream(process.stdin, bytes, signal),
     write: (chunks, _bytes, { signal }) => writeStream(process.stdout, chunks, signal),
+    writer: async ({ signal }) =>
+      createStreamWriter((chunks) => endpoint.write(chunks, undefined, { signal })),
     close: async () => {},
   }
+  return endpoint
 }
 
 function standardStats(name: 'stdin' | 'stdout'): Stats | undefined {
@@ -184,7 +211,7 @@ function fileEndpoint(
   handle: FileHandle | null,
 ): Endpoint {
   const seekable = isSeekable(stats)
-  return {
+  const endpoint: Endpoint = {
     name: path,
     ns: null,
     slba: 0,
@@ -197,6 +224,8 @@ function fileEndpoint(
       fileIdentity(
         handle === null ? statSync(path, { bigint: true }) : fstatSync(handle.fd, { bigint: true }),
       ),
+    writer: async ({ signal }) =>
+      createStreamWriter((chunks) => endpoint.write(chunks, undefined, { signal })),
     read: (bytes, { signal }) => {
       if (size !== undefined) return readFile(handle!, Math.min(bytes ?? Infinity, size), signal)
       const from = { fd: handle!, autoClose: false, ...(seekable && { start: 0 }) }
@@ -205,9 +234,12 @@ function fileEndpoint(
     write: async (chunks, _bytes, { signal }) =>
       writeStream(stats?.isFIFO() ? await openFifo(path, signal) : createWriteStream(path), chunks, signal),
     ...(seekable && handle !== null && { readAt: (buffer, at) => readFully(handle, buffer, at) }),
+    ...(stats?.isFile() &&
+      handle !== null && { extents: (from: number, bytes: number) => fileExtents(handle.fd, from, bytes) }),
     descriptor: () => handle?.fd,
     close: async () => handle?.close(),
   }
+  return endpoint
 }
 
 function isSeekable(stats: Stats | undefined): boolean {
@@ -358,25 +390,5 @@ async function writeFile(handle: FileHandle, chunks: Chunks, signal?: AbortSigna
     return position
   } finally {
     await Promise.allSettled(writes)
-  }
-}
-
-/** Fills `buffer` from `position` on. Returns the bytes that there were. */
-export async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<number> {
-  let done = 0
-  while (done < buffer.length) {
-    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done)
-    if (bytesRead === 0) break
-    done += bytesRead
-  }
-  return done
-}
-
-/** Writes all of `buffer` from `position` on. */
-export async function writeFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
-  let done = 0
-  while (done < buffer.length) {
-    const { bytesWritten } = await handle.write(buffer, done, buffer.length - done, position + done)
-    done += bytesWritten
   }
 }

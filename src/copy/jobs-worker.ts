@@ -6,7 +6,8 @@ import { type TaskContext, task } from '../threads/index.ts'
 import { compareEndpoints } from './compare.ts'
 import { createDeviceEndpoint, emptyDevice, fillDevice } from './device-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
-import { readFile, readFully, writeFully } from './file-endpoint.ts'
+import { readFile } from './file-endpoint.ts'
+import { readFully, writeFully } from './file-io.ts'
 import type { JobData, JobEnd, PartResult } from './jobs.ts'
 
 await task(async (context) => {
@@ -93,6 +94,7 @@ function filePart(file: FileHandle, name: string, from: number, size: number): E
     file: undefined,
     read: (bytes, { signal }) => readFile(file, Math.min(bytes ?? size, size), signal, from),
     write: () => Promise.reject(new TypeError('a part of a comparison is not written')),
+    writer: () => Promise.reject(new TypeError('a part of a comparison is not written')),
     close: async () => {},
   }
 }

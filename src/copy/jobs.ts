@@ -70,7 +70,10 @@ export async function transferByJobs(
   if (length === 0) await prepare?.()
   const counts = length === 0 ? [0] : await run<number>(kind, source, device, file, length, options, prepare)
   const done = counts.reduce((sum, count) => sum + count, 0)
-  return { bytes: done, seconds: (performance.now() - started) / 1000 }
+  const seconds = (performance.now() - started) / 1000
+  const moved = { bytes: done, written: done }
+  const targets = [{ name: target.name, ...moved, verified: 0 }]
+  return { ...moved, seconds, read: done, skipped: 0, bad: [], targets }
 }
 
 /** Compares by threads. See `compareEndpoints`. */

@@ -4,7 +4,9 @@
 import { OutOfRangeError } from '../../lib/errors.ts'
 import type { NbdClient } from '../../lib/nbd/client.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
-import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
+import type { Chunks, Endpoint, TransferOptions, Writer } from './endpoint.ts'
+import type { Extent } from './extents.ts'
+import { zeroBuffer } from './writers.ts'
 
 const CHUNK_BYTES = 256 * 1024
 const DEPTH = 16
@@ -28,8 +30,37 @@ export function createNbdEndpoint(client: NbdClient): Endpoint {
       if (flush) await client.flush()
       return bytes
     },
-    extents: (offset, bytes) => client.extents(offset, bytes),
+    writer: async () => exportWriter(client),
+    extents: (from, bytes) => exportExtents(client, from, bytes),
     close: () => client.close(),
+  }
+}
+
+async function* exportExtents(client: NbdClient, from: number, bytes: number): AsyncGenerator<Extent> {
+  let at = from
+  for (const extent of await client.extents(from, bytes)) {
+    yield { at, bytes: extent.bytes, kind: extent.zero ? 'zero' : 'data' }
+    at += extent.bytes
+  }
+}
+
+function exportWriter(client: NbdClient): Writer {
+  return {
+    ...{ parallel: DEPTH, align: 1, pool: null },
+    write: (data, at) => client.write(data, at),
+    async zero(at, bytes) {
+      for (let done = 0; done < bytes; ) {
+        const part = zeroBuffer().subarray(0, bytes - done)
+        await client.write(part, at + done)
+        done += part.length
+      }
+      return bytes
+    },
+    read: (buffer, at, bytes) => client.read(buffer.subarray(0, bytes), at),
+    end: async (_bytes, flush) => {
+      if (flush) await client.flush()
+    },
+    close: async () => {},
   }
 }
 

@@ -168,11 +168,11 @@ test.serial('what is copied in JavaScript: nothing with files and within a contr
   await using other = await open('sim:?size=20M&thread=1')
   writeFileSync(file('source'), content)
   const within = { bytes: BYTES, dstSlba: 20 * 2048 }
-  t.is(await copiedBytes(() => copy(file('source'), ns, { pad: true })), 0)
+  // The part of the last block goes into a block of its own.
+  t.is(await copiedBytes(() => copy(file('source'), ns, { pad: true })), BYTES % 512)
   t.is(await copiedBytes(() => copy(ns, file('target'), { bytes: BYTES })), 0)
   t.true(readFileSync(file('target')).equals(content))
-  // The last block is made of two: one is read into a buffer of its own, and part of each is copied.
-  t.is(await copiedBytes(() => copy(ns, ns, within)), 2 * 512)
+  t.is(await copiedBytes(() => copy(ns, ns, within)), BYTES % 512)
   t.is(await copiedBytes(() => copy(ns, other, { bytes: 16 * MIB })), 16 * MIB)
   for (const [place, slba] of [
     [ns, within.dstSlba],

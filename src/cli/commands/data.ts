@@ -3,11 +3,31 @@
 // a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
+import { HOLES, ON_ERROR } from '../../copy/choices.ts'
 import type { CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
+import {
+  badTexts,
+  besideOption,
+  CONTENT,
+  compressOption,
+  copiedText,
+  copyJson,
+  EXIT_BAD_BLOCKS,
+  mapBeside,
+  noteBeside,
+  noteEnd,
+  progressOptions,
+  rawOption,
+  sourceText,
+  sparseOption,
+  targetText,
+  withReports,
+} from '../copying.ts'
 import { hexDump, isOutput, isStandardOutput, withOpen } from '../data.ts'
 import {
   argument,
+  choice,
   defineCommand,
   FORCE_WORD,
   flag,
@@ -17,10 +37,11 @@ import {
   unflag,
   value,
   valueOr,
+  variadicArgument,
   yesOption,
 } from '../define.ts'
-import { print, printJson } from '../output.ts'
-import { integer, text } from '../parse.ts'
+import { print, printJson, print as printLine } from '../output.ts'
+import { integer, size, text } from '../parse.ts'
 import {
   confirmOverwrite,
   dataFile,
@@ -52,6 +73,9 @@ are refused.`,
     data: value('FILE', text, 'file to write, in place of FILE', 'd'),
     hex: flag('print a hex dump, rows that repeat as `*`', 'x'),
     ...queueOptions(),
+    sparse: sparseOption(),
+    compress: compressOption(),
+    ...progressOptions(),
     namespaceId: namespaceOption(),
     yes: yesOption(),
     force: forceOption(),
@@ -75,31 +99,41 @@ are refused.`,
     if (toOutput && !options.hex && process.stdout.isTTY) {
       throw new UsageError('blocks may hold anything, and are not written to a terminal: give FILE or --hex')
     }
-    const { counted, planCopy, transfer } = await import('../../copy/copy.ts')
+    if (options.hex && options.compress) throw new UsageError('--hex and --compress: give one of them')
+    const { prepareCopy } = await import('../../copy/copy.ts')
     if (!mayBeDevice(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
-    const { slba, namespaceId: nsid, chunk, depth } = options
-    return withOpen(
-      await openSource(args.address, { slba, nsid, signal, isDevice: true }),
-      async (source) => {
-        const writing = { force: options.force, forceWord: FORCE_WORD }
-        return withOpen(
-          await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing)),
-          async (target) => {
-            const bytes = planCopy(source, target, { bytes: lengthOf(options, [source]), chunk, depth })!
-            await confirmOverwrite(target, options.hex ? undefined : bytes, options.yes)
-            const started = performance.now()
-            await withProgress('read', bytes, async (onProgress) => {
-              const how = { chunk, depth, signal }
-              if (!options.hex) return transfer(source, target, bytes, { ...how, onProgress })
-              const chunks = counted(source.read(bytes, how), onProgress)
-              return target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
-            })
-            const seconds = (performance.now() - started) / 1000
-            if (!toOutput) print(`${args.address} to ${file}: ${resultText({ bytes, seconds })}`)
-          },
-        )
-      },
-    )
+    const { slba, namespaceId: nsid, chunk, depth, sparse, compress } = options
+    const opened = await openSource(args.address, { slba, nsid, signal, isDevice: true })
+    return withOpen(opened, async (source) => {
+      const writing = { force: options.force, forceWord: FORCE_WORD }
+      return withOpen(
+        await (toOutput ? openStandardOutput(writing) : openTargetFile(file, writing)),
+        async (target) => {
+          const bytes = lengthOf(options, [source])
+          const planned = await prepareCopy(source, [target], {
+            bytes,
+            chunk,
+            depth,
+            sparse,
+            compress,
+            signal,
+          })
+          const length = planned.bytes!
+          await confirmOverwrite(target, options.hex ? undefined : length, options.yes)
+          const started = performance.now()
+          const result = await withReports('read', length, options, async (how) => {
+            if (!options.hex) return planned.run(how)
+            const chunks = source.read(length, { chunk, depth, signal })
+            await target.write(hexDump(chunks, slba * source.blocksize), undefined, { signal })
+            return undefined
+          })
+          const seconds = (performance.now() - started) / 1000
+          if (!toOutput) {
+            print(`${args.address} to ${file}: ${copiedText(result ?? { bytes: length, seconds })}`)
+          }
+        },
+      )
+    })
   },
 })
 
@@ -108,7 +142,7 @@ export const write = defineCommand({
   group: 'Data',
   summary: 'Write a file or standard input to blocks of a device',
   details: `A length that is no multiple of the block size is written exactly: the rest of the last block keeps \
-what it had. The data is on the medium when the command ends. Writing to a real device asks first.`,
+what it had. The data is on the medium when the command ends. Writing to a real device asks first. ${CONTENT}`,
   arguments: {
     address: argument('ADDR', text, 'address of the device'),
     file: optionalArgument('FILE', text, 'file to read, or `-` for standard input'),
@@ -118,6 +152,10 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     ...lengthOptions(),
     data: value('FILE', text, 'file to read, in place of FILE', 'd'),
     ...queueOptions(),
+    sparse: sparseOption(),
+    raw: rawOption(),
+    beside: besideOption(),
+    ...progressOptions(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
     forceUnitAccess: flag('the data is on the medium when the command ends: so it is without this', 'f'),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
@@ -137,7 +175,7 @@ what it had. The data is on the medium when the command ends. Writing to a real 
   async run({ args, options, signal }) {
     const { mayBeDevice, openTarget } = await import('../../copy/endpoint-spec.ts')
     const { createStandardEndpoint, openSourceFile } = await import('../../copy/file-endpoint.ts')
-    const { planCopy, transfer } = await import('../../copy/copy.ts')
+    const { prepareCopy } = await import('../../copy/copy.ts')
     if (!mayBeDevice(args.address)) throw new UsageError(`'${args.address}' is no address of a device`)
     if (options.forceUnitAccess && !options.flush) {
       throw new UsageError(
@@ -146,18 +184,20 @@ what it had. The data is on the medium when the command ends. Writing to a real 
     }
     const file = dataFile(args.file, options.data)
     if (file === undefined) throw new UsageError('FILE says what to write; `-` is standard input')
-    const { slba, namespaceId: nsid, chunk, depth, flush, pad, force } = options
+    const { slba, namespaceId: nsid, chunk, depth, flush, pad, force, sparse, raw, beside } = options
     const how = { slba, nsid, signal, force, isDevice: true }
     return withOpen(
       file === '-' ? createStandardEndpoint('stdin') : await openSourceFile(file),
       async (source) => {
         return withOpen(await openTarget(args.address, how), async (target) => {
-          const bytes = planCopy(source, target, { bytes: lengthOf(options, [target]), chunk, depth })
-          await confirmOverwrite(target, bytes, options.yes)
-          const result = await withProgress('write', bytes, (onProgress) =>
-            transfer(source, target, bytes, { chunk, depth, flush, pad, signal, onProgress }),
-          )
-          print(`${source.name} to ${target.name}: ${resultText(result)}`)
+          const moving = { bytes: lengthOf(options, [target]), chunk, depth, flush, pad, sparse, raw, beside }
+          const planned = await prepareCopy(source, [target], { ...moving, signal })
+          return withOpen(planned.source, async () => {
+            await confirmOverwrite(target, planned.bytes, options.yes)
+            noteBeside(planned, options.quiet)
+            const result = await withReports('write', planned.bytes, options, planned.run)
+            print(`${sourceText(planned)} to ${target.name}: ${copiedText(result)}`)
+          })
         })
       },
     )
@@ -167,15 +207,20 @@ what it had. The data is on the medium when the command ends. Writing to a real 
 export const copy = defineCommand({
   name: 'copy',
   group: 'Data',
-  summary: 'Copy a file or device to a file or device',
+  summary: 'Copy a file or device to a file or device, or to several at once',
   details: `${PLACES} A file that is written is made, or emptied first; \`-\` is standard input or output.
 
 A length that is no multiple of the block size arrives exactly: the rest of the last block keeps what it had. \
 The copy is on the medium when the command ends. Writing to a real device asks first. A block \
-device that the system uses, and a file that another program has locked, are refused.`,
+device that the system uses, and a file that another program has locked, are refused.
+
+${CONTENT} Of several targets each goes at its own pace, the source is read once, and one that fails does not stop \
+the others. What Ctrl-C or an error ends is written down beside the target (TARGET.unvme-map; of a device in the current \
+folder), and --resume goes on with it. Exit code 3: there were blocks that could not be read or written.`,
   arguments: {
     source: argument('SRC', text, 'file or device to read'),
     target: argument('DST', text, 'file or device to write'),
+    more: variadicArgument('DST', text, 'more of them'),
   },
   options: {
     slba: value('LBA', integer(), 'first block to read, where SRC is a device (default: 0)', {
@@ -184,62 +229,138 @@ device that the system uses, and a file that another program has locked, are ref
     }),
     dstSlba: value('LBA', integer(), 'first block to write, where DST is a device (default: 0)'),
     ...lengthOptions(),
-    verify: flag('read both again afterwards, and compare: of a pipe a checksum is taken on the way'),
+    skip: value('SIZE', size(), 'bytes of SRC to leave out at its start'),
+    seek: value('SIZE', size(), 'bytes of DST to leave as they are at its start; a file is not emptied then'),
+    sparse: sparseOption(),
+    targetIsZero: flag('all of DST reads as zeroes already: those of SRC are left out'),
+    verify: flag('read back what is written, while the copy goes on, and compare: a device reads its medium'),
+    hash: flag('print the SHA-256 of what was read'),
+    sha256: value('HEX', text, 'SHA-256 that SRC must have'),
+    raw: rawOption(),
+    compress: compressOption(),
+    beside: besideOption(),
+    bmap: value('FILE', text, 'block map of SRC (default: the one beside it)'),
+    holes: choice(
+      HOLES,
+      'blocks that a block map leaves out: they read as zeroes then, or keep what they have',
+    ),
+    onError: choice(
+      ON_ERROR,
+      'blocks that fail: stop, or go on, and leave them as they are, or fill with zeroes',
+    ),
+    retries: valueOr('N', integer({ max: 1000 }), 0, 'how often a block that fails is tried again'),
+    map: value('FILE', text, "write what is done and what is bad to FILE, in ddrescue's format", {
+      also: ['--journal'],
+    }),
+    resume: flag('go on with a copy that was ended, by its map'),
     ...queueOptions(),
     jobs: jobsOption(),
     pad: flag('fill the last block with zeroes, rather than keep the rest of it'),
     flush: unflag('end when the device has the data, without waiting for its cache to be written'),
+    ...progressOptions(),
     namespaceId: namespaceOption(),
-    output: outputOption(),
+    output: choice(['normal', 'json', 'jsonl'], 'how to print; jsonl: progress, too, an object in a line', {
+      short: 'o',
+      also: ['--output-format'],
+    }),
     yes: yesOption(),
     force: forceOption(),
   },
   hint: "unvme copy copies between files and devices; nvme-cli's copy within a device is not here: see unvme io-passthru",
   examples: [
     ['copy disk.img 0a:00.0 --verify', 'write an image to a device, and check it'],
+    ['copy disk.img.xz 0a:00.0', 'a compressed one, whatever it is called'],
     ['copy 0a:00.0 disk.img --nlb 2048', 'read the first 2048 blocks into a file'],
     ['copy 0a:00.0/1 0b:00.0/1 --yes', 'clone a device to another without being asked'],
+    ['copy disk.img 0a:00.0 0b:00.0 0c:00.0 --verify', 'several at once'],
+    [
+      'copy 0a:00.0 disk.img --on-error fill --retries 3 --map disk.map',
+      'what can be read of a device that fails',
+    ],
     ["copy disk.img 'sim:?size=1G'", 'try it without a device'],
   ],
   async run({ args, options, signal }) {
     const { openSource, openTarget } = await import('../../copy/endpoint-spec.ts')
-    const { planCopy, transfer } = await import('../../copy/copy.ts')
-    const { withChecksum } = await import('../../copy/compare.ts')
-    const toOutput = isOutput(args.target)
-    const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force } = options
+    const { prepareCopy } = await import('../../copy/copy.ts')
+    const names = [args.target, ...args.more]
+    const toOutput = names.map((name) => isOutput(name))
+    const outputs = toOutput.filter(Boolean).length
+    if (outputs > 1) throw new UsageError('standard output is one target: give it once')
+    const { slba, dstSlba, namespaceId: nsid, flush, pad, chunk, depth, jobs, force, output, yes } = options
+    const { skip, seek, sparse, targetIsZero, sha256, raw, compress, beside, bmap, holes, onError } = options
+    const { retries, resume, quiet } = options
+    const print = outputs > 0 || output !== 'normal' ? () => {} : printLine
     return withOpen(await openSource(args.source, { slba, nsid, signal, jobs }), async (source) => {
-      return withOpen(
-        await openTarget(toOutput ? '-' : args.target, {
-          slba: dstSlba,
-          nsid,
-          signal,
-          jobs,
-          force,
-          forceWord: FORCE_WORD,
-        }),
-        async (target) => {
-          const bytes = planCopy(source, target, { bytes: lengthOf(options, [source, target]), chunk, depth })
-          if (options.verify) checkRereadable(target)
-          await confirmOverwrite(target, bytes, options.yes)
-          const moving = { chunk, depth, jobs, flush, pad, signal }
-          const summed = options.verify && !source.rereadable ? withChecksum(source) : undefined
-          const result = await withProgress('copy', bytes, (onProgress) =>
-            transfer(summed?.endpoint ?? source, target, bytes, { ...moving, onProgress }),
-          )
-          const quiet = toOutput || options.output === 'json'
-          if (!quiet) print(`${source.name} to ${target.name}: ${resultText(result)}`)
-          const check = { bytes: result.bytes, moving, quiet }
+      const how = { slba: dstSlba, nsid, signal, jobs, force, forceWord: FORCE_WORD }
+      const targets: Endpoint[] = []
+      try {
+        for (const [at, name] of names.entries())
+          targets.push(await openTarget(toOutput[at] ? '-' : name, how))
+        if (options.verify) for (const target of targets) checkRereadable(target)
+        const map = options.map ?? mapBeside(targets)
+        if (resume && map === undefined) throw new UsageError('--resume: --map says which copy is to go on')
+        const planned = await prepareCopy(source, targets, {
+          ...{
+            bytes: lengthOf(options, [source, ...targets]),
+            chunk,
+            depth,
+            jobs,
+            flush,
+            pad,
+            skip,
+            seek,
+            sparse,
+          },
+          ...{
+            targetIsZero,
+            sha256,
+            raw,
+            compress,
+            beside,
+            bmap,
+            holes,
+            onError,
+            retries,
+            resume,
+            signal,
+            map,
+          },
+          verify: options.verify && jobs === 1,
+          // Of a pipe it is all that is left.
+          hash: options.hash || (options.verify && !source.rereadable),
+          keepMap: options.map !== undefined,
+        })
+        return await withOpen(planned.source, async () => {
+          for (const target of targets) await confirmOverwrite(target, planned.bytes, yes)
+          noteBeside(planned, quiet)
+          const result = await withReports('copy', planned.bytes, options, planned.run).catch((error) => {
+            if (!quiet) noteEnd(planned, map, error)
+            throw error
+          })
+          if (targets.length === 1) {
+            print(`${sourceText(planned)} to ${targets[0]!.name}: ${copiedText(result)}`)
+          } else {
+            print(`${sourceText(planned)} to ${targets.length} targets: ${copiedText(result)}`)
+            for (const target of result.targets) print(`  ${targetText(target)}`)
+          }
+          if (options.hash) print(`sha256: ${result.sha256 ?? 'none, since there are bad blocks'}`)
           const verified = !options.verify
             ? undefined
-            : summed === undefined
-              ? await verifyCopy(source, target, check)
-              : await verifyChecksum(source, summed.sum(), target, check)
-          if (options.output === 'json' && !toOutput) {
-            printJson({ source: args.source, target: args.target, ...figures(result), ...verified })
+            : jobs === 1
+              ? readBack(result, source.rereadable, print)
+              : await verifyCopy(source, targets[0]!, result.bytes, { chunk, depth, jobs, signal }, print)
+          for (const line of badTexts(result, planned.source)) print(line)
+          if (output !== 'normal' && outputs === 0) {
+            const shown = { source: args.source, target: args.target, ...copyJson(result), ...verified }
+            if (output === 'json') printJson(shown)
+            else printLine(JSON.stringify({ type: 'result', ...shown }))
           }
-          return verified?.equal === false ? 1 : 0
-        },
-      )
+          if (verified?.equal === false || result.targets.some(({ error }) => error !== undefined)) return 1
+          return result.bad.length > 0 ? EXIT_BAD_BLOCKS : 0
+        })
+      } finally {
+        for (const target of targets.reverse()) await target.close()
+      }
     })
   },
 })
@@ -249,60 +370,43 @@ function checkRereadable({ name, rereadable }: Endpoint): void {
   throw new UsageError(`--verify reads what was written again, and ${name} can be read only once`)
 }
 
-/** What a verification needs to know of the copy. */
-interface Check {
-  bytes: number
-  moving: { chunk: number | undefined; depth: number | undefined; jobs: number; signal: AbortSignal }
-  quiet: boolean
+/** What was read back while the copy went on. */
+function readBack(result: CopyResult, rereadable: boolean, print: (line: string) => void) {
+  const { sha256, targets } = result
+  const different = targets.find(({ difference }) => difference !== undefined)?.difference
+  if (different !== undefined) {
+    print(differenceText(different))
+    return { equal: false, difference: differenceJson(different) }
+  }
+  const by = rereadable || sha256 === undefined ? '' : ` by sha256 ${sha256}`
+  const bytes = Math.min(
+    ...targets.filter(({ error }) => error === undefined).map(({ verified }) => verified),
+  )
+  print(`verified: ${resultText({ bytes, seconds: result.seconds })}, equal${by}`)
+  return { equal: true, ...(by && { sha256 }) }
 }
 
-/** Reads both sides again, the target from the medium on. */
-async function verifyCopy(source: Endpoint, target: Endpoint, { bytes, moving, quiet }: Check) {
+/** Reads both ends again: of a copy by several threads. */
+async function verifyCopy(
+  source: Endpoint,
+  target: Endpoint,
+  bytes: number,
+  moving: { chunk: number | undefined; depth: number | undefined; jobs: number; signal: AbortSignal },
+  print: (line: string) => void,
+) {
   const { compareEndpoints } = await import('../../copy/compare.ts')
-  return withWritten(target, async (written) => {
+  const { openSource } = await import('../../copy/endpoint-spec.ts')
+  const written = target.ns === null ? await openSource(target.name) : target
+  try {
     const result = await withProgress('verify', bytes, (onProgress) =>
       compareEndpoints(source, written, bytes, { ...moving, onProgress }),
     )
     const { difference } = result
-    if (!quiet) print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
+    print(difference ? differenceText(difference) : `verified: ${resultText(result)}, equal`)
     return { equal: difference === null, ...(difference && { difference: differenceJson(difference) }) }
-  })
-}
-
-/** Reads the target again, where the source has passed by with checksum `sum`. */
-async function verifyChecksum(
-  source: Endpoint,
-  sum: string,
-  target: Endpoint,
-  { bytes, moving, quiet }: Check,
-) {
-  const { CHECKSUM, checksumOf } = await import('../../copy/compare.ts')
-  return withWritten(target, async (written) => {
-    const started = performance.now()
-    const found = await withProgress('verify', bytes, (onProgress) =>
-      checksumOf(written, bytes, moving, onProgress),
-    )
-    const result = { bytes: found.bytes, seconds: (performance.now() - started) / 1000 }
-    const equal = found.bytes === bytes && found.sum === sum
-    if (!quiet && equal) print(`verified: ${resultText(result)}, equal by ${CHECKSUM} ${sum}`)
-    if (!quiet && !equal) {
-      print(`${source.name} and ${target.name} differ: ${CHECKSUM} ${sum} and ${found.sum}`)
-    }
-    return { equal, [CHECKSUM]: { source: sum, target: found.sum } }
-  })
-}
-
-/** Opens what was written for reading. */
-async function withWritten<T>(target: Endpoint, work: (written: Endpoint) => Promise<T>): Promise<T> {
-  if (target.ns !== null) return work(target)
-  const { openSource } = await import('../../copy/endpoint-spec.ts')
-  return withOpen(await openSource(target.name), async (written) => {
-    return await work(written)
-  })
-}
-
-function figures({ bytes, seconds }: CopyResult) {
-  return { bytes, seconds, bytesPerSecond: Math.round(bytes / seconds) }
+  } finally {
+    if (written !== target) await written.close()
+  }
 }
 
 export const verify = defineCommand({
@@ -312,7 +416,7 @@ export const verify = defineCommand({
   details: `${PLACES}
 
 A file, or a pipe, and a device are compared in the file's length, two devices in the first one's. Exit code 1: they \
-differ.`,
+differ. A compressed file is decompressed where the other is a device.`,
   arguments: {
     a: argument('A', text, 'file or device'),
     b: argument('B', text, 'file or device to compare it with'),
@@ -326,20 +430,25 @@ differ.`,
     ...lengthOptions(),
     ...queueOptions(),
     jobs: jobsOption(),
+    raw: flag('compare a compressed file as the bytes that it is'),
     namespaceId: namespaceOption(),
     output: outputOption(),
   },
   hint: "unvme verify compares two places; nvme-cli's verify is unvme verify-blocks",
   examples: [
     ['verify disk.img 0a:00.0', 'is the image on the device?'],
+    ['verify disk.img.xz 0a:00.0', 'the same of a compressed one'],
     ['verify 0a:00.0 0b:00.0 --nlb 2048 -o json', 'the first blocks of two devices, for programs'],
   ],
   async run({ args, options, signal }) {
     const { openSource } = await import('../../copy/endpoint-spec.ts')
-    const { compareEndpoints, compareTotal, planCompare } = await import('../../copy/compare.ts')
+    const { compareEndpoints, compareTotal, planCompare, unpackedPair } = await import(
+      '../../copy/compare.ts'
+    )
     const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
-    return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (a) => {
-      return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (b) => {
+    return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (first) => {
+      return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (second) => {
+        const [a, b] = await unpackedPair(first, second, { raw: options.raw, jobs, signal })
         const bytes = planCompare(a, b, { bytes: lengthOf(options, [a, b]), chunk, depth })
         const { difference, ...result } = await withProgress(
           'verify',

@@ -9,6 +9,7 @@ import { discover } from './discover.ts'
 import { featureCommands } from './features.ts'
 import { firmwareCommands } from './firmware.ts'
 import { identifyCommands } from './identify.ts'
+import { blockMap, wipe } from './images.ts'
 import { ioCommands } from './io.ts'
 import { keyCommands } from './keys.ts'
 import { capturedLogCommands, logCommands } from './logs.ts'
@@ -22,7 +23,7 @@ import { info, list, listSubsys, version } from './system.ts'
 export const commands: readonly CommandDefinition[] = [
   ...[list, listSubsys, discover, setup, info, serve, version],
   ...keyCommands,
-  ...[read, write, copy, verify],
+  ...[read, write, copy, verify, blockMap, wipe],
   ...ioCommands,
   ...identifyCommands,
   ...logCommands,

@@ -1,0 +1,273 @@
+// Images as the engine of `copy` moves them: whatever holes, zeroes and lengths a source has, whatever the target is and
+// however often it is interrupted, what is read back equals the source, and nothing else is touched.
+
+import { execFileSync, spawnSync } from 'node:child_process'
+import fs, { createReadStream, readFileSync, statSync, writeFileSync } from 'node:fs'
+import test from 'ava'
+import fc from 'fast-check'
+import { parseRescueMap } from '../../src/copy/rescue-map.ts'
+import { type CopyOptions, copy, NvmeError, open } from '../../src/index.ts'
+import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
+
+const file = testFolder()
+const MIB = 1 << 20
+const SIZE = 4 * MIB
+// What was in a target before, and must be there afterwards around what was written.
+const BEFORE = 0xa5
+
+type Part = { kind: 'data' | 'hole' | 'zero'; bytes: number }
+
+const parts = fc.array(
+  fc.record({
+    kind: fc.constantFrom('data', 'hole', 'zero'),
+    bytes: fc.oneof(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: 600_000 })),
+  }),
+  { maxLength: 6 },
+)
+
+/** A sparse file of these parts, one after the other. */
+function build(path: string, all: readonly Part[]): Buffer {
+  const pieces = all.map(({ kind, bytes }, at) =>
+    kind === 'data' ? pattern(bytes, at + 1) : Buffer.alloc(bytes),
+  )
+  const fd = fs.openSync(path, 'w')
+  let position = 0
+  for (const [at, piece] of pieces.entries()) {
+    if (all[at]!.kind !== 'hole') fs.writeSync(fd, piece, 0, piece.length, position)
+    position += piece.length
+  }
+  fs.ftruncateSync(fd, position)
+  fs.closeSync(fd)
+  return Buffer.concat(pieces)
+}
+
+const options = fc.record({
+  sparse: fc.constantFrom('auto' as const, 'always' as const, 'never' as const),
+  verify: fc.boolean(),
+  chunk: fc.constantFrom(4096, 65536, MIB),
+  depth: fc.constantFrom(1, 8, 64),
+})
+
+for (const lba of [512, 4096]) {
+  test(`copy: any parts of any length arrive at devices of ${lba} and in files, by any way`, async (t) => {
+    await using a = await open(`sim:?size=8M&lba=${lba}`)
+    await using b = await open('sim:?size=8M&lba=4096')
+    const [source, target] = [file(`source-${lba}`), file(`target-${lba}`)]
+    const kinds = fc.constantFrom('file', 'stream', 'device')
+    await fc.assert(
+      fc.asyncProperty(parts, options, kinds, fc.nat(20), async (all, how, kind, blocks) => {
+        const content = build(source, all)
+        const seek = blocks * 4096
+        const before = Buffer.alloc(SIZE + 8192, BEFORE)
+        for (const ns of [a, b]) await ns.promises.write(before, 0)
+        writeFileSync(target, before)
+        const wanted = Buffer.from(before)
+        content.copy(wanted, seek)
+        let from: string | typeof a = source
+        if (kind === 'stream') {
+          // /proc/self/fd is of no use here: a FIFO is what can be read once.
+          const fifo = file(`fifo-${lba}`)
+          fs.rmSync(fifo, { force: true })
+          execFileSync('mkfifo', [fifo])
+          createReadStream(source).pipe(fs.createWriteStream(fifo))
+          from = fifo
+        } else if (kind === 'device') {
+          await using image = await open('sim:?size=8M')
+          await copy(source, image)
+          const result = await copy(image, [a, target, b], { ...how, seek, bytes: content.length })
+          t.is(result.bytes, content.length)
+        }
+        if (kind !== 'device') {
+          const result = await copy(from, [a, target, b], { ...how, seek })
+          t.is(result.bytes, content.length)
+          t.true(result.targets.every(({ error, bytes }) => error === undefined && bytes === content.length))
+          if (how.verify) t.true(result.targets.every(({ verified }) => verified === content.length))
+          for (const { written } of result.targets) t.true(written <= content.length)
+        }
+        // From its start on, a file is written anew.
+        t.true(readFileSync(target).equals(seek === 0 ? content : wanted))
+        for (const ns of [a, b])
+          t.true((await ns.promises.read(Buffer.alloc(wanted.length), 0)).equals(wanted))
+      }),
+      { numRuns: 25 },
+    )
+  })
+}
+
+test('copy: ended anywhere, as often as one likes, and resumed: equal in the end, and each byte written once', async (t) => {
+  const [source, map] = [file('resumed'), file('resumed.map')]
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.nat(SIZE), { minLength: 1, maxLength: 4 }),
+      fc.constantFrom('auto' as const, 'never' as const),
+      fc.boolean(),
+      async (ends, sparse, isFile) => {
+        const content = build(source, [
+          { kind: 'data', bytes: 900_000 },
+          { kind: 'hole', bytes: 500_000 },
+          { kind: 'data', bytes: 1_100_001 },
+        ])
+        await using ns = await open('sim:?size=4M&lba=4096')
+        fs.rmSync(map, { force: true })
+        fs.rmSync(file('resumed.out'), { force: true })
+        const target = isFile ? file('resumed.out') : ns
+        const how: CopyOptions = { sparse, map, chunk: 65536, depth: 8 }
+        for (const end of ends) {
+          const ending = new AbortController()
+          const resume = fs.existsSync(map)
+          const onProgress = (bytes: number) => {
+            if (bytes > end) ending.abort()
+          }
+          try {
+            await copy(source, target, { ...how, resume, onProgress, signal: ending.signal })
+          } catch (error) {
+            t.is((error as { code: string }).code, 'ABORT_ERR')
+            const { done } = parseRescueMap(readFileSync(map, 'utf8'), map)
+            t.is((error as { bytesWritten: number }).bytesWritten, done.prefix)
+          }
+        }
+        const before = fs.existsSync(map) ? parseRescueMap(readFileSync(map, 'utf8'), map).done.bytes : 0
+        const last = await copy(source, target, { ...how, resume: fs.existsSync(map) })
+        t.true(last.written + before <= content.length + 4096)
+        t.is(last.bytes, content.length)
+        const found = isFile
+          ? readFileSync(file('resumed.out'))
+          : (await ns.promises.read(Buffer.alloc(SIZE), 0)).subarray(0, content.length)
+        t.true(found.equals(content))
+      },
+    ),
+    { numRuns: 20 },
+  )
+})
+
+test('copy: resume refuses the map of another copy, and a source that changed', async (t) => {
+  await using ns = await open('sim:?size=4M')
+  writeFileSync(file('other'), pattern(MIB))
+  const map = file('other.map')
+  await copy(file('other'), ns, { map })
+  await t.throwsAsync(copy(file('other'), ns, { map, resume: true, dstSlba: 8 }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /is of another copy: its targets/,
+  })
+  writeFileSync(file('other'), pattern(MIB + 1))
+  await t.throwsAsync(copy(file('other'), ns, { map, resume: true }), { code: 'ERR_INVALID_ARG_VALUE' })
+  await t.throwsAsync(copy(file('other'), ns, { map: file('none.map'), resume: true }), {
+    message: /there is no/,
+  })
+})
+
+test('copy: the map of bad blocks is exact, for reads and for writes', async (t) => {
+  const content = pattern(2 * MIB)
+  writeFileSync(file('good'), content)
+  const blocks = fc.uniqueArray(fc.nat(4095), { minLength: 1, maxLength: 5 })
+  await fc.assert(
+    fc.asyncProperty(
+      blocks,
+      fc.constantFrom('read', 'write'),
+      fc.constantFrom('skip', 'fill'),
+      async (bad, side, onError) => {
+        const faults = bad.map((slba) => ({
+          opcode: side === 'read' ? 2 : 1,
+          slba,
+          nlb: 1,
+          action: { kind: 'status' as const, status: side === 'read' ? 0x281 : 0x280 },
+        }))
+        await using faulty = await open('sim:?size=2M', { faults, retries: 0 })
+        const map = file('bad.map')
+        const out = file('bad.out')
+        if (side === 'read') {
+          await faulty.promises.write(content, 0)
+          writeFileSync(out, Buffer.alloc(content.length, BEFORE))
+        }
+        const result =
+          side === 'read'
+            ? await copy(faulty, out, { onError, retries: 1, map })
+            : await copy(file('good'), faulty, { onError, retries: 1, map })
+        const found = [...parseRescueMap(readFileSync(map, 'utf8'), map).bad].flatMap(([from, to]) =>
+          Array.from({ length: (to - from) / 512 }, (_, at) => from / 512 + at),
+        )
+        t.deepEqual(
+          found,
+          bad.toSorted((x, y) => x - y),
+        )
+        t.is(
+          result.bad.reduce((sum, { bytes }) => sum + bytes, 0),
+          bad.length * 512,
+        )
+        t.true(result.bad.every(({ error }) => error instanceof NvmeError))
+        const wanted = Buffer.from(content)
+        for (const lba of bad) wanted.fill(0, lba * 512, lba * 512 + 512)
+        const got = side === 'read' ? readFileSync(out) : await faulty.promises.read(Buffer.alloc(2 * MIB), 0)
+        t.true(got.equals(wanted))
+        // With Debian's gddrescue, whose own tool reads the map.
+        const log = spawnSync('ddrescuelog', ['--list-blocks=-', '--block-size=512', map], {
+          encoding: 'utf8',
+        })
+        if (log.error === undefined) t.deepEqual(log.stdout.split('\n').filter(Boolean).map(Number), found)
+      },
+    ),
+    { numRuns: 12 },
+  )
+})
+
+test('copy: several targets, one fails and the others go on', async (t) => {
+  writeFileSync(file('several'), pattern(3 * MIB))
+  await using good = await open('sim:?size=4M&lba=4096')
+  await using bad = await open('sim:?size=4M&fault=write@2048:status=280h', { retries: 0 })
+  const reports: number[] = []
+  const result = await copy(file('several'), [good, bad, file('several.out')], {
+    onReport: ({ targets }) => reports.push(targets.filter(({ error }) => error !== undefined).length),
+  })
+  t.deepEqual(
+    result.targets.map(({ error }) => error?.constructor.name),
+    [undefined, 'NvmeError', undefined],
+  )
+  t.true(readFileSync(file('several.out')).equals(pattern(3 * MIB)))
+  t.true((await good.promises.read(Buffer.alloc(3 * MIB), 0)).equals(pattern(3 * MIB)))
+  t.is(reports.at(-1), 1)
+  await t.throwsAsync(copy(file('several'), [bad, bad]), { code: 'ERR_OUT_OF_RANGE' })
+  await t.throwsAsync(copy(file('several'), []), { code: 'ERR_INVALID_ARG_VALUE' })
+})
+
+test('copy: holes are not read, zeroes are not sent, and a file becomes sparse', async (t) => {
+  const content = build(file('sparse'), [
+    { kind: 'data', bytes: 65536 },
+    { kind: 'hole', bytes: 64 * MIB },
+    { kind: 'zero', bytes: MIB },
+    { kind: 'data', bytes: 65536 },
+  ])
+  await using ns = await open('sim:?size=128M')
+  await ns.promises.write(Buffer.alloc(2 * MIB, BEFORE), 0)
+  const there = await copy(file('sparse'), ns)
+  t.like(there, { bytes: content.length, written: 131072, skipped: content.length - 131072 })
+  t.true(there.read <= 131072 + MIB + 4096)
+  const back = await copy(ns, file('sparse.back'), { bytes: content.length, hash: true })
+  t.is(back.written, 131072)
+  t.true(statSync(file('sparse.back')).blocks * 512 <= 2 * 131072)
+  t.true(readFileSync(file('sparse.back')).equals(content))
+  const sum = execFileSync('sha256sum', [file('sparse')], { encoding: 'utf8' }).slice(0, 64)
+  t.is(back.sha256, sum)
+  const full = await copy(file('sparse'), file('sparse.full'), { sparse: 'never' })
+  t.like(full, { read: content.length, written: content.length, skipped: 0 })
+})
+
+test('copy: what reads back differently is told by LBA and byte', async (t) => {
+  // Every write but the first to block 100 is lost: its answer is a success.
+  writeFileSync(file('checked'), pattern(MIB))
+  await using ns = await open('sim:?size=2M')
+  const { promises } = ns
+  const { write } = promises
+  promises.write = async (buf, slba, ...rest) => {
+    const done = await write.call(promises, buf, slba, ...rest)
+    await write.call(promises, Buffer.alloc(512, 1), 100)
+    return done as never
+  }
+  const result = await copy(file('checked'), ns, { verify: true })
+  const { difference } = result.targets[0]!
+  t.is(difference?.b.lba, 100)
+  t.is(
+    difference?.b.byte,
+    [...pattern(MIB).subarray(51200, 51712)].findIndex((byte) => byte !== 1),
+  )
+})
