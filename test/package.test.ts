@@ -16,8 +16,8 @@ const folder = path.join(root, 'dist', 'package-user')
 const installed = path.join(folder, 'node_modules', 'unvme')
 
 /** What the tarball may weigh, and how many files it may have: room for a few modules more. */
-const MOST_BYTES = 600_000
-const MOST_FILES = 480
+const MOST_BYTES = 680_000
+const MOST_FILES = 520
 
 let packed: { size: number; entryCount: number; filename: string }
 

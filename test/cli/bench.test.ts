@@ -332,7 +332,7 @@ test.serial('what was measured is reported, whatever fails at the end', async (t
   t.true(report.jobs[0].read.total_ios > 900)
   const wrong = await unvme([
     'bench',
-    `${SIM}&fault=write@64:lose`,
+    `${SIM}&fault=write@64:status=280h`,
     '--rw',
     'write',
     '--size',

@@ -81,9 +81,9 @@ test('unknown words suggest the nearest, in one line with the code', async (t) =
     stderr:
       "unvme: option '-o, --output <normal|json>': 'jsn' is none of normal, json; did you mean 'json'? (ERR_UNVME_USAGE)\n",
   })
-  const excess = await unvme(['list', 'all'])
+  const excess = await unvme(['version', 'all'])
   t.is(excess.code, 2)
-  t.regex(excess.stderr, /^unvme: too many arguments for 'list'.*\n$/)
+  t.regex(excess.stderr, /^unvme: too many arguments for 'version'.*\n$/)
 })
 
 test('DEBUG adds the stack', async (t) => {
