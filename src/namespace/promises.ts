@@ -264,6 +264,8 @@ export class NamespacePromises {
     slba: number,
     options: CallOptions | undefined,
   ): Promise<B> {
+    // Nothing is taken for what is not sent.
+    if (options?.signal?.aborted) return rejectPaced(new AbortError(options.signal.reason))
     const bounce = this.bounces.take(buf.length)
     return bounce === null
       ? this.bouncedLater(queue, opc, buf, slba, options)
