@@ -64,6 +64,13 @@ export interface SubsystemController {
   notifyReservation(type: number, nsid: number): void
 }
 
+/** A command that waits for those of its host's former controllers. */
+export interface WaitingCommand {
+  readonly done: CommandDone
+  /** Begins it. */
+  act(): void
+}
+
 export class Subsystem {
   readonly options: SubsystemOptions
   readonly namespaces: ReadonlyMap<number, ServedNamespace>
@@ -72,7 +79,7 @@ export class Subsystem {
   #anaChanges = 1
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
   // others meanwhile, so that nothing old is written over what is new.
-  readonly #ghosts = new Map<string, { count: number; readonly waiting: (() => void)[] }>()
+  readonly #ghosts = new Map<string, { count: number; readonly waiting: WaitingCommand[] }>()
   #reservationNotices = 0
 
   constructor(options: SubsystemOptions) {
@@ -213,14 +220,26 @@ export class Subsystem {
     const ghosts = this.#ghosts.get(hostid)!
     if (--ghosts.count > 0) return
     this.#ghosts.delete(hostid)
-    for (const act of ghosts.waiting) act()
+    for (const command of ghosts.waiting) command.act()
   }
 
-  /** True where `act` is called later: commands of controllers that the host has no more are still being done. */
-  waitForGhosts(hostid: string, act: () => void): boolean {
-    const ghosts = this.#ghosts.get(hostid)
-    ghosts?.waiting.push(act)
-    return ghosts !== undefined
+  /** True where commands of controllers that the host has no more are still being done. */
+  hasGhosts(hostid: string): boolean {
+    return this.#ghosts.size > 0 && this.#ghosts.has(hostid)
+  }
+
+  /** The command begins when there are none any more. */
+  waitForGhosts(hostid: string, command: WaitingCommand): void {
+    this.#ghosts.get(hostid)!.waiting.push(command)
+  }
+
+  /** It never begins; false where there is none. */
+  withdrawWaiting(hostid: string, done: CommandDone): boolean {
+    const waiting = this.#ghosts.get(hostid)?.waiting ?? []
+    const at = waiting.findIndex((command) => command.done === done)
+    if (at < 0) return false
+    waiting.splice(at, 1)
+    return true
   }
 }
 
