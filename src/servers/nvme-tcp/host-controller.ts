@@ -67,11 +67,8 @@ const OWN_FEATURES: ReadonlyMap<number, number> = new Map([
   [FEATURE.ASYNC_EVENT_CONFIGURATION, 0],
   [FEATURE.RESERVATION_NOTIFICATION_MASK, 0],
 ])
-const NOT_OURS = new Set<number>([
-  FEATURE.POWER_MANAGEMENT,
-  FEATURE.VOLATILE_WRITE_CACHE,
-  FEATURE.RESERVATION_PERSISTENCE,
-])
+const NOT_OURS = new Set<number>([FEATURE.POWER_MANAGEMENT, FEATURE.VOLATILE_WRITE_CACHE])
+const OF_NAMESPACE = 2
 const CHANGEABLE = 4
 
 /** Admin commands that go to the device where that is allowed. */
@@ -585,6 +582,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     const [fid, value] = [sqe[10]! & 0xff, sqe[11]!]
     if ((sqe[10]! & SAVE) !== 0) refuse(done, STATUS.FEATURE_NOT_SAVEABLE)
     else if (fid === FEATURE.NUMBER_OF_QUEUES) this.#grantQueues(value, done)
+    else if (fid === FEATURE.RESERVATION_PERSISTENCE) refuse(done, this.#persist(sqe[1]!, (value & 1) !== 0))
     else if (NOT_OURS.has(fid) || fid === FEATURE.HOST_IDENTIFIER) {
       // The device's, for everybody; who asks for what there is gets it.
       if (this.#valueOf(fid) === value) done(0, 0)
@@ -595,6 +593,25 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       done(0, 0)
       this.#tell()
     }
+  }
+
+  #persist(nsid: number, persistent: boolean): number {
+    const { namespaces } = this.#subsystem
+    const all = nsid === ALL_NAMESPACES ? [...namespaces.values()] : [namespaces.get(nsid)]
+    for (const namespace of all) {
+      if (namespace === undefined) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+      const status = namespace.reservations.persist(persistent)
+      if (status !== 0) return status
+    }
+    return 0
+  }
+
+  #getPersistence(nsid: number, select: number, done: CommandDone): void {
+    const reservations = this.#subsystem.namespaces.get(nsid)?.reservations
+    if (reservations === undefined) refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+    else if (select === FEATURE_SELECT.SUPPORTED)
+      done(0, OF_NAMESPACE | (reservations.mayPersist ? CHANGEABLE : 0))
+    else done(0, select === 0 && reservations.persistent ? 1 : 0)
   }
 
   #grantQueues(value: number, done: CommandDone): void {
@@ -610,6 +627,10 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
 
   #getFeature(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const [fid, select] = [sqe[10]! & 0xff, (sqe[10]! >>> 8) & 7]
+    if (fid === FEATURE.RESERVATION_PERSISTENCE) {
+      this.#getPersistence(sqe[1]!, select, done)
+      return
+    }
     const own = OWN_FEATURES.has(fid)
     if (!own && !NOT_OURS.has(fid) && fid !== FEATURE.NUMBER_OF_QUEUES && fid !== FEATURE.HOST_IDENTIFIER) {
       refuse(done, STATUS.INVALID_FIELD)

@@ -20,6 +20,7 @@ import type { BlockIo } from '../../queue/block-io.ts'
 import type { IoQueue } from '../../queue/io-queue.ts'
 import { KIND, type Operation } from '../../queue/operation.ts'
 import type { DataMemory, DmaBlock } from './memory.ts'
+import type { ReservationFile } from './reservation-file.ts'
 import { Reservations } from './reservations.ts'
 
 /** What is served: an open namespace. */
@@ -110,7 +111,7 @@ export class ServedNamespace {
   readonly io: DeviceNamespace
   readonly memory: DataMemory
   readonly readOnly: boolean
-  readonly reservations = new Reservations()
+  readonly reservations: Reservations
   /** Identify Namespace, as hosts get it. */
   identify!: Uint8Array
   independent!: Uint8Array
@@ -134,8 +135,11 @@ export class ServedNamespace {
       memory,
       readOnly,
       subnqn,
+      file,
     }: Pick<ServedNamespace, 'nsid' | 'io' | 'memory' | 'readOnly'> & {
       readonly subnqn: string
+      /** Where reservations are kept that outlive the server; null: nowhere. */
+      readonly file: ReservationFile | null
     },
     id: IdentifyNamespace,
     counters: IoCounters,
@@ -154,6 +158,7 @@ export class ServedNamespace {
       { nidt: NAMESPACE_ID_TYPE.NGUID, nid: this.#uuid },
       { nidt: NAMESPACE_ID_TYPE.CSI, nid: '00' },
     ])
+    this.reservations = new Reservations(file === null ? null : file.of(this.#uuid))
     this.#describe(id)
   }
 
@@ -187,7 +192,8 @@ export class ServedNamespace {
     this.#changed = nsze > 0 && format?.lbads !== geometry.blockshift
     const shared = {
       nmic: NMIC.SHARED,
-      rescap: RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES,
+      rescap:
+        RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES | (this.reservations.mayPersist ? RESCAP.PERSIST : 0),
       anagrpid: ANA_GROUP,
       nsattr: this.readOnly || (id.nsattr & 1) !== 0 ? NSATTR.WRITE_PROTECTED : 0,
     }

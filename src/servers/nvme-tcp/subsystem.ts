@@ -6,7 +6,7 @@ import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import { DNR, NEEDS, PASSED, type ServedNamespace } from './namespace.ts'
-import type { Outcome, Requester } from './reservations.ts'
+import type { Requester } from './reservations.ts'
 
 /** States of a listener: how good a way to the namespaces it is (NVMe 2.0 base, section 8.1). */
 export const ANA_STATES = {
@@ -177,11 +177,7 @@ export class Subsystem {
     cdw10: number,
     data: Buffer,
   ): Promise<number> {
-    const { reservations } = namespace
-    let outcome: Outcome
-    if (opcode === NVM.RESERVATION_REGISTER) outcome = reservations.register(by, cdw10, data)
-    else if (opcode === NVM.RESERVATION_ACQUIRE) outcome = reservations.acquire(by, cdw10, data)
-    else outcome = reservations.release(by, cdw10, data)
+    const outcome = namespace.reservations.execute(opcode, by, cdw10, data)
     for (const { hostid, type } of outcome.notices) {
       for (const controller of this.controllers) {
         if (controller.hostid === hostid) controller.notifyReservation(type, namespace.nsid)
