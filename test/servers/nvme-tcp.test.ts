@@ -22,6 +22,7 @@ import { Reservations } from '../../src/servers/nvme-tcp/reservations.ts'
 import { testFolder } from '../support/folder.ts'
 import { forkServer, SERVED_NQN } from '../support/nvme-tcp-server.ts'
 import { pattern } from '../support/pattern.ts'
+import { CONNECT, capsule, connectData, greeted, statusOf } from '../support/raw-host.ts'
 
 const inFolder = testFolder()
 const BLOCK = 512
@@ -391,7 +392,12 @@ test('a reservation that can not be kept is not made, and a file of something el
   t.not(fs.readFileSync(file, 'utf8'), before)
   const namespace = await open('sim:?size=4M')
   t.teardown(() => namespace.close())
-  for (const content of ['', '[]', before.replace('"type": 0', '"type": 1'), before.replace('0001"', '000x"')]) {
+  for (const content of [
+    '',
+    '[]',
+    before.replace('"type": 0', '"type": 1'),
+    before.replace('0001"', '000x"'),
+  ]) {
     fs.writeFileSync(file, content)
     const refused = serveNvmeTcp([namespace], { listen: '127.0.0.1:0', reservations: file })
     await t.throwsAsync(refused, { code: 'ERR_UNVME_SETUP' })
@@ -591,6 +597,55 @@ test('a host that asks and does not read holds no more than its share, and is en
   await until(() => server.stats.memoryInUse === 0)
   t.deepEqual(await readOf(good, 8, 8), pattern(4096, 1))
   await readOf(bad, 0, 1)
+})
+
+test('a host that stops in the middle of a capsule’s data is ended, and its memory is free', async (t) => {
+  const { server } = await serveSims(t, ['sim:?size=4M'], { stallTimeout: 100 })
+  const { port } = server.listeners[0]!
+  const admin = await greeted(t, port)
+  const data = { subnqn: SERVED_NQN }
+  admin.send(capsule({ ...CONNECT, 12: 0 }, connectData(data)))
+  const cntlid = (await admin.next())!.readUInt32LE(8) & 0xffff
+  for (const words of [
+    { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 },
+    { 0: 0x09, 10: 0x07, 11: 0 },
+  ]) {
+    admin.send(capsule(words))
+    t.is(statusOf(await admin.next()), 0)
+  }
+  const queue = await greeted(t, port)
+  queue.send(capsule({ ...CONNECT, 10: 1 << 16 }, connectData({ ...data, cntlid })))
+  t.is(statusOf(await queue.next()), 0)
+  const write = capsule({ 0: 1, 1: 1, 12: 7 }, Buffer.alloc(4096))
+  queue.send(write.subarray(0, 1000))
+  await until(() => server.stats.memoryInUse > 0)
+  t.is(await queue.next(), null)
+  await until(() => server.stats.memoryInUse === 0)
+  t.is(server.stats.writes, 0)
+})
+
+test('the last block, 256 ranges, and LBAs beyond 32 bits are what hosts mean by them', async (t) => {
+  const { server, namespaces } = await serveSims(t)
+  const ns = await connect(t, server)
+  const blocks = ns.geometry.blockcount
+  await ns.promises.write(pattern(BLOCK, 1), blocks - 1)
+  t.deepEqual(await readOf(namespaces[0]!, blocks - 1, 1), pattern(BLOCK, 1))
+  const buf = ns.alloc(4096)
+  const read = (cdw10: number, cdw11: number, nlb: number) =>
+    ns.promises.cmd({ opcode: NVM.READ, buf: buf.subarray(0, nlb * BLOCK), cdw10, cdw11, cdw12: nlb - 1 })
+  await read(blocks - 1, 0, 1)
+  await t.throwsAsync(read(blocks - 1, 0, 2), status('LBA Out of Range'))
+  // Not block 0.
+  await t.throwsAsync(read(0, 1, 1), status('LBA Out of Range'))
+  const ranges = Array.from({ length: 256 }, (_, i) => ({ slba: 16 * i, nlb: 8 }))
+  for (const i of [0, 255]) await ns.promises.write(pattern(16 * BLOCK, i + 2), 16 * i)
+  await ns.promises.deallocate(ranges)
+  for (const i of [0, 255]) {
+    const found = await readOf(namespaces[0]!, 16 * i, 16)
+    t.deepEqual(found.subarray(0, 8 * BLOCK), Buffer.alloc(8 * BLOCK))
+    t.deepEqual(found.subarray(8 * BLOCK), pattern(16 * BLOCK, i + 2).subarray(8 * BLOCK))
+  }
+  ns.free(buf)
 })
 
 /** A host that brings a controller up, asks for much by Identify, and takes nothing of it. */

@@ -152,6 +152,28 @@ for (const [what, words, data, status] of [
   })
 }
 
+test('before Connect has an answer no other command is taken, so that nobody has memory without a name', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  // Data that is asked for by R2T, again and again.
+  host.send(capsule({ ...CONNECT, 8: 1024 }))
+  t.is((await host.next())![0], PDU.R2T)
+  host.send(capsule({ ...CONNECT, 0: 0x1_007f, 8: 8192 }))
+  t.is((await host.next())![0], PDU.C2H_TERM_REQ)
+})
+
+test('a Keep Alive Timer that is longer than any timer of Node’s does not end at once', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  host.send(capsule({ ...CONNECT, 12: 0xffff_ffff }, connectData()))
+  t.is(statusOf(await host.next()), 0)
+  for (let i = 0; i < 20; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    host.send(capsule({ 0: 0x7f, 1: 4, 11: 8 }))
+    t.is(statusOf(await host.next()), 0)
+  }
+})
+
 test('features of Keep Alive are the target’s own', async (t) => {
   const target = await setUp(t)
   const handle = await openController(target.address('kato=2050'))

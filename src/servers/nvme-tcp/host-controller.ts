@@ -269,7 +269,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   }
 
   deleteQueue(qid: number, done: () => void): void {
-    if (this.#byQueue[qid] === 0) done()
+    if ((this.#byQueue[qid] ?? 0) === 0) done()
     else this.#emptied.set(qid, done)
   }
 

@@ -14,6 +14,9 @@ const log = logger('tcp-target')
 /** Keep Alive granularity: 100 ms. */
 const KAS = 1
 const KAS_MS = 100
+/** What a dword has, and what a timer of Node's has: with more it would be over at once. */
+const MOST_KATO = 2 ** 32 - 1
+const MOST_TIMER_MS = 2 ** 31 - 1
 /** SGLs, with an offset in a data block: data within the capsule. */
 const SGLS = 0x0010_0001
 const MOST_MDTS = 8
@@ -86,10 +89,13 @@ export class Association {
   touch(): void {
     clearTimeout(this.#timer)
     if (this.#kato === 0 || this.#ended) return
-    this.#timer = setTimeout(() => {
-      log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
-      this.end()
-    }, this.#kato)
+    this.#timer = setTimeout(
+      () => {
+        log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
+        this.end()
+      },
+      Math.min(this.#kato, MOST_TIMER_MS),
+    )
   }
 
   /**
@@ -329,5 +335,5 @@ function isIdentifyController(sqe: Uint32Array): boolean {
 }
 
 function rounded(kato: number): number {
-  return Math.ceil(kato / KAS_MS) * KAS_MS
+  return Math.min(Math.ceil(kato / KAS_MS) * KAS_MS, MOST_KATO)
 }

@@ -53,6 +53,8 @@ const TERMINATE_MS = 1000
 const LINGER_MS = 5000
 /** Bytes that wait to be sent, from which on nothing more is taken of the host. */
 const MOST_UNSENT = 8 * 2 ** 20
+/** Bytes that wait to be sent, from which on data is not copied behind them: memory of its controller is what limits a host. */
+const MOST_COPIES = 256 * 1024
 /** Bytes of data in capsules that may wait for memory of their controllers, of all connections together. */
 const MOST_HELD = 32 * 2 ** 20
 
@@ -143,8 +145,8 @@ export class Connection implements PduHandler {
   #qid = 0
   // Before it is done, no other command is taken.
   #authentication: Authentication | null = null
-  // Commands that may be outstanding.
-  #most = 0
+  // Commands that may be outstanding: before there is a queue, Connect alone.
+  #most = 1
   readonly #commands = new Map<number, Command>()
   // Objects that can be used again.
   readonly #idle: Command[] = []
@@ -160,7 +162,7 @@ export class Connection implements PduHandler {
   #flushing = false
   #taking = true
   #dataPdus = 0
-  #seen = { dataPdus: 0, written: 0, transferring: false, unsent: false }
+  #seen = { dataPdus: 0, written: 0, read: 0, transferring: false, receiving: false, unsent: false }
 
   constructor(target: ConnectionTarget, socket: net.Socket) {
     const { inCapsule, maxH2cData } = target.limits
@@ -216,10 +218,15 @@ export class Connection implements PduHandler {
     const written = this.#socket.bytesWritten - this.unsent
     const seen = this.#seen
     const silent = this.#transfers.size > 0 && seen.transferring && seen.dataPdus === dataPdus
+    const read = this.#socket.bytesRead
+    const receiving = this.#receiving !== null
+    // In the middle of a PDU.
+    const stuck = receiving && seen.receiving && seen.read === read
     const deaf = this.unsent > 0 && seen.unsent && seen.written === written
-    this.#seen = { dataPdus, written, transferring: this.#transfers.size > 0, unsent: this.unsent > 0 }
-    if (this.#ended || !(silent || deaf)) return
-    log('queue %d: the host %s', this.#qid, silent ? 'sends no data' : 'takes nothing')
+    const transferring = this.#transfers.size > 0
+    this.#seen = { dataPdus, written, read, transferring, receiving, unsent: this.unsent > 0 }
+    if (this.#ended || !(silent || stuck || deaf)) return
+    log('queue %d: the host %s', this.#qid, deaf ? 'takes nothing' : 'sends no data')
     this.end()
     this.#socket.destroy()
   }
@@ -419,7 +426,7 @@ export class Connection implements PduHandler {
       this.#finish(command)
       return
     }
-    if (this.#association !== null && this.#commands.size >= this.#most) {
+    if (this.#commands.size >= this.#most) {
       throw violation(
         FES.SEQUENCE_ERROR,
         0,
@@ -681,7 +688,7 @@ export class Connection implements PduHandler {
       return
     }
     const alone = this.#target.limits.success && this.#qid !== 0 && result === 0
-    const copied = length <= MOST_COPIED
+    const copied = length <= MOST_COPIED && this.#outbox.length < MOST_COPIES
     this.#sendData(cid, block.bytes, length, alone, copied ? undefined : command.sent)
     if (!alone) this.#respond(cid, status, result, resultHigh)
     if (copied) this.#finish(command)
