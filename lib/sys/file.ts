@@ -21,6 +21,52 @@ export function realPath(file: string): string {
   }
 }
 
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+
+/**
+ * Text of a file. Whoever may write the folder may have put anything there: a link to another file, a pipe that would block.
+ * Throws what the file system says, and where it is no regular file.
+ */
+export function readRegularFile(file: string): string {
+  const fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    if (!fs.fstatSync(fd).isFile()) throw new Error('it is no regular file')
+    return fs.readFileSync(fd, 'utf8')
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/**
+ * Replaces a file as a whole, durably. The new one is made under a name of its own, which may follow no link and must not be
+ * there: one that a killed process has left is removed, and so is a link, but never what it leads to.
+ * @param mode as it is to be, whatever the process's mask
+ */
+export function replaceFile(file: string, content: string, mode: number): void {
+  const next = `${file}.new`
+  fs.rmSync(next, { force: true })
+  const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+  try {
+    fs.writeFileSync(fd, content)
+    fs.fchmodSync(fd, mode)
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+  fs.renameSync(next, file)
+  syncFolder(path.dirname(file))
+}
+
+// The name is on the medium, too.
+function syncFolder(folder: string): void {
+  const fd = fs.openSync(folder, O_RDONLY)
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
 // struct flock of x86-64.
 const FLOCK_BYTES = 32
 const TYPE = 0

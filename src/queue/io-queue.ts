@@ -560,6 +560,15 @@ export class IoQueue {
     for (const part of resent) this.endPart(part.op, cause)
   }
 
+  /** Ends an operation of one command that was not posted yet; false where it was. */
+  withdraw(op: Operation, cause: Error): boolean {
+    if (!this.waiting.remove(op)) return false
+    op.cause ??= cause
+    this.obstacles--
+    this.endPart(op, cause)
+    return true
+  }
+
   /** After the controller was reset, and the pair with it. */
   reset(): void {
     if (this.failure !== null) this.obstacles--

@@ -2,9 +2,11 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import fs from 'node:fs'
 import readline from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
+import { formatKey, TLS_KEY } from '../../lib/nvme/tcp/security/keys.ts'
 import { open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
@@ -44,6 +46,33 @@ for (const exclusive of [false, true]) {
     await reopened.close()
   })
 }
+
+test('serve --tcp --tls-key: whoever has the key connects, and nobody else', async (t) => {
+  const host = 'nqn.2024-01.org.example:host'
+  const keyFile = (name: string, first: number) => {
+    const file = inFolder(name)
+    fs.writeFileSync(file, `${formatKey(TLS_KEY, 1, Buffer.alloc(32, first))}\n`, { mode: 0o600 })
+    return file
+  }
+  const [right, wrong] = [keyFile('right.key', 1), keyFile('wrong.key', 2)]
+  const { child, lines, said, ended } = serve(
+    t,
+    ...['sim:?size=4M', '--tcp', '127.0.0.1:0', '--nqn', NQN, '--tls-key', `${host}=${right}`],
+  )
+  const [line] = (await once(lines, 'line')) as [string]
+  const address = `${/nvme\+tcp:\S+/.exec(line)![0]}?hostnqn=${host}`
+  const options = { recovery: 'none', timeout: 3000 } as const
+  const ns = await open(address, { ...options, tlsKeyFile: right })
+  const data = pattern(2 ** 17, 9)
+  await ns.promises.write(data, 0)
+  t.deepEqual(await ns.promises.read(Buffer.alloc(2 ** 17), 0), data)
+  await t.throwsAsync(open(address.replace('127.0.0.1', 'localhost'), { ...options, tlsKeyFile: wrong }))
+  await t.throwsAsync(open(`${address.replace('127.0.0.1', 'localhost')}&link=socket`, options))
+  await ns.close()
+  child.kill('SIGINT')
+  await ended
+  t.regex(said(), /has a key \(TLS\)/)
+})
 
 test('serve --tcp refuses what it should: other machines’ addresses, and options that do not belong together', async (t) => {
   for (const [words, message] of [

@@ -18,9 +18,11 @@ import {
   openController,
   serveNvmeTcp,
 } from '../../src/index.ts'
+import { Reservations } from '../../src/servers/nvme-tcp/reservations.ts'
 import { testFolder } from '../support/folder.ts'
 import { forkServer, SERVED_NQN } from '../support/nvme-tcp-server.ts'
 import { pattern } from '../support/pattern.ts'
+import { CONNECT, capsule, connectData, greeted, statusOf } from '../support/raw-host.ts'
 
 const inFolder = testFolder()
 const BLOCK = 512
@@ -320,6 +322,102 @@ test('reservations hold between hosts: who may read, who may write, and whom a p
   await t.throwsAsync(a!.register(5, 0, 0xc000_0000 | 0), status('Invalid Field'))
 })
 
+test('reservations outlive the server where a host asks for it, until it asks no more', async (t) => {
+  const device = `sim:${inFolder('reserved.img')}?size=4M`
+  const [ON, OFF] = [0xc000_0000 | 0, 0x8000_0002 | 0]
+  const persistence = { opcode: ADMIN.GET_FEATURES, nsid: 1, cdw10: 0x83 }
+  const restarted = async (check: (a: Namespace, b: Namespace) => Promise<void>) => {
+    const namespace = await open(device)
+    const server = await serveNvmeTcp([namespace], { nqn: SERVED_NQN, listen: '127.0.0.1:0' })
+    const [a, b] = [await connect(t, server, 'a'), await connect(t, server, 'b')]
+    try {
+      t.is((await a.controller.identifyNamespace(1)).rescap & 1, 1)
+      await check(a, b)
+    } finally {
+      await Promise.all([a.close(), b.close()])
+      await server.close()
+      await namespace.close()
+    }
+  }
+  await restarted(async (a, b) => {
+    await reserver(b).register(2)
+    await reserver(a).register(5, 0, ON)
+    await reserver(a).acquire(5, 1)
+    t.is((await a.admin(persistence)).result, 1)
+  })
+  await restarted(async (a, b) => {
+    await t.throwsAsync(b.promises.write(Buffer.alloc(BLOCK), 0), status('Reservation Conflict'))
+    await a.promises.write(Buffer.alloc(BLOCK), 0)
+    const { type, all } = await reserver(b).report()
+    t.is(type, 1)
+    t.deepEqual(
+      all.map(({ holder, key, host }) => [holder, key, host]),
+      [
+        [false, 2, 0x62],
+        [true, 5, 0x61],
+      ],
+    )
+    await reserver(a).register(6, 5, OFF)
+    t.is((await a.admin(persistence)).result, 0)
+    await t.throwsAsync(b.promises.write(Buffer.alloc(BLOCK), 0), status('Reservation Conflict'))
+  })
+  await restarted(async (a, b) => {
+    await b.promises.write(Buffer.alloc(BLOCK), 0)
+    t.deepEqual((await reserver(a).report()).all, [])
+    // By the feature, as well.
+    await a.admin({ ...persistence, opcode: ADMIN.SET_FEATURES, cdw11: 1 })
+    await reserver(a).register(7)
+  })
+  await restarted(async (a) => {
+    t.deepEqual(
+      (await reserver(a).report()).all.map(({ key }) => key),
+      [7],
+    )
+  })
+})
+
+test('a reservation that can not be kept is not made, and a file of something else is not taken', async (t) => {
+  const folder = inFolder('kept')
+  fs.mkdirSync(folder)
+  const file = `${folder}/state.json`
+  const { server } = await serveSims(t, ['sim:?size=4M'], { reservations: file })
+  const a = reserver(await connect(t, server))
+  await a.register(1, 0, 0xc000_0000 | 0)
+  const before = fs.readFileSync(file, 'utf8')
+  fs.mkdirSync(`${file}.new`)
+  await t.throwsAsync(a.acquire(1, 1), status('Internal Error'))
+  t.is((await a.report()).type, 0)
+  fs.rmdirSync(`${file}.new`)
+  await a.acquire(1, 1)
+  t.not(fs.readFileSync(file, 'utf8'), before)
+  const namespace = await open('sim:?size=4M')
+  t.teardown(() => namespace.close())
+  for (const content of [
+    '',
+    '[]',
+    before.replace('"type": 0', '"type": 1'),
+    before.replace('0001"', '000x"'),
+  ]) {
+    fs.writeFileSync(file, content)
+    const refused = serveNvmeTcp([namespace], { listen: '127.0.0.1:0', reservations: file })
+    await t.throwsAsync(refused, { code: 'ERR_UNVME_SETUP' })
+  }
+})
+
+test('a namespace has so many registrants and no more, and their count does not grow by new names', (t) => {
+  const reservations = new Reservations(null)
+  const register = (i: number) =>
+    reservations.execute(
+      NVM.RESERVATION_REGISTER,
+      { hostid: i.toString(16).padStart(32, '0'), cntlid: 1 },
+      0,
+      keys(0, i + 1),
+    ).status
+  for (let i = 0; i < 256; i++) t.is(register(i), 0)
+  t.not(register(256), 0)
+  t.is(reservations.report().readUInt16LE(5), 256)
+})
+
 test('a host whose registration was preempted is told, with a log that says of what', async (t) => {
   const { server } = await serveSims(t)
   const [first, second] = [await connect(t, server, 'a'), await connect(t, server, 'b')]
@@ -499,6 +597,55 @@ test('a host that asks and does not read holds no more than its share, and is en
   await until(() => server.stats.memoryInUse === 0)
   t.deepEqual(await readOf(good, 8, 8), pattern(4096, 1))
   await readOf(bad, 0, 1)
+})
+
+test('a host that stops in the middle of a capsule’s data is ended, and its memory is free', async (t) => {
+  const { server } = await serveSims(t, ['sim:?size=4M'], { stallTimeout: 100 })
+  const { port } = server.listeners[0]!
+  const admin = await greeted(t, port)
+  const data = { subnqn: SERVED_NQN }
+  admin.send(capsule({ ...CONNECT, 12: 0 }, connectData(data)))
+  const cntlid = (await admin.next())!.readUInt32LE(8) & 0xffff
+  for (const words of [
+    { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 },
+    { 0: 0x09, 10: 0x07, 11: 0 },
+  ]) {
+    admin.send(capsule(words))
+    t.is(statusOf(await admin.next()), 0)
+  }
+  const queue = await greeted(t, port)
+  queue.send(capsule({ ...CONNECT, 10: 1 << 16 }, connectData({ ...data, cntlid })))
+  t.is(statusOf(await queue.next()), 0)
+  const write = capsule({ 0: 1, 1: 1, 12: 7 }, Buffer.alloc(4096))
+  queue.send(write.subarray(0, 1000))
+  await until(() => server.stats.memoryInUse > 0)
+  t.is(await queue.next(), null)
+  await until(() => server.stats.memoryInUse === 0)
+  t.is(server.stats.writes, 0)
+})
+
+test('the last block, 256 ranges, and LBAs beyond 32 bits are what hosts mean by them', async (t) => {
+  const { server, namespaces } = await serveSims(t)
+  const ns = await connect(t, server)
+  const blocks = ns.geometry.blockcount
+  await ns.promises.write(pattern(BLOCK, 1), blocks - 1)
+  t.deepEqual(await readOf(namespaces[0]!, blocks - 1, 1), pattern(BLOCK, 1))
+  const buf = ns.alloc(4096)
+  const read = (cdw10: number, cdw11: number, nlb: number) =>
+    ns.promises.cmd({ opcode: NVM.READ, buf: buf.subarray(0, nlb * BLOCK), cdw10, cdw11, cdw12: nlb - 1 })
+  await read(blocks - 1, 0, 1)
+  await t.throwsAsync(read(blocks - 1, 0, 2), status('LBA Out of Range'))
+  // Not block 0.
+  await t.throwsAsync(read(0, 1, 1), status('LBA Out of Range'))
+  const ranges = Array.from({ length: 256 }, (_, i) => ({ slba: 16 * i, nlb: 8 }))
+  for (const i of [0, 255]) await ns.promises.write(pattern(16 * BLOCK, i + 2), 16 * i)
+  await ns.promises.deallocate(ranges)
+  for (const i of [0, 255]) {
+    const found = await readOf(namespaces[0]!, 16 * i, 16)
+    t.deepEqual(found.subarray(0, 8 * BLOCK), Buffer.alloc(8 * BLOCK))
+    t.deepEqual(found.subarray(8 * BLOCK), pattern(16 * BLOCK, i + 2).subarray(8 * BLOCK))
+  }
+  ns.free(buf)
 })
 
 /** A host that brings a controller up, asks for much by Identify, and takes nothing of it. */

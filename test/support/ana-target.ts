@@ -176,6 +176,7 @@ async function startPath(
       const run = () => done(io(copy, block), 0)
       waiting.push({ qid, run, done })
     },
+    withdraw: sim.withdraw,
     idOf: sim.idOf,
     run() {
       sim.run()

@@ -1,92 +1,24 @@
 // The target, as a host of another make sees it: byte by byte.
 
-import net from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { DISCOVERY_NQN, decodeDiscoveryLog, SUBTYPE, TRTYPE } from '../../lib/nvme/tcp/fabrics.ts'
 import { encodeIcReq, PDU } from '../../lib/nvme/tcp/pdu.ts'
 import { serveTcp } from '../../lib/nvme/tcp/target/index.ts'
 import { open, openController } from '../../src/index.ts'
+import {
+  CONNECT,
+  capsule,
+  connectRaw as connect,
+  connectData,
+  greeted,
+  statusOf,
+} from '../support/raw-host.ts'
 import { HOST, NQN, startTarget, type TargetLimits } from '../support/tcp-target.ts'
-
-/** A host of few lines. */
-async function connect(t: ExecutionContext, port: number) {
-  const socket = net.connect({ port, host: '127.0.0.1' })
-  t.teardown(() => void socket.destroy())
-  const waiting: ((pdu: Buffer | null) => void)[] = []
-  const came: (Buffer | null)[] = []
-  let rest = Buffer.alloc(0)
-  const give = (pdu: Buffer | null) => {
-    const next = waiting.shift()
-    if (next === undefined) came.push(pdu)
-    else next(pdu)
-  }
-  socket.on('data', (chunk) => {
-    rest = Buffer.concat([rest, chunk])
-    while (rest.length >= 8 && rest.length >= rest.readUInt32LE(4)) {
-      const bytes = rest.readUInt32LE(4)
-      give(rest.subarray(0, bytes))
-      rest = rest.subarray(bytes)
-    }
-  })
-  socket.on('error', () => {})
-  socket.on('close', () => give(null))
-  return {
-    send: (pdu: Buffer) => void socket.write(pdu),
-    /** Null once the connection is closed. */
-    next: () =>
-      new Promise<Buffer | null>((resolve) => {
-        const pdu = came.shift()
-        if (pdu === undefined) waiting.push(resolve)
-        else resolve(pdu)
-      }),
-  }
-}
-
-function capsule(words: Readonly<Record<number, number>>, data: Buffer | null = null): Buffer {
-  const pdu = Buffer.alloc(72 + (data?.length ?? 0))
-  pdu[0] = PDU.CAPSULE_CMD
-  pdu[2] = 72
-  pdu[3] = data === null ? 0 : 72
-  pdu.writeUInt32LE(pdu.length, 4)
-  for (const [at, value] of Object.entries(words)) pdu.writeUInt32LE(value >>> 0, 8 + 4 * Number(at))
-  pdu[9] = 0x40
-  if (data !== null) {
-    pdu.writeUInt32LE(data.length, 40)
-    pdu[47] = 1
-    pdu.set(data, 72)
-  } else if (pdu[47] === 0) pdu[47] = 0x5a
-  return pdu
-}
-
-function connectData({
-  subnqn = NQN,
-  hostnqn = 'nqn.2024-01.org.example:other',
-  cntlid = 0xffff,
-  host = 1,
-} = {}) {
-  const data = Buffer.alloc(1024)
-  data.fill(host, 0, 16)
-  data.writeUInt16LE(cntlid, 16)
-  data.write(subnqn, 256)
-  data.write(hostnqn, 512)
-  return data
-}
-
-const CONNECT = { 0: 0x7f, 1: 1, 11: 31, 12: 5000 }
-const statusOf = (pdu: Buffer | null) => (pdu!.readUInt16LE(22) >> 1) & 0x7ff
 
 async function setUp(t: ExecutionContext, limits: TargetLimits = {}) {
   const target = await startTarget('sim:?size=4M', limits)
   t.teardown(() => target.close())
   return target
-}
-
-async function greeted(t: ExecutionContext, port: number) {
-  const host = await connect(t, port)
-  host.send(encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }))
-  const reply = await host.next()
-  t.is(reply![0], PDU.IC_RESP)
-  return host
 }
 
 test('ICResp has what was agreed on, and MAXH2CDATA', async (t) => {
@@ -219,6 +151,28 @@ for (const [what, words, data, status] of [
     t.is(statusOf(await host.next()), 0)
   })
 }
+
+test('before Connect has an answer no other command is taken, so that nobody has memory without a name', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  // Data that is asked for by R2T, again and again.
+  host.send(capsule({ ...CONNECT, 8: 1024 }))
+  t.is((await host.next())![0], PDU.R2T)
+  host.send(capsule({ ...CONNECT, 0: 0x1_007f, 8: 8192 }))
+  t.is((await host.next())![0], PDU.C2H_TERM_REQ)
+})
+
+test('a Keep Alive Timer that is longer than any timer of Node’s does not end at once', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  host.send(capsule({ ...CONNECT, 12: 0xffff_ffff }, connectData()))
+  t.is(statusOf(await host.next()), 0)
+  for (let i = 0; i < 20; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    host.send(capsule({ 0: 0x7f, 1: 4, 11: 8 }))
+    t.is(statusOf(await host.next()), 0)
+  }
+})
 
 test('features of Keep Alive are the target’s own', async (t) => {
   const target = await setUp(t)

@@ -38,11 +38,10 @@ soon second non-optimized
 tell ana 1 optimized
 nvme id-ctrl /dev/nvme0 | grep -E '^(cmic|nanagrpid|oncs)'
 nvme ana-log /dev/nvme0 | grep state
-nvme resv-register $d -n 1 --nrkey=0xabc --rrega=0 --cptpl=0
+nvme resv-register $d -n 1 --nrkey=0xabc --rrega=0 --cptpl=3
 nvme resv-acquire $d -n 1 --crkey=0xabc --rtype=1 --racqa=0
-nvme resv-report $d -n 1 -e -d 32 | grep -E 'rtype|rcsts|rkey'
-nvme resv-release $d -n 1 --crkey=0xabc --rtype=1 --rrela=0
-nvme resv-register $d -n 1 --crkey=0xabc --rrega=1 --cptpl=0
+report() { nvme resv-report $d -n 1 -e -d 32 | grep -E 'rtype|ptpls|rcsts|rkey'; }
+report
 mkfs.ext4 -q $d && mount $d /mnt && echo mounted
 verify 4 paths & job=$!
 sleep 1
@@ -61,6 +60,9 @@ sleep 1
 tell kill
 wait $job
 umount /mnt
+report
+nvme resv-release $d -n 1 --crkey=0xabc --rtype=1 --rrela=0
+nvme resv-register $d -n 1 --crkey=0xabc --rrega=1 --cptpl=2
 fsck.ext4 -fn $d >&2 && echo clean
 nvme disconnect -n $n
 dmesg | grep -i nvme >&2
@@ -87,6 +89,8 @@ async function control(
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return (server.address() as net.AddressInfo).port
 }
+
+const RESERVED = ['rtype : 1', 'ptpls : 1', 'rcsts : 1', 'rkey : abc']
 
 const missing = leftOutWithoutNetwork('Linux’s NVMe/TCP host')
 const register = registerUnless(missing, test, test.skip)
@@ -129,21 +133,11 @@ register('Linux’s host on two listeners of a server: paths, reservations, a ki
         'oncs : 0xaf',
         'state : optimized',
       ],
-      ...[
-        'NVME Reservation success',
-        'NVME Reservation Acquire success',
-        'rtype : 1',
-        'rcsts : 1',
-        'rkey : abc',
-      ],
-      ...[
-        'NVME Reservation Release success',
-        'NVME Reservation success',
-        'mounted',
-        'verified paths',
-        'trimmed',
-      ],
-      ...['verified restart', 'clean', `NQN:${SERVED_NQN} disconnected 2 controller(s)`],
+      ...['NVME Reservation success', 'NVME Reservation Acquire success', ...RESERVED],
+      ...['mounted', 'verified paths', 'trimmed', 'verified restart'],
+      // A server that was killed has it still.
+      ...[...RESERVED, 'NVME Reservation Release success', 'NVME Reservation success'],
+      ...['clean', `NQN:${SERVED_NQN} disconnected 2 controller(s)`],
     ],
     `${stderr}\n${console}`,
   )

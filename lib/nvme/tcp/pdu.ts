@@ -204,7 +204,7 @@ export interface ConnectionReply {
 
 function initialize(type: number, pfv: number, pda: number, dgst: number, dword: number): Buffer {
   const pdu = Buffer.alloc(IC_BYTES)
-  writeCommon(pdu, type, 0, IC_BYTES, 0, IC_BYTES)
+  writeCommon(pdu, 0, type, 0, IC_BYTES, 0, IC_BYTES)
   pdu.writeUInt16LE(pfv, 8)
   pdu[10] = pda
   pdu[11] = dgst
@@ -260,24 +260,25 @@ export function checkIcResp({ pfv, cpda, dgst, maxh2cdata }: ConnectionReply, as
 /** Writes the common header at the start of a PDU. */
 export function writeCommon(
   pdu: Buffer,
+  at: number,
   type: number,
   flags: number,
   hlen: number,
   pdo: number,
   plen: number,
 ): void {
-  pdu[0] = type
-  pdu[1] = flags
-  pdu[2] = hlen
-  pdu[3] = pdo
-  pdu.writeUInt32LE(plen, 4)
+  pdu[at] = type
+  pdu[at + 1] = flags
+  pdu[at + 2] = hlen
+  pdu[at + 3] = pdo
+  pdu.writeUInt32LE(plen, at + 4)
 }
 
 /** A terminate request for a violation, with the header that was at fault. */
 export function encodeTermReq(type: number, { fes, fei }: Violation, header: Uint8Array): Buffer {
   const copied = header.subarray(0, MOST_COPIED)
   const pdu = Buffer.alloc(HEADER_BYTES + copied.length)
-  writeCommon(pdu, type, 0, HEADER_BYTES, 0, pdu.length)
+  writeCommon(pdu, 0, type, 0, HEADER_BYTES, 0, pdu.length)
   pdu.writeUInt16LE(fes, 8)
   // Right behind FES, and so not on a dword.
   pdu.writeUInt32LE(fei, 10)

@@ -61,6 +61,8 @@ export interface CapsuleSim {
    * @param sqe 16 dwords; identifier and data pointer are filled in
    */
   submit(qid: number, sqe: Uint32Array, block: CapsuleBlock | null, done: CapsuleDone): void
+  /** Nothing that it has is not begun: the model itself executes Abort. */
+  withdraw(done: CapsuleDone): boolean
   /** The identifier that the controller knows a command in flight by, for Abort; undefined where there is none. */
   idOf(done: CapsuleDone): number | undefined
   run(): void
@@ -166,6 +168,7 @@ export function hostCapsules(config: SimConfig): CapsuleSim {
       words[at + 7] = high32(iova)
       words[at + 8] = block.bytes.length
     },
+    withdraw: () => false,
     idOf(done) {
       for (const { pending } of queues.values()) {
         const cid = pending.indexOf(done)

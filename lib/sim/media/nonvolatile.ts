@@ -7,6 +7,7 @@ import path from 'node:path'
 import { ImageError } from '../../errors.ts'
 import { SANITIZE_STATE, SELF_TEST } from '../../nvme/spec/logs.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
+import { readRegularFile, replaceFile } from '../../sys/file.ts'
 import type { Firmware } from '../model/admin/firmware.ts'
 import type { Background, TestResult } from '../model/background.ts'
 import type { Controller } from '../model/controller.ts'
@@ -65,7 +66,7 @@ export function loadState({ path: file }: StateFile, image: string, bytes: numbe
   const advice = 'delete it, and the image is as new'
   let state: SavedState
   try {
-    state = JSON.parse(readRegular(file))
+    state = JSON.parse(readRegularFile(file))
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw new ImageError(`${file}: ${(cause as Error).message}; ${advice}`, { cause })
@@ -80,49 +81,6 @@ export function loadState({ path: file }: StateFile, image: string, bytes: numbe
 /** Removes the state of an image that is new. */
 export function forgetState({ path: file }: StateFile): void {
   fs.rmSync(file, { force: true })
-}
-
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants
-
-// Whoever may write the folder may have put anything there: a link to another file, a pipe that would block.
-function readRegular(file: string): string {
-  const fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-  try {
-    if (!fs.fstatSync(fd).isFile()) throw new Error('it is no regular file')
-    return fs.readFileSync(fd, 'utf8')
-  } finally {
-    fs.closeSync(fd)
-  }
-}
-
-/**
- * Replaces a file as a whole. The new one is made under a name of its own, which may follow no link and must not be there:
- * one that a killed process has left is removed, and so is a link, but never what it leads to.
- */
-function replaceFile({ path: file, mode }: StateFile, content: string): void {
-  const next = `${file}.new`
-  fs.rmSync(next, { force: true })
-  const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
-  try {
-    fs.writeFileSync(fd, content)
-    // Whatever the process's mask is.
-    fs.fchmodSync(fd, mode)
-    fs.fsyncSync(fd)
-  } finally {
-    fs.closeSync(fd)
-  }
-  fs.renameSync(next, file)
-  syncFolder(path.dirname(file))
-}
-
-// The name is on the medium, too, when the command that changed the state is done.
-function syncFolder(folder: string): void {
-  const fd = fs.openSync(folder, O_RDONLY)
-  try {
-    fs.fsyncSync(fd)
-  } finally {
-    fs.closeSync(fd)
-  }
 }
 
 function isKnown(state: SavedState): boolean {
@@ -189,7 +147,7 @@ export function saveState(c: Controller): number {
     sanitizeDword,
   }
   try {
-    replaceFile(stateFile, `${JSON.stringify(state, null, 2)}\n`)
+    replaceFile(stateFile.path, `${JSON.stringify(state, null, 2)}\n`, stateFile.mode)
     return 0
   } catch {
     return STATUS.INTERNAL_ERROR

@@ -24,6 +24,7 @@ export const tcpOptions = {
   queues: value('N', integer({ min: 1, max: 128 }), 'I/O queues of a host: 16'),
   queueSize: value('N', integer({ min: 2, max: 1024 }), 'entries of each queue: 128'),
   memory: value('SIZE', size({ min: 2 ** 20 }), 'DMA memory of each device for data: 8M'),
+  reservations: value('FILE', text, 'where reservations are kept that outlive the server'),
   maxConnections: value('N', integer({ min: 1, max: 65_535 }), 'connections: 256'),
 }
 
@@ -52,6 +53,7 @@ interface Given {
   readonly queues: number | undefined
   readonly queueSize: number | undefined
   readonly memory: number | undefined
+  readonly reservations: string | undefined
   readonly maxConnections: number | undefined
 }
 
@@ -75,6 +77,7 @@ export async function serveOverTcp(device: string, given: Given, signal: AbortSi
     const server = await serveNvmeTcp(exclusive ? device : namespaces, {
       ...{ listen: tcp, nqn, allowRemote: given.allowRemote, referrals: referral, signal },
       ...{ dhchapCtrlKeyFile: given.dhchapCtrlKey, maxConnections: given.maxConnections },
+      ...(given.reservations !== undefined && { reservations: given.reservations }),
       ...(hostNqn.length > 0 && { hosts: hostNqn }),
       ...(dhchapKey.length > 0 && { dhchapKeyFiles: Object.fromEntries(dhchapKey) }),
       ...(tlsKey.length > 0 && { tlsKeyFiles: Object.fromEntries(tlsKey) }),

@@ -30,7 +30,13 @@ import type {
 } from '../../../lib/nvme/tcp/target/index.ts'
 import type { DmaBlock, MemoryUser } from './memory.ts'
 import { DNR, PASSED, type ServedNamespace, statusOf } from './namespace.ts'
-import { EVENT_REQUESTS, refuse, type Subsystem, type SubsystemController } from './subsystem.ts'
+import {
+  EVENT_REQUESTS,
+  refuse,
+  type Subsystem,
+  type SubsystemController,
+  type WaitingCommand,
+} from './subsystem.ts'
 
 const VERSION = 0x0001_0400
 const CC_EN = 1
@@ -61,11 +67,8 @@ const OWN_FEATURES: ReadonlyMap<number, number> = new Map([
   [FEATURE.ASYNC_EVENT_CONFIGURATION, 0],
   [FEATURE.RESERVATION_NOTIFICATION_MASK, 0],
 ])
-const NOT_OURS = new Set<number>([
-  FEATURE.POWER_MANAGEMENT,
-  FEATURE.VOLATILE_WRITE_CACHE,
-  FEATURE.RESERVATION_PERSISTENCE,
-])
+const NOT_OURS = new Set<number>([FEATURE.POWER_MANAGEMENT, FEATURE.VOLATILE_WRITE_CACHE])
+const OF_NAMESPACE = 2
 const CHANGEABLE = 4
 
 /** Admin commands that go to the device where that is allowed. */
@@ -91,6 +94,18 @@ interface Notice {
   readonly nsid: number
 }
 
+const nobody: CommandDone = () => {}
+
+/** A command that is being done: its object is used again. */
+interface HostCommand {
+  qid: number
+  generation: number
+  /** Answers the host. */
+  done: CommandDone
+  /** Calls that. */
+  readonly end: CommandDone
+}
+
 export class HostController implements ServedController<Block>, MemoryUser, SubsystemController {
   readonly maxBytes: number
   onGone: (() => void) | null = null
@@ -109,7 +124,10 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   // Commands in flight of before the last reset.
   #past = 0
   // Commands in flight of each I/O queue, and whom to tell when one that is deleted has none any more.
-  readonly #byQueue = new Map<number, number>()
+  readonly #byQueue: Uint32Array
+  readonly #idle: HostCommand[] = []
+  // All that there are, idle or not: for Abort.
+  readonly #all: HostCommand[] = []
   readonly #emptied = new Map<number, () => void>()
   #ended: (() => void) | null = null
   #adminHeld = 0
@@ -130,6 +148,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     this.hostid = host.hostid
     this.listener = host.listener
     this.maxBytes = subsystem.maxBytes
+    this.#byQueue = new Uint32Array(subsystem.options.queues + 1)
     this.#cap = encodeCapabilities({
       ...{ mqes: subsystem.options.entries, cqr: true, ams: 0, to: 30_000, dstrd: 4, nssrs: false, css: 1 },
       ...{ bps: false, mpsmin: 4096, mpsmax: 4096, pmrs: false, cmbs: false },
@@ -188,7 +207,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     this.#subsystem.addGhosts(this.hostid, this.#inFlight)
     this.#past += this.#inFlight
     this.#inFlight = 0
-    this.#byQueue.clear()
+    this.#byQueue.fill(0)
     for (const emptied of this.#emptied.values()) emptied()
     this.#emptied.clear()
     this.#granted = 0
@@ -250,7 +269,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   }
 
   deleteQueue(qid: number, done: () => void): void {
-    if ((this.#byQueue.get(qid) ?? 0) === 0) done()
+    if ((this.#byQueue[qid] ?? 0) === 0) done()
     else this.#emptied.set(qid, done)
   }
 
@@ -262,41 +281,79 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       this.#awaitEvent(done)
       return
     }
+    if (qid !== 0 && this.#subsystem.hasGhosts(this.hostid)) this.#wait(qid, sqe, block, done)
+    else this.#begin(qid, sqe, block, done)
+  }
+
+  // What waits is not in flight yet, and is not begun once its controller is no more.
+  #wait(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const generation = this.#generation
-    // What waits is not in flight yet, and is not begun once its controller is no more.
-    const later = () => {
-      if (generation === this.#generation) this.#begin(qid, sqe, block, done)
-      else done(-1, 0)
+    const waiting: WaitingCommand = {
+      done,
+      act: () => {
+        if (generation === this.#generation) this.#begin(qid, sqe, block, done)
+        else done(-1, 0)
+      },
     }
-    if (qid !== 0 && this.#subsystem.waitForGhosts(this.hostid, later)) return
-    this.#begin(qid, sqe, block, done)
+    this.#subsystem.waitForGhosts(this.hostid, waiting)
   }
 
   #begin(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
-    const generation = this.#generation
+    const command = this.#idle.pop() ?? this.#makeCommand()
+    command.qid = qid
+    command.generation = this.#generation
+    command.done = done
     this.#inFlight++
-    if (qid !== 0) this.#byQueue.set(qid, (this.#byQueue.get(qid) ?? 0) + 1)
-    const end: CommandDone = (status, result) => {
-      if (generation === this.#generation) {
-        this.#inFlight--
-        done(status, result)
-        if (qid !== 0) this.#leave(qid)
-        return
-      }
-      this.#past--
-      this.#subsystem.endGhost(this.hostid)
-      done(-1, 0)
-      if (this.#past === 0) this.#endPast()
+    this.#byQueue[qid]!++
+    if (qid === 0) this.#executeAdmin(sqe, block, command.end)
+    else this.#executeIo(qid, sqe, block, command.end)
+  }
+
+  #makeCommand(): HostCommand {
+    const command: HostCommand = {
+      ...{ qid: 0, generation: 0, done: nobody },
+      end: (status, result) => this.#end(command, status, result),
     }
-    if (qid === 0) this.#executeAdmin(sqe, block, end)
-    else this.#executeIo(sqe, block, end)
+    this.#all.push(command)
+    return command
+  }
+
+  #end(command: HostCommand, status: number, result: number): void {
+    const { qid, generation, done } = command
+    command.done = nobody
+    this.#idle.push(command)
+    if (generation === this.#generation) {
+      this.#inFlight--
+      done(status, result)
+      // Unless the host's answer ended its controller.
+      if (generation === this.#generation) this.#leave(qid)
+      return
+    }
+    this.#past--
+    this.#subsystem.endGhost(this.hostid)
+    done(-1, 0)
+    if (this.#past === 0) this.#endPast()
+  }
+
+  withdraw(done: CommandDone): boolean {
+    const at = this.#eventRequests.indexOf(done)
+    if (at >= 0) this.#eventRequests.splice(at, 1)
+    else if (!this.#subsystem.withdrawWaiting(this.hostid, done)) return this.#withdrawSent(done)
+    done(STATUS.ABORT_REQUESTED, 0)
+    return true
+  }
+
+  #withdrawSent(done: CommandDone): boolean {
+    const command = this.#all.find((one) => one.done === done)
+    if (command === undefined) return false
+    return [...this.#subsystem.namespaces.values()].some((namespace) => namespace.withdraw(command.end))
   }
 
   #leave(qid: number): void {
-    const left = this.#byQueue.get(qid)! - 1
-    this.#byQueue.set(qid, left)
+    const left = --this.#byQueue[qid]!
+    if (left > 0 || this.#emptied.size === 0) return
     const emptied = this.#emptied.get(qid)
-    if (left > 0 || emptied === undefined) return
+    if (emptied === undefined) return
     this.#emptied.delete(qid)
     emptied()
   }
@@ -307,7 +364,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     ended?.()
   }
 
-  #executeIo(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
+  #executeIo(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const opcode = sqe[0]! & 0xff
     const nsid = sqe[1]!
     const refusal = this.#subsystem.anaRefusal(this.listener)
@@ -321,7 +378,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     else if (!PASSED.has(opcode) && !RESERVATIONS.has(opcode)) refuse(done, STATUS.INVALID_OPCODE)
     else if (refusal !== 0) done(refusal, 0)
     else if (RESERVATIONS.has(opcode)) this.#reserve(namespace, sqe, block, done)
-    else namespace.execute(sqe, block as DmaBlock | null, this.hostid, done)
+    else namespace.execute(sqe, block as DmaBlock | null, this.hostid, this.cntlid + qid, done)
   }
 
   #reserve(namespace: ServedNamespace, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
@@ -365,7 +422,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
         this.#getFeature(sqe, block, done)
         break
       case ADMIN.ABORT:
-        // A device's commands are not ended for one of its hosts.
+        // What a device has is not ended for one of its hosts; what it has not, `withdraw` has ended before.
         done(0, 1)
         break
       default:
@@ -525,6 +582,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     const [fid, value] = [sqe[10]! & 0xff, sqe[11]!]
     if ((sqe[10]! & SAVE) !== 0) refuse(done, STATUS.FEATURE_NOT_SAVEABLE)
     else if (fid === FEATURE.NUMBER_OF_QUEUES) this.#grantQueues(value, done)
+    else if (fid === FEATURE.RESERVATION_PERSISTENCE) refuse(done, this.#persist(sqe[1]!, (value & 1) !== 0))
     else if (NOT_OURS.has(fid) || fid === FEATURE.HOST_IDENTIFIER) {
       // The device's, for everybody; who asks for what there is gets it.
       if (this.#valueOf(fid) === value) done(0, 0)
@@ -535,6 +593,25 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       done(0, 0)
       this.#tell()
     }
+  }
+
+  #persist(nsid: number, persistent: boolean): number {
+    const { namespaces } = this.#subsystem
+    const all = nsid === ALL_NAMESPACES ? [...namespaces.values()] : [namespaces.get(nsid)]
+    for (const namespace of all) {
+      if (namespace === undefined) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+      const status = namespace.reservations.persist(persistent)
+      if (status !== 0) return status
+    }
+    return 0
+  }
+
+  #getPersistence(nsid: number, select: number, done: CommandDone): void {
+    const reservations = this.#subsystem.namespaces.get(nsid)?.reservations
+    if (reservations === undefined) refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+    else if (select === FEATURE_SELECT.SUPPORTED)
+      done(0, OF_NAMESPACE | (reservations.mayPersist ? CHANGEABLE : 0))
+    else done(0, select === 0 && reservations.persistent ? 1 : 0)
   }
 
   #grantQueues(value: number, done: CommandDone): void {
@@ -550,6 +627,10 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
 
   #getFeature(sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const [fid, select] = [sqe[10]! & 0xff, (sqe[10]! >>> 8) & 7]
+    if (fid === FEATURE.RESERVATION_PERSISTENCE) {
+      this.#getPersistence(sqe[1]!, select, done)
+      return
+    }
     const own = OWN_FEATURES.has(fid)
     if (!own && !NOT_OURS.has(fid) && fid !== FEATURE.NUMBER_OF_QUEUES && fid !== FEATURE.HOST_IDENTIFIER) {
       refuse(done, STATUS.INVALID_FIELD)

@@ -6,12 +6,13 @@ import type { DmaAllocation } from '../../../lib/memory/tag.ts'
 import { high32, low32 } from '../../../lib/sys/int64.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 
-/** Memory for one command. */
+/** Memory for one command: its object is used again with its pages. */
 export interface DmaBlock {
-  readonly bytes: Uint8Array
+  bytes: Uint8Array
   readonly memory: DataMemory
   readonly allocation: DmaAllocation
   readonly page: number
+  readonly pages: number
   /** Its address for the device, in halves. */
   readonly lo: number
   readonly hi: number
@@ -33,6 +34,9 @@ export class DataMemory {
   readonly #buffer: Buffer
   readonly #allocation: DmaAllocation
   readonly #runs: PageRuns
+  // Blocks that were given back, by their pages, which are free as well: hosts ask for the same sizes again and again.
+  readonly #idle: DmaBlock[][] = []
+  #idlePages = 0
   // Who found none, in their order: as long as there are some, only the first is given any.
   readonly #waiting = new Set<MemoryUser>()
   // Who has as much as it may.
@@ -50,7 +54,7 @@ export class DataMemory {
 
   /** Bytes that are free. */
   get available(): number {
-    return this.#runs.available * PAGE_BYTES
+    return (this.#runs.available + this.#idlePages) * PAGE_BYTES
   }
 
   /** Memory, or null where there is none for this user now: its `onRoom` is called when it is worth asking again. */
@@ -61,27 +65,62 @@ export class DataMemory {
       this.#limited.add(user)
       return null
     }
-    const [first] = this.#waiting
-    const page = first === undefined || first === user ? this.#runs.take(pages) : -1
-    if (page < 0) {
+    const block = this.#mayTake(user) ? (this.#idle[pages]?.pop() ?? this.#make(pages)) : null
+    if (block === null) {
       this.#waiting.add(user)
       return null
     }
-    this.#waiting.delete(user)
+    if (this.#waiting.size > 0) this.#waiting.delete(user)
+    this.#idlePages -= pages
     user.held += bytes
+    if (block.bytes.length !== bytes) block.bytes = this.#view(block.page, bytes)
+    return block
+  }
+
+  // Whoever waits is first.
+  #mayTake(user: MemoryUser): boolean {
+    if (this.#waiting.size === 0) return true
+    const [first] = this.#waiting
+    return first === user
+  }
+
+  // Taken from the idle ones, or new; null where there is no such run of pages.
+  #make(pages: number): DmaBlock | null {
+    let page = this.#runs.take(pages)
+    if (page < 0 && this.#idlePages > 0) {
+      this.#joinIdle()
+      page = this.#runs.take(pages)
+    }
+    if (page < 0) return null
     const at = page * PAGE_BYTES
     const iova = this.#allocation.iova + at
+    this.#idlePages += pages
     return {
-      ...{ memory: this, allocation: this.#allocation, page, lo: low32(iova), hi: high32(iova) },
-      bytes: this.#buffer.subarray(at, at + bytes),
+      ...{ memory: this, allocation: this.#allocation, page, pages, lo: low32(iova), hi: high32(iova) },
+      bytes: this.#view(page, pages * PAGE_BYTES),
     }
   }
 
-  give({ page, bytes }: DmaBlock, user: MemoryUser): void {
-    user.held -= bytes.length
-    this.#runs.give(page, Math.ceil(bytes.length / PAGE_BYTES))
-    this.#offer()
-    if (this.#limited.delete(user)) user.onRoom?.()
+  #view(page: number, bytes: number): Uint8Array {
+    return this.#buffer.subarray(page * PAGE_BYTES, page * PAGE_BYTES + bytes)
+  }
+
+  #joinIdle(): void {
+    for (const blocks of this.#idle) {
+      for (const { page, pages } of blocks?.splice(0) ?? []) this.#runs.give(page, pages)
+    }
+    this.#idlePages = 0
+  }
+
+  give(block: DmaBlock, user: MemoryUser): void {
+    user.held -= block.bytes.length
+    const { pages } = block
+    const idle = this.#idle[pages]
+    if (idle === undefined) this.#idle[pages] = [block]
+    else idle.push(block)
+    this.#idlePages += pages
+    if (this.#waiting.size > 0) this.#offer()
+    if (this.#limited.size > 0 && this.#limited.delete(user)) user.onRoom?.()
   }
 
   /** It wants none any more. */

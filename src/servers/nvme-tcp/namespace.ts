@@ -2,7 +2,7 @@
 // device. What the device would take for something else is refused here.
 
 import { createHash } from 'node:crypto'
-import { CommandTimeoutError, ControllerResetError } from '../../../lib/errors.ts'
+import { AbortError, CommandTimeoutError, ControllerResetError } from '../../../lib/errors.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
 import {
@@ -20,6 +20,7 @@ import type { BlockIo } from '../../queue/block-io.ts'
 import type { IoQueue } from '../../queue/io-queue.ts'
 import { KIND, type Operation } from '../../queue/operation.ts'
 import type { DataMemory, DmaBlock } from './memory.ts'
+import type { ReservationFile } from './reservation-file.ts'
 import { Reservations } from './reservations.ts'
 
 /** What is served: an open namespace. */
@@ -70,13 +71,29 @@ const FIRST_DELAY_MS = 10
 const MOST_DELAY_MS = 1000
 const LISTS: ReadonlySet<number> = new Set([NVM.DATASET_MANAGEMENT, NVM.COPY])
 
-/** A command that the device has. */
+/** A command that the device has, or gets again: its object is used again. */
 interface InFlight {
-  readonly hostid: string
-  /** How often it was sent again. */
+  hostid: string
+  /** Which of the device's queues: always the same of a host's queue, so that what it sends together is sent together. */
+  queue: IoQueue
+  opcode: number
+  cdw10: number
+  cdw11: number
+  cdw12: number
+  cdw13: number
+  /** Bytes of data that it has to have. */
+  bytes: number
+  block: DmaBlock | null
+  done: CommandDone
+  /** With which it is sent, or waits for that. */
+  op: Operation | null
+  /** How often it was sent again, and the timer that will do so. */
   attempts: number
+  timer: NodeJS.Timeout | null
   onEnd: (() => void)[] | null
 }
+
+const nobody: CommandDone = () => {}
 
 /** What the namespaces of a server have done. */
 export interface IoCounters {
@@ -89,23 +106,12 @@ export interface IoCounters {
   failures: number
 }
 
-/** A command as it goes to the device. */
-interface Request {
-  readonly opcode: number
-  readonly cdw10: number
-  readonly cdw11: number
-  readonly cdw12: number
-  readonly cdw13: number
-  /** Bytes of data that it has to have. */
-  readonly bytes: number
-}
-
 export class ServedNamespace {
   readonly nsid: number
   readonly io: DeviceNamespace
   readonly memory: DataMemory
   readonly readOnly: boolean
-  readonly reservations = new Reservations()
+  readonly reservations: Reservations
   /** Identify Namespace, as hosts get it. */
   identify!: Uint8Array
   independent!: Uint8Array
@@ -115,12 +121,12 @@ export class ServedNamespace {
   #changed = false
   readonly #uuid: string
   readonly #inFlight = new Set<InFlight>()
+  readonly #idle: InFlight[] = []
   // Memory that the device may still write to: of commands that had no answer.
   readonly #lost: (() => void)[] = []
   readonly #counters: IoCounters
   // Taken at the beginning, since the last flush comes when the namespace is being closed already.
   readonly #queues: readonly IoQueue[]
-  #nextQueue = 0
 
   constructor(
     {
@@ -129,8 +135,11 @@ export class ServedNamespace {
       memory,
       readOnly,
       subnqn,
+      file,
     }: Pick<ServedNamespace, 'nsid' | 'io' | 'memory' | 'readOnly'> & {
       readonly subnqn: string
+      /** Where reservations are kept that outlive the server; null: nowhere. */
+      readonly file: ReservationFile | null
     },
     id: IdentifyNamespace,
     counters: IoCounters,
@@ -149,6 +158,7 @@ export class ServedNamespace {
       { nidt: NAMESPACE_ID_TYPE.NGUID, nid: this.#uuid },
       { nidt: NAMESPACE_ID_TYPE.CSI, nid: '00' },
     ])
+    this.reservations = new Reservations(file === null ? null : file.of(this.#uuid))
     this.#describe(id)
   }
 
@@ -182,7 +192,8 @@ export class ServedNamespace {
     this.#changed = nsze > 0 && format?.lbads !== geometry.blockshift
     const shared = {
       nmic: NMIC.SHARED,
-      rescap: RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES,
+      rescap:
+        RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES | (this.reservations.mayPersist ? RESCAP.PERSIST : 0),
       anagrpid: ANA_GROUP,
       nsattr: this.readOnly || (id.nsattr & 1) !== 0 ? NSATTR.WRITE_PROTECTED : 0,
     }
@@ -198,99 +209,114 @@ export class ServedNamespace {
   /**
    * Executes an I/O command of a host, but for those of reservations.
    * @param sqe its sixteen dwords
+   * @param way a number of the host's queue
    */
-  execute(sqe: Uint32Array, block: DmaBlock | null, hostid: string, done: CommandDone): void {
+  execute(sqe: Uint32Array, block: DmaBlock | null, hostid: string, way: number, done: CommandDone): void {
     const opcode = sqe[0]! & 0xff
-    const request = this.#check(opcode, sqe)
-    if (typeof request === 'number') {
-      done(request | DNR, 0)
+    const command = this.#take(opcode, hostid, way)
+    let status = this.#check(opcode, sqe, command)
+    if (status === 0) {
+      if (this.reservations.conflicts(opcode, hostid)) status = STATUS.RESERVATION_CONFLICT
+      else {
+        // The device moves as much as the command says, whatever memory there is. Lists of ranges may be shorter than their
+        // buffer, as Linux's are.
+        const given = block === null ? 0 : block.bytes.length
+        const { bytes } = command
+        if (bytes !== given && (bytes > given || !LISTS.has(opcode))) status = STATUS.DATA_SGL_LENGTH_INVALID
+      }
+    }
+    if (status !== 0) {
+      this.#idle.push(command)
+      done(status | DNR, 0)
       return
     }
-    if (this.reservations.conflicts(opcode, hostid)) {
-      done(STATUS.RESERVATION_CONFLICT | DNR, 0)
-      return
-    }
-    // The device moves as much as the command says, whatever memory there is.
-    const given = block?.bytes.length ?? 0
-    // Lists of ranges may be shorter than their buffer, as Linux's are.
-    if (request.bytes !== given && (request.bytes > given || !LISTS.has(opcode))) {
-      done(STATUS.DATA_SGL_LENGTH_INVALID | DNR, 0)
-      return
-    }
-    this.#begin(request, block, hostid, done)
+    command.block = block
+    command.done = done
+    this.#inFlight.add(command)
+    this.#send(command)
   }
 
-  /** What a command is to the device, or the status of one that is none. */
-  #check(opcode: number, sqe: Uint32Array): Request | number {
-    const [cdw10, cdw11, cdw12, cdw13] = [sqe[10]!, sqe[11]!, sqe[12]!, sqe[13]!]
+  #take(opcode: number, hostid: string, way: number): InFlight {
+    const queue = this.#queues[way % this.#queues.length]!
+    const command = this.#idle.pop()
+    if (command === undefined) {
+      return {
+        ...{ hostid, queue, opcode, cdw10: 0, cdw11: 0, cdw12: 0, cdw13: 0, bytes: 0, block: null },
+        ...{ done: nobody, op: null, attempts: 0, timer: null, onEnd: null },
+      }
+    }
+    command.hostid = hostid
+    command.queue = queue
+    command.opcode = opcode
+    command.cdw10 = command.cdw11 = command.cdw12 = command.cdw13 = command.bytes = command.attempts = 0
+    return command
+  }
+
+  /** Says what a command is to the device, or gives the status of one that is none. */
+  #check(opcode: number, sqe: Uint32Array, command: InFlight): number {
+    const cdw12 = sqe[12]!
     const { geometry } = this.io
     const { oncs, ocfs } = this.io.controller.identity
-    const needed = NEEDS[opcode]
-    if (!PASSED.has(opcode) || (needed !== undefined && (oncs & needed) === 0)) return STATUS.INVALID_OPCODE
+    if (opcode !== NVM.READ && opcode !== NVM.WRITE) {
+      const needed = NEEDS[opcode]
+      if (!PASSED.has(opcode) || (needed !== undefined && (oncs & needed) === 0)) return STATUS.INVALID_OPCODE
+    }
     if ((sqe[0]! & FUSE_BITS) !== 0) return STATUS.INVALID_FIELD
     if (this.#changed) return STATUS.NAMESPACE_NOT_READY
     if (this.readOnly && !READING.has(opcode)) return STATUS.NAMESPACE_WRITE_PROTECTED
-    const range = { opcode, cdw10, cdw11, cdw13: 0, bytes: 0 }
+    if (opcode === NVM.FLUSH) return 0
+    command.cdw10 = sqe[10]!
+    command.cdw11 = sqe[11]!
     const flags = cdw12 & FUA_AND_LIMITED_RETRY
     switch (opcode) {
-      case NVM.FLUSH:
-        return { ...range, cdw10: 0, cdw11: 0, cdw12: 0 }
       case NVM.READ:
       case NVM.WRITE:
-      case NVM.COMPARE: {
+      case NVM.COMPARE:
         // Directives are not offered.
         if ((cdw12 & 0x00f0_0000) !== 0) return STATUS.INVALID_FIELD
-        const bytes = ((cdw12 & NLB) + 1) * geometry.blocksize
-        const hints = opcode === NVM.COMPARE ? 0 : cdw13 & 0xff
-        return { ...range, cdw12: (cdw12 & NLB) | flags | geometry.flags, cdw13: hints, bytes }
-      }
+        command.bytes = ((cdw12 & NLB) + 1) * geometry.blocksize
+        command.cdw12 = (cdw12 & NLB) | flags | geometry.flags
+        if (opcode !== NVM.COMPARE) command.cdw13 = sqe[13]! & 0xff
+        return 0
       case NVM.WRITE_ZEROES:
-        return { ...range, cdw12: (cdw12 & NLB) | flags | (cdw12 & DEALLOCATE_ZEROES) | geometry.flags }
+        command.cdw12 = (cdw12 & NLB) | flags | (cdw12 & DEALLOCATE_ZEROES) | geometry.flags
+        return 0
       case NVM.DATASET_MANAGEMENT:
-        return {
-          ...range,
-          cdw10: cdw10 & 0xff,
-          cdw11: cdw11 & 7,
-          cdw12: 0,
-          bytes: ((cdw10 & 0xff) + 1) * DSM_RANGE_BYTES,
-        }
-      case NVM.COPY: {
+        command.cdw10 &= 0xff
+        command.cdw11 &= 7
+        command.bytes = (command.cdw10 + 1) * DSM_RANGE_BYTES
+        return 0
+      case NVM.COPY:
         // Other formats name other namespaces, by numbers that are this server's.
         if ((ocfs & 1) === 0 || ((cdw12 >>> 8) & 0xf) !== 0 || geometry.flags !== 0)
           return STATUS.INVALID_FIELD
-        return { ...range, cdw12: (cdw12 & 0xff) | flags, bytes: ((cdw12 & 0xff) + 1) * COPY_RANGE_BYTES }
-      }
+        command.cdw12 = (cdw12 & 0xff) | flags
+        command.bytes = ((cdw12 & 0xff) + 1) * COPY_RANGE_BYTES
+        return 0
       default:
-        return { ...range, cdw12: (cdw12 & NLB) | flags }
+        command.cdw12 = (cdw12 & NLB) | flags
+        return 0
     }
   }
 
-  #begin(request: Request, block: DmaBlock | null, hostid: string, done: CommandDone): void {
-    const inFlight: InFlight = { hostid, attempts: 0, onEnd: null }
-    this.#inFlight.add(inFlight)
-    this.#send(request, block, inFlight, done)
-  }
-
-  #send(request: Request, block: DmaBlock | null, inFlight: InFlight, done: CommandDone): void {
-    const { io } = this
-    let op: Operation
+  #send(command: InFlight): void {
+    const { queue, block } = command
     try {
-      const queue = this.#queues[this.#nextQueue++ % this.#queues.length]!
-      op = queue.operations.take()
+      const op = queue.operations.take()
       op.slba = 0
       op.nlb = 0
-      op.opc = request.opcode
+      op.opc = command.opcode
       op.kind = KIND.SINGLE
-      op.geometry = io.geometry
+      op.geometry = this.io.geometry
       op.buf = null
-      op.allocation = block?.allocation ?? null
-      op.lo = block?.lo ?? 0
-      op.hi = block?.hi ?? 0
-      op.bytes = request.bytes
-      op.cdw10 = request.cdw10
-      op.cdw11 = request.cdw11
-      op.cdw12 = request.cdw12
-      op.cdw13 = request.cdw13
+      op.allocation = block === null ? null : block.allocation
+      op.lo = block === null ? 0 : block.lo
+      op.hi = block === null ? 0 : block.hi
+      op.bytes = command.bytes
+      op.cdw10 = command.cdw10
+      op.cdw11 = command.cdw11
+      op.cdw12 = command.cdw12
+      op.cdw13 = command.cdw13
       op.cdw14 = 0
       op.cdw15 = 0
       op.metadata = null
@@ -298,34 +324,34 @@ export class ServedNamespace {
       op.mptrHi = 0
       // As the device's own promises: what may be repeated is, after a reset of the device.
       op.retry = true
-      op.onDone = (op) => this.#ended(op, block, inFlight, request, done)
+      op.context = command
+      command.op = op
+      op.onDone = this.#ended
       queue.request(op)
     } catch (error) {
-      this.#finish(inFlight)
       this.#counters.failures++
-      done(statusOf(error as Error), 0)
+      this.#finish(command, statusOf(error as Error), 0)
     }
   }
 
-  #ended(
-    op: Operation,
-    block: DmaBlock | null,
-    inFlight: InFlight,
-    request: Request,
-    done: CommandDone,
-  ): void {
-    const { opcode, bytes } = request
+  readonly #ended = (op: Operation): void => {
     const { field, cause, result, queue } = op
+    const command = op.context as InFlight
+    const { opcode, bytes } = command
     op.onDone = null
-    op.takeError()
+    op.context = null
+    command.op = null
+    if (field !== 0 || cause !== null) op.takeError()
     queue.operations.give(op)
     // Somebody has reset the controller, with which all that was in flight has ended: hosts need not know.
-    if (cause instanceof ControllerResetError && !ONCE.has(opcode) && inFlight.attempts < MOST_ATTEMPTS) {
-      const delay = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** inFlight.attempts++)
-      setTimeout(() => this.#send(request, block, inFlight, done), delay)
+    if (cause instanceof ControllerResetError && !ONCE.has(opcode) && command.attempts < MOST_ATTEMPTS) {
+      const delay = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** command.attempts++)
+      command.timer = setTimeout(() => {
+        command.timer = null
+        this.#send(command)
+      }, delay)
       return
     }
-    this.#finish(inFlight)
     const counters = this.#counters
     // A status says more than the error that came of it.
     const status = field !== 0 ? field >>> 1 : cause === null ? 0 : statusOf(cause)
@@ -340,19 +366,46 @@ export class ServedNamespace {
     if (this.#lost.length > 0 && queue.pair.lost === 0) for (const end of this.#lost.splice(0)) end()
     // The device may still write to the memory: the host is answered when it can't, or when it has.
     if (cause instanceof CommandTimeoutError && bytes > 0 && queue.pair.lost > 0) {
+      const { done } = command
+      command.done = nobody
       this.#lost.push(() => done(status, result))
-    } else done(status, result)
+    }
+    this.#finish(command, status, result)
   }
 
-  #finish(inFlight: InFlight): void {
-    this.#inFlight.delete(inFlight)
-    if (inFlight.onEnd !== null) for (const act of inFlight.onEnd) act()
+  #finish(command: InFlight, status: number, result: number): void {
+    const { done, onEnd } = command
+    this.#inFlight.delete(command)
+    command.block = null
+    command.done = nobody
+    command.onEnd = null
+    this.#idle.push(command)
+    if (onEnd !== null) for (const act of onEnd) act()
+    done(status, result)
+  }
+
+  /** Ends a command that the device does not have: it waits for space in a queue, or to be sent again. False for others. */
+  withdraw(done: CommandDone): boolean {
+    for (const command of this.#inFlight) {
+      if (command.done !== done) continue
+      const { queue, op, timer } = command
+      if (timer === null) return op !== null && queue.withdraw(op, new AbortError('by Abort'))
+      clearTimeout(timer)
+      command.timer = null
+      this.#finish(command, STATUS.ABORT_REQUESTED, 0)
+      return true
+    }
+    return false
   }
 
   /** Flush of the device: resolves with a status. */
   flush(): Promise<number> {
-    const request = { opcode: NVM.FLUSH, cdw10: 0, cdw11: 0, cdw12: 0, cdw13: 0, bytes: 0 }
-    return new Promise((resolve) => this.#begin(request, null, '', (status) => resolve(status)))
+    const command = this.#take(NVM.FLUSH, '', 0)
+    this.#inFlight.add(command)
+    return new Promise((resolve) => {
+      command.done = resolve
+      this.#send(command)
+    })
   }
 
   /** Resolves when the commands of these hosts that are in flight now have ended; of all where there are none named. */
@@ -379,6 +432,7 @@ export class ServedNamespace {
 export function statusOf(cause: Error): number {
   // It may be sent again, by whoever knows whether that does no harm.
   if (cause instanceof ControllerResetError) return STATUS.COMMAND_INTERRUPTED
+  if (cause instanceof AbortError) return STATUS.ABORT_REQUESTED
   return STATUS.INTERNAL_ERROR | DNR
 }
 

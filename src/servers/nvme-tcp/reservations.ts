@@ -1,8 +1,13 @@
 // Reservations of one namespace (NVMe 2.0 base, section 8.19), held in the server for all hosts: who is registered, who
-// holds the reservation, and what each host may do. They live as long as the server.
+// holds the reservation, and what each host may do. They live as long as the server, or longer where a host asks for that and
+// there is a file for it.
 
+import { logger } from '../../../lib/log/index.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
+import { MOST_REGISTRANTS, type ReservationStore, type SavedReservations } from './reservation-file.ts'
+
+const log = logger('serve')
 
 /** Types of reservation. */
 export const RESERVATION = {
@@ -23,6 +28,10 @@ export const NOTIFICATION = {
 } as const
 
 const READS: ReadonlySet<number> = new Set([NVM.READ, NVM.COMPARE, NVM.VERIFY])
+/** Of a host that has no controller, as after a restart. */
+const NO_CONTROLLER = 0xffff
+/** Change Persist Through Power Loss: not, to 0, to 1. */
+const CPTPL = { SAME: 0, OFF: 2, ON: 3 } as const
 const REPORT_HEADER = 64
 const REPORT_ENTRY = 64
 
@@ -55,6 +64,82 @@ export class Reservations {
   // By host id. The holder is one of them; with the types of all registrants it is each.
   readonly #registrants = new Map<string, Registrant>()
   #holder: string | null = null
+  // Hosts want it to outlive the server.
+  #persistent = false
+  readonly #store: ReservationStore | null
+
+  /** @param store where they are kept that outlive the server; null: nowhere */
+  constructor(store: ReservationStore | null) {
+    this.#store = store
+    const saved = store?.saved
+    if (saved === undefined) return
+    this.#persistent = true
+    this.#restore(saved)
+  }
+
+  /** Persist Through Power Loss can be asked for. */
+  get mayPersist(): boolean {
+    return this.#store !== null
+  }
+
+  get persistent(): boolean {
+    return this.#persistent
+  }
+
+  /** Feature 83h; a status. */
+  persist(persistent: boolean): number {
+    if (persistent && !this.mayPersist) return STATUS.FEATURE_NOT_CHANGEABLE
+    return this.#change(() => {
+      this.#persistent = persistent
+      return done(0)
+    }).status
+  }
+
+  /** Executes Register, Acquire or Release: what it changes is kept, where it is to be, or not done. */
+  execute(opcode: number, by: Requester, cdw10: number, data: Buffer): Outcome {
+    return this.#change(() => {
+      if (opcode === NVM.RESERVATION_REGISTER) return this.#register(by, cdw10, data)
+      return opcode === NVM.RESERVATION_ACQUIRE
+        ? this.#acquire(by, cdw10, data)
+        : this.#release(by, cdw10, data)
+    })
+  }
+
+  #change(act: () => Outcome): Outcome {
+    const [before, generation, persistent] = [this.#state(), this.#generation, this.#persistent]
+    const registrants = new Map(this.#registrants)
+    const outcome = act()
+    const after = this.#state()
+    const same = persistent === this.#persistent && JSON.stringify(before) === JSON.stringify(after)
+    if (this.#store === null || same || (!persistent && !this.#persistent)) return outcome
+    try {
+      this.#store.save(this.#persistent ? after : null)
+      return outcome
+    } catch (error) {
+      log('reservations can not be kept: %s', (error as Error).message)
+      this.#restore(before)
+      // With the controllers that they had.
+      for (const [hostid, one] of registrants) this.#registrants.set(hostid, one)
+      this.#generation = generation
+      this.#persistent = persistent
+      return done(STATUS.INTERNAL_ERROR)
+    }
+  }
+
+  #state(): SavedReservations {
+    const key = (one: Registrant) => one.key.toString(16).padStart(16, '0')
+    const registrants = [...this.#registrants.values()].map((one) => [one.hostid, key(one)] as const)
+    return { type: this.#type, holder: this.#holder, registrants }
+  }
+
+  #restore({ type, holder, registrants }: SavedReservations): void {
+    this.#type = type
+    this.#holder = holder
+    this.#registrants.clear()
+    for (const [hostid, key] of registrants) {
+      this.#registrants.set(hostid, { hostid, cntlid: NO_CONTROLLER, key: BigInt(`0x${key}`) })
+    }
+  }
 
   /** Whether a host's command would conflict with the reservation. */
   conflicts(opcode: number, hostid: string): boolean {
@@ -65,10 +150,18 @@ export class Reservations {
   }
 
   /** @param data current key and new key, 8 bytes each */
-  register({ hostid, cntlid }: Requester, cdw10: number, data: Buffer): Outcome {
-    const [action, ignore, ptpl] = [cdw10 & 7, (cdw10 & 8) !== 0, cdw10 >>> 30]
-    // Nothing outlives the server, so that it can't be asked to.
-    if (ptpl === 1 || ptpl === 3 || action > 2) return done(STATUS.INVALID_FIELD)
+  #register(by: Requester, cdw10: number, data: Buffer): Outcome {
+    const ptpl = cdw10 >>> 30
+    const possible = ptpl === CPTPL.SAME || ptpl === CPTPL.OFF || (ptpl === CPTPL.ON && this.mayPersist)
+    if (!possible) return done(STATUS.INVALID_FIELD)
+    const outcome = this.#changeRegistration(by, cdw10, data)
+    if (outcome.status === 0 && ptpl !== CPTPL.SAME) this.#persistent = ptpl === CPTPL.ON
+    return outcome
+  }
+
+  #changeRegistration({ hostid, cntlid }: Requester, cdw10: number, data: Buffer): Outcome {
+    const [action, ignore] = [cdw10 & 7, (cdw10 & 8) !== 0]
+    if (action > 2) return done(STATUS.INVALID_FIELD)
     const [current, next] = [data.readBigUInt64LE(0), data.readBigUInt64LE(8)]
     const registrant = this.#registrants.get(hostid)
     const known = registrant !== undefined && (ignore || registrant.key === current)
@@ -83,13 +176,16 @@ export class Reservations {
     }
     if (action === 2 && !known && !(ignore && registrant === undefined))
       return done(STATUS.RESERVATION_CONFLICT)
+    // Hosts can call themselves as they like, and so be any number.
+    if (registrant === undefined && this.#registrants.size >= MOST_REGISTRANTS)
+      return done(STATUS.INTERNAL_ERROR)
     this.#generation++
     this.#registrants.set(hostid, { hostid, cntlid, key: next })
     return done(0)
   }
 
   /** @param data current key, and the key to preempt */
-  acquire(requester: Requester, cdw10: number, data: Buffer): Outcome {
+  #acquire(requester: Requester, cdw10: number, data: Buffer): Outcome {
     const [action, ignore, type] = [cdw10 & 7, (cdw10 & 8) !== 0, (cdw10 >>> 8) & 0xff]
     const { hostid } = requester
     if (ignore || action > 2 || type === 0 || type > RESERVATION.EXCLUSIVE_ACCESS_ALL) {
@@ -134,7 +230,7 @@ export class Reservations {
   }
 
   /** @param data current key */
-  release({ hostid }: Requester, cdw10: number, data: Buffer): Outcome {
+  #release({ hostid }: Requester, cdw10: number, data: Buffer): Outcome {
     const [action, ignore, type] = [cdw10 & 7, (cdw10 & 8) !== 0, (cdw10 >>> 8) & 0xff]
     if (ignore || action > 1) return done(STATUS.INVALID_FIELD)
     if (this.#registrants.get(hostid)?.key !== data.readBigUInt64LE(0))
@@ -161,6 +257,7 @@ export class Reservations {
     report.writeUInt32LE(this.#generation >>> 0, 0)
     report[4] = this.#type
     report.writeUInt16LE(all.length, 5)
+    report[9] = this.#persistent ? 1 : 0
     all.forEach(({ hostid, cntlid, key }, i) => {
       const at = REPORT_HEADER + i * REPORT_ENTRY
       report.writeUInt16LE(cntlid, at)

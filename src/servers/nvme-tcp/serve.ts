@@ -20,12 +20,14 @@ import {
 } from '../../../lib/nvme/tcp/target/index.ts'
 import { hostCapsules, parseSimAddress } from '../../../lib/sim/index.ts'
 import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
+import { realPath } from '../../../lib/sys/file.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { HostController } from './host-controller.ts'
 import { DataMemory } from './memory.ts'
 import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
+import { fileBeside, ReservationFile } from './reservation-file.ts'
 import { ANA_STATES, type AnaState, Subsystem } from './subsystem.ts'
 
 const log = logger('serve')
@@ -71,6 +73,11 @@ export interface NvmeTcpServerOptions {
    * more than a quarter. Default: 8 MiB.
    */
   memory?: number | undefined
+  /**
+   * A file for reservations that hosts want to outlive the server (Persist Through Power Loss). Default: one beside the disk
+   * image of a software controller (`disk.img.reservations.json`); otherwise hosts can't ask for it.
+   */
+  reservations?: string | undefined
   /** Most connections: a host has one for each queue, and one more. Default: 256. */
   maxConnections?: number | undefined
   /** Milliseconds that a connection may take to Connect. Default: 10 000. */
@@ -93,6 +100,7 @@ const NAMES: OptionNames<NvmeTcpServerOptions> = {
   },
   ...{
     queueSize: true,
+    reservations: true,
     memory: true,
     maxConnections: true,
     connectTimeout: true,
@@ -281,7 +289,15 @@ export async function serveNvmeTcp(
 
 /** The software controller as it is: one host at a time, and no ANA. */
 function serveSim(address: string, options: NvmeTcpServerOptions, states: readonly AnaState[]): Served {
-  for (const name of ['readOnly', 'allowAdmin', 'queues', 'queueSize', 'memory', 'ana'] as const) {
+  for (const name of [
+    'readOnly',
+    'allowAdmin',
+    'queues',
+    'queueSize',
+    'memory',
+    'ana',
+    'reservations',
+  ] as const) {
     if (options[name] === undefined) continue
     throw new UnsupportedError(`serveNvmeTcp: ${name} is for open namespaces, not for all of ${address}`)
   }
@@ -336,6 +352,17 @@ async function serveNamespaces(
     for (const memory of pools.values()) memory.close()
   }
   const served: ServedNamespace[] = []
+  const files = new Map<string, ReservationFile>()
+  const fileFor = (address: string) => {
+    const place =
+      options.reservations === undefined
+        ? fileBeside(address)
+        : { path: realPath(options.reservations), mode: 0o600 }
+    if (place === undefined) return null
+    const file = files.get(place.path) ?? new ReservationFile(place.path, place.mode)
+    files.set(place.path, file)
+    return file
+  }
   try {
     for (const io of namespaces) {
       let memory = pools.get(io.pool)
@@ -344,7 +371,8 @@ async function serveNamespaces(
         pools.set(io.pool, memory)
       }
       const id = await io.controller.identifyNamespace(io.geometry.nsid)
-      const place = { nsid: served.length + 1, io, memory, readOnly, subnqn: nqn }
+      const file = fileFor(io.controller.transport.address)
+      const place = { nsid: served.length + 1, io, memory, readOnly, subnqn: nqn, file }
       served.push(new ServedNamespace(place, id, counters))
     }
   } catch (error) {

@@ -6,7 +6,7 @@ import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import { DNR, NEEDS, PASSED, type ServedNamespace } from './namespace.ts'
-import type { Outcome, Requester } from './reservations.ts'
+import type { Requester } from './reservations.ts'
 
 /** States of a listener: how good a way to the namespaces it is (NVMe 2.0 base, section 8.1). */
 export const ANA_STATES = {
@@ -64,6 +64,13 @@ export interface SubsystemController {
   notifyReservation(type: number, nsid: number): void
 }
 
+/** A command that waits for those of its host's former controllers. */
+export interface WaitingCommand {
+  readonly done: CommandDone
+  /** Begins it. */
+  act(): void
+}
+
 export class Subsystem {
   readonly options: SubsystemOptions
   readonly namespaces: ReadonlyMap<number, ServedNamespace>
@@ -72,7 +79,7 @@ export class Subsystem {
   #anaChanges = 1
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
   // others meanwhile, so that nothing old is written over what is new.
-  readonly #ghosts = new Map<string, { count: number; readonly waiting: (() => void)[] }>()
+  readonly #ghosts = new Map<string, { count: number; readonly waiting: WaitingCommand[] }>()
   #reservationNotices = 0
 
   constructor(options: SubsystemOptions) {
@@ -170,11 +177,7 @@ export class Subsystem {
     cdw10: number,
     data: Buffer,
   ): Promise<number> {
-    const { reservations } = namespace
-    let outcome: Outcome
-    if (opcode === NVM.RESERVATION_REGISTER) outcome = reservations.register(by, cdw10, data)
-    else if (opcode === NVM.RESERVATION_ACQUIRE) outcome = reservations.acquire(by, cdw10, data)
-    else outcome = reservations.release(by, cdw10, data)
+    const outcome = namespace.reservations.execute(opcode, by, cdw10, data)
     for (const { hostid, type } of outcome.notices) {
       for (const controller of this.controllers) {
         if (controller.hostid === hostid) controller.notifyReservation(type, namespace.nsid)
@@ -213,14 +216,26 @@ export class Subsystem {
     const ghosts = this.#ghosts.get(hostid)!
     if (--ghosts.count > 0) return
     this.#ghosts.delete(hostid)
-    for (const act of ghosts.waiting) act()
+    for (const command of ghosts.waiting) command.act()
   }
 
-  /** True where `act` is called later: commands of controllers that the host has no more are still being done. */
-  waitForGhosts(hostid: string, act: () => void): boolean {
-    const ghosts = this.#ghosts.get(hostid)
-    ghosts?.waiting.push(act)
-    return ghosts !== undefined
+  /** True where commands of controllers that the host has no more are still being done. */
+  hasGhosts(hostid: string): boolean {
+    return this.#ghosts.size > 0 && this.#ghosts.has(hostid)
+  }
+
+  /** The command begins when there are none any more. */
+  waitForGhosts(hostid: string, command: WaitingCommand): void {
+    this.#ghosts.get(hostid)!.waiting.push(command)
+  }
+
+  /** It never begins; false where there is none. */
+  withdrawWaiting(hostid: string, done: CommandDone): boolean {
+    const waiting = this.#ghosts.get(hostid)?.waiting ?? []
+    const at = waiting.findIndex((command) => command.done === done)
+    if (at < 0) return false
+    waiting.splice(at, 1)
+    return true
   }
 }
 

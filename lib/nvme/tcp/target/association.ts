@@ -14,6 +14,9 @@ const log = logger('tcp-target')
 /** Keep Alive granularity: 100 ms. */
 const KAS = 1
 const KAS_MS = 100
+/** What a dword has, and what a timer of Node's has: with more it would be over at once. */
+const MOST_KATO = 2 ** 32 - 1
+const MOST_TIMER_MS = 2 ** 31 - 1
 /** SGLs, with an offset in a data block: data within the capsule. */
 const SGLS = 0x0010_0001
 const MOST_MDTS = 8
@@ -24,6 +27,10 @@ export const MOST_ENTRIES = 1024
 export interface QueueConnection {
   /** Ends it, once what was written is out. */
   end(): void
+  /** What answers a command that its controller has; undefined where there is none. */
+  doneOf(cid: number): CommandDone | undefined
+  /** Ends a command that its controller does not have yet; false where there is none. */
+  withdraw(cid: number): boolean
 }
 
 export interface AssociationOptions {
@@ -59,8 +66,6 @@ export class Association {
   #kato: number
   #timer: NodeJS.Timeout | undefined
   readonly #queues = new Map<number, QueueConnection>()
-  // By connection's queue and host's identifier, what the controller calls when the command ends: for Abort.
-  readonly #commands = new Map<number, CommandDone>()
   // Commands without memory for their data, in their order: each returns false where there is still none.
   readonly #waiting: (() => boolean)[] = []
   #serving = false
@@ -84,10 +89,13 @@ export class Association {
   touch(): void {
     clearTimeout(this.#timer)
     if (this.#kato === 0 || this.#ended) return
-    this.#timer = setTimeout(() => {
-      log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
-      this.end()
-    }, this.#kato)
+    this.#timer = setTimeout(
+      () => {
+        log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
+        this.end()
+      },
+      Math.min(this.#kato, MOST_TIMER_MS),
+    )
   }
 
   /**
@@ -112,6 +120,15 @@ export class Association {
   /** Calls `attempt` each time there may be memory for a command's data, until it returns true; others wait behind it. */
   waitForRoom(attempt: () => boolean): void {
     this.#waiting.push(attempt)
+  }
+
+  /** It waits no more; false where it did not. */
+  stopWaiting(attempt: () => boolean): boolean {
+    // The first one may be what is being tried now, and is not taken away from under that.
+    const at = this.#waiting.indexOf(attempt)
+    if (at < 0 || this.#serving) return false
+    this.#waiting.splice(at, 1)
+    return true
   }
 
   /** True where commands wait for memory: who comes now waits behind them. */
@@ -212,25 +229,28 @@ export class Association {
   // Commands
 
   /** Takes a command of the admin queue or an I/O queue. */
-  submit(qid: number, cid: number, sqe: Uint32Array, block: DataBlock | null, answer: Answer): void {
+  submit(qid: number, sqe: Uint32Array, block: DataBlock | null, answer: Answer): void {
     if (qid === 0 && this.#answerHere(sqe, answer)) return
-    if (this.#ended) {
-      answer(-1, 0)
+    if (this.#ended) answer(-1, 0)
+    else if (!this.ready) answer(STATUS.COMMAND_SEQUENCE_ERROR, 0)
+    else if (qid !== 0) this.#controller.submit(qid, sqe, block, answer)
+    else this.#submitAdmin(sqe, block, answer)
+  }
+
+  #submitAdmin(sqe: Uint32Array, block: DataBlock | null, answer: Answer): void {
+    if ((sqe[0]! & 0xff) === ADMIN.ABORT) {
+      if (this.#abort(sqe)) {
+        answer(0, 0)
+        return
+      }
+    } else if (isIdentifyController(sqe)) {
+      this.#controller.submit(0, sqe, block, (status, result) => {
+        if (status === 0) this.#completeIdentity(block!.bytes)
+        answer(status, result)
+      })
       return
     }
-    if (!this.ready) {
-      answer(STATUS.COMMAND_SEQUENCE_ERROR, 0)
-      return
-    }
-    const key = (qid << 16) | cid
-    const done: CommandDone = (status, result) => {
-      this.#commands.delete(key)
-      if (status === 0 && qid === 0 && isIdentifyController(sqe)) this.#completeIdentity(block!.bytes)
-      answer(status, result)
-    }
-    if (qid === 0 && (sqe[0]! & 0xff) === ADMIN.ABORT) this.#translateAbort(sqe)
-    this.#commands.set(key, done)
-    this.#controller.submit(qid, sqe, block, done)
+    this.#controller.submit(0, sqe, block, answer)
   }
 
   // What the controller itself knows nothing of.
@@ -257,12 +277,19 @@ export class Association {
     return true
   }
 
-  // The host's identifier becomes the controller's: one that is not in flight stays one.
-  #translateAbort(sqe: Uint32Array): void {
-    const cdw10 = sqe[10]!
-    const done = this.#commands.get(((cdw10 & 0xffff) << 16) | (cdw10 >>> 16))
+  /**
+   * Ends what is not begun: true. Otherwise it is the controller's to end, by its own identifier in place of the host's; one
+   * that is not in flight stays one.
+   */
+  #abort(sqe: Uint32Array): boolean {
+    const [qid, cid] = [sqe[10]! & 0xffff, sqe[10]! >>> 16]
+    const queue = this.#queues.get(qid)
+    if (queue?.withdraw(cid)) return true
+    const done = queue?.doneOf(cid)
+    if (done !== undefined && this.#controller.withdraw(done)) return true
     const id = done === undefined ? undefined : this.#controller.idOf(done)
-    sqe[10] = ((cdw10 & 0xffff) | ((id ?? 0xffff) << 16)) >>> 0
+    sqe[10] = (qid | ((id ?? 0xffff) << 16)) >>> 0
+    return false
   }
 
   // What Fabrics adds to Identify Controller.
@@ -308,5 +335,5 @@ function isIdentifyController(sqe: Uint32Array): boolean {
 }
 
 function rounded(kato: number): number {
-  return Math.ceil(kato / KAS_MS) * KAS_MS
+  return Math.min(Math.ceil(kato / KAS_MS) * KAS_MS, MOST_KATO)
 }

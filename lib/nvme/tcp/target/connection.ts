@@ -38,7 +38,8 @@ import {
 import { type PduHandler, Receiver } from '../receiver.ts'
 import type { Association } from './association.ts'
 import { Authentication, type TargetDhchap } from './authentication.ts'
-import type { DataBlock } from './controller.ts'
+import type { CommandDone, DataBlock } from './controller.ts'
+import { MOST_COPIED, Outbox } from './outbox.ts'
 
 const log = logger('tcp-target')
 
@@ -52,6 +53,8 @@ const TERMINATE_MS = 1000
 const LINGER_MS = 5000
 /** Bytes that wait to be sent, from which on nothing more is taken of the host. */
 const MOST_UNSENT = 8 * 2 ** 20
+/** Bytes that wait to be sent, from which on data is not copied behind them: memory of its controller is what limits a host. */
+const MOST_COPIES = 256 * 1024
 /** Bytes of data in capsules that may wait for memory of their controllers, of all connections together. */
 const MOST_HELD = 32 * 2 ** 20
 
@@ -93,11 +96,12 @@ export interface ConnectCommand extends ConnectData {
   readonly kato: number
 }
 
+/** A command of the host: its object is used again when it has been answered and its data sent. */
 interface Command {
-  readonly cid: number
+  cid: number
   readonly sqe: Uint32Array
-  readonly length: number
-  readonly direction: number
+  length: number
+  direction: number
   block: DataBlock | null
   /** Memory of Connect's data, which no controller gives. */
   data: Buffer | null
@@ -106,6 +110,13 @@ interface Command {
   asked: number
   ttag: number
   corrupt: boolean
+  // Made once with the object.
+  /** Answers it. */
+  readonly done: CommandDone
+  /** Tries to get memory for it; false where there is none. */
+  readonly attempt: () => boolean
+  /** Its data is out. */
+  readonly sent: () => void
 }
 
 /** Why there is no association, or no queue: dword 0 says more. */
@@ -125,6 +136,7 @@ export class Connection implements PduHandler {
   readonly mostData: number
   readonly #target: ConnectionTarget
   readonly #socket: net.Socket
+  readonly #outbox: Outbox
   readonly #receiver = new Receiver(this)
   readonly #greeting: NodeJS.Timeout
   #agreement: Agreement = { hdgst: false, ddgst: false }
@@ -133,9 +145,11 @@ export class Connection implements PduHandler {
   #qid = 0
   // Before it is done, no other command is taken.
   #authentication: Authentication | null = null
-  // Commands that may be outstanding.
-  #most = 0
+  // Commands that may be outstanding: before there is a queue, Connect alone.
+  #most = 1
   readonly #commands = new Map<number, Command>()
+  // Objects that can be used again.
+  readonly #idle: Command[] = []
   // By transfer tag.
   readonly #transfers = new Map<number, Command>()
   #nextTag = 1
@@ -144,15 +158,17 @@ export class Connection implements PduHandler {
   #refusal = 0
   #ended = false
   #over = false
-  #corked = false
+  // What is gathered leaves at the end of what goes on now.
+  #flushing = false
   #taking = true
   #dataPdus = 0
-  #seen = { dataPdus: 0, written: 0, transferring: false, unsent: false }
+  #seen = { dataPdus: 0, written: 0, read: 0, transferring: false, receiving: false, unsent: false }
 
   constructor(target: ConnectionTarget, socket: net.Socket) {
     const { inCapsule, maxH2cData } = target.limits
     this.#target = target
     this.#socket = socket
+    this.#outbox = new Outbox(socket)
     this.mostData = Math.max(ADMIN_IN_CAPSULE, inCapsule, maxH2cData)
     this.#greeting = setTimeout(() => this.end(), target.helloMs)
     socket.setNoDelay(true)
@@ -168,8 +184,21 @@ export class Connection implements PduHandler {
     if (this.#ended) return
     this.#ended = true
     this.#receiver.end()
+    this.#outbox.flush()
     this.#socket.destroySoon()
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref()
+  }
+
+  doneOf(cid: number): CommandDone | undefined {
+    return this.#commands.get(cid)?.done
+  }
+
+  /** A command that waits for memory. */
+  withdraw(cid: number): boolean {
+    const command = this.#commands.get(cid)
+    if (command === undefined || this.#association?.stopWaiting(command.attempt) !== true) return false
+    this.#answer(command, STATUS.ABORT_REQUESTED, 0)
+    return true
   }
 
   /** Takes nothing more of the host; what is in flight is answered. */
@@ -180,7 +209,7 @@ export class Connection implements PduHandler {
 
   /** Bytes that the host has not taken yet. */
   get unsent(): number {
-    return this.#socket.writableLength
+    return this.#outbox.length
   }
 
   /** Ends it where its host has neither sent data that was asked for, nor taken what there is, since the last look. */
@@ -189,10 +218,15 @@ export class Connection implements PduHandler {
     const written = this.#socket.bytesWritten - this.unsent
     const seen = this.#seen
     const silent = this.#transfers.size > 0 && seen.transferring && seen.dataPdus === dataPdus
+    const read = this.#socket.bytesRead
+    const receiving = this.#receiving !== null
+    // In the middle of a PDU.
+    const stuck = receiving && seen.receiving && seen.read === read
     const deaf = this.unsent > 0 && seen.unsent && seen.written === written
-    this.#seen = { dataPdus, written, transferring: this.#transfers.size > 0, unsent: this.unsent > 0 }
-    if (this.#ended || !(silent || deaf)) return
-    log('queue %d: the host %s', this.#qid, silent ? 'sends no data' : 'takes nothing')
+    const transferring = this.#transfers.size > 0
+    this.#seen = { dataPdus, written, read, transferring, receiving, unsent: this.unsent > 0 }
+    if (this.#ended || !(silent || stuck || deaf)) return
+    log('queue %d: the host %s', this.#qid, deaf ? 'takes nothing' : 'sends no data')
     this.end()
     this.#socket.destroy()
   }
@@ -214,7 +248,8 @@ export class Connection implements PduHandler {
 
   #feed(chunk: Buffer): void {
     if (this.#ended) return
-    this.#cork()
+    // What is answered at once leaves together.
+    this.#flushing = true
     try {
       this.#receiver.feed(chunk, chunk.length)
     } catch (error) {
@@ -222,7 +257,7 @@ export class Connection implements PduHandler {
       this.#terminate(error)
     }
     this.#association?.run()
-    this.#uncork()
+    this.#flush()
     if (this.unsent > MOST_UNSENT) this.#socket.pause()
   }
 
@@ -231,23 +266,22 @@ export class Connection implements PduHandler {
     log('%s', error.message)
     this.#receiver.end()
     this.#ended = true
-    this.#socket.write(encodeTermReq(PDU.C2H_TERM_REQ, error, head.subarray(0, filled)))
+    this.#outbox.write(encodeTermReq(PDU.C2H_TERM_REQ, error, head.subarray(0, filled)))
+    this.#outbox.flush()
     this.#socket.end()
     setTimeout(() => this.#socket.destroy(), TERMINATE_MS).unref()
   }
 
-  #cork(): void {
-    if (this.#corked) return
-    this.#corked = true
-    this.#socket.cork()
+  readonly #flush = (): void => {
+    this.#flushing = false
+    this.#outbox.flush()
   }
 
-  readonly #flush = (): void => this.#uncork()
-
-  #uncork(): void {
-    if (!this.#corked) return
-    this.#corked = false
-    this.#socket.uncork()
+  // What ends in one turn leaves together.
+  #flushSoon(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    queueMicrotask(this.#flush)
   }
 
   // What comes
@@ -284,28 +318,47 @@ export class Connection implements PduHandler {
     this.#pda = (hpda + 1) * 4
     this.#agreement = { hdgst: hdgst && (dgst & DGST.HEADER) !== 0, ddgst: ddgst && (dgst & DGST.DATA) !== 0 }
     const agreed = (this.#agreement.hdgst ? DGST.HEADER : 0) | (this.#agreement.ddgst ? DGST.DATA : 0)
-    this.#socket.write(encodeIcResp({ pfv: 0, cpda: 0, dgst: agreed, maxh2cdata: maxH2cData }))
+    this.#outbox.write(encodeIcResp({ pfv: 0, cpda: 0, dgst: agreed, maxh2cdata: maxH2cData }))
+    this.#flushSoon()
     this.accepted = typeSet(PDU.CAPSULE_CMD, PDU.H2C_DATA, PDU.H2C_TERM_REQ)
     this.#receiver.handOver(this, this.#agreement)
   }
 
   // A capsule's header: where its data goes, or why it is refused.
   #takeCommand(words: Uint32Array, data: number): void {
-    const sqe = words.slice(2, 18)
-    const cid = sqe[0]! >>> 16
-    const length = sqe[8]!
+    const command = this.#idle.pop() ?? this.#makeCommand()
+    const { sqe } = command
+    for (let i = 0; i < 16; i++) sqe[i] = words[2 + i]!
     const fabrics = (sqe[0]! & 0xff) === FABRICS_OPCODE
-    const direction = (fabrics ? sqe[1]! : sqe[0]!) & 3
-    const command: Command = {
-      ...{ cid, sqe, length, direction: length === 0 ? 0 : direction, block: null, data: null },
-      ...{ received: 0, asked: 0, ttag: 0, corrupt: false },
-    }
+    command.cid = sqe[0]! >>> 16
+    command.length = sqe[8]!
+    command.direction = command.length === 0 ? 0 : (fabrics ? sqe[1]! : sqe[0]!) & 3
+    command.received = command.asked = command.ttag = 0
+    command.corrupt = false
     this.#receiving = command
     this.#refusal = this.#placeData(command, sqe[9]! >>> 24, data, fabrics)
     // What is refused is received all the same, and dropped.
     if (this.#refusal !== 0 || data === 0) return
     this.#receiver.store(command.data ?? command.block!.bytes, 0)
     command.received = data
+  }
+
+  #makeCommand(): Command {
+    const command: Command = {
+      ...{ cid: 0, sqe: new Uint32Array(16), length: 0, direction: 0, block: null, data: null },
+      ...{ received: 0, asked: 0, ttag: 0, corrupt: false },
+      done: (status, result) => this.#answer(command, status, result),
+      attempt: () => this.#provide(command),
+      sent: () => this.#finish(command),
+    }
+    return command
+  }
+
+  // Nothing of it is needed any more.
+  #finish(command: Command): void {
+    this.#release(command)
+    command.data = null
+    this.#idle.push(command)
   }
 
   #placeData(command: Command, type: number, data: number, fabrics: boolean): number {
@@ -343,7 +396,7 @@ export class Connection implements PduHandler {
   // Gives a command memory of its controller, and goes on with it; false where there is none now.
   #provide(command: Command): boolean {
     if (this.#ended) {
-      this.#release(command)
+      this.#finish(command)
       return true
     }
     const { length, sqe, data } = command
@@ -370,9 +423,10 @@ export class Connection implements PduHandler {
     this.#receiving = null
     if (this.#refusal !== 0) {
       this.#respond(cid, this.#refusal, 0, 0)
+      this.#finish(command)
       return
     }
-    if (this.#association !== null && this.#commands.size >= this.#most) {
+    if (this.#commands.size >= this.#most) {
       throw violation(
         FES.SEQUENCE_ERROR,
         0,
@@ -387,7 +441,7 @@ export class Connection implements PduHandler {
       this.#proceed(command)
       return
     }
-    if (association.crowded || !this.#provide(command)) association.waitForRoom(() => this.#provide(command))
+    if (association.crowded || !this.#provide(command)) association.waitForRoom(command.attempt)
   }
 
   // With memory for its data.
@@ -407,12 +461,13 @@ export class Connection implements PduHandler {
       this.#nextTag = (this.#nextTag + 1) & 0xffff
       this.#transfers.set(command.ttag, command)
     }
-    const pdu = this.#header(PDU.R2T, 0, 24, 0, 24)
-    pdu.writeUInt16LE(command.cid, 8)
-    pdu.writeUInt16LE(command.ttag, 10)
-    pdu.writeUInt32LE(command.received, 12)
-    pdu.writeUInt32LE(bytes, 16)
-    this.#send(pdu, 24)
+    const at = this.#header(PDU.R2T, 0, 0, 24)
+    const pdu = this.#outbox.bytes
+    pdu.writeUInt16LE(command.cid, at + 8)
+    pdu.writeUInt16LE(command.ttag, at + 10)
+    pdu.writeUInt32LE(command.received, at + 12)
+    pdu.writeUInt32LE(bytes, at + 16)
+    this.#seal(at)
   }
 
   #takeData(flags: number, words: Uint32Array, data: number): void {
@@ -470,7 +525,6 @@ export class Connection implements PduHandler {
   // Commands
 
   #execute(command: Command): void {
-    const { cid, sqe, block } = command
     const association = this.#association
     if (association === null) {
       this.#answer(command, STATUS.COMMAND_SEQUENCE_ERROR | DNR, 0)
@@ -484,7 +538,7 @@ export class Connection implements PduHandler {
       this.#answer(command, FABRICS_STATUS.AUTHENTICATION_REQUIRED | DNR, 0)
       return
     }
-    association.submit(this.#qid, cid, sqe, block, (status, result) => this.#answer(command, status, result))
+    association.submit(this.#qid, command.sqe, command.block, command.done)
   }
 
   #executeFabrics(command: Command): void {
@@ -540,7 +594,7 @@ export class Connection implements PduHandler {
       return
     }
     data.set(message)
-    this.#sendData(command.cid, { bytes: data }, length, false, () => {})
+    this.#sendData(command.cid, data, length, false, undefined)
     this.#answer(command, 0, 0)
     // What failed is not tried again on this connection.
     if (authentication.over) this.end()
@@ -598,7 +652,6 @@ export class Connection implements PduHandler {
       if (status !== 0) this.#association = null
       const { result } = status === 0 ? { result: cntlid | this.#authreq } : invalid(CONNECT_FIELD.QID)
       this.#answer(command, status === 0 ? 0 : invalid(CONNECT_FIELD.QID).status, result)
-      this.#uncork()
     })
     return null
   }
@@ -622,20 +675,23 @@ export class Connection implements PduHandler {
   // Answers
 
   #answer(command: Command, status: number, result: number, resultHigh = 0): void {
-    this.#commands.delete(command.cid)
     const { block, direction, length, cid } = command
+    this.#commands.delete(cid)
     // One that is never answered: its controller was reset.
     if (status < 0 || this.#ended) {
-      this.#release(command)
+      this.#finish(command)
       return
     }
-    const { success } = this.#target.limits
-    if (status === 0 && (direction & TO_HOST) !== 0 && block !== null) {
-      const alone = success && this.#qid !== 0 && result === 0
-      this.#sendData(cid, block, length, alone, () => this.#release(command))
-      if (alone) return
-    } else this.#release(command)
-    this.#respond(cid, status, result, resultHigh)
+    if (status !== 0 || (direction & TO_HOST) === 0 || block === null) {
+      this.#respond(cid, status, result, resultHigh)
+      this.#finish(command)
+      return
+    }
+    const alone = this.#target.limits.success && this.#qid !== 0 && result === 0
+    const copied = length <= MOST_COPIED && this.#outbox.length < MOST_COPIES
+    this.#sendData(cid, block.bytes, length, alone, copied ? undefined : command.sent)
+    if (!alone) this.#respond(cid, status, result, resultHigh)
+    if (copied) this.#finish(command)
   }
 
   #release(command: Command): void {
@@ -646,61 +702,72 @@ export class Connection implements PduHandler {
   }
 
   #respond(cid: number, status: number, result: number, resultHigh: number): void {
-    const pdu = this.#header(PDU.CAPSULE_RESP, 0, 24, 0, 24)
-    pdu.writeUInt32LE(result >>> 0, 8)
-    pdu.writeUInt32LE(resultHigh >>> 0, 12)
-    pdu.writeUInt16LE(cid, 20)
-    pdu.writeUInt16LE(status << 1, 22)
-    this.#send(pdu, 24)
+    const at = this.#header(PDU.CAPSULE_RESP, 0, 0, 24)
+    const pdu = this.#outbox.bytes
+    pdu.writeUInt32LE(result >>> 0, at + 8)
+    pdu.writeUInt32LE(resultHigh >>> 0, at + 12)
+    pdu.writeUInt16LE(cid, at + 20)
+    pdu.writeUInt16LE(status << 1, at + 22)
+    this.#seal(at)
   }
 
-  #sendData(cid: number, block: DataBlock, length: number, success: boolean, done: () => void): void {
+  /** @param sent called when the memory is needed no more; undefined for what is copied, up to MOST_COPIED */
+  #sendData(
+    cid: number,
+    bytes: Uint8Array,
+    length: number,
+    success: boolean,
+    sent: (() => void) | undefined,
+  ): void {
     const { maxC2hData } = this.#target.limits
     const { hdgst, ddgst } = this.#agreement
     const least = 24 + (hdgst ? 4 : 0)
     const pdo = Math.ceil(least / this.#pda) * this.#pda
-    for (let at = 0; at < length; at += maxC2hData) {
-      const bytes = Math.min(maxC2hData, length - at)
-      const last = at + bytes === length
+    for (let from = 0; from < length; from += maxC2hData) {
+      const n = Math.min(maxC2hData, length - from)
+      const last = from + n === length
       const flags = (ddgst ? FLAG.DDGST : 0) | (last ? FLAG.LAST | (success ? FLAG.SUCCESS : 0) : 0)
-      const pdu = this.#header(PDU.C2H_DATA, flags, pdo, pdo, pdo + bytes + (ddgst ? 4 : 0))
-      pdu.writeUInt16LE(cid, 8)
-      pdu.writeUInt32LE(at, 12)
-      pdu.writeUInt32LE(bytes, 16)
-      this.#send(pdu, 24)
-      const data = block.bytes.subarray(at, at + bytes)
-      const after = last ? done : undefined
-      if (!ddgst) {
-        this.#write(data, after)
-        continue
+      const at = this.#header(PDU.C2H_DATA, flags, pdo, pdo + n + (ddgst ? 4 : 0))
+      const pdu = this.#outbox.bytes
+      pdu.writeUInt16LE(cid, at + 8)
+      pdu.writeUInt32LE(from, at + 12)
+      pdu.writeUInt32LE(n, at + 16)
+      this.#seal(at)
+      const data = n === bytes.length ? bytes : bytes.subarray(from, from + n)
+      if (sent !== undefined) this.#outbox.write(data, last ? sent : undefined)
+      else {
+        const to = this.#outbox.reserve(n)
+        this.#outbox.bytes.set(data, to)
       }
-      this.#write(data)
-      const digest = Buffer.alloc(4)
-      digest.writeUInt32LE(crc32c(data))
-      this.#write(digest, after)
+      if (!ddgst) continue
+      const digest = this.#outbox.reserve(4)
+      this.#outbox.bytes.writeUInt32LE(crc32c(data), digest)
     }
   }
 
-  /** A PDU up to its data, with its header but for what is of its type. */
-  #header(type: number, flags: number, bytes: number, pdo: number, plen: number): Buffer {
+  /** Where in the outbox a PDU is, up to its data, with its header but for what is of its type. */
+  #header(type: number, flags: number, pdo: number, plen: number): number {
     const hdgst = this.#agreement.hdgst ? 4 : 0
-    const pdu = Buffer.alloc(Math.max(bytes, 24 + hdgst))
-    const total = plen === 24 ? 24 + hdgst : plen
-    writeCommon(pdu, type, flags | (hdgst === 0 ? 0 : FLAG.HDGST), 24, pdo, total)
-    return pdu
+    const bytes = Math.max(pdo, 24 + hdgst)
+    const at = this.#outbox.reserve(bytes)
+    const pdu = this.#outbox.bytes
+    pdu.fill(0, at, at + bytes)
+    writeCommon(
+      pdu,
+      at,
+      type,
+      flags | (hdgst === 0 ? 0 : FLAG.HDGST),
+      24,
+      pdo,
+      plen === 24 ? 24 + hdgst : plen,
+    )
+    return at
   }
 
-  #send(pdu: Buffer, hlen: number): void {
-    if (this.#agreement.hdgst) pdu.writeUInt32LE(crc32c(pdu, 0, hlen), hlen)
-    this.#write(pdu)
-  }
-
-  #write(bytes: Uint8Array, done?: () => void): void {
-    if (!this.#corked) {
-      // What ends in one turn leaves together.
-      this.#cork()
-      queueMicrotask(this.#flush)
-    }
-    this.#socket.write(bytes, done === undefined ? undefined : () => done())
+  // Its header is complete.
+  #seal(at: number): void {
+    const { bytes } = this.#outbox
+    if (this.#agreement.hdgst) bytes.writeUInt32LE(crc32c(bytes, at, at + 24), at + 24)
+    this.#flushSoon()
   }
 }

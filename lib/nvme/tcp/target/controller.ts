@@ -29,9 +29,12 @@ export interface ServedController<Block extends DataBlock = DataBlock> {
   deleteQueue(qid: number, done: () => void): void
   /**
    * Takes a command, which `run` executes.
-   * @param sqe 16 dwords, whose data pointer means nothing
+   * @param sqe 16 dwords, whose data pointer means nothing; it and the block are the controller's until `done`, which it
+   * calls once
    */
   submit(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void
+  /** Ends a command that is not begun, with Command Abort Requested; false where it can't. */
+  withdraw(done: CommandDone): boolean
   /** The identifier that the controller itself knows a command in flight by; undefined where there is none. */
   idOf(done: CommandDone): number | undefined
   run(): void

@@ -129,6 +129,11 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
         tell()
       }
     },
+    withdraw(end) {
+      if (!waiting.delete(end)) return false
+      end(STATUS.ABORT_REQUESTED, 0)
+      return true
+    },
     idOf: () => undefined,
     run() {
       for (const end of done.splice(0)) end()

@@ -6,6 +6,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { ArgumentValueError, SystemCallError } from '../../../errors.ts'
 import { logger } from '../../../log/index.ts'
+import { keepFreedMemory } from '../../../memory/heap.ts'
 import { isNqn } from '../address.ts'
 import {
   ADRFAM,
@@ -360,6 +361,8 @@ export async function serveTcp({
     return all
   }
 
+  // What sockets bring comes in memory that is new each time.
+  keepFreedMemory()
   try {
     for (const address of addresses) listeners.push(await listen(listeners.length, address))
   } catch (error) {
