@@ -1,6 +1,7 @@
 // Commands, copies and benches by several paths, as processes: on a server in another one, whose listeners change meanwhile.
 
 import fs from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { copy, open } from '../../src/index.ts'
@@ -79,6 +80,7 @@ test.serial('copy goes on while paths change, and every byte arrives', async (t)
     for (let i = 0; !over || i < 4; i++) {
       for (const state of ['inaccessible', 'optimized'] as const) {
         await server.tell({ do: 'ana', listener: i % 2, state })
+        while (ns.paths[i % 2]!.ana !== state) await delay(2)
       }
     }
   })()

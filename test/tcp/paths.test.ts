@@ -252,9 +252,8 @@ test('commands that a path refuses for its access are done on another, whatever 
 
 test('an event of a changed access is noticed without a command, and without a look by timer', async (t) => {
   const { setInterval } = globalThis
-  const slow: typeof setInterval = (call, ms, ...rest) =>
-    setInterval(call, ms === 1000 ? 2 ** 30 : ms, ...rest)
-  globalThis.setInterval = Object.assign(slow, setInterval)
+  const slow = (call: () => void, ms?: number) => setInterval(call, ms === 1000 ? 2 ** 30 : ms)
+  globalThis.setInterval = slow as typeof setInterval
   const { ns, first, changes, setState } = await setUp(t)
   globalThis.setInterval = setInterval
   for (const state of ['non-optimized', 'inaccessible', 'optimized'] as const) {
