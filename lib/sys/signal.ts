@@ -1,11 +1,11 @@
-// Interrupts of a device as eventfds, watched by libuv only while somebody waits for them.
-// Trade-off: an interrupt wakes the event loop some 20 to 30 us late; who can't wait polls instead.
+// Interrupts of a device as eventfds, watched only while somebody waits for them.
+// Trade-off: an interrupt wakes the event loop some 20 to 30 us late, that of a worker thread 1 to 16 ms; who can't wait polls
+// instead.
 
 import { close, EFD, eventfd, POLL, poll, read, systemCallError } from './libc.ts'
-import { native } from './native.ts'
+import { type DescriptorWatch, watchDescriptor } from './watch-descriptor.ts'
 
-type PollHandle = ReturnType<ReturnType<typeof native>['node']['poll']>
-
+const READABLE = { readable: true }
 const counter = Buffer.alloc(8)
 const pollfd = Buffer.alloc(8)
 
@@ -14,7 +14,7 @@ export class Signal {
   readonly fd: number
   readonly #handler: () => void
   readonly #keepsAlive: boolean
-  #handle: PollHandle | undefined
+  #watch: DescriptorWatch | undefined
   #armed = false
 
   /** @param keepsAlive whether the process goes on while it is armed */
@@ -30,18 +30,18 @@ export class Signal {
     if (this.#armed) return
     this.drain()
     this.#armed = true
-    if (this.#handle !== undefined) {
-      this.#handle.start(this.#onReadable)
+    if (this.#watch !== undefined) {
+      this.#watch.start(READABLE)
       return
     }
-    this.#handle = native().node.poll(this.fd, this.#onReadable)
-    if (!this.#keepsAlive) this.#handle.unref()
+    this.#watch = watchDescriptor(this.fd, READABLE, this.#onReadable)
+    if (!this.#keepsAlive) this.#watch.keepAlive(false)
   }
 
   disarm(): void {
     if (!this.#armed) return
     this.#armed = false
-    this.#handle?.stop()
+    this.#watch?.stop()
   }
 
   /** True where it was signalled since it was drained; takes one system call. */
@@ -58,8 +58,8 @@ export class Signal {
 
   close(): void {
     this.disarm()
-    this.#handle?.close()
-    this.#handle = undefined
+    this.#watch?.close()
+    this.#watch = undefined
     close(this.fd)
   }
 

@@ -26,7 +26,7 @@ import {
   socket,
   systemCallError,
 } from '../sys/libc.ts'
-import { native } from '../sys/native.ts'
+import { watchDescriptor } from '../sys/watch-descriptor.ts'
 
 // struct sockaddr_un has room for 108 bytes, a NUL among them.
 const MAX_PATH = 107
@@ -222,7 +222,7 @@ export interface Watch {
 /** Calls back on the event loop whenever there is something to read, or the peer has gone. Keeps the process alive. */
 export function watch(fd: number, callback: () => void): Watch {
   // libuv's callback can't throw: an exception would be lost.
-  const handle = native().node.poll(fd, () => {
+  const watched = watchDescriptor(fd, { readable: true }, () => {
     try {
       callback()
     } catch (error) {
@@ -231,21 +231,10 @@ export function watch(fd: number, callback: () => void): Watch {
       })
     }
   })
-  let open = true
   return {
-    // A handle that is closed is no longer there to be asked.
-    ref() {
-      if (open) handle.ref()
-    },
-    unref() {
-      if (open) handle.unref()
-    },
-    close() {
-      if (!open) return
-      open = false
-      handle.stop()
-      handle.close()
-    },
+    ref: () => watched.keepAlive(true),
+    unref: () => watched.keepAlive(false),
+    close: () => watched.close(),
   }
 }
 

@@ -230,6 +230,7 @@ export class Device implements QueueUser {
     const queue = new IoQueue(
       {
         ...{ timeout, retries, mayWrite, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
+        anatt: identity.anatt,
         namespaces: () => Math.max(1, this.#geometries.size),
         checkHealth: (now) => controller.checkHealth(now),
         expired: (command) => controller.expired(command),

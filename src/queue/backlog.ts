@@ -91,6 +91,8 @@ export interface Part {
   readonly attempt: number
   /** Milliseconds of a steady clock, before which it is not sent. */
   readonly from: number
+  /** When its only path refused it first, for an access that may come back; 0 where that is not so. */
+  readonly refusedAt: number
 }
 
 export class Resends {

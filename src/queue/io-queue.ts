@@ -29,12 +29,17 @@ const { TRANSFER, SINGLE } = KIND
 const { FREE, IN_FLIGHT, DONE } = STATE
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
 const LOOK_MASK = 63
+// Between two attempts of what a device's only path refuses for its access.
+const LEAST_ACCESS_MS = 20
+const MOST_ACCESS_MS = 1000
 
 /** What a queue needs of its controller, in whichever thread that is. */
 interface QueueController {
   readonly timeout: number
   /** How often a command that failed for the time being, or met a reset, is sent again. */
   readonly retries: number
+  /** Seconds that a change of the access to a namespace may take (ANATT); 0 where that is not said. */
+  readonly anatt: number
   /** CRDT1 to 3 of Identify Controller, in units of 100 ms. */
   readonly retryDelays: readonly number[]
   checkHealth(now?: number): void
@@ -428,7 +433,7 @@ export class IoQueue {
   private completeOther(op: Operation, cid: number, field: number): boolean {
     const before = this.resends?.ended(cid)
     if (field === 0 || op.field !== 0 || op.cause !== null) return false
-    if (mayPass(field) && (isRepeatable(op) || this.wasRefused(op, field))) {
+    if (this.wasRefused(op, field) || (mayPass(field) && isRepeatable(op))) {
       const part = this.partOf(op, cid, before, field)
       if (part.attempt <= this.controller.retries) {
         this.sendAgain([part])
@@ -443,20 +448,33 @@ export class IoQueue {
     return false
   }
 
-  // By a path that has no access now: not executed, whatever it is, and another path may take it.
+  // By a path that has no access now: not executed, whatever it is, and another path may take it, also what this one must not
+  // be sent again.
   private wasRefused(op: Operation, field: number): boolean {
     return this.pair.severalPaths === true && !op.once && anaStateOf(field) !== undefined
   }
 
   /** @param before what the command was, where it was sent again already */
   private partOf(op: Operation, cid: number, before: Part | undefined, field = 0): Part {
-    const delay = field === 0 ? 0 : retryDelay(field, this.controller.retryDelays)
+    const { retryDelays, anatt } = this.controller
+    let attempt = (before?.attempt ?? 0) + 1
+    let delay = field === 0 ? 0 : retryDelay(field, retryDelays)
+    let refusedAt = 0
+    if (this.pair.severalPaths !== true && anaStateOf(field) !== undefined) {
+      // No other path has access: it waits for this one, for as long as a change may take.
+      const now = performance.now()
+      refusedAt = before?.refusedAt || now
+      const waited = now - refusedAt
+      if (before !== undefined && waited < anatt * 1000) attempt = before.attempt
+      delay = Math.max(delay, Math.min(Math.max(waited, LEAST_ACCESS_MS), MOST_ACCESS_MS))
+    }
     return {
       op,
       slba: this.slbaOf(op, cid),
       nlb: this.nlbOf(op, cid),
       order: before?.order ?? this.order[cid]!,
-      attempt: (before?.attempt ?? 0) + 1,
+      attempt,
+      refusedAt,
       from: delay === 0 ? 0 : performance.now() + delay,
     }
   }
@@ -574,7 +592,8 @@ export class IoQueue {
     if (this.failure !== null) this.obstacles--
     this.failure = null
     this.endSuspension()
-    this.releaseLost()
+    // Several paths can be used again without an end of what one of them still has.
+    if (this.pair.lost === 0) this.releaseLost()
   }
 
   private releaseLost(): void {

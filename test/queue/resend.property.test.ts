@@ -90,7 +90,7 @@ test('parts that overlap are sent one by one and in order, each once', (t) => {
             const ranged = opc !== NVM.DATASET_MANAGEMENT && opc !== NVM.FLUSH
             const blocks = ranged ? { slba, nlb } : { slba: 0, nlb: 0 }
             const from = delay === 0 ? 0 : now + delay
-            return { op: { opc } as Operation, ...blocks, order: order++, attempt: 1, from }
+            return { op: { opc } as Operation, ...blocks, order: order++, attempt: 1, from, refusedAt: 0 }
           })
           waiting.push(...parts)
           resends.add(parts)

@@ -4,6 +4,7 @@
 import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { ONCS } from '../../lib/nvme/spec/flags.ts'
 import { openController, type ServeOptions } from '../../src/index.ts'
+import { forkServer, SERVED_NQN } from './nvme-tcp-server.ts'
 import { newSocketPath, startServer } from './server.ts'
 import { HOST, NQN, startTarget, type TargetLimits } from './tcp-target.ts'
 import { forkTarget } from './tcp-target-child.ts'
@@ -22,7 +23,7 @@ export interface Capabilities {
 
 /** In titles of tests that are left out. */
 export const LACKS: Readonly<Record<keyof Capabilities, string>> = {
-  threads: 'its queues are messages',
+  threads: 'its queues are of one thread',
   sharedMemory: 'its memory is of one thread',
   compare: 'it has no Compare',
   verify: 'it has no Verify',
@@ -52,6 +53,7 @@ const TRANSPORTS = {
   vfioUser: { supports: EVERYTHING, randomRuns: 40 },
   vfioUserByMessages: { supports: { ...EVERYTHING, threads: false, sharedMemory: false }, randomRuns: 40 },
   tcp: { supports: { ...EVERYTHING, sharedMemory: false }, randomRuns: 20 },
+  tcpPaths: { supports: { ...EVERYTHING, threads: false, sharedMemory: false }, randomRuns: 10 },
   // Most often in the virtual machine, which is some thirteen times slower.
   vfio: { supports: EVERYTHING, randomRuns: 4 },
 } as const satisfies Record<string, Transport>
@@ -104,9 +106,23 @@ async function polledDevice(): Promise<Device> {
   }
 }
 
+/** Two paths to a server in a process of its own. */
+async function severalPaths(): Promise<Device> {
+  const { device, query } = POLLED
+  const { ports, unref } = await forkServer([device], [0, 0])
+  unref()
+  const hosts = ports.map((port) => `127.0.0.1:${port}`).join(',')
+  return {
+    name: `nvme+tcp (${device}, two paths, ${query})`,
+    address: `nvme+tcp://${hosts}/${SERVED_NQN}?${HOST}&${query}`,
+    ...TRANSPORTS.tcpPaths,
+  }
+}
+
 async function networkedDevices(): Promise<Device[]> {
   return Promise.all([
     polledDevice(),
+    severalPaths(),
     ...NETWORKED.map(async ({ device, query, limits }) => {
       const target = await startTarget(device, limits)
       target.server.unref()
@@ -137,7 +153,8 @@ async function ask(address: string): Promise<Transport> {
   const handle = await openController(address)
   try {
     const { transport, identity } = handle.controller
-    const { supports, randomRuns } = transportOf(transport as PcieTransport)
+    const several = 'paths' in handle.controller
+    const { supports, randomRuns } = several ? TRANSPORTS.tcpPaths : transportOf(transport as PcieTransport)
     const { oncs } = identity
     const commands = {
       compare: (oncs & ONCS.COMPARE) !== 0,

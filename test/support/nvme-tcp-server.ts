@@ -25,6 +25,8 @@ export interface ServerChild {
   tell(call: ServerCall): Promise<NvmeTcpServerStats>
   /** By SIGKILL. */
   kill(): Promise<void>
+  /** It does not keep this process alive, and ends with it. */
+  unref(): void
 }
 
 /** @param ports of the loopback, 0 for a free one */
@@ -57,6 +59,10 @@ export async function forkServer(
     async kill() {
       child.kill('SIGKILL')
       await ended
+    },
+    unref() {
+      child.unref()
+      child.channel?.unref()
     },
   }
 }

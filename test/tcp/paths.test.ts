@@ -5,37 +5,49 @@ import { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { ANA_STATE } from '../../lib/nvme/spec/ana.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
-import { type Namespace, type OpenOptions, open, type PathChange } from '../../src/index.ts'
-import { ANA_QUERY, type AnaOptions, type AnaPath, startAnaTarget } from '../support/ana-target.ts'
+import { type AnaState, type Namespace, type OpenOptions, open, type PathChange } from '../../src/index.ts'
+import { forkServer, SERVED_NQN } from '../support/nvme-tcp-server.ts'
+import {
+  addressBy,
+  PATH_QUERY,
+  type PathServerOptions,
+  startPaths,
+  type TestPath,
+  watchPath,
+} from '../support/path-server.ts'
 import { pattern } from '../support/pattern.ts'
-import { startProxy } from '../support/tcp-proxy.ts'
-import { NQN } from '../support/tcp-target.ts'
+import { NQN, startTarget } from '../support/tcp-target.ts'
 
-const { OPTIMIZED, NON_OPTIMIZED, INACCESSIBLE, PERSISTENT_LOSS, CHANGE } = ANA_STATE
 const BLOCK = 512
 
 async function until(what: () => boolean): Promise<void> {
   while (!what()) await delay(5)
 }
 
-async function setUp(t: ExecutionContext, targets: AnaOptions = {}, options: OpenOptions = {}, query = '') {
-  const target = await startAnaTarget(targets)
-  const ns = await open(target.address(query), { reconnectDelay: 20, ...options })
+async function setUp(
+  t: ExecutionContext,
+  served: PathServerOptions = {},
+  options: OpenOptions = {},
+  query = '',
+) {
+  const { server, device, paths, end } = await startPaths(served)
+  const ns = await open(addressBy(paths, query), { reconnectDelay: 20, ...options })
   const changes: PathChange[] = []
   ns.onPathChange((change) => changes.push(change))
   t.teardown(async () => {
-    for (const path of target.paths) path.release()
+    for (const path of paths) path.release()
     await ns.close()
-    await target.close()
+    await end()
   })
-  const [first, second] = target.paths as [AnaPath, AnaPath]
-  return { target, ns, changes, first, second }
+  const [first, second] = paths as [TestPath, TestPath]
+  const setState = (path: TestPath, state: AnaState) => server.setAnaState(paths.indexOf(path), state)
+  const medium = (slba: number, nlb: number) => device.promises.read(Buffer.alloc(nlb * BLOCK), slba)
+  return { server, medium, paths, setState, ns, changes, first, second }
 }
 
-const counts = (paths: readonly AnaPath[]) => paths.map(({ seen }) => seen.length)
+const counts = (paths: readonly TestPath[]) => paths.map(({ seen }) => seen.length)
 const shown = (ns: Namespace) => ns.paths.map(({ state, ana }) => `${state} ${ana}`)
 
 /** Writes blocks of its own again and again, and reads each back, until it is to stop. */
@@ -71,10 +83,12 @@ function startWork(ns: Namespace) {
 // Which path
 
 test('reads go by optimized paths in turn, and by no others', async (t) => {
-  const { target, ns } = await setUp(t, { states: [OPTIMIZED, NON_OPTIMIZED, OPTIMIZED, INACCESSIBLE] })
+  const { paths, ns } = await setUp(t, {
+    states: ['optimized', 'non-optimized', 'optimized', 'inaccessible'],
+  })
   t.deepEqual(shown(ns), ['live optimized', 'live non-optimized', 'live optimized', 'live inaccessible'])
   for (let i = 0; i < 10; i++) await ns.promises.read(Buffer.alloc(BLOCK), i)
-  t.deepEqual(counts(target.paths), [5, 0, 5, 0])
+  t.deepEqual(counts(paths), [5, 0, 5, 0])
   t.deepEqual(
     ns.paths.map(({ commands }) => commands),
     [5, 0, 5, 0],
@@ -82,9 +96,9 @@ test('reads go by optimized paths in turn, and by no others', async (t) => {
 })
 
 test('reads go by non-optimized paths where no path is optimized', async (t) => {
-  const { target, ns } = await setUp(t, { states: [INACCESSIBLE, NON_OPTIMIZED, PERSISTENT_LOSS] })
+  const { paths, ns } = await setUp(t, { states: ['inaccessible', 'non-optimized', 'persistent-loss'] })
   for (let i = 0; i < 4; i++) await ns.promises.read(Buffer.alloc(BLOCK), i)
-  t.deepEqual(counts(target.paths), [0, 4, 0])
+  t.deepEqual(counts(paths), [0, 4, 0])
 })
 
 test('policy=queue-depth sends to the path with the fewest commands in flight', async (t) => {
@@ -101,17 +115,22 @@ test('policy=queue-depth sends to the path with the fewest commands in flight', 
 })
 
 test('targets that do not report ANA are optimized all', async (t) => {
-  const { target, ns } = await setUp(t, { reports: false })
+  const targets = [await startTarget('sim:?size=8M'), await startTarget('sim:?size=8M')]
+  const paths = await Promise.all(targets.map(({ port }) => watchPath(port)))
+  await using ns = await open(addressBy(paths, '', NQN))
   t.deepEqual(shown(ns), ['live optimized', 'live optimized'])
   for (let i = 0; i < 4; i++) await ns.promises.read(Buffer.alloc(BLOCK), i)
-  t.deepEqual(counts(target.paths), [2, 2])
+  t.deepEqual(counts(paths), [2, 2])
+  await ns.close()
+  for (const path of paths) await path.stop()
+  for (const target of targets) await target.close()
 })
 
 test('streams, iterators and UNVMe’s calls go by several paths as by one', async (t) => {
-  const { target, ns } = await setUp(t)
+  const { paths, medium, ns } = await setUp(t)
   const data = randomFillSync(Buffer.alloc(2 ** 20))
   await pipeline(Readable.from([data]), ns.createWriteStream({ slba: 0 }))
-  t.true(target.medium.subarray(0, data.length).equals(data))
+  t.true((await medium(0, data.length / BLOCK)).equals(data))
   const parts: Buffer[] = []
   const sink = new Writable({
     write(chunk, _, done) {
@@ -129,20 +148,56 @@ test('streams, iterators and UNVMe’s calls go by several paths as by one', asy
   while (!ns.apoll(iod)) await delay(0)
   t.true(buf.equals(data.subarray(8 * BLOCK, 16 * BLOCK)))
   ns.free(buf)
-  t.true(counts(target.paths).every((count) => count > 0))
+  t.true(counts(paths).every((count) => count > 0))
   t.throws(() => ns.share(0), { code: 'ERR_UNVME_UNSUPPORTED' })
+})
+
+test('calls that block and apoll go by several polled paths, of a server in another process', async (t) => {
+  const server = await forkServer(['sim:?size=8M'], [0, 0])
+  t.teardown(() => server.kill())
+  const hosts = server.ports.map((port) => `127.0.0.1:${port}`).join(',')
+  await using ns = await open(`nvme+tcp://${hosts}/${SERVED_NQN}?${PATH_QUERY}&link=raw`, {
+    reconnectDelay: 20,
+  })
+  const buf = ns.alloc(64 * BLOCK)
+  const data = pattern(buf.length, 5)
+  data.copy(buf)
+  ns.write(0, buf, 100, 64)
+  buf.fill(0)
+  ns.read(0, buf, 100, 64)
+  t.true(buf.equals(data))
+  const iods = Array.from({ length: 64 }, (_, i) =>
+    ns.aread(0, buf.subarray(i * BLOCK, (i + 1) * BLOCK), 163 - i, 1),
+  )
+  for (const iod of iods) t.true(ns.apoll(iod, 30_000))
+  for (let i = 0; i < 64; i++) {
+    t.true(buf.subarray(i * BLOCK, (i + 1) * BLOCK).equals(data.subarray((63 - i) * BLOCK, (64 - i) * BLOCK)))
+  }
+  t.true(ns.paths.every(({ commands }) => commands > 0))
+  await server.tell({ do: 'ana', listener: 0, state: 'inaccessible' })
+  ns.read(0, buf, 100, 64)
+  t.true(buf.equals(data))
+  await server.tell({ do: 'close-listener', listener: 0 })
+  ns.read(0, buf, 100, 64)
+  t.true(buf.equals(data))
+  t.is(ns.stats.failed, 0)
+  ns.free(buf)
 })
 
 // What is no path to the same namespace
 
 test('open refuses a path to another subsystem, and says which', async (t) => {
-  const target = await startAnaTarget({ nqns: [NQN, `${NQN}:other`] })
-  t.teardown(() => target.close())
-  const [first, second] = target.paths
-  const address = `nvme+tcp://${first!.endpoint}/${NQN}?${ANA_QUERY}`
-  const other = `nvme+tcp://${second!.endpoint}/${NQN}:other?${ANA_QUERY}`
-  const error = await t.throwsAsync(open(address, { paths: [other] }), { code: 'ERR_UNVME_PATH_MISMATCH' })
-  t.true(error.message.includes(`its subsystem is ${NQN}:other`))
+  const { paths, end } = await startPaths({ states: ['optimized'] })
+  const other = await startPaths({ states: ['optimized'], nqn: `${SERVED_NQN}:other` })
+  t.teardown(async () => {
+    await end()
+    await other.end()
+  })
+  const error = await t.throwsAsync(
+    open(addressBy(paths), { paths: [addressBy(other.paths, '', `${SERVED_NQN}:other`)] }),
+    { code: 'ERR_UNVME_PATH_MISMATCH' },
+  )
+  t.true(error.message.includes(`its subsystem is ${SERVED_NQN}:other`))
 })
 
 test('open refuses a path to a namespace of other identifiers or another size, and says which', async (t) => {
@@ -150,11 +205,14 @@ test('open refuses a path to a namespace of other identifiers or another size, a
     ['sim:?size=8M&serial=OTHER', /its controller is .* OTHER/],
     ['sim:?size=4M', /nsze 8192, there 16384/],
   ] as const) {
-    const target = await startAnaTarget({ devices: ['sim:?size=8M', device] })
-    const error = await t.throwsAsync(open(target.address()), { code: 'ERR_UNVME_PATH_MISMATCH' })
+    const { paths, end } = await startPaths({ states: ['optimized'] })
+    const other = await startPaths({ states: ['optimized'], device })
+    const both = [...paths, ...other.paths]
+    const error = await t.throwsAsync(open(addressBy(both)), { code: 'ERR_UNVME_PATH_MISMATCH' })
     t.regex(error.message, what)
-    t.true(error.message.includes(target.paths[1]!.endpoint))
-    await target.close()
+    t.true(both.some(({ endpoint }) => error.message.includes(endpoint)))
+    await end()
+    await other.end()
   }
 })
 
@@ -170,41 +228,50 @@ test('open refuses a path that is given twice, kato=0, and a recovery that makes
 // Changes of access
 
 test('commands that a path refuses for its access are done on another, whatever they are', async (t) => {
-  const { ns, first, second, changes } = await setUp(t)
-  for (const state of [INACCESSIBLE, CHANGE, PERSISTENT_LOSS]) {
-    // Without a word: the status alone says it.
-    first.state = state
-    await Promise.all([0, 1].map((slba) => ns.promises.compare(Buffer.alloc(BLOCK), slba)))
+  const { ns, first, second, changes, setState } = await setUp(t)
+  for (const state of ['inaccessible', 'change', 'persistent-loss'] as const) {
+    const { retries, changes: before } = ns.paths[0]!
+    // They are under way already.
+    const all = [0, 1, 2, 3].map((slba) => ns.promises.compare(Buffer.alloc(BLOCK), slba))
+    setState(first, state)
+    await Promise.all(all)
+    t.true(ns.paths[0]!.retries > retries)
+    t.is(ns.paths[0]!.ana, state)
+    t.is(ns.paths[0]!.changes, before + 1)
+    const seen = first.seen.length
     for (let i = 0; i < 4; i++) await ns.promises.read(Buffer.alloc(BLOCK), i)
-    t.not(ns.paths[0]!.ana, 'optimized')
-    const before = first.seen.length
-    await ns.promises.read(Buffer.alloc(BLOCK), 0)
-    t.is(first.seen.length, before)
-    first.setState(OPTIMIZED)
+    t.is(first.seen.length, seen)
+    setState(first, 'optimized')
     await until(() => ns.paths[0]!.ana === 'optimized')
   }
-  t.true(changes.every(({ kind }) => kind === 'ana'))
+  t.true(changes.length > 0 && changes.every(({ kind }) => kind === 'ana'))
   t.is(ns.stats.failed, 0)
   t.true(second.seen.length > 0)
+  t.is(ns.paths[1]!.retries, 0)
 })
 
-test('an event of a changed access is noticed without a command', async (t) => {
-  const { ns, first, changes } = await setUp(t)
-  first.setState(NON_OPTIMIZED)
-  await until(() => ns.paths[0]!.ana === 'non-optimized')
-  t.is(changes.at(-1)!.kind, 'ana')
-  t.is(changes.at(-1)!.path.address, ns.paths[0]!.address)
+test('an event of a changed access is noticed without a command, and without a look by timer', async (t) => {
+  const { setInterval } = globalThis
+  const slow = (call: () => void, ms?: number) => setInterval(call, ms === 1000 ? 2 ** 30 : ms)
+  globalThis.setInterval = slow as typeof setInterval
+  const { ns, first, changes, setState } = await setUp(t)
+  globalThis.setInterval = setInterval
+  for (const state of ['non-optimized', 'inaccessible', 'optimized'] as const) {
+    setState(first, state)
+    await until(() => ns.paths[0]!.ana === state)
+    t.is(changes.at(-1)!.path.address, ns.paths[0]!.address)
+  }
 })
 
 test('commands wait while no path can be used, and go on as soon as one can', async (t) => {
-  const { ns, first, second } = await setUp(t, { states: [INACCESSIBLE, INACCESSIBLE] })
+  const { ns, first, second, setState } = await setUp(t, { states: ['inaccessible', 'inaccessible'] })
   const reads = Array.from({ length: 100 }, (_, i) => ns.promises.read(Buffer.alloc(BLOCK), i))
   const buf = ns.alloc(BLOCK)
   const iod = ns.aread(0, buf, 5, 1)
   t.false(ns.apoll(iod))
   await delay(20)
   t.deepEqual(counts([first, second]), [0, 0])
-  second.setState(OPTIMIZED)
+  setState(second, 'optimized')
   await Promise.all(reads)
   while (!ns.apoll(iod)) await delay(0)
   t.is(first.seen.length, 0)
@@ -212,13 +279,40 @@ test('commands wait while no path can be used, and go on as soon as one can', as
 })
 
 test('with fastIoFail commands are rejected while no path can be used, and work afterwards', async (t) => {
-  const { ns, second } = await setUp(t, { states: [INACCESSIBLE, INACCESSIBLE] }, { fastIoFail: 50 })
+  const { ns, second, setState } = await setUp(
+    t,
+    { states: ['inaccessible', 'inaccessible'] },
+    { fastIoFail: 50 },
+  )
   await t.throwsAsync(ns.promises.read(Buffer.alloc(BLOCK), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
   await t.throwsAsync(ns.promises.read(Buffer.alloc(BLOCK), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
-  second.setState(OPTIMIZED)
+  setState(second, 'optimized')
   await until(() => ns.paths[1]!.ana === 'optimized')
   await ns.promises.read(Buffer.alloc(BLOCK), 0)
   t.pass()
+})
+
+test('memory of a write that fastIoFail has ended stays the path’s until that has answered', async (t) => {
+  const { ns, first, second, medium, setState } = await setUp(t, {}, { fastIoFail: 30 })
+  first.hold = second.hold = true
+  const written = ns.alloc(64 * BLOCK)
+  pattern(written.length, 1).copy(written)
+  // The data of one that is so large is asked for by R2T.
+  const write = ns.promises.write(written, 0, 64)
+  await until(() => first.held.length + second.held.length === 1)
+  setState(first, 'inaccessible')
+  setState(second, 'inaccessible')
+  await t.throwsAsync(write, { code: 'ERR_UNVME_DEVICE_REMOVED' })
+  setState(first, 'optimized')
+  setState(second, 'optimized')
+  await until(() => ns.paths.every(({ ana }) => ana === 'optimized'))
+  t.throws(() => ns.free(written), { code: 'ERR_UNVME_BUFFER_IN_USE' })
+  first.hold = second.hold = false
+  first.release()
+  second.release()
+  while (ns.stats.late === 0) await ns.promises.read(Buffer.alloc(BLOCK), 100)
+  ns.free(written)
+  t.true((await medium(0, 64)).equals(pattern(64 * BLOCK, 1)))
 })
 
 test('a path whose controller fails every command for a fault of its own does not starve the others', async (t) => {
@@ -262,20 +356,20 @@ for (const link of ['socket', 'raw']) {
 }
 
 test('access that changes under load costs no command', async (t) => {
-  const { ns, first, second } = await setUp(t)
+  const { ns, first, second, setState } = await setUp(t)
   const load = startWork(ns)
   for (const [one, other] of [
-    [CHANGE, OPTIMIZED],
-    [INACCESSIBLE, OPTIMIZED],
-    [OPTIMIZED, INACCESSIBLE],
-    [NON_OPTIMIZED, CHANGE],
-    [INACCESSIBLE, INACCESSIBLE],
-    [OPTIMIZED, OPTIMIZED],
+    ['change', 'optimized'],
+    ['inaccessible', 'optimized'],
+    ['optimized', 'inaccessible'],
+    ['non-optimized', 'change'],
+    ['inaccessible', 'inaccessible'],
+    ['optimized', 'optimized'],
   ] as const) {
-    first.setState(one)
-    second.setState(other)
+    setState(first, one)
+    setState(second, other)
     const before = first.seen.length + second.seen.length
-    if (one !== other || one === OPTIMIZED) {
+    if (one !== other || one === 'optimized') {
       await until(() => first.seen.length + second.seen.length > before + 100)
     }
     load.check()
@@ -285,7 +379,7 @@ test('access that changes under load costs no command', async (t) => {
 })
 
 test('a lost path’s reads and writes are sent again, a Compare rejects with OutcomeUnknownError', async (t) => {
-  const { ns, first, second } = await setUp(t, { states: [OPTIMIZED, NON_OPTIMIZED] })
+  const { ns, first, second } = await setUp(t, { states: ['optimized', 'non-optimized'] })
   first.hold = true
   const data = pattern(BLOCK, 1)
   const write = ns.promises.write(data, 3, 1)
@@ -299,39 +393,37 @@ test('a lost path’s reads and writes are sent again, a Compare rejects with Ou
 })
 
 test('a write of a path that is only silent is not sent again before its target must have ended it', async (t) => {
-  const target = await startAnaTarget({ states: [OPTIMIZED, NON_OPTIMIZED] })
-  const [first, second] = target.paths as [AnaPath, AnaPath]
-  const proxy = await startProxy(first.server.port)
-  const query = ANA_QUERY.replace(/kato=\d+/, 'kato=1000')
-  const ns = await open(`nvme+tcp://127.0.0.1:${proxy.port},${second.endpoint}/${NQN}?${query}`)
-  t.teardown(async () => {
-    await ns.close()
-    await proxy.close()
-    await target.close()
-  })
+  const { ns, server, medium, first, second } = await setUp(
+    t,
+    { states: ['optimized', 'non-optimized'] },
+    {},
+    'kato=1000',
+  )
   first.hold = true
   const old = ns.promises.write(pattern(BLOCK, 1), 7, 1)
   const read = ns.promises.read(Buffer.alloc(BLOCK), 8)
   await until(() => first.held.length === 2)
-  proxy.pulled = true
-  let heldThen = -1
+  first.proxy.pulled = true
+  let hostsThen = -1
   const seen = second.seen.push.bind(second.seen)
   second.seen.push = (...all) => {
-    if (all.some(({ opcode, slba }) => opcode === NVM.WRITE && slba === 7)) heldThen = first.held.length
+    if (all.some(({ opcode, slba }) => opcode === NVM.WRITE && slba === 7))
+      hostsThen = server.stats.hosts.length
     return seen(...all)
   }
   await read
   // What is new goes on meanwhile.
   await ns.promises.write(pattern(BLOCK, 2), 20, 1)
   await old
-  t.is(heldThen, 0)
+  // The controller of the first path is no more.
+  t.is(hostsThen, 1)
   await ns.promises.write(pattern(BLOCK, 3), 7, 1)
   first.release()
-  t.true(target.medium.subarray(7 * BLOCK, 8 * BLOCK).equals(pattern(BLOCK, 3)))
+  t.true((await medium(7, 1)).equals(pattern(BLOCK, 3)))
 })
 
 test('a command without an answer on one path is aborted there, or done on another after a reset of that path', async (t) => {
-  const { ns, first, second } = await setUp(t, { states: [OPTIMIZED, NON_OPTIMIZED] }, { timeout: 300 })
+  const { ns, first, second } = await setUp(t, { states: ['optimized', 'non-optimized'] }, { timeout: 300 })
   first.hold = true
   const read = ns.promises.read(Buffer.alloc(BLOCK), 1)
   await read
@@ -342,11 +434,11 @@ test('a command without an answer on one path is aborted there, or done on anoth
 })
 
 test('a path that can not be reached when the namespace is opened is used once it can', async (t) => {
-  const target = await startAnaTarget()
-  const [first, second] = target.paths as [AnaPath, AnaPath]
-  t.teardown(() => target.close())
+  const { paths, end } = await startPaths()
+  const [first, second] = paths as [TestPath, TestPath]
+  t.teardown(end)
   await first.stop()
-  await using ns = await open(target.address(), { reconnectDelay: 20, qcount: 2 })
+  await using ns = await open(addressBy(paths), { reconnectDelay: 20, qcount: 2 })
   t.deepEqual(shown(ns), ['connecting null', 'live optimized'])
   await ns.promises.write(pattern(BLOCK, 1), 0, 1)
   await first.start()
@@ -355,6 +447,35 @@ test('a path that can not be reached when the namespace is opened is used once i
   t.deepEqual(counts([first, second]), [2, 3])
 })
 
+for (const link of ['socket', 'raw']) {
+  test(`link=${link}: a path that is lost while queues are created keeps nothing from being opened`, async (t) => {
+    const { paths, end } = await startPaths()
+    const [first, second] = paths as [TestPath, TestPath]
+    t.teardown(end)
+    // Connect of the first queue, of the second, a refused connection, one without a word.
+    for (const [qid, how] of [
+      [1, 'end'],
+      [2, 'end'],
+      [2, 'silence'],
+    ] as const) {
+      first.onConnect = (asked) => {
+        if (asked !== qid) return
+        first.onConnect = () => {}
+        if (how === 'end') first.proxy.endAll()
+        else first.proxy.pulled = true
+      }
+      const query = `link=${link}&kato=1000`
+      await using ns = await open(addressBy(paths, query), { reconnectDelay: 20, qcount: 2, timeout: 1000 })
+      for (const at of [0, 1]) await ns.promises.read(Buffer.alloc(BLOCK), 0, 1, { qid: at })
+      first.proxy.pulled = false
+      await until(() => ns.paths[0]!.state === 'live')
+      const before = counts([first, second])
+      for (let i = 0; i < 8; i++) await ns.promises.read(Buffer.alloc(BLOCK), 0, 1, { qid: i % 2 })
+      t.deepEqual(counts([first, second]), [before[0]! + 4, before[1]! + 4])
+    }
+  })
+}
+
 test('when every path is given up everything rejects with DeviceRemovedError', async (t) => {
   const { ns, first, second, changes } = await setUp(t, {}, { ctrlLossTimeout: 100 })
   await first.stop()
@@ -362,6 +483,7 @@ test('when every path is given up everything rejects with DeviceRemovedError', a
   await ns.promises.read(Buffer.alloc(BLOCK), 0)
   await second.stop()
   await t.throwsAsync(ns.promises.read(Buffer.alloc(BLOCK), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
+  await until(() => changes.length === 4)
   t.deepEqual(
     changes.map(({ kind }) => kind),
     ['lost', 'failed', 'lost', 'failed'],
@@ -369,24 +491,15 @@ test('when every path is given up everything rejects with DeviceRemovedError', a
 })
 
 test('a path that leads elsewhere when it comes back is not used again', async (t) => {
-  const target = await startAnaTarget()
-  const other = await startAnaTarget({ states: [OPTIMIZED], devices: ['sim:?size=4M'] })
-  const proxy = await startProxy(target.paths[0]!.server.port)
-  const ns = await open(
-    `nvme+tcp://127.0.0.1:${proxy.port},${target.paths[1]!.endpoint}/${NQN}?${ANA_QUERY}`,
-    { reconnectDelay: 20 },
-  )
-  await proxy.close()
-  const elsewhere = await startProxy(other.paths[0]!.server.port, proxy.port)
-  t.teardown(async () => {
-    await ns.close()
-    await elsewhere.close()
-    await target.close()
-    await other.close()
-  })
+  const { ns, first } = await setUp(t)
+  const other = await startPaths({ states: ['optimized'], device: 'sim:?size=4M' })
+  t.teardown(other.end)
+  await first.stop()
+  const before = other.paths[0]!.seen.length
+  await first.start(other.paths[0]!.proxy.port)
   await until(() => ns.paths[0]!.state === 'failed')
   for (let i = 0; i < 4; i++) await ns.promises.read(Buffer.alloc(BLOCK), 0)
-  t.deepEqual(counts(other.paths), [0])
+  t.is(other.paths[0]!.seen.length, before)
 })
 
 test('reset rejects what is in flight on every path, and everything goes on afterwards', async (t) => {
@@ -403,4 +516,57 @@ test('reset rejects what is in flight on every path, and everything goes on afte
   for (let i = 0; i < 4; i++) await ns.promises.read(Buffer.alloc(BLOCK), 0)
   t.deepEqual(shown(ns), ['live optimized', 'live optimized'])
   t.deepEqual(counts([first, second]), [3, 3])
+})
+
+test('reset waits for what a lost path had in flight, and for no more of it', async (t) => {
+  const { ns, server, first } = await setUp(t, { states: ['optimized', 'non-optimized'] }, {}, 'kato=1000')
+  first.hold = true
+  const write = t.throwsAsync(ns.promises.write(pattern(BLOCK, 1), 7, 1), {
+    code: 'ERR_UNVME_CONTROLLER_RESET',
+  })
+  await until(() => first.held.length === 1)
+  first.proxy.pulled = true
+  await until(() => ns.paths[0]!.state === 'lost')
+  await ns.reset()
+  await write
+  t.is(server.stats.hosts.length, 1)
+  t.is(ns.paths[0]!.state, 'lost')
+  await ns.promises.write(pattern(BLOCK, 2), 7, 1)
+  t.true((await ns.promises.read(Buffer.alloc(BLOCK), 7)).equals(pattern(BLOCK, 2)))
+})
+
+test('a listener of changes may poll the namespace that has found one', async (t) => {
+  const { ns, first, setState } = await setUp(t)
+  const data = pattern(BLOCK, 9)
+  await ns.promises.write(data, 3, 1)
+  const buf = ns.alloc(BLOCK)
+  let [polled, over] = [0, false]
+  const iod = ns.aread(0, buf, 3, 1)
+  ns.onPathChange(() => {
+    polled++
+    over ||= ns.apoll(iod)
+  })
+  const reads = Array.from({ length: 16 }, () => ns.promises.read(Buffer.alloc(BLOCK), 3))
+  setState(first, 'inaccessible')
+  for (const read of await Promise.all(reads)) t.true(read.equals(data))
+  await until(() => polled > 0)
+  while (!over && !ns.apoll(iod)) await delay(0)
+  t.true(buf.equals(data))
+  t.is(ns.stats.failed, 0)
+})
+
+test('on a device’s only path what is refused for a change of access waits for the end of that', async (t) => {
+  const { server, paths, end } = await startPaths({ states: ['change'] })
+  const ns = await open(addressBy(paths), { retries: 2 })
+  t.teardown(async () => {
+    await ns.close()
+    await end()
+  })
+  const read = ns.promises.read(Buffer.alloc(BLOCK), 0)
+  // More often than it may be retried for anything else.
+  await until(() => paths[0]!.seen.length > 3)
+  server.setAnaState(0, 'optimized')
+  await read
+  t.is(ns.stats.failed, 0)
+  t.is(ns.stats.retries, paths[0]!.seen.length - 1)
 })

@@ -200,8 +200,8 @@ export class Controller {
   }
 
   /**
-   * Calls `handler` with dword 0 of each asynchronous event (section 5.2): within 50 ms while I/O is in flight,
-   * within a second otherwise. Does not keep the process alive. Throws UnsupportedError where somebody else has them.
+   * Calls `handler` with dword 0 of each asynchronous event (section 5.2): at once over TCP, elsewhere within 50 ms while I/O
+   * is in flight, within a second otherwise. Does not keep the process alive. Throws UnsupportedError where somebody else has them.
    */
   onEvent(handler: (result: number) => void): void {
     const { address, noEvents } = this.transport

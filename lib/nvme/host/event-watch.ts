@@ -1,6 +1,6 @@
 // Asynchronous events of one controller, for who wants them (NVMe 1.4 base, section 5.2).
-// Trade-off: the admin queue is looked at once a second while a request waits there, which costs nothing and is late by
-// as much; while I/O is in flight the controller looks more often.
+// Trade-off: where nothing says that a completion has come, the admin queue is looked at once a second while a request waits
+// there, which costs nothing and is late by as much; while I/O is in flight the controller looks more often.
 
 import { ADMIN } from '../spec/opcodes.ts'
 import type { AdminQueue } from './admin-queue.ts'
@@ -22,7 +22,11 @@ export class EventWatch {
   add(handler: (result: number) => void): void {
     this.#handlers.add(handler)
     this.resume()
-    this.#timer ??= setInterval(() => this.poll(), POLL_MS).unref()
+    if (this.#timer !== undefined) return
+    this.#timer = setInterval(() => this.poll(), POLL_MS).unref()
+    const { queue } = this.#admin
+    // Not while the queue is being fed.
+    if (queue.onCompletions !== undefined) queue.onCompletions = () => setImmediate(this.#look)
   }
 
   /** For a controller that was enabled: a request ends with the controller that had it. */
@@ -44,6 +48,8 @@ export class EventWatch {
       },
     )
   }
+
+  readonly #look = (): void => this.poll()
 
   /** Looks for an event, where a request is with the controller. */
   poll(): void {

@@ -51,6 +51,11 @@ export class IoQueues {
     return this.#made.size
   }
 
+  /** The queue of this id, where it exists. */
+  get(qid: number): Queue | undefined {
+    return this.#made.get(qid)
+  }
+
   /** Queues that can be had: asks for `count` with Set Features 07h, once in a controller's life. */
   async request(count: number): Promise<number> {
     if (this.#granted > 0) return this.#granted

@@ -45,6 +45,8 @@ export interface Queue {
   readonly lost: number
   /** Called by `reap` for a command that had no answer in time and has one now: its identifier is free again. */
   onLate: ((cid: number) => void) | null
+  /** Where completions come by turns of the event loop: set by who wants to hear of each that has brought some. */
+  onCompletions?: (() => void) | null
   /** Commands posted and not reaped. */
   readonly inFlight: number
   /** Commands that can be posted now. */

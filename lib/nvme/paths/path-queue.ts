@@ -51,6 +51,8 @@ export class PathLeg {
   readonly wakeUp: WakeUp
   /** Commands that go to others first, since one has failed here. */
   penalty = 0
+  /** Commands that have come back for another path to do them. */
+  retries = 0
 
   constructor(path: QueuePath, queue: PathLegQueue, index: number, wakeUp: WakeUp) {
     this.path = path
@@ -72,6 +74,8 @@ const ORPHANED = 3
 const DONE = 4
 /** Given up by whoever posted it. */
 const LOST = 5
+
+const MAY_BE_EXECUTED: readonly number[] = [IN_FLIGHT, EXPIRED, ORPHANED, LOST]
 
 const ABORTED_BY_HOST = STATUS.ABORTED_BY_HOST << 1
 const ABORTED = STATUS.ABORT_REQUESTED << 1
@@ -227,8 +231,14 @@ export class PathQueue implements Queue {
     if (!final) leg.cids.fill(-1)
   }
 
+  /** Something that was in flight when the leg was lost may still be executed. */
+  isWaitedFor(leg: PathLeg): boolean {
+    return this.legOf.some((one, cid) => one === leg && MAY_BE_EXECUTED.includes(this.states[cid]!))
+  }
+
   private abort(cid: number, cause: Error, dnr: number): void {
     const what = `opcode ${this.opcodes[cid]!.toString(16)}h, qid ${this.qid}, nsid ${this.nsids[cid]}`
+    if (dnr === 0) this.legOf[cid]!.retries++
     const fault = new OutcomeUnknownError(
       `outcome unknown, since the path ${this.legOf[cid]!.path.address} was lost: ${what}`,
       { cause },
@@ -332,11 +342,11 @@ export class PathQueue implements Queue {
       }
       const cid = leg.cids[inner]!
       leg.cids[inner] = -1
+      if (queue.status !== 0) this.noteStatus(leg, cid, queue.status)
       this.status = queue.status
       this.result = queue.result
       this.resultHigh = queue.resultHigh
       this.fault = null
-      if (this.status !== 0) this.noteStatus(leg, cid)
       this.release(cid)
       return cid
     }
@@ -356,10 +366,11 @@ export class PathQueue implements Queue {
   }
 
   // One that fails all that it gets, at once, would look like the least busy of all.
-  private noteStatus(leg: PathLeg, cid: number): void {
-    if (!isPathStatus(this.status)) return
-    if (anaStateOf(this.status) === undefined) leg.penalty = Math.min(leg.penalty + PENALTY, MOST_PENALTY)
-    leg.path.refused(this.nsids[cid]!, this.status)
+  private noteStatus(leg: PathLeg, cid: number, status: number): void {
+    if (!isPathStatus(status)) return
+    leg.retries++
+    if (anaStateOf(status) === undefined) leg.penalty = Math.min(leg.penalty + PENALTY, MOST_PENALTY)
+    leg.path.refused(this.nsids[cid]!, status)
   }
 
   private release(cid: number): void {
@@ -407,8 +418,7 @@ export class PathQueue implements Queue {
       const { status, result, resultHigh } = leg.queue
       const cid = leg.cids[inner]!
       leg.cids[inner] = -1
-      this.status = status
-      if (status !== 0) this.noteStatus(leg, cid)
+      if (status !== 0) this.noteStatus(leg, cid, status)
       this.end(cid, { status, result, resultHigh, fault: null })
     }
   }

@@ -15,7 +15,7 @@ import { getFeature, getLogPage, setFeature } from '../host/admin-commands.ts'
 import type { Controller } from '../host/controller.ts'
 import { identify, identifyNamespace } from '../host/identify-commands.ts'
 import type { ExpiredCommand, QueueUser } from '../host/recovery.ts'
-import type { SendAdmin } from '../host/transport.ts'
+import type { ResetKind, SendAdmin } from '../host/transport.ts'
 import {
   ANA_GROUPS_ONLY,
   ANA_STATE,
@@ -78,6 +78,8 @@ export interface PathOwner {
   readonly closing: AbortSignal
   /** Takes a controller that is up as this path's: queues are made on it, what differs is refused. */
   admit(path: Path, controller: Controller): Promise<void>
+  /** A controller that is back has what the others have: namespaces, which are the same ones, and queues. */
+  complete(path: Path, controller: Controller, send: SendAdmin): Promise<void>
   changed(kind: PathChange['kind'], path: Path, cause: Error | null): void
 }
 
@@ -103,8 +105,11 @@ export interface PathInfo {
   /** Commands that went there, and that are in flight there. */
   readonly commands: number
   readonly inFlight: number
-  /** How often it was lost. */
+  /** Commands that came back without having been done there, as far as is known: another path may have done them. */
+  readonly retries: number
+  /** How often it was lost, and how often its access to a namespace has changed. */
   readonly losses: number
+  readonly changes: number
 }
 
 const RANKS: Readonly<Record<number, number>> = { [ANA_STATE.OPTIMIZED]: 0, [ANA_STATE.NON_OPTIMIZED]: 1 }
@@ -115,6 +120,7 @@ export class Path implements QueuePath, QueueUser {
   cause: Error | null = null
   controller: Controller | null = null
   losses = 0
+  changes = 0
   readonly legs: { readonly queue: PathQueue; readonly leg: PathLeg }[] = []
   readonly #opener: PathOpener
   readonly #owner: PathOwner
@@ -125,8 +131,13 @@ export class Path implements QueuePath, QueueUser {
   #timer: NodeJS.Timeout | undefined
   // Since when a state has been CHANGE.
   #changeSince = 0
-  // It was ended by a reset that somebody asked for.
+  // It was ended by a reset that somebody asked for, after which what is there is looked at before it is used.
   #interrupted = false
+  #verifying: Promise<void> | null = null
+  #connecting: Promise<void> | null = null
+  // Who waits for the loss of it, and for the end of what was in flight then.
+  readonly #onLoss = new Set<() => void>()
+  readonly #onOver = new Set<() => void>()
 
   constructor(opener: PathOpener, owner: PathOwner) {
     this.address = opener.address
@@ -135,36 +146,58 @@ export class Path implements QueuePath, QueueUser {
   }
 
   info(nsid: number): PathInfo {
-    const { address, state, losses, controller } = this
+    const { address, state, losses, changes, controller } = this
     const ana = this.#ana.get(nsid)
     const sum = (pick: (one: { queue: PathQueue; leg: PathLeg }) => number) =>
       this.legs.reduce((total, one) => total + pick(one), 0)
     return {
-      ...{ address, state, losses },
+      ...{ address, state, losses, changes },
       ana: ana === undefined ? null : anaStateName(ana),
       cntlid: controller?.identity.cntlid ?? null,
       commands: sum(({ leg }) => leg.queue.counters.submitted),
       inFlight: sum(({ queue, leg }) => queue.loadOf(leg)),
+      retries: sum(({ leg }) => leg.retries),
     }
   }
 
   // Coming up
 
   /** Connects for the first time. Rejects where that fails. */
-  async connect(signal?: AbortSignal): Promise<void> {
+  connect(signal?: AbortSignal): Promise<void> {
+    const { closing } = this.#owner
+    this.#connecting = this.#connect(signal === undefined ? closing : AbortSignal.any([signal, closing]))
+    return this.#connecting
+  }
+
+  async #connect(signal: AbortSignal): Promise<void> {
     const controller = await this.#opener.open(signal)
+    // What is asked of it would wait for its recovery otherwise, and the other paths with it.
+    let forget = () => {}
+    const lost = new Promise<never>((_, reject) => {
+      forget = controller.addQueueUser({ suspend: reject, resume() {} })
+    })
+    this.controller = controller
     try {
-      this.controller = controller
-      await this.#owner.admit(this, controller)
+      await Promise.race([this.#owner.admit(this, controller), lost])
     } catch (error) {
+      // It had arrived before that.
+      if (this.state !== 'connecting') return
       this.controller = null
       await controller.close()
       throw error
+    } finally {
+      forget()
     }
+  }
+
+  /** Its controller has what the others have: it is used from now on. False where it is this path's no more. */
+  arrive(controller: Controller): boolean {
+    if (this.controller !== controller) return false
     this.#own(controller)
     this.state = 'live'
     this.cause = null
     this.#look()
+    return true
   }
 
   /** True where `connectLater` may succeed after this error. */
@@ -199,7 +232,7 @@ export class Path implements QueuePath, QueueUser {
   #own(controller: Controller): void {
     controller.addQueueUser(this)
     controller.onFailure((cause) => this.#failed(cause))
-    controller.transport.onEnded = () => this.#ended()
+    controller.transport.onEnded = () => this.#over(this.cause ?? new ClosedError(this.address))
     try {
       controller.onEvent((result) => this.#onEvent(result))
     } catch (error) {
@@ -224,6 +257,7 @@ export class Path implements QueuePath, QueueUser {
     if (state === undefined || this.state !== 'live') return
     if (this.#ana.get(nsid) !== state) {
       this.#ana.set(nsid, state)
+      this.changes++
       this.#owner.changed('ana', this, null)
     }
     this.readAna()
@@ -242,7 +276,7 @@ export class Path implements QueuePath, QueueUser {
       return
     }
     const { controller } = this
-    if (controller === null || this.state !== 'live') return
+    if (controller === null || this.state !== 'live' || this.#owner.closing.aborted) return
     this.#reading = this.#read((command, options) => controller.admin(command, options))
       .catch((error: Error) => log('%s: ANA log: %s', this.address, error.message))
       .then(() => {
@@ -279,7 +313,10 @@ export class Path implements QueuePath, QueueUser {
     if (this.#readAgain) return
     let changed = false
     for (const [nsid, state] of states) {
-      changed ||= this.#ana.get(nsid) !== state
+      const before = this.#ana.get(nsid)
+      if (before === state) continue
+      changed = true
+      if (before !== undefined) this.changes++
       this.#ana.set(nsid, state)
     }
     if (changed && this.state === 'live') this.#owner.changed('ana', this, null)
@@ -289,8 +326,8 @@ export class Path implements QueuePath, QueueUser {
   // ANATT, or is reset.
   #look(): void {
     clearTimeout(this.#timer)
-    if (this.state !== 'live') return
-    const { namespaces } = this.#owner
+    const { namespaces, closing } = this.#owner
+    if (this.state !== 'live' || closing.aborted) return
     const states = [...namespaces.keys()].map((nsid) => this.#ana.get(nsid))
     const changing = states.includes(ANA_STATE.CHANGE)
     const now = performance.now()
@@ -354,34 +391,79 @@ export class Path implements QueuePath, QueueUser {
     this.losses++
     clearTimeout(this.#timer)
     for (const { queue, leg } of this.legs) queue.lose(leg, cause)
+    for (const tell of [...this.#onLoss]) tell()
     this.#owner.changed('lost', this, cause)
   }
 
-  // Its association is over.
-  #ended(): void {
-    for (const { queue, leg } of this.legs) queue.over(leg, this.cause ?? new ClosedError(this.address))
+  /** What `work` does with its controller; null where the path is lost before that is done, and has to catch up later. */
+  async whileLive<T>(work: (controller: Controller) => Promise<T>): Promise<T | null> {
+    const { controller } = this
+    if (controller === null || this.state !== 'live') return null
+    let tell = () => {}
+    const lost = new Promise<null>((resolve) => {
+      tell = () => resolve(null)
+    })
+    this.#onLoss.add(tell)
+    try {
+      return await Promise.race([work(controller), lost])
+    } catch (error) {
+      // A connection that could not be made tells of the loss first of all.
+      const isLoss = controller.transport.health() !== null && this.mayPass(error)
+      if (this.state === 'live' && !(isLoss && controller.recovery.begin(error as Error))) throw error
+      return null
+    } finally {
+      this.#onLoss.delete(tell)
+    }
+  }
+
+  // Nothing that was in flight before its loss will be executed, or nobody knows: see PathQueue.over.
+  #over(cause: Error, final = false): void {
+    for (const { queue, leg } of this.legs) queue.over(leg, cause, final)
+    for (const tell of [...this.#onOver]) tell()
+    this.#onOver.clear()
   }
 
   async verify(send: SendAdmin): Promise<void> {
-    await this.prepare(send)
+    await this.#owner.complete(this, this.controller!, send)
   }
 
   resume(): void {
-    // One that was reset because somebody asked for it has not been verified.
-    if (this.#interrupted) {
-      this.#interrupted = false
-      this.state = 'live'
-      const { controller } = this
-      this.#reading = this.prepare((command, options) => controller!.admin(command, options))
-        .catch((error: Error) => controller!.fail(error))
-        .then(() => {
-          this.#reading = null
-        })
+    if (!this.#interrupted) {
+      this.#return()
+      return
     }
-    if (this.state === 'failed') return
+    // One that was reset because somebody asked for it has not been verified.
+    this.#interrupted = false
+    const controller = this.controller!
+    this.#verifying = this.#owner
+      .complete(this, controller, (command, options) => controller.admin(command, options))
+      .then(
+        () => this.#return(),
+        (error: Error) => {
+          if (!this.mayPass(error) || !controller.recovery.begin(error)) controller.fail(error)
+        },
+      )
+  }
+
+  #return(): void {
+    if (this.state !== 'lost') return
     this.state = 'live'
     this.cause = null
+    this.#look()
     this.#owner.changed('returned', this, null)
+  }
+
+  /** Resets its controller, or waits until nothing of what was in flight on a lost one will be executed any more. */
+  async reset(how: ResetKind): Promise<void> {
+    if (this.state === 'lost') {
+      await new Promise<void>((resolve) => {
+        this.#onOver.add(resolve)
+        if (!this.legs.some(({ queue, leg }) => queue.isWaitedFor(leg))) resolve()
+      })
+      return
+    }
+    await this.controller!.reset(how)
+    await this.#verifying
   }
 
   #failed(cause: Error): void {
@@ -394,7 +476,7 @@ export class Path implements QueuePath, QueueUser {
     }
     if (this.state === 'live') this.#lose(cause)
     // It may have been given up without a word of the target that what was in flight is over.
-    for (const { queue, leg } of this.legs) queue.over(leg, cause, true)
+    this.#over(cause, true)
     this.giveUp(cause)
   }
 
@@ -412,6 +494,7 @@ export class Path implements QueuePath, QueueUser {
 
   async close(): Promise<void> {
     clearTimeout(this.#timer)
+    await this.#connecting?.catch(() => {})
     await this.controller?.close()
   }
 }

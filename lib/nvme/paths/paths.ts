@@ -4,7 +4,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type InspectOptions, inspect } from 'node:util'
 import {
-  AddressError,
   ClosedError,
   ControllerResetError,
   DeviceRemovedError,
@@ -25,8 +24,9 @@ import {
   identify,
   identifyNamespace,
 } from '../host/identify-commands.ts'
+import type { Queue } from '../host/queue.ts'
 import type { QueueUser, RecoveryEvent } from '../host/recovery.ts'
-import type { ResetKind, Transport, TransportFacts, WakeUp } from '../host/transport.ts'
+import type { ResetKind, SendAdmin, Transport, TransportFacts, WakeUp } from '../host/transport.ts'
 import type { IdentifyController, IdentifyNamespace } from '../spec/identify.ts'
 import { ALL_ONES, type Capabilities } from '../spec/registers.ts'
 import {
@@ -117,6 +117,7 @@ export class Paths implements PathOwner {
   stalledBy: Error | null = null
   #stallTimer: NodeJS.Timeout | undefined
   #resetting = false
+  #opened = false
   #closed: Promise<void> | null = null
   // What must not come into one another: a path that is admitted, a namespace that is, queues that are made.
   #turn: Promise<unknown> = Promise.resolve()
@@ -159,16 +160,25 @@ export class Paths implements PathOwner {
       firstIsThere = resolve
     })
     const all = this.#all.map((path) =>
-      path.connect(signal).then(firstIsThere, (error: Error) => {
-        if (!path.mayPass(error)) refused.push(error)
-        missing = error
-        if (this.#ending.signal.aborted) return
-        log('%s: %s', path.address, error.message)
-        void path.connectLater(error)
-      }),
+      path.connect(signal).then(
+        () => {
+          firstIsThere()
+          if (this.#opened) this.changed('returned', path, null)
+        },
+        (error: Error) => {
+          if (!path.mayPass(error)) refused.push(error)
+          missing = error
+          if (this.#ending.signal.aborted) return
+          log('%s: %s', path.address, error.message)
+          void path.connectLater(error)
+        },
+      ),
     )
-    const late = first.then(() => delay(GRACE_MS, undefined, { signal: this.#ending.signal }).catch(() => {}))
+    const settled = new AbortController()
+    const late = first.then(() => delay(GRACE_MS, undefined, { signal: settled.signal }).catch(() => {}))
     await Promise.race([Promise.all(all), late])
+    settled.abort()
+    this.#opened = true
     throwIfAborted(signal)
     if (refused.length > 0) throw refused[0]
     if (this.identity === undefined) throw missing
@@ -217,8 +227,9 @@ export class Paths implements PathOwner {
       }
     }
     await path.prepare((command, options) => controller.admin(command, options))
-    if (this.#granted > 0) await this.#requestOf(controller, this.#queues.length)
-    for (const queue of this.#queues) await this.#addLeg(path, controller, queue)
+    const missing = await this.#createMissing(path, controller)
+    if (!path.arrive(controller)) throw new DeviceRemovedError(`${path.address} was lost while it was opened`)
+    for (const { queue, inner } of missing) this.#addLeg(path, controller, queue, inner)
     for (const handler of this.#onEvent) controller.onEvent(handler)
     controller.onRecovery((event) => {
       for (const handler of this.#onRecovery) handler(event)
@@ -230,34 +241,43 @@ export class Paths implements PathOwner {
     this.maxTransferBytes = Math.min(this.maxTransferBytes || maxTransferBytes, maxTransferBytes)
   }
 
-  async #requestOf(controller: Controller, count: number): Promise<number> {
-    const granted = await controller.queues.request(count)
-    if (granted >= this.#queues.length) return granted
-    throw new PathMismatchError(
-      `${controller.transport.address}: grants ${granted} queues, the other paths have ${this.#queues.length}`,
-    )
+  complete(path: Path, controller: Controller, send: SendAdmin): Promise<void> {
+    return this.#exclusively(async () => {
+      await path.prepare(send)
+      const missing = await this.#createMissing(path, controller)
+      for (const { queue, inner } of missing) this.#addLeg(path, controller, queue, inner)
+    })
   }
 
-  async #addLeg(path: Path, controller: Controller, queue: PathQueue): Promise<void> {
-    const { qid, entries } = queue
-    const inner = await controller.queues.create(qid, entries)
-    path.addLeg(queue, queue.addLeg(path, inner, controller.transport.wakeUp(qid)))
+  // Those that the other paths have: none of them is used before all are there.
+  async #createMissing(path: Path, controller: Controller): Promise<{ queue: PathQueue; inner: Queue }[]> {
+    const { queues, transport } = controller
+    if (this.#granted > 0) {
+      const granted = await queues.request(this.#granted)
+      if (granted < this.#queues.length) {
+        const what = `grants ${granted} queues, the other paths have ${this.#queues.length}`
+        throw new PathMismatchError(`${transport.address}: ${what}`)
+      }
+    }
+    const made: { queue: PathQueue; inner: Queue }[] = []
+    for (const queue of this.#queues) {
+      if (path.legs.some((leg) => leg.queue === queue)) continue
+      const inner = queues.get(queue.qid) ?? (await queues.create(queue.qid, queue.entries))
+      made.push({ queue, inner })
+    }
+    return made
+  }
+
+  #addLeg(path: Path, controller: Controller, queue: PathQueue, inner: Queue): void {
+    path.addLeg(queue, queue.addLeg(path, inner, controller.transport.wakeUp(queue.qid)))
   }
 
   changed(kind: PathChange['kind'], path: Path, cause: Error | null): void {
     log('%s: %s%s', path.address, kind, cause === null ? '' : `: ${cause.message}`)
     this.#update()
     const change = { kind, path: path.info(this.namespaces.keys().next().value ?? 0), cause }
-    for (const handler of this.#onChange) {
-      try {
-        handler(change)
-      } catch (error) {
-        // The listener's error is the program's, and keeps no command from its path.
-        process.nextTick(() => {
-          throw error
-        })
-      }
-    }
+    // Not within a poll that has found the change; and what a listener throws is the program's.
+    for (const handler of this.#onChange) process.nextTick(handler, change)
   }
 
   #update(): void {
@@ -316,29 +336,23 @@ export class Paths implements PathOwner {
   /** Namespace `nsid` is to be used: it has to be the same one on every path. Rejects with PathMismatchError. */
   admitNamespace(nsid: number): Promise<void> {
     return this.#exclusively(async () => {
-      let ids = this.namespaces.get(nsid)
-      const live = this.#all.filter(({ state }) => state === 'live')
-      for (const { address, controller } of live) {
-        const send = (command: AdminCommand, options?: AdminOptions) => controller!.admin(command, options)
-        ids ??= await readIds(send, nsid)
-        if (ids.nguid + ids.eui64 + ids.uuid === '') {
+      const before = this.namespaces.has(nsid)
+      let ids = this.namespaces.get(nsid) ?? null
+      for (const path of this.#all) {
+        ids ??= await path.whileLive((controller) =>
+          readIds((...command) => controller.admin(...command), nsid),
+        )
+        if (ids !== null && ids.nguid + ids.eui64 + ids.uuid === '') {
           throw new PathMismatchError(
-            `${address}: namespace ${nsid} has no NGUID, EUI64 or UUID: nothing says that the paths lead to the same one`,
+            `${path.address}: namespace ${nsid} has no NGUID, EUI64 or UUID: nothing says that the paths lead to the same one`,
           )
         }
       }
-      if (ids === undefined) throw new AddressError(`${this.transport.address}: no path can be used`)
-      const before = this.namespaces.has(nsid)
+      if (ids === null) throw new DeviceRemovedError(`${this.transport.address}: no path can be used`)
       this.namespaces.set(nsid, ids)
       try {
-        for (const path of live) {
-          const { controller } = path
-          await path
-            .prepare((command, options) => controller!.admin(command, options))
-            .catch((error: unknown) => {
-              // One that was lost meanwhile is looked at when it is back.
-              if (path.state === 'live') throw error
-            })
+        for (const path of this.#all) {
+          await path.whileLive((controller) => path.prepare((...command) => controller.admin(...command)))
         }
       } catch (error) {
         if (!before) this.namespaces.delete(nsid)
@@ -352,8 +366,8 @@ export class Paths implements PathOwner {
     /** Queues that every path grants. */
     request: (count: number): Promise<number> =>
       this.#exclusively(async () => {
-        const live = this.#all.filter(({ state }) => state === 'live')
-        const granted = await Promise.all(live.map(({ controller }) => controller!.queues.request(count)))
+        const answers = this.#all.map((path) => path.whileLive(({ queues }) => queues.request(count)))
+        const granted = (await Promise.all(answers)).filter((one) => one !== null)
         if (granted.length === 0)
           throw new DeviceRemovedError(`${this.transport.address}: no path can be used`)
         this.#granted = Math.min(...granted)
@@ -363,9 +377,18 @@ export class Paths implements PathOwner {
       this.#exclusively(async () => {
         const { maxTransferBytes: maxBytes, timeout } = this
         const queue = new PathQueue({ qid, entries, maxBytes, timeout }, this.policy)
-        for (const path of this.#all) {
-          if (path.state === 'live') await this.#addLeg(path, path.controller!, queue)
+        const made: { path: Path; controller: Controller; inner: Queue }[] = []
+        try {
+          for (const path of this.#all) {
+            const { controller } = path
+            const inner = await path.whileLive(({ queues }) => queues.create(qid, entries))
+            if (inner !== null && controller !== null) made.push({ path, controller, inner })
+          }
+        } catch (error) {
+          for (const { controller } of made) await controller.queues.delete(qid).catch(() => {})
+          throw error
         }
+        for (const { path, controller, inner } of made) this.#addLeg(path, controller, queue, inner)
         this.#queues.push(queue)
         return queue
       }),
@@ -468,10 +491,10 @@ export class Paths implements PathOwner {
     const cause = new ControllerResetError(`${address} was reset with the command in flight`)
     for (const handler of this.#onFailure) handler(cause)
     const refused: Error[] = []
-    const there = this.#all.filter(({ controller, state }) => controller !== null && state !== 'failed')
+    const there = this.#all.filter(({ state }) => state === 'live' || state === 'lost')
     await Promise.all(
       there.map((path) =>
-        path.controller!.reset(how).catch((error: Error) => {
+        path.reset(how).catch((error: Error) => {
           refused.push(error)
           path.giveUp(error)
         }),

@@ -71,7 +71,7 @@ export function parseTcpPaths(text: string): TcpAddress[] {
   const endpoints = (match?.[1] ?? '').split(',').map((one) => ENDPOINT.exec(one))
   if (match === null || endpoints.includes(null)) {
     throw new AddressError(
-      `'${text}': nvme+tcp://HOST[:PORT][,HOST[:PORT]…]/NQN[?OPTION=VALUE&…] is needed, an IPv6 address in brackets`,
+      `'${text}': nvme+tcp://HOST[:PORT][,HOST[:PORT]…]/NQN[?OPTION=VALUE&…] is needed, an IPv6 address in brackets; more than one HOST are paths to one subsystem, as \`unvme discover\` lists them`,
     )
   }
   const [, hosts, nqn, query] = match

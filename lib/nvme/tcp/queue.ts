@@ -78,6 +78,7 @@ export class TcpQueue implements Queue, LinkOwner {
   readonly takesMetadata = false
   lost = 0
   onLate: ((cid: number) => void) | null = null
+  onCompletions: (() => void) | null = null
   status = 0
   result = 0
   resultHigh = 0
@@ -222,7 +223,9 @@ export class TcpQueue implements Queue, LinkOwner {
   }
 
   onFed(): void {
-    if (this.doneHead !== this.doneTail) this.wake()
+    if (this.doneHead === this.doneTail) return
+    this.wake()
+    this.onCompletions?.()
   }
 
   private wake(): void {

@@ -1,6 +1,6 @@
 // A connection of a host that is polled: a non-blocking socket of the system, which `step` looks at without the event loop.
 // The event loop watches it as well, for those who sleep and for its end while nothing is asked for: in a worker by timer,
-// since a worker that is terminated would end the process by what koffi calls back then.
+// see lib/sys/watch-descriptor.ts.
 // Trade-off: every look is a system call, so that who polls without pause spends a processor on them.
 
 import dns from 'node:dns'
@@ -29,7 +29,8 @@ import {
   systemCallError,
   TCP_NODELAY,
 } from '../../sys/libc.ts'
-import { native } from '../../sys/native.ts'
+import { loadNative } from '../../sys/native.ts'
+import { type DescriptorWatch, watchDescriptor } from '../../sys/watch-descriptor.ts'
 import {
   isPeersEnd,
   type Link,
@@ -43,8 +44,6 @@ import { type Agreement, encodeTermReq, isViolation, PDU } from './pdu.ts'
 import { Receiver } from './receiver.ts'
 
 const log = logger('tcp')
-
-type PollHandle = ReturnType<ReturnType<typeof native>['node']['poll']>
 
 /** Between two looks by timer: from after something has come on, to after nothing has for long. */
 const FIRST_LOOK_MS = 1
@@ -72,6 +71,8 @@ const OUT_PIECES_AT = OUT_AT + MSGHDR_BYTES
 const memory = new ArrayBuffer(OUT_PIECES_AT + MOST_PIECES * IOVEC_BYTES)
 const received = Buffer.from(memory, 0, READ_BYTES)
 const words = new Uint32Array(memory)
+// All of it now: what is caught half-way ends the process.
+loadNative()
 const start = addressOf(received)
 /** Addresses of struct msghdr. */
 const RECEIVE = BigInt(start + IN_AT)
@@ -121,7 +122,7 @@ class RawLink implements Link {
   family = 4
   /** Of another thread, which closes it. */
   private readonly ownerSocket: OwnerSocket | undefined
-  private handle: PollHandle | null = null
+  private handle: DescriptorWatch | null = null
   private timer: NodeJS.Timeout | null = null
   private lookMs = FIRST_LOOK_MS
   private keeps = true
@@ -159,7 +160,7 @@ class RawLink implements Link {
   // Opening
 
   private async open({ host, port }: LinkOptions): Promise<void> {
-    let failure: Error | null = null
+    let failure: Error | null = new DeviceRemovedError(`${host} has no address`)
     const options = { all: true, family: this.ownerSocket?.family ?? 0 } as const
     for (const { address, family } of await dns.promises.lookup(host, options)) {
       if (this.ended !== null) return
@@ -197,8 +198,7 @@ class RawLink implements Link {
     if (!isMainThread) return delay(FIRST_LOOK_MS)
     return new Promise((resolve) => {
       this.ready = resolve
-      if (this.handle !== null) return
-      this.handle = native().node.poll(fd, { writable: true }, this.onEvent)
+      this.handle ??= watchDescriptor(fd, { writable: true }, this.onEvent)
     })
   }
 
@@ -226,8 +226,8 @@ class RawLink implements Link {
       return
     }
     const options = { readable: true, writable: this.stuck }
-    if (this.handle !== null) this.handle.start(options, this.onEvent)
-    else this.handle = native().node.poll(this.fd, options, this.onEvent)
+    if (this.handle !== null) this.handle.start(options)
+    else this.handle = watchDescriptor(this.fd, options, this.onEvent)
     this.keepAlive(this.keeps)
   }
 
@@ -249,9 +249,9 @@ class RawLink implements Link {
 
   keepAlive(on: boolean): void {
     this.keeps = on
-    const watcher = this.handle ?? this.timer
-    if (on) watcher?.ref()
-    else watcher?.unref()
+    this.handle?.keepAlive(on)
+    if (on) this.timer?.ref()
+    else this.timer?.unref()
   }
 
   own(owner: LinkOwner): void {
