@@ -5,7 +5,10 @@ import tls from 'node:tls'
 import test from 'ava'
 import { COMMAND, COMMAND_FLAG, encodeOption, NBD_ERROR, OPTION } from '../../lib/nbd/protocol.ts'
 import { readExactly } from '../../lib/nbd/read-exactly.ts'
+import { encodeCommandSetController } from '../../lib/nvme/spec/identify.ts'
 import { open, serveNbd } from '../../src/index.ts'
+import { BlockRequest, BlockServer, TASK } from '../../src/servers/block-server.ts'
+import { clearLimits } from '../../src/servers/nbd/server.ts'
 import { testFolder } from '../support/folder.ts'
 import { encodeRequest, goData, RawNbd, startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
@@ -202,5 +205,55 @@ test('a device that vanishes under load: requests fail with EIO, and the connect
   for (const raw of clients) raw.close()
   await server.close().catch(({ code }) => t.is(code, 'ERR_UNVME_DEVICE_REMOVED'))
   t.is(server.stats.clients, 0)
+  await ns.close()
+})
+
+test('requests in flight while the device is reset are done, on every queue', async (t) => {
+  const ns = await open('sim:?size=32M&lba=4096&latency=2ms', { qcount: 3 })
+  const server = await serveNbd(ns, { path: file('reset') })
+  const clients = await Promise.all([0, 1, 2].map(() => RawNbd.ready(file('reset'))))
+  for (const [n, raw] of clients.entries()) {
+    for (let i = 0; i < 40; i++) {
+      raw.send(encodeRequest(WRITE, { offset: (3 * i + n) * 7000, data: pattern(7000, 3 * i + n + 1) }))
+    }
+  }
+  while (server.stats.writes === 0) await turn()
+  await ns.reset()
+  for (const raw of clients) for (let i = 0; i < 40; i++) t.is((await raw.bytes(16)).readUInt32BE(4), 0)
+  // A Flush on one connection is for all.
+  t.is((await clients[0]!.simple(FLUSH, {})).error, 0)
+  for (let i = 0; i < 120; i++) {
+    const { data } = await clients[i % 3]!.simple(READ, { offset: i * 7000, bytes: 7000 })
+    t.true(data.equals(pattern(7000, i + 1)))
+  }
+  for (const qid of [0, 1, 2]) t.true(ns.queue(qid, 'test').pair.counters.submitted > 10)
+  for (const raw of clients) raw.close()
+  await server.close()
+  await ns.close()
+})
+
+test('a device’s limits of Write Zeroes and of ranges are kept to', async (t) => {
+  const bytes = Buffer.from(encodeCommandSetController({ vsl: 0, wzsl: 3, wusl: 0, dmrl: 1, dmrsl: 100 }))
+  const limits = clearLimits(bytes, 4096, 512)
+  t.deepEqual(limits, { zeroesBlocks: 64, deallocateBlocks: 100 })
+  t.deepEqual(clearLimits(Buffer.alloc(4096), 4096, 512), {})
+  const ns = await open('sim:?size=1M')
+  const can = { writeZeroes: true, zeroesDeallocate: true, deallocate: true, ...limits }
+  const server = new BlockServer(ns, can, 2 * MIB)
+  await ns.promises.write(pattern(MIB, 1), 0)
+  const run = async (task: number, offset: number, count: number) => {
+    const before = ns.stats.commands
+    await new Promise<void>((resolve) => {
+      const owner = { onMemory: () => {}, onDone: () => resolve() }
+      server.start(Object.assign(new BlockRequest(owner, server), { task, offset, bytes: count }))
+    })
+    return ns.stats.commands - before
+  }
+  t.is(await run(TASK.ZEROES, 0, 200 * 512), 4)
+  t.is(await run(TASK.DEALLOCATE, 1000 * 512, 201 * 512), 3)
+  const left = await ns.promises.read(Buffer.alloc(MIB), 0)
+  t.true(left.subarray(0, 200 * 512).every((byte) => byte === 0))
+  t.true(left.subarray(200 * 512, 1000 * 512).equals(pattern(MIB, 1).subarray(200 * 512, 1000 * 512)))
+  await server.close()
   await ns.close()
 })

@@ -52,7 +52,10 @@ export interface ServeNbdOptions {
   maxBytes?: number | undefined
   /** Milliseconds that a client may take to choose an export, default 10 000. */
   negotiationTimeout?: number | undefined
-  /** Milliseconds after which a client that does not take its replies, or send the rest of a request, is closed; default 30 000. */
+  /**
+   * Milliseconds in which a client has to take its replies, or to send the rest of a request, or 64 KiB of them at least; else
+   * it is closed, after twice that time at the latest. Default: 30 000.
+   */
   stallTimeout?: number | undefined
   /** TLS, without which no client is let in then. */
   tls?: NbdTlsOptions | undefined
