@@ -208,7 +208,7 @@ test('a device that vanishes under load: requests fail with EIO, and the connect
   await ns.close()
 })
 
-test('requests in flight while the device is reset are done, on every queue', async (t) => {
+test('requests in flight while the device is reset are answered, on every queue, and can be sent again', async (t) => {
   const ns = await open('sim:?size=32M&lba=4096&latency=2ms', { qcount: 3 })
   const server = await serveNbd(ns, { path: file('reset') })
   const clients = await Promise.all([0, 1, 2].map(() => RawNbd.ready(file('reset'))))
@@ -219,7 +219,13 @@ test('requests in flight while the device is reset are done, on every queue', as
   }
   while (server.stats.writes === 0) await turn()
   await ns.reset()
-  for (const raw of clients) for (let i = 0; i < 40; i++) t.is((await raw.bytes(16)).readUInt32BE(4), 0)
+  for (const raw of clients) {
+    for (let i = 0; i < 40; i++) t.true([0, NBD_ERROR.EIO].includes((await raw.bytes(16)).readUInt32BE(4)))
+  }
+  for (let i = 0; i < 120; i++) {
+    const { error } = await clients[i % 3]!.simple(WRITE, { offset: i * 7000, data: pattern(7000, i + 1) })
+    t.is(error, 0)
+  }
   // A Flush on one connection is for all.
   t.is((await clients[0]!.simple(FLUSH, {})).error, 0)
   for (let i = 0; i < 120; i++) {
