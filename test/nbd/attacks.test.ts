@@ -220,7 +220,8 @@ test('requests in flight while the device is reset are answered, on every queue,
   while (server.stats.writes === 0) await turn()
   await ns.reset()
   for (const raw of clients) {
-    for (let i = 0; i < 40; i++) t.true([0, NBD_ERROR.EIO].includes((await raw.bytes(16)).readUInt32BE(4)))
+    for (let i = 0; i < 40; i++)
+      t.true([0, NBD_ERROR.EIO].includes((await raw.bytes(16)).readUInt32BE(4)), 'a reply')
   }
   for (let i = 0; i < 120; i++) {
     const { error } = await clients[i % 3]!.simple(WRITE, { offset: i * 7000, data: pattern(7000, i + 1) })
@@ -232,7 +233,11 @@ test('requests in flight while the device is reset are answered, on every queue,
     const { data } = await clients[i % 3]!.simple(READ, { offset: i * 7000, bytes: 7000 })
     t.true(data.equals(pattern(7000, i + 1)))
   }
-  for (const qid of [0, 1, 2]) t.true(ns.queue(qid, 'test').pair.counters.submitted > 10)
+  for (const qid of [0, 1, 2])
+    t.true(
+      ns.queue(qid, 'test').pair.counters.submitted > 10,
+      `queue ${qid}: ${ns.queue(qid, 'test').pair.counters.submitted}`,
+    )
   for (const raw of clients) raw.close()
   await server.close()
   await ns.close()

@@ -250,6 +250,8 @@ class Server {
   private readonly connections = new Set<Connection>()
   private readonly forgets: (() => void)[] = []
   private readonly counts = { connections: 0, refused: 0 }
+  // Connections that have chosen an export.
+  private chosen = 0
   private ending: Promise<void> | null = null
   private address = ''
   private audience = ''
@@ -373,7 +375,7 @@ class Server {
         else plain.destroySoon()
         return
       }
-      const connection = new Connection(agreed, this.limits, this.buffers, counts.connections - 1)
+      const connection = new Connection(agreed, this.limits, this.buffers, this.chosen++)
       this.connections.add(connection)
       sockets.delete(plain)
       void connection.closed.then(() => this.connections.delete(connection))
