@@ -27,7 +27,7 @@ export interface PciFunction extends DmaSource {
    * Where there is one: which parts of a range of a namespace, in bytes, have data, one after the other; the rest reads as
    * zeroes and takes no space.
    */
-  extents?(nsid: number, offset: number, bytes: number): readonly DataExtent[]
+  extents?(nsid: number, offset: number, bytes: number, most: number): readonly DataExtent[]
 
   /** Reads the 32-bit register of BAR 0 at a byte offset. All-ones where the device is gone. */
   readRegister(offset: number): number

@@ -9,7 +9,7 @@ import type { BlockIo } from '../queue/block-io.ts'
 import { type Geometry, MAX_BLOCKS } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import type { Operation } from '../queue/operation.ts'
-import { type IoCommand, prepareCommand, prepareRange, send, sendTransfer } from '../queue/requests.ts'
+import { type IoCommand, prepareCommand, send, sendTransfer } from '../queue/requests.ts'
 import { PART_BYTES, type Part, type PartHolder, PartPool } from './part-pool.ts'
 
 export const TASK = { READ: 0, WRITE: 1, FLUSH: 2, ZEROES: 3, DEALLOCATE: 4 } as const
@@ -31,6 +31,9 @@ export interface BlockCapabilities {
   /** Write Zeroes may give the blocks back, too. */
   readonly zeroesDeallocate: boolean
   readonly deallocate: boolean
+  /** Most blocks of one Write Zeroes, and of one range of Dataset Management; default: no limit of the device's. */
+  readonly zeroesBlocks?: number
+  readonly deallocateBlocks?: number
 }
 
 /** One request of a client. Its fields are set before it is given to the server, and left alone until it is done. */
@@ -53,6 +56,8 @@ export class BlockRequest implements PartHolder {
   cookieLow = 0
   readonly owner: RequestOwner
   private readonly server: BlockServer
+  /** @internal Which of the server's queues its commands go to. */
+  readonly queue: number
   /** @internal The blocks that it touches, in whole. */
   first = 0
   end = 0
@@ -63,9 +68,11 @@ export class BlockRequest implements PartHolder {
   /** @internal Its place among those that change blocks; -1 where it is not among them. */
   place = -1
 
-  constructor(owner: RequestOwner, server: BlockServer) {
+  /** @param queue a number from 0 on, for each connection another: they are spread over the server's queues */
+  constructor(owner: RequestOwner, server: BlockServer, queue = 0) {
     this.owner = owner
     this.server = server
+    this.queue = queue % server.queueCount
   }
 
   /** @internal A command of it has ended. */
@@ -109,6 +116,9 @@ export class BlockServer {
     ...{ readBytes: 0, writtenBytes: 0, failed: 0, unaligned: 0 },
   }
 
+  // Reads and writes go to that of their connection, everything else to the first. A Flush is for what was completed
+  // before it on any of them (NVMe 1.4 base, section 6.8), so that it holds for all connections.
+  private readonly queues: readonly IoQueue[]
   private readonly queue: IoQueue
   private readonly can: BlockCapabilities
   private readonly geometry: Geometry
@@ -124,15 +134,24 @@ export class BlockServer {
   private edges: Promise<unknown> = Promise.resolve()
   private zeroes: Buffer | null = null
 
-  constructor(io: BlockIo, can: BlockCapabilities, bytes: number) {
+  /**
+   * @param bytes most memory for the data of requests
+   * @param queues which queues of `io` it may use
+   */
+  constructor(io: BlockIo, can: BlockCapabilities, bytes: number, queues: readonly number[] = [0]) {
     this.io = io
     this.can = can
-    this.queue = io.queue(0, 'serve')
+    this.queues = queues.map((qid) => io.queue(qid, 'serve'))
+    this.queue = this.queues[0]!
     this.memory = new PartPool(io.pool, bytes)
     const { geometry } = io
     this.geometry = geometry
     this.fuaGeometry = { ...geometry, flags: geometry.flags | FUA }
     this.bytes = geometry.blockcount * geometry.blocksize
+  }
+
+  get queueCount(): number {
+    return this.queues.length
   }
 
   /** Most bytes of one request that moves data. */
@@ -254,7 +273,7 @@ export class BlockServer {
   // All of its parts at once: the queue splits them, and holds what it has no space for.
   private transfer(request: BlockRequest, opc: number, geometry: Geometry): void {
     const { parts } = request
-    const { queue } = this
+    const queue = this.queues[request.queue]!
     let slba = request.first
     for (let i = 0; i < parts.length; i++) {
       const { data, tag } = parts[i]!
@@ -315,14 +334,12 @@ export class BlockServer {
   }
 
   private async clearBlocks(slba: number, nlb: number, keep: boolean): Promise<void> {
-    const { queue, geometry, can } = this
+    const { can } = this
     if (!can.writeZeroes) return this.writeZeroes(slba, nlb)
-    if (keep || !can.zeroesDeallocate) {
-      await send(queue, prepareRange(queue, geometry, NVM.WRITE_ZEROES, slba, nlb), undefined)
-      return
-    }
-    for (let at = slba; at < slba + nlb; at += MAX_BLOCKS) {
-      const cdw12 = (Math.min(MAX_BLOCKS, slba + nlb - at) - 1) | DEAC
+    const flags = keep || !can.zeroesDeallocate ? 0 : DEAC
+    const most = Math.min(MAX_BLOCKS, can.zeroesBlocks ?? MAX_BLOCKS)
+    for (let at = slba; at < slba + nlb; at += most) {
+      const cdw12 = (Math.min(most, slba + nlb - at) - 1) | flags
       const cdw11 = Math.floor(at / 2 ** 32)
       await this.command({ opcode: NVM.WRITE_ZEROES, cdw10: at >>> 0, cdw11, cdw12, retry: true })
     }
@@ -339,10 +356,13 @@ export class BlockServer {
 
   private async deallocate(slba: number, nlb: number): Promise<void> {
     if (nlb === 0 || !this.can.deallocate) return
+    const most = this.can.deallocateBlocks ?? nlb
     await this.withScratch(async (scratch) => {
-      scratch.set(encodeDsmRanges([{ slba, nlb }]))
       const buf = scratch.subarray(0, DSM_RANGE_BYTES)
-      await this.command({ opcode: NVM.DATASET_MANAGEMENT, buf, cdw10: 0, cdw11: DSM_DEALLOCATE })
+      for (let at = slba; at < slba + nlb; at += most) {
+        scratch.set(encodeDsmRanges([{ slba: at, nlb: Math.min(most, slba + nlb - at) }]))
+        await this.command({ opcode: NVM.DATASET_MANAGEMENT, buf, cdw10: 0, cdw11: DSM_DEALLOCATE })
+      }
     })
   }
 

@@ -146,6 +146,27 @@ test('unvme serve --nbd says who may connect, and refuses places that are none',
   }
 })
 
+test('unvme serve --also serves several exports by their names', async (t) => {
+  const words = ['serve', 'sim:?size=1M', '--also', 'data=sim:?size=2M', '--nbd', `unix:${file('two')}`]
+  const child = spawn(process.execPath, [MAIN, ...words], { env: cleanEnvironment() })
+  await once(child.stdout, 'data')
+  for (const [name, size] of [
+    ['', 2 ** 20],
+    ['data', 2 ** 21],
+  ] as const) {
+    const client = await connectNbd(`nbd+unix:///${name}?socket=${file('two')}`)
+    t.is(client.size, size)
+    await client.close()
+  }
+  child.kill('SIGINT')
+  t.deepEqual(await once(child, 'close'), [130, null])
+  for (const also of ['sim:?size=1M', '=sim:', 'x=']) {
+    const result = await unvme(['serve', 'sim:?size=1M', '--also', also, '--nbd', '0'])
+    t.is(result.code, 2, also)
+    t.regex(result.stderr, /NAME=ADDR is needed/)
+  }
+})
+
 test('an image’s holes are told as they are', async (t) => {
   const { uri, ns } = await startNbd(t, `sim:${file('holes.img')}?size=16M`)
   await ns.promises.write(pattern(2 ** 16, 1), 2048)

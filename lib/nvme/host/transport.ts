@@ -49,7 +49,12 @@ export interface TransportFacts {
    * rest reads as zeroes and takes no space.
    */
   readonly extents?:
-    | ((nsid: number, offset: number, bytes: number) => readonly { bytes: number; data: boolean }[])
+    | ((
+        nsid: number,
+        offset: number,
+        bytes: number,
+        most: number,
+      ) => readonly { bytes: number; data: boolean }[])
     | undefined
   /** Makes memory that the controller reaches. */
   readonly memory: DmaSource

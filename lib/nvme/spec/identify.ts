@@ -484,6 +484,24 @@ export function encodeControllerList(cntlids: readonly number[], target?: Uint8A
   return controllerList.encode({ count: cntlids.length, cntlids }, target)
 }
 
+// Identify Controller of the NVM command set (NVM command set 1.0, section 4.1.5.2): CNS 06h. 0 is no limit.
+
+export const commandSetControllerLayout = {
+  /** Verify, Write Zeroes and Write Uncorrectable size limits: 2^n units of the least memory page size. */
+  vsl: [0, u8],
+  wzsl: [1, u8],
+  wusl: [2, u8],
+  /** Dataset Management: most ranges, and most blocks of one. */
+  dmrl: [3, u8],
+  dmrsl: [4, u32],
+} as const
+
+export const { decode: decodeCommandSetController, encode: encodeCommandSetController } = structure(
+  'Identify Controller of the NVM command set',
+  IDENTIFY_BYTES,
+  commandSetControllerLayout,
+)
+
 // Namespace Identification Descriptor list (section 5.15.2.4, figure 249): CNS 03h.
 
 /** Types of namespace identifier. */

@@ -39,7 +39,8 @@ export function openInline(config: SimConfig): SimFunction {
     config,
     image: resources.image?.identity,
     ...(c.medium.extents !== undefined && {
-      extents: (nsid: number, offset: number, bytes: number) => extentsOf(c, nsid, offset, bytes),
+      extents: (nsid: number, offset: number, bytes: number, most: number) =>
+        extentsOf(c, nsid, offset, bytes, most),
     }),
     controls: createControls(control, c.faults.nextId),
     activity: waker.activity,
@@ -83,10 +84,16 @@ export function openInline(config: SimConfig): SimFunction {
 }
 
 /** Blocks that can't be read are no holes, which nobody would read. */
-function extentsOf(c: Controller, nsid: number, offset: number, bytes: number): readonly MediumExtent[] {
+function extentsOf(
+  c: Controller,
+  nsid: number,
+  offset: number,
+  bytes: number,
+  most: number,
+): readonly MediumExtent[] {
   const ns = c.namespaces.get(nsid)
   if (ns === undefined || ns.bad !== null) return [{ bytes, data: true }]
-  return c.medium.extents!(ns.at + offset, bytes)
+  return c.medium.extents!(ns.at + offset, bytes, most)
 }
 
 interface Waker {

@@ -199,10 +199,10 @@ export class FileMedium implements Medium {
     }
   }
 
-  extents(at: number, bytes: number): MediumExtent[] {
+  extents(at: number, bytes: number, most: number): MediumExtent[] {
     const extents: MediumExtent[] = []
     const end = at + bytes
-    for (let from = at; from < end; ) {
+    for (let from = at; from < end && extents.length < most; ) {
       const found = lseek(this.#fd, from, SEEK.DATA)
       // None up to the file's end, or no such question here.
       const start = found >= 0 ? Number(found) : systemCallError('lseek').code === 'ENXIO' ? end : from

@@ -24,6 +24,6 @@ export interface Medium {
   zero(at: number, bytes: number): number
   /** All that was written is durable. */
   flush(): number
-  /** Where there is one: what is known of a range that has holes. */
-  extents?(at: number, bytes: number): MediumExtent[]
+  /** Where there is one: what is known of a range that has holes, up to `most` extents from its beginning on. */
+  extents?(at: number, bytes: number, most: number): MediumExtent[]
 }

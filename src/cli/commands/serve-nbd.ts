@@ -1,10 +1,10 @@
-// `unvme serve ADDR --nbd PLACE`: a namespace for NBD clients.
+// `unvme serve ADDR --nbd PLACE`: namespaces for NBD clients.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { UsageError } from '../../../lib/errors.ts'
+import type { Namespace } from '../../namespace/namespace.ts'
 import type { NbdTlsOptions } from '../../servers/index.ts'
-import { withOpen } from '../data.ts'
 import { value, valueOr } from '../define.ts'
 import { note, print } from '../output.ts'
 import { integer, text } from '../parse.ts'
@@ -28,6 +28,7 @@ export const nbdOptions = {
 
 interface NbdWords {
   readonly export: string
+  readonly also: readonly string[]
   readonly namespaceId: number | undefined
   readonly readOnly: boolean
   readonly allowRemote: boolean
@@ -49,15 +50,39 @@ export async function serveByNbd(
   const { namespaceId: nsid, readOnly, allowRemote, maxClients, force } = words
   const where = parsePlace(place)
   const tls = readTls(words)
-  await withOpen(await open(address, { force, signal, ...(nsid !== undefined && { nsid }) }), async (ns) => {
-    const options = { ...where, readOnly, allowRemote, maxClients, tls, signal }
-    const server = await serveNbd({ [words.export]: ns }, options)
-    print(`serving ${address} at ${server.address}`)
+  const exports = parseExports(address, words)
+  const namespaces: Record<string, Namespace> = {}
+  try {
+    for (const [name, addr] of exports) {
+      const own = name === words.export && nsid !== undefined ? { nsid } : {}
+      namespaces[name] = await open(addr, { qcount: QUEUES, force, signal, ...own })
+    }
+    const server = await serveNbd(namespaces, { ...where, readOnly, allowRemote, maxClients, tls, signal })
+    print(`serving ${[...exports.values()].join(', ')} at ${server.address}`)
     note(`${server.audience} can ${readOnly ? 'read it' : 'read and write it'}`)
     await server.closed
     // Its failure, where the last flush failed.
     await server.close()
-  })
+  } finally {
+    for (const ns of Object.values(namespaces)) await ns.close()
+  }
+}
+
+/** Of each device, which connections are spread over. */
+const QUEUES = 4
+
+/** Addresses by the names of their exports. An address has a colon or a slash before its first '=', a name has none. */
+function parseExports(address: string, { export: first, also }: NbdWords): ReadonlyMap<string, string> {
+  const exports = new Map([[first, address]])
+  for (const word of also) {
+    const [, name, addr] = /^([^=:/?]+)=(.+)$/.exec(word) ?? []
+    if (name === undefined || addr === undefined) {
+      throw new UsageError(`--also ${word}: NAME=ADDR is needed with --nbd`)
+    }
+    if (exports.has(name)) throw new UsageError(`--also ${word}: there is an export '${name}' already`)
+    exports.set(name, addr)
+  }
+  return exports
 }
 
 function parsePlace(place: string): { path: string } | { host?: string; port: number } {

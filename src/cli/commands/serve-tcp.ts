@@ -12,7 +12,7 @@ const STATES = ['optimized', 'non-optimized', 'inaccessible', 'change'] as const
 export const tcpOptions = {
   tcp: values('HOST:PORT', text, 'serve namespaces by NVMe/TCP, here; may be given several times'),
   nqn: value('NQN', text, 'the name of the subsystem'),
-  also: values('ADDR', text, 'one more namespace'),
+  also: values('[NAME=]ADDR', text, 'one more namespace; with --nbd, NAME is that of its export'),
   exclusive: flag('a software controller as a whole, for one host at a time'),
   hostNqn: values('NQN', text, 'a host that may connect; may be given several times'),
   dhchapKey: values('NQN=FILE', keyOf, 'the key of a host that has to prove itself'),

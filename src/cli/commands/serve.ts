@@ -47,6 +47,10 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
   examples: [
     ['serve 0a:00.0 --nbd unix:/run/disk.sock', 'a device for QEMU: nbd+unix:///?socket=/run/disk.sock'],
     ["serve 'sim:disk.img' --nbd 10809 --read-only", 'an image on the loopback'],
+    [
+      'serve 0a:00.0 --also data=0b:00.0 --nbd 10809',
+      'two devices: nbd://127.0.0.1/ and nbd://127.0.0.1/data',
+    ],
     ["serve 'sim:disk.img?size=1G' --tcp 127.0.0.1:4420", 'an image for hosts that connect by NVMe/TCP'],
     [
       "serve vfio-user:/run/nvme/cntrl --device 'sim:disk.img?size=1G'",

@@ -24,7 +24,7 @@ import {
   writeSimpleReply,
 } from '../../../lib/nbd/protocol.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
-import { readInto } from '../../../lib/sys/read-into.ts'
+import { readInto, unsentBytes } from '../../../lib/sys/read-into.ts'
 import { BlockRequest, type BlockServer, type RequestOwner, TASK } from '../block-server.ts'
 import { PART_BYTES } from '../part-pool.ts'
 import { ALLOCATION_ID, type NbdExport, type Negotiated } from './negotiation.ts'
@@ -42,14 +42,14 @@ export interface Extent {
 export interface ServedExport extends NbdExport {
   readonly server: BlockServer
   readonly fastZeroes: boolean
-  /** What the device knows of a range: extents from `offset` on, the last of them perhaps longer than asked for. */
-  extents(offset: number, bytes: number): readonly Extent[]
+  /** What the device knows of a range: extents from `offset` on, up to `most`, the last perhaps longer than asked for. */
+  extents(offset: number, bytes: number, most: number): readonly Extent[]
 }
 
 export interface ConnectionLimits {
   /** Requests of a client at a time. */
   readonly requests: number
-  /** Milliseconds that a client may take for nothing while something is sent, or half a request has come. */
+  /** Milliseconds in which something has to go on, while a reply is sent or half a request has come: LEAST_BYTES. */
   readonly stallTimeout: number
 }
 
@@ -71,6 +71,10 @@ const WRITE_BYTES = 4 * 2 ** 20
 const HEAD_BYTES = CHUNK_BYTES + 8
 const LONGEST_MESSAGE = 512
 const EXTENTS = 2048
+// Of one extent: the largest whole number of blocks in 32 bits.
+const LONGEST_EXTENT = 0xffff_f000
+// A client that has half a request here, or a reply on its way, keeps memory: in stallTimeout this much has to go on.
+const LEAST_BYTES = 64 * 1024
 // A reply whose size is not known before.
 const REPLY_ROOM = 64 + LONGEST_MESSAGE
 
@@ -112,6 +116,8 @@ export class Connection implements RequestOwner {
   private readonly limits: ConnectionLimits
   private readonly buffers: ConnectionBuffers
   private readonly readOnly: boolean
+  // Which of the server's queues it uses.
+  private readonly queue: number
 
   // What comes: the head of a request in parts, the write whose payload is coming, and bytes to be skipped.
   private readonly head = Buffer.alloc(REQUEST_BYTES)
@@ -121,7 +127,7 @@ export class Connection implements RequestOwner {
   // The request that waits for memory; what has come and was not looked at yet.
   private blocked: NbdRequest | null = null
   private rest: Buffer | null = null
-  // From the first turn on, in which nothing is read yet.
+  // Until the first turn, in which nothing is read yet.
   private paused = true
   // Where the next read goes, where that is in the memory of `writing`.
   private direct: Buffer | null = null
@@ -141,14 +147,21 @@ export class Connection implements RequestOwner {
   // No more requests are read: the client has said goodbye, or the server has; and nothing is sent any more.
   private ending = false
   private dead = false
+  // Requests that have been read, and writes to the socket, with what had gone on at the last look.
+  private begun = 0
+  private sent = 0
+  private readonly last = { begun: -1, sent: -1, bytesRead: 0, unsent: 0 }
+  private readonly watch: NodeJS.Timeout
   private resolveClosed!: () => void
 
   constructor(
     { socket, target, structured, allocation }: Negotiated<ServedExport>,
     limits: ConnectionLimits,
     buffers: ConnectionBuffers,
+    queue: number,
   ) {
     this.buffers = buffers
+    this.queue = queue
     this.socket = readInto(
       socket,
       () => this.memoryToRead(),
@@ -164,13 +177,15 @@ export class Connection implements RequestOwner {
     this.closed = new Promise((resolve) => {
       this.resolveClosed = resolve
     })
-    this.socket.setTimeout(limits.stallTimeout)
-    this.socket.on('timeout', () => this.stalled())
+    this.watch = setInterval(() => this.look(), limits.stallTimeout).unref()
     this.socket.on('error', (error) => log('%s', error.message))
     this.socket.on('end', () => this.end())
     this.socket.on('close', () => this.die())
-    // What had come before is first.
-    setImmediate(() => this.regulate())
+    // What had come before is first. A socket of TLS flows already.
+    setImmediate(() => {
+      this.paused = this.rest === null
+      this.regulate()
+    })
   }
 
   /** Takes no more requests; what is in flight is answered, then the connection ends. */
@@ -203,17 +218,28 @@ export class Connection implements RequestOwner {
     this.finishIfDone()
   }
 
-  // A client that takes nothing has memory that others wait for; one that says nothing has none.
-  private stalled(): void {
-    const sending = this.sendingBuffer !== null
+  // A client that takes nothing, or sends a byte now and then, has memory that others wait for; one that says nothing has none.
+  private look(): void {
+    const { last, begun, sent, socket } = this
+    const { bytesRead } = socket
+    const unsent = unsentBytes(socket)
     const receiving = (this.filled > 0 || this.writing !== null || this.skipping > 0) && !this.paused
-    if (!sending && !receiving && !this.dead) return
+    const stalled =
+      (receiving && begun === last.begun && bytesRead - last.bytesRead < LEAST_BYTES) ||
+      (this.sendingBuffer !== null && sent === last.sent && last.unsent - unsent < LEAST_BYTES)
+    // What has just come, or is just being sent, has its time from now on.
+    last.begun = receiving ? begun : -1
+    last.sent = this.sendingBuffer === null ? -1 : sent
+    last.bytesRead = bytesRead
+    last.unsent = unsent
+    if (!stalled) return
     log('a client has not gone on for %d ms', this.limits.stallTimeout)
     this.destroy()
   }
 
   private finishIfDone(): void {
     if (!this.ending || this.inUse > (this.writing === null ? 0 : 1) || this.sendingBuffer !== null) return
+    clearInterval(this.watch)
     if (!this.dead) {
       this.dead = true
       // Nothing more is read into its memory.
@@ -351,8 +377,9 @@ export class Connection implements RequestOwner {
       this.end()
       return
     }
-    const request = this.idle.pop() ?? new NbdRequest(this, this.server)
+    const request = this.idle.pop() ?? new NbdRequest(this, this.server, this.queue)
     this.inUse++
+    this.begun++
     request.command = command
     request.requestFlags = bytes.readUInt16BE(at + 4)
     request.cookieHigh = bytes.readUInt32BE(at + 8)
@@ -404,8 +431,9 @@ export class Connection implements RequestOwner {
     const { command, offset, bytes, requestFlags } = request
     const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES, BLOCK_STATUS } = COMMAND
     if (command > BLOCK_STATUS) return refuse(request, NBD_ERROR.EINVAL, 'command is not known')
-    if ((requestFlags & ~FLAGS[command]!) !== 0)
-      return refuse(request, NBD_ERROR.EINVAL, 'flags of the command')
+    const unknown = requestFlags & ~(this.structured ? FLAGS[command]! : FLAGS[command]! & ~COMMAND_FLAG.DF)
+    if (unknown !== 0)
+      return refuse(request, NBD_ERROR.EINVAL, `flags ${unknown.toString(16)}h of the command`)
     if (command === FLUSH) return 0
     const changes = command === WRITE || command === TRIM || command === WRITE_ZEROES
     if (changes && this.readOnly) return refuse(request, NBD_ERROR.EPERM, 'the export is read-only')
@@ -444,6 +472,8 @@ export class Connection implements RequestOwner {
       this.onDone(mine)
     } else if (request.task === WRITE) this.writing = request as NbdRequest
     else this.server.start(request)
+    // Of a write whose payload does not come any more nothing is left to be done.
+    this.finishIfDone()
     this.goOn()
   }
 
@@ -477,6 +507,7 @@ export class Connection implements RequestOwner {
     const { socket } = this
     const buffer = this.buffers.take()
     this.sendingBuffer = buffer
+    this.sent++
     socket.cork()
     // Of the buffer: what has been handed to the socket, and what is filled.
     let sent = 0
@@ -567,13 +598,14 @@ export class Connection implements RequestOwner {
     let place = at + CHUNK_BYTES + 4
     let left = bytes
     let count = 0
-    for (const extent of this.target.extents(offset, bytes)) {
-      const length = Math.min(extent.bytes, one ? left : 0xffff_f000)
+    for (const extent of this.target.extents(offset, bytes, one ? 1 : EXTENTS)) {
+      const length = Math.min(extent.bytes, one ? left : LONGEST_EXTENT)
       to.writeUInt32BE(length, place)
       to.writeUInt32BE(extent.flags & (EXTENT.HOLE | EXTENT.ZERO), place + 4)
       place += 8
       left -= length
-      if (++count === (one ? 1 : EXTENTS) || left <= 0) break
+      // One that was cut ends the reply: what follows would be at another place than it says.
+      if (++count === (one ? 1 : EXTENTS) || left <= 0 || length < extent.bytes) break
     }
     writeChunkHead(to, at, CHUNK_DONE, CHUNK.BLOCK_STATUS, cookieHigh, cookieLow, place - at - CHUNK_BYTES)
     to.writeUInt32BE(ALLOCATION_ID, at + CHUNK_BYTES)

@@ -3,16 +3,24 @@
 import fs from 'node:fs'
 import net, { isIP } from 'node:net'
 import { isMainThread } from 'node:worker_threads'
-import { ArgumentTypeError, InUseError, OutOfRangeError, SetupError } from '../../../lib/errors.ts'
+import {
+  ArgumentTypeError,
+  InUseError,
+  NvmeError,
+  OutOfRangeError,
+  QueueOwnerError,
+  SetupError,
+} from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
 import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
+import { CNS, decodeCommandSetController } from '../../../lib/nvme/spec/identify.ts'
 import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { show } from '../../../lib/sys/show.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
-import { BlockServer, type BlockServerStats } from '../block-server.ts'
+import { type BlockCapabilities, BlockServer, type BlockServerStats } from '../block-server.ts'
 import {
   Connection,
   ConnectionBuffers,
@@ -44,7 +52,10 @@ export interface ServeNbdOptions {
   maxBytes?: number | undefined
   /** Milliseconds that a client may take to choose an export, default 10 000. */
   negotiationTimeout?: number | undefined
-  /** Milliseconds after which a client that does not take its replies, or send the rest of a request, is closed; default 30 000. */
+  /**
+   * Milliseconds in which a client has to take its replies, or to send the rest of a request, or 64 KiB of them at least; else
+   * it is closed, after twice that time at the latest. Default: 30 000.
+   */
   stallTimeout?: number | undefined
   /** TLS, without which no client is let in then. */
   tls?: NbdTlsOptions | undefined
@@ -163,9 +174,10 @@ async function describeExports(
     const can = {
       writeZeroes: (oncs & ONCS.WRITE_ZEROES) !== 0,
       deallocate: (oncs & ONCS.DATASET_MANAGEMENT) !== 0,
+      ...(await limitsOf(ns)),
       zeroesDeallocate: (dlfeat & 8) !== 0,
     }
-    const server = servers.get(ns) ?? new BlockServer(ns, can, maxBytes)
+    const server = servers.get(ns) ?? new BlockServer(ns, can, maxBytes, queuesOf(ns))
     servers.set(ns, server)
     const { HAS_FLAGS, READ_ONLY, SEND_FLUSH, SEND_FUA, SEND_TRIM } = TRANSMISSION
     const { SEND_WRITE_ZEROES, SEND_FAST_ZERO, CAN_MULTI_CONN, SEND_CACHE } = TRANSMISSION
@@ -178,7 +190,7 @@ async function describeExports(
       // Any bytes are served; whole blocks are quicker.
       blockSizes: [1, Math.max(4096, ns.blocksize), server.mostBytes],
       fastZeroes: can.writeZeroes,
-      extents: (offset, bytes) => extentsOf(ns, offset, bytes),
+      extents: (offset, bytes, most) => extentsOf(ns, offset, bytes, most),
     })
     log('export %s: %s, %d bytes, cache %d', name, ns.device, server.bytes, vwc)
   }
@@ -186,9 +198,42 @@ async function describeExports(
   return exports
 }
 
+// Those that worker threads have not.
+function queuesOf(ns: Namespace): number[] {
+  const all = Array.from({ length: ns.qcount }, (_, qid) => qid)
+  const here = all.filter((qid) => {
+    try {
+      return ns.queue(qid, 'serveNbd') !== undefined
+    } catch (error) {
+      if (error instanceof QueueOwnerError) return false
+      throw error
+    }
+  })
+  return here.length > 0 ? here : [0]
+}
+
+/** What one command may clear, where the controller says so: those before NVMe 2.0 have no such structure. */
+async function limitsOf({ controller, blocksize }: Namespace): Promise<Partial<BlockCapabilities>> {
+  if (controller.identity.ver < VERSION_2_0) return {}
+  const bytes = await controller.identify(CNS.COMMAND_SET_CONTROLLER).catch((error: unknown) => {
+    if (error instanceof NvmeError) return null
+    throw error
+  })
+  return bytes === null ? {} : clearLimits(bytes, controller.cap.mpsmin, blocksize)
+}
+
+/** @internal Of CNS 06h, in blocks. */
+export function clearLimits(bytes: Buffer, page: number, blocksize: number): Partial<BlockCapabilities> {
+  const { wzsl, dmrsl } = decodeCommandSetController(bytes)
+  return {
+    ...(wzsl > 0 && { zeroesBlocks: Math.max(1, (2 ** wzsl * page) / blocksize) }),
+    ...(dmrsl > 0 && { deallocateBlocks: dmrsl }),
+  }
+}
+
 /** What the device knows of a range: where it says nothing, all of it is data. */
-function extentsOf({ controller, id }: Namespace, offset: number, bytes: number): Extent[] {
-  const known = controller.transport.extents?.(id, offset, bytes) ?? [{ bytes, data: true }]
+function extentsOf({ controller, id }: Namespace, offset: number, bytes: number, most: number): Extent[] {
+  const known = controller.transport.extents?.(id, offset, bytes, most) ?? [{ bytes, data: true }]
   return known.map(({ bytes, data }) => ({ bytes, flags: data ? 0 : EXTENT.HOLE | EXTENT.ZERO }))
 }
 
@@ -205,6 +250,8 @@ class Server {
   private readonly connections = new Set<Connection>()
   private readonly forgets: (() => void)[] = []
   private readonly counts = { connections: 0, refused: 0 }
+  // Connections that have chosen an export.
+  private chosen = 0
   private ending: Promise<void> | null = null
   private address = ''
   private audience = ''
@@ -328,7 +375,7 @@ class Server {
         else plain.destroySoon()
         return
       }
-      const connection = new Connection(agreed, this.limits, this.buffers)
+      const connection = new Connection(agreed, this.limits, this.buffers, this.chosen++)
       this.connections.add(connection)
       sockets.delete(plain)
       void connection.closed.then(() => this.connections.delete(connection))
@@ -367,6 +414,7 @@ class Server {
   }
 }
 
+const VERSION_2_0 = 0x2_0000
 /** Of silence, until the system asks whether the client is still there. */
 const KEEP_ALIVE_MS = 60_000
 /** For clients to take the last replies. */
