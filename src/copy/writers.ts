@@ -15,6 +15,8 @@ import { readFully, writeFully } from './file-io.ts'
 const DEALLOCATE = 2 ** 25
 const FORCE_UNIT_ACCESS = 2 ** 30
 const MAX_NLB = 65536
+// Of `dlfeat`, bits 2:0.
+const READS_ZEROES = 1
 const NEXT_WITHOUT: Readonly<Record<ZeroWay, ZeroWay>> = {
   deallocate: 'zeroes',
   zeroes: 'data',
@@ -45,28 +47,43 @@ export function isZero(data: Uint8Array): boolean {
 }
 
 /** Writes a namespace from LBA `slba` on. @param pad fill the last block with zeroes, rather than keep its rest */
-export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, known: boolean): Writer {
+export async function createDeviceWriter(
+  ns: Namespace,
+  slba: number,
+  pad: boolean,
+  known: boolean,
+): Promise<Writer> {
   const { blocksize, promises, pool } = ns
-  let way: ZeroWay = 'deallocate'
+  const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
+  // Where a deallocated block may read as anything, controllers of NVMe 1.3 and before may let these, too.
+  let way: ZeroWay = (dlfeat & 7) === READS_ZEROES ? 'deallocate' : 'zeroes'
   const place = (at: number) => slba + at / blocksize
 
-  const writeLast = async (data: Buffer, lba: number) => {
+  /** Writes less than a block, in the block that holds byte `at`. */
+  const writePart = async (data: Buffer, at: number) => {
+    const from = at % blocksize
+    const lba = place(at - from)
     const block = await pool.allocAsync(blocksize)
     try {
-      if (pad) block.fill(0)
+      if (pad && from === 0) block.fill(0)
       else await promises.read(block, lba, 1)
-      data.copy(block)
+      data.copy(block, from)
       await promises.write(block, lba, 1)
     } finally {
       pool.discard(block)
     }
   }
 
+  /** Bytes up to the first whole block. */
+  const headOf = (at: number, bytes: number) => Math.min(bytes, (blocksize - (at % blocksize)) % blocksize)
+
   const write = async (data: Buffer, at: number) => {
-    const nlb = Math.floor(data.length / blocksize)
-    const whole = nlb * blocksize
-    if (nlb > 0) await promises.write(data, place(at), nlb)
-    if (whole < data.length) await writeLast(data.subarray(whole), place(at) + nlb)
+    const head = headOf(at, data.length)
+    if (head > 0) await writePart(data.subarray(0, head), at)
+    const nlb = Math.floor((data.length - head) / blocksize)
+    const end = head + nlb * blocksize
+    if (nlb > 0) await promises.write(data.subarray(head, end), place(at + head), nlb)
+    if (end < data.length) await writePart(data.subarray(end), at + end)
   }
 
   const zeroBlocks = async (first: number, nlb: number): Promise<boolean> => {
@@ -100,18 +117,23 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
     align: blocksize,
     write,
     async zero(at, bytes) {
-      const nlb = Math.floor(bytes / blocksize)
+      const head = headOf(at, bytes)
+      if (head > 0) await writePart(zeroBuffer().subarray(0, head), at)
+      const nlb = Math.floor((bytes - head) / blocksize)
       let moved = 0
       for (let done = 0; done < nlb; ) {
         const count = Math.min(nlb - done, MAX_NLB)
-        if (!known && !(await zeroBlocks(place(at) + done, count))) moved += count * blocksize
+        if (!known && !(await zeroBlocks(place(at + head) + done, count))) moved += count * blocksize
         done += count
       }
-      const rest = bytes - nlb * blocksize
-      if (rest > 0) await writeLast(zeroBuffer().subarray(0, rest), place(at) + nlb)
-      return moved + rest
+      const rest = bytes - head - nlb * blocksize
+      if (rest > 0) await writePart(zeroBuffer().subarray(0, rest), at + bytes - rest)
+      return moved + head + rest
     },
-    async read(buffer, at, bytes) {
+    async read(buffer, at, wanted) {
+      const before = at % blocksize
+      at -= before
+      const bytes = before + wanted
       const nlb = Math.ceil(bytes / blocksize)
       const reads: Promise<unknown>[] = []
       const step = Math.min(ns.maxbpio, MAX_NLB)
@@ -132,6 +154,7 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
       // All of them end before the memory is somebody else's.
       const failed = (await Promise.allSettled(reads)).find((one) => one.status === 'rejected')
       if (failed !== undefined) throw failed.reason
+      if (before > 0) buffer.copyWithin(0, before, bytes)
     },
     pool,
     async end(_bytes, flush) {
