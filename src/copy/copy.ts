@@ -436,15 +436,18 @@ async function identityOf(
   { skip = 0, seek = 0 }: CopyOptions,
 ): Promise<MapIdentity> {
   const stats = source.ns === null && source.rereadable ? await stat(source.name) : undefined
-  const { name, ns, slba } = target
+  const nameOf = ({ name, ns, hardware, file }: Endpoint) => {
+    if (ns === null) return name
+    // By whatever address. Software controllers have one serial number, and images of their own.
+    return `${ns.sn}/${ns.id}${hardware ? '' : ` (${file ?? name})`}`
+  }
   return {
-    source: source.ns ? `${source.ns.sn}/${source.ns.id}` : source.name,
+    source: nameOf(source),
     bytes: source.size,
     modified: stats?.isFile() ? Math.round(stats.mtimeMs) : undefined,
     slba: source.slba,
     skip,
-    // A device is its serial number and namespace, by whatever address.
-    target: ns ? `${ns.sn}/${ns.id} from LBA ${slba}` : name,
+    target: target.ns ? `${nameOf(target)} from LBA ${target.slba}` : target.name,
     seek,
   }
 }

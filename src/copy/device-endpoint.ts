@@ -40,7 +40,7 @@ export function createDeviceEndpoint(ns: Namespace, name: string, slba: number, 
     file: ns.controller.transport.image,
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
-    writer: ({ pad = false, known = false }) => createDeviceWriter(ns, slba, pad, known),
+    writer: async ({ pad = false, known = false }) => createDeviceWriter(ns, slba, pad, known),
     ...(ns.controller.transport.extents !== undefined && {
       extents: (from: number, bytes: number) => deviceExtents(ns, slba * blocksize, from, bytes),
     }),

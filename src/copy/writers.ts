@@ -3,7 +3,7 @@
 // Zeroes are a call of their own, so that a target that knows how to have them without their bytes does.
 
 import type { FileHandle } from 'node:fs/promises'
-import { AbortError, NvmeError } from '../../lib/errors.ts'
+import { AbortError, NbdError, NvmeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { FALLOC_FL, fallocateAsync } from '../../lib/sys/libc.ts'
@@ -47,16 +47,15 @@ export function isZero(data: Uint8Array): boolean {
 }
 
 /** Writes a namespace from LBA `slba` on. @param pad fill the last block with zeroes, rather than keep its rest */
-export async function createDeviceWriter(
-  ns: Namespace,
-  slba: number,
-  pad: boolean,
-  known: boolean,
-): Promise<Writer> {
+export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, known: boolean): Writer {
   const { blocksize, promises, pool } = ns
-  const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
+  let way: ZeroWay = 'deallocate'
+  let asked: Promise<void> | undefined
   // Where a deallocated block may read as anything, controllers of NVMe 1.3 and before may let these, too.
-  let way: ZeroWay = (dlfeat & 7) === READS_ZEROES ? 'deallocate' : 'zeroes'
+  const ask = async () => {
+    const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
+    if ((dlfeat & 7) !== READS_ZEROES) way = 'zeroes'
+  }
   const place = (at: number) => slba + at / blocksize
 
   /** Writes less than a block, in the block that holds byte `at`. */
@@ -87,6 +86,8 @@ export async function createDeviceWriter(
   }
 
   const zeroBlocks = async (first: number, nlb: number): Promise<boolean> => {
+    asked ??= ask()
+    await asked
     for (;;) {
       const tried = way
       if (tried === 'data') break
@@ -282,9 +283,11 @@ export function createStreamWriter(take: (chunks: Chunks) => Promise<number>): W
 export function isMediaError(error: unknown): boolean {
   if (error instanceof AbortError) return false
   if (error instanceof NvmeError) return error.sct === MEDIA_ERROR || GENERIC.has(error.sct * 256 + error.sc)
+  if (error instanceof NbdError) return error.errno === EIO
   return MEDIA_ERRORS.has((error as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
+const EIO = 5
 // Status code type 2h: Media and Data Integrity Errors.
 const MEDIA_ERROR = 2
 const GENERIC: ReadonlySet<number> = new Set([STATUS.DATA_TRANSFER_ERROR, STATUS.INTERNAL_ERROR])
