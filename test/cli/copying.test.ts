@@ -201,3 +201,10 @@ test('progress lines of any targets are no longer than the terminal', (t) => {
     ),
   )
 })
+
+test.serial('bmap: an image is not replaced by its own map', async (t) => {
+  const { code, stderr } = await unvme(['bmap', file('content'), file('content')])
+  t.is(code, 2)
+  t.regex(stderr, /is the image: it would be overwritten/)
+  t.true(readFileSync(file('content')).equals(content))
+})
