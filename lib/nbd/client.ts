@@ -119,6 +119,8 @@ interface Pending {
 
 const INCOMING_BYTES = 64 * 1024
 const DIRECT_BYTES = 16 * 1024
+// Of one request for zeroes: servers take as long for it as writing them may take.
+const ZEROES_BYTES = 2 ** 27
 /** For a server to answer while the connection is made. */
 const CONNECT_MS = 10_000
 
@@ -376,6 +378,23 @@ export class NbdClient {
     await this.read(hull, start)
     data.copy(hull, offset - start)
     await this.write(hull, start)
+  }
+
+  /**
+   * The range reads as zeroes then, without their bytes; the server may free the space.
+   * @returns false, with nothing done, where the server has no such request, or `offset` and `bytes` are no multiples of
+   * `least`
+   */
+  async writeZeroes(offset: number, bytes: number): Promise<boolean> {
+    if (this.readOnly) throw new UnsupportedError(`${this.uri} is read-only`)
+    if ((this.flags & TRANSMISSION.SEND_WRITE_ZEROES) === 0) return false
+    if (offset % this.least !== 0 || bytes % this.least !== 0) return false
+    for (let done = 0; done < bytes; ) {
+      const part = Math.min(bytes - done, ZEROES_BYTES)
+      await this.request(COMMAND.WRITE_ZEROES, 0, offset + done, part)
+      done += part
+    }
+    return true
   }
 
   /** What was written is on the medium when it resolves, where the server has an answer to that. */

@@ -106,10 +106,14 @@ export function copyJson(result: CopyResult) {
   return { ...rate, ...rest, bad: bad.map(plain), targets: withoutData }
 }
 
-/** Where the map of a copy is written that is ended, unless told: undefined where nothing could go on. */
-export function mapBeside(targets: readonly Endpoint[]): string | undefined {
-  const [target] = targets
-  if (target === undefined || !target.rereadable) return undefined
+/** Where the maps of a copy are written that is ended, unless told: undefined where one of its targets could not go on. */
+export function mapsBeside(targets: readonly Endpoint[]): string[] | undefined {
+  const maps = targets.map(mapBeside)
+  return maps.every((map) => map !== undefined) ? maps : undefined
+}
+
+function mapBeside(target: Endpoint): string | undefined {
+  if (!target.rereadable) return undefined
   if (target.ns === null && !target.hardware) return `${target.name}.unvme-map`
   const image = /^sim:([^?]+)/.exec(target.name)?.[1]
   if (image !== undefined) return `${image}.unvme-map`
@@ -119,7 +123,7 @@ export function mapBeside(targets: readonly Endpoint[]): string | undefined {
 }
 
 /** Says how far a copy came that was ended, and how to go on. */
-export function noteEnd({ bytes, targets }: PlannedCopy, map: string | undefined, error: unknown): void {
+export function noteEnd({ bytes, targets }: PlannedCopy, maps: readonly string[], error: unknown): void {
   const { bytesWritten } = error as { bytesWritten?: number }
   if (!(error instanceof AbortError) || bytesWritten === undefined) return
   const [target] = targets
@@ -127,6 +131,7 @@ export function noteEnd({ bytes, targets }: PlannedCopy, map: string | undefined
   const place =
     ns === null || bytesWritten === 0 ? '' : `, up to LBA ${slba + Math.ceil(bytesWritten / blocksize) - 1}`
   const whole = bytes === undefined ? '' : ` of ${bytesText(bytes)}`
-  const goOn = map !== undefined && fs.existsSync(map) ? `; --resume goes on (${map})` : ''
+  const there = maps.filter((map) => fs.existsSync(map))
+  const goOn = there.length > 0 ? `; --resume goes on (${there.join(', ')})` : ''
   note(`${bytesText(bytesWritten)}${whole} written${place}${goOn}`)
 }

@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import { UsageError } from '../../lib/errors.ts'
 import { hexDumper } from '../../lib/log/index.ts'
 import { inodeIdentity } from '../../lib/sys/file.ts'
-import type { OutputFile } from '../system/writable.ts'
+import type { OutputFile, OverwrittenFile } from '../system/writable.ts'
 import { checkTerminal } from './output.ts'
 
 const files = () => import('../copy/file-endpoint.ts')
@@ -114,8 +114,8 @@ export function isOutput(path: string): boolean {
 export type Output = Pick<OutputFile, 'write' | 'close'>
 
 /** Opens it before the command is sent: a name that can't be written costs no data. */
-export async function openOutput(path: string): Promise<Output> {
-  if (!isStandardOutput(path)) return (await import('../system/writable.ts')).openOutputFile(path)
+export async function openOutput(path: string, others: readonly OverwrittenFile[] = []): Promise<Output> {
+  if (!isStandardOutput(path)) return (await import('../system/writable.ts')).openOutputFile(path, others)
   const side = (await files()).createStandardEndpoint('stdout')
   if (side.file?.startsWith('block')) throw new UsageError(`${path} is a block device, not a file`)
   return {

@@ -29,6 +29,18 @@ const MAX_MAJOR = 2
 export const MAP_BLOCK_BYTES = 4096
 const HASH = 'sha256'
 
+// A pattern would look for the end of each comment anew, where none has one.
+function withoutComments(text: string): string {
+  let plain = ''
+  for (let at = 0; ; ) {
+    const start = text.indexOf('<!--', at)
+    const end = start < 0 ? -1 : text.indexOf('-->', start)
+    if (end < 0) return plain + text.slice(at)
+    plain += text.slice(at, start)
+    at = end + 3
+  }
+}
+
 /**
  * @param name for messages
  * @throws DecodeError for what is no block map, or contradicts itself; VerifyError where its own checksum is another;
@@ -38,7 +50,7 @@ export function parseBlockMap(text: string, name: string): BlockMap {
   const fail = (what: string): never => {
     throw new DecodeError(`${name}: ${what}`)
   }
-  const plain = text.replace(/<!--[\s\S]*?-->/g, '')
+  const plain = withoutComments(text)
   const version = /<bmap\s+[^>]*\bversion\s*=\s*"\s*(\d+)\.(\d+)\s*"/.exec(plain) ?? fail('no block map')
   if (Number(version[1]) > MAX_MAJOR) {
     throw new UnsupportedError(

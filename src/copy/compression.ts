@@ -1,5 +1,5 @@
 // Compressed sources, told by their content: gzip by node:zlib, the others by the system's programs, zstd by node:zlib where
-// there is no program. What is an image format of its own is refused: its bytes are no disk's. And targets that are
+// there is no program, and the one file of a zip archive. What is an image format of its own is refused: its bytes are no disk's. And targets that are
 // compressed on the way.
 // A program runs on a core of its own, and no library for xz and bzip2 comes near it. Node's zstd ends after the first
 // frame of several: what it leaves is an error here, and never the end of the data.
@@ -15,6 +15,7 @@ import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
 import type { Compression } from './choices.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 import { createStreamWriter } from './writers.ts'
+import { checkedEntry, entryBytes, onlyEntry, type ZipEntry } from './zip.ts'
 
 /** Bytes that tell what a file is. */
 const HEAD_BYTES = 512
@@ -53,16 +54,37 @@ const FORMATS: readonly Format[] = [
     create: createZstdDecompress && (() => createZstdDecompress({ chunkSize })),
     program: 'zstd',
   },
+  // What pzstd and others put before the first frame: one that is to be skipped.
+  ...['50', '51', '52', '53', '54', '55', '56', '57', '58', '59', '5a', '5b', '5c', '5d', '5e', '5f'].map(
+    (first): Format => ({
+      name: 'zstd',
+      magic: `${first}2a4d18`,
+      create: createZstdDecompress && (() => createZstdDecompress({ chunkSize })),
+      program: 'zstd',
+    }),
+  ),
   { name: 'xz', magic: 'fd377a585a00', program: 'xz' },
   { name: 'bzip2', magic: '425a68', program: 'bzip2' },
   { name: 'lz4', magic: '04224d18', program: 'lz4' },
+  { name: 'lzip', magic: '4c5a495001', program: 'lzip' },
   { name: 'qcow2', magic: '514649fb', hint: throughNbd },
   { name: 'VMDK', magic: '4b444d56', hint: throughNbd },
   { name: 'VMDK', magic: Buffer.from('# Disk DescriptorFile').toString('hex'), hint: throughNbd },
   { name: 'VHDX', magic: Buffer.from('vhdxfile').toString('hex'), hint: throughNbd },
   { name: 'VHD', magic: Buffer.from('conectix').toString('hex'), hint: throughNbd },
+  { name: 'QED', magic: '51454400', hint: throughNbd },
+  {
+    name: 'an Android sparse image',
+    magic: '3aff26ed',
+    hint: (name) => `make it one by simg2img ${name} DISK.img`,
+  },
   { name: 'VDI', magic: '7f10dabe', at: 64, hint: throughNbd },
-  { name: 'zip', magic: '504b0304', hint: archive('unzip -p') },
+  {
+    name: 'zip',
+    magic: '504b0304',
+    create: () => zlib.createInflateRaw({ chunkSize }),
+    hint: archive('unzip -p'),
+  },
   { name: '7z', magic: '377abcaf271c', hint: archive('7z x -so') },
 ]
 
@@ -102,6 +124,8 @@ export async function unpacked(
   const format = formatOf(head)
   if (format === undefined) return { endpoint: rest, format: undefined }
   const { name, hint } = format
+  const entry = name === 'zip' ? await onlyEntry(rest) : undefined
+  if (entry !== undefined) return { endpoint: unzipped(rest, format, entry, onStored), format: name }
   if (hint !== undefined) {
     throw new UnsupportedError(
       `${source.name} is ${name}, and not the bytes of a disk: ${hint(source.name)} (raw copies it as it is)`,
@@ -116,6 +140,41 @@ export async function unpacked(
     read: (bytes, options) => decompress(rest, format, bytes, options, onStored),
   }
   return { endpoint, format: name }
+}
+
+/** The content of the one file of a zip archive. */
+function unzipped(
+  archive: Endpoint,
+  format: Format,
+  entry: ZipEntry,
+  onStored: ((data: Uint8Array) => void) | undefined,
+): Endpoint {
+  // A checksum beside it is of the archive, whose bytes are not all read on the way.
+  const stored = async (options: TransferOptions) => {
+    if (onStored === undefined) return
+    for await (const chunk of archive.read(undefined, options)) onStored(chunk)
+  }
+  async function* read(bytes: number | undefined, options: TransferOptions): Chunks {
+    await stored(options)
+    const whole: Chunks = entry.isDeflated
+      ? decompress(
+          { ...archive, read: () => entryBytes(archive, entry) },
+          format,
+          undefined,
+          options,
+          undefined,
+        )
+      : entryBytes(archive, entry)
+    let left = bytes ?? Number.POSITIVE_INFINITY
+    for await (const chunk of checkedEntry(whole, entry, archive.name)) {
+      throwIfAborted(options.signal)
+      yield chunk.length <= left ? chunk : chunk.subarray(0, left)
+      left -= chunk.length
+      if (left <= 0) return
+    }
+  }
+  const none = { extents: undefined, readAt: undefined, descriptor: () => undefined }
+  return { ...archive, ...none, size: entry.bytes, read }
 }
 
 /** The first bytes of a source, and the source with them. */
@@ -171,7 +230,7 @@ async function* decompress(
   let left = bytes ?? Number.POSITIVE_INFINITY
   const { name, create, program } = format
   const worker =
-    create !== undefined && (name === 'gzip' || !isInstalled(program!))
+    create !== undefined && (name === 'gzip' || program === undefined || !isInstalled(program))
       ? byNode(create())
       : byProgram(format, source, onStored === undefined)
   let fedBytes = 0
@@ -197,7 +256,7 @@ async function* decompress(
     await worker.over
     // What follows a whole gzip file is no part of it.
     const used = name === 'gzip' ? fedBytes : (worker.used?.() ?? fedBytes)
-    if (used < fedBytes) {
+    if (program !== undefined && used < fedBytes) {
       throw new Error(
         `its first part ends after ${used} bytes, and only the program ${program} reads the next`,
       )
@@ -249,7 +308,8 @@ function byProgram({ name, program }: Format, source: Endpoint, direct: boolean)
 }
 
 function runProgram(program: string, words: readonly string[], input: number | 'pipe', what: string): Worker {
-  const child = spawn(program, words, { stdio: [input, 'pipe', 'pipe'] })
+  // In a group of its own: Ctrl-C is for the copy, which ends the program and says how far it came.
+  const child = spawn(program, words, { stdio: [input, 'pipe', 'pipe'], detached: true })
   let said = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(0, 1000)

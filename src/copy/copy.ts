@@ -30,7 +30,13 @@ import { type EndpointSpec, openSource, openTarget } from './endpoint-spec.ts'
 import { Engine, type EngineOptions, type EngineState } from './engine.ts'
 import { type Extent, type Extents, RangeSet } from './extents.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
-import { formatRescueMap, type MapIdentity, readRescueMap, writeRescueMap } from './rescue-map.ts'
+import {
+  checkMapFile,
+  formatRescueMap,
+  type MapIdentity,
+  readRescueMap,
+  writeRescueMap,
+} from './rescue-map.ts'
 import { readSidecar } from './sidecar.ts'
 
 const MAX_DEPTH = 65536
@@ -104,10 +110,14 @@ export interface CopyOptions extends TransferOptions {
   retries?: number | undefined
   /**
    * A file that says which bytes are done and which are bad, in the format of ddrescue's map files. Written every few seconds,
-   * when what is done is on the medium, and at the end, however that comes.
+   * when what is done is on the medium, and at the end, however that comes. Of several targets each has one: a list of as
+   * many files, or `map` with `.1`, `.2` and so on. A file that is there and is no map is not overwritten.
    */
-  map?: string | undefined
-  /** Go on with the copy that `map` is of: what is done is not written again. Default: false. */
+  map?: string | readonly string[] | undefined
+  /**
+   * Go on with the copy that `map` is of: what is done is not written again. Of several targets, one without a map begins
+   * anew. Default: false.
+   */
   resume?: boolean | undefined
   /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */
   onProgress?: ((bytes: number, total: number | undefined) => void) | undefined
@@ -250,8 +260,16 @@ export async function prepareCopy(
     )
   }
   const threads = needsJobs(source, targets[0]!, bytes, jobs)
-  const identity = await identityOf(source, targets, options)
-  const journal = await openMap(options, identity, targets)
+  const journals: Journal[] = []
+  const maps = mapPaths(options.map, targets.length)
+  for (const [at, target] of targets.entries()) {
+    const identity = maps === undefined ? {} : await identityOf(source, target, options)
+    journals.push(await openMap(maps?.[at], identity, target, options))
+  }
+  if (options.resume && journals.every(({ done }) => done === undefined)) {
+    throw new ArgumentValueError(`copy: there is no ${maps!.join(', ')} to go on with`)
+  }
+  const done = journals.map((journal) => journal.done ?? new RangeSet())
   const hash = (options.hash ?? false) || (expected !== undefined && format === undefined)
   const holes = options.holes ?? 'zero'
   // A checksum of all bytes needs those that the map leaves out, too: zeroes among them are found when they are read.
@@ -274,8 +292,12 @@ export async function prepareCopy(
     seek,
     hash,
     check: map && mapChecker(map, source.name),
-    done: journal.done,
-    save: journal.save,
+    done,
+    save:
+      maps &&
+      (async (states) => {
+        for (const [at, journal] of journals.entries()) await journal.save(states[at]!)
+      }),
     saveMs: options.keepMap === false ? Number.POSITIVE_INFINITY : SAVE_MS,
     signal,
   }
@@ -286,7 +308,7 @@ export async function prepareCopy(
     format,
     bmap: found?.path,
     sidecar: expected?.file,
-    resumed: journal.done.bytes,
+    resumed: Math.max(...done.map(({ bytes }) => bytes)),
     run: async ({ onProgress = options.onProgress, onReport = options.onReport } = {}) => {
       if (threads) {
         const result = await transferByJobs(source, targets[0]!, bytes, { ...options, onProgress })
@@ -303,7 +325,11 @@ export async function prepareCopy(
       if (whole) checkWhole(source, result.bytes, bytes)
       if (whole && result.bad.length === 0)
         checkSum(given.name, expected, stored?.digest('hex'), format, result)
-      if (whole && result.bad.length === 0 && options.keepMap === false) await journal.remove()
+      if (result.bad.length === 0 && options.keepMap === false) {
+        for (const [at, { error }] of result.targets.entries()) {
+          if (error === undefined) await journals[at]!.remove()
+        }
+      }
       return { ...result, seconds: (performance.now() - started) / 1000 }
     },
   }
@@ -324,7 +350,11 @@ function checkCopyOptions(options: CopyOptions): void {
   if (options.skip !== undefined) checkInteger('copy: skip', options.skip, 0)
   if (options.seek !== undefined) checkInteger('copy: seek', options.seek, 0)
   if (options.retries !== undefined) checkInteger('copy: retries', options.retries, 0, MAX_RETRIES)
-  for (const name of ['sha256', 'bmap', 'map'] as const) {
+  const maps: readonly unknown[] = Array.isArray(options.map) ? options.map : [options.map ?? '']
+  if (maps.some((map) => typeof map !== 'string')) {
+    throw new ArgumentTypeError(`copy: map must be a string or a list of them, received ${maps.join(', ')}`)
+  }
+  for (const name of ['sha256', 'bmap'] as const) {
     const value: unknown = options[name]
     if (value !== undefined && typeof value !== 'string') {
       throw new ArgumentTypeError(`copy: ${name} must be a string, received ${typeof value}`)
@@ -402,51 +432,65 @@ function checkSum(
 /** What a copy is of: names, sizes, and where they begin. */
 async function identityOf(
   source: Endpoint,
-  targets: readonly Endpoint[],
-  { map, skip = 0, seek = 0 }: CopyOptions,
+  target: Endpoint,
+  { skip = 0, seek = 0 }: CopyOptions,
 ): Promise<MapIdentity> {
-  if (map === undefined) return {}
   const stats = source.ns === null && source.rereadable ? await stat(source.name) : undefined
+  const nameOf = ({ name, ns, hardware, file }: Endpoint) => {
+    if (ns === null) return name
+    // By whatever address. Software controllers have one serial number, and images of their own.
+    return `${ns.sn}/${ns.id}${hardware ? '' : ` (${file ?? name})`}`
+  }
   return {
-    source: source.ns ? `${source.ns.sn}/${source.ns.id}` : source.name,
+    source: nameOf(source),
     bytes: source.size,
     modified: stats?.isFile() ? Math.round(stats.mtimeMs) : undefined,
     slba: source.slba,
     skip,
-    // A device is its serial number and namespace, by whatever address.
-    targets: targets
-      .map(({ name, ns, slba }) => (ns ? `${ns.sn}/${ns.id} from LBA ${slba}` : name))
-      .join(', '),
+    target: target.ns ? `${nameOf(target)} from LBA ${target.slba}` : target.name,
     seek,
   }
 }
 
+/** A path for each target. */
+function mapPaths(map: CopyOptions['map'], count: number): readonly string[] | undefined {
+  if (map === undefined) return undefined
+  if (typeof map === 'string') {
+    return count === 1 ? [map] : Array.from({ length: count }, (_, at) => `${map}.${at + 1}`)
+  }
+  if (map.length === count && new Set(map).size === count) return map
+  throw new ArgumentValueError(`copy: map must name a file for each of ${count} targets, received ${map}`)
+}
+
+/** What is done in one target, and where that is written down. */
+interface Journal {
+  /** Undefined where nothing was before. */
+  readonly done: RangeSet | undefined
+  save(state: EngineState): Promise<void>
+  remove(): Promise<void>
+}
+
 /** What was done before, and how to write down what is. */
 async function openMap(
-  { map, resume = false, seek = 0 }: CopyOptions,
+  map: string | undefined,
   identity: MapIdentity,
-  targets: readonly Endpoint[],
-): Promise<{ done: RangeSet; save: EngineOptions['save']; remove(): Promise<void> }> {
-  const remove = async () => {
-    if (map !== undefined) await rm(map, { force: true })
-  }
-  if (map === undefined) return { done: new RangeSet(), save: undefined, remove }
+  { name, ns, hardware, rereadable }: Endpoint,
+  { resume = false, seek = 0 }: CopyOptions,
+): Promise<Journal> {
+  if (map === undefined) return { done: undefined, save: async () => {}, remove: async () => {} }
+  await checkMapFile(map, name)
   const before = resume ? await readRescueMap(map) : undefined
-  if (resume && before === undefined) {
-    throw new ArgumentValueError(`copy: there is no ${map} to go on with`)
+  if (resume && !rereadable) {
+    throw new ArgumentValueError(`copy: ${name} has not kept what it was given: nothing goes on there`)
   }
-  const pipe = targets.find(({ rereadable }) => !rereadable)
-  if (resume && pipe !== undefined) {
-    throw new ArgumentValueError(`copy: ${pipe.name} has not kept what it was given: nothing goes on there`)
-  }
-  for (const { name, ns, hardware } of before === undefined ? [] : targets) {
-    if (ns !== null || hardware) continue
+  if (before !== undefined && ns === null && !hardware) {
     // What the map says is done must still be there: a file that is gone, or was cut, has lost it.
     const size = (await stat(name).catch(() => undefined))?.size ?? 0
-    if (size >= seek + before!.done.prefix) continue
-    throw new ArgumentValueError(
-      `copy: ${name} has ${size} bytes, and ${map} says that ${before!.done.prefix} are done: it is not what was written`,
-    )
+    if (size < seek + before.done.prefix) {
+      throw new ArgumentValueError(
+        `copy: ${name} has ${size} bytes, and ${map} says that ${before.done.prefix} are done: it is not what was written`,
+      )
+    }
   }
   for (const [key, value] of Object.entries(before?.identity ?? {})) {
     if (value === identity[key]) continue
@@ -459,7 +503,7 @@ async function openMap(
     for (const range of bad) failed.add(range.at, range.at + range.bytes)
     await writeRescueMap(map, formatRescueMap(done, failed, bytes, identity))
   }
-  return { done: before?.done ?? new RangeSet(), save, remove }
+  return { done: before?.done, save, remove: () => rm(map, { force: true }) }
 }
 
 /**

@@ -35,18 +35,17 @@ export interface EngineOptions {
   readonly hash: boolean
   /** Checks what is read, in order and with gaps; throws where it is wrong. */
   readonly check: ((data: Buffer, at: number) => void) | undefined
-  /** What is in the targets already. */
-  readonly done: RangeSet
-  /** Writes down what is in the targets, when it is on the medium. */
-  readonly save: ((state: EngineState) => Promise<void>) | undefined
+  /** What is in each target already. */
+  readonly done: readonly RangeSet[]
+  /** Writes down what is in each target, when it is on the medium. */
+  readonly save: ((states: readonly EngineState[]) => Promise<void>) | undefined
   readonly saveMs: number
   readonly signal: AbortSignal | undefined
   readonly onReport: ((report: CopyReport) => void) | undefined
 }
 
-/** How far a copy is. */
+/** How far a copy is, in one target. */
 export interface EngineState {
-  /** In every target. */
   readonly done: RangeSet
   readonly bad: readonly BadBlocks[]
   readonly bytes: number | undefined
@@ -73,10 +72,14 @@ interface Piece {
   bytes: number
   buffer: Buffer | undefined
   segments: Segment[]
+  /** Not all of it could be read. */
+  isBad?: boolean
   /** Read, since what follows can't be had otherwise, and not written. */
   readonly drop: boolean
   /** Targets that have not done with it. */
   holders: number
+  /** The piece that this one is the beginning of. */
+  readonly whole?: Piece
 }
 
 /** Where pieces get memory, and wait for it: the window. */
@@ -145,6 +148,8 @@ class Lane {
   skipped = 0
   writer: Writer | undefined
   error: Error | undefined
+  /** More came than it has space for; what fits is still to be written. */
+  full: Error | undefined
   difference: Difference | undefined
   verified = 0
   readonly #engine: Engine
@@ -166,8 +171,8 @@ class Lane {
   }
 
   open(): Promise<Writer> {
-    const { pad, flush, known, signal, seek, done } = this.#engine.options
-    const keep = seek > 0 || !done.isEmpty
+    const { pad, flush, known, signal, seek } = this.#engine.options
+    const keep = seek > 0 || !this.done.isEmpty
     this.#opening ??= this.endpoint.writer({ pad, flush, known, signal, keep }).then((writer) => {
       this.writer = writer
       return writer
@@ -175,13 +180,15 @@ class Lane {
     return this.#opening
   }
 
+  /** Writes a piece, or what of it there is space for. */
   push(piece: Piece): void {
-    this.#pending.push(piece)
+    this.#pending.push(this.#fitting(piece))
     this.#pump()
   }
 
   /** What it has, or is not meant to have. */
-  pass({ at, bytes }: Piece): void {
+  pass(piece: Piece): void {
+    const { at, bytes } = this.#fitting(piece)
     for (const part of this.done.split(at, at + bytes)) {
       if (part.inside) continue
       this.done.add(part.from, part.to)
@@ -216,6 +223,22 @@ class Lane {
     for (const buffer of this.#scratch.splice(0)) this.writer?.pool?.discard(buffer)
   }
 
+  #fitting(piece: Piece): Piece {
+    const { name, size = Number.POSITIVE_INFINITY, slba, blocksize } = this.endpoint
+    const { seek } = this.#engine.options
+    const space = size - seek
+    const over = piece.at + piece.bytes - space
+    if (over <= 0) return piece
+    this.full ??= new EndOfRangeError(
+      `${name}: the range of ${space / blocksize} blocks from slba ${slba + seek / blocksize} is full after ${space} bytes, at least ${over} more came`,
+      space,
+    )
+    const segments = piece.segments
+      .filter(({ from }) => from < space)
+      .map((segment) => ({ ...segment, to: Math.min(segment.to, space) }))
+    return { ...piece, bytes: Math.max(0, piece.bytes - over), segments, whole: piece }
+  }
+
   #pump(): void {
     const most = Math.min(this.writer?.parallel ?? 1, this.#engine.options.window)
     while (this.#active < most && this.#pending.length > 0 && this.error === undefined) {
@@ -227,12 +250,19 @@ class Lane {
   async #work(piece: Piece): Promise<void> {
     try {
       await this.open()
+      // What it had before is not written again.
+      const left = [...this.done.split(piece.at, piece.at + piece.bytes)].filter(({ inside }) => !inside)
       for (const segment of piece.segments) {
-        await this.#put(piece, segment)
-        if (this.error !== undefined) return
+        for (const part of left) {
+          const [from, to] = [Math.max(segment.from, part.from), Math.min(segment.to, part.to)]
+          if (from < to) await this.#put(piece, { ...segment, from, to })
+          if (this.error !== undefined) return
+        }
       }
-      this.done.add(piece.at, piece.at + piece.bytes)
-      this.completed += piece.bytes
+      for (const { from, to } of left) {
+        this.done.add(from, to)
+        this.completed += to - from
+      }
       this.#engine.report()
     } catch (error) {
       this.fail(error as Error)
@@ -330,7 +360,8 @@ export class Engine {
   readonly #align: number
   readonly #hash: Hash | undefined
   readonly #bad: BadBlocks[] = []
-  #tooLong: Error | undefined
+  /** In every target, before. */
+  readonly #done: RangeSet
   #read = 0
   #end = 0
   #reported = -1
@@ -349,10 +380,14 @@ export class Engine {
   ) {
     this.options = options
     this.#source = source
-    this.#lanes = targets.map((target) => new Lane(this, target, options.done))
     this.#bytes = bytes
     this.#extents = extents
-    this.#align = Math.max(source.blocksize, ...targets.map((target) => target.blocksize))
+    const align = Math.max(source.blocksize, ...targets.map((target) => target.blocksize))
+    this.#align = align
+    // Two pieces that share a block would each write back what the other one has replaced.
+    const done = options.done.map((set) => set.aligned(align, bytes))
+    this.#lanes = targets.map((target, at) => new Lane(this, target, done[at]!))
+    this.#done = done.reduce((all, one) => all.intersect(one))
     this.#hash = options.hash ? createHash('sha256') : undefined
     const ns = source.ns ?? targets.find((target) => target.ns !== null)?.ns
     this.window = new Window(ns?.pool ?? null, options.chunk, options.window)
@@ -367,11 +402,11 @@ export class Engine {
       await this.#move()
       await this.#settled()
       throwIfAborted(signal)
-      if (this.#tooLong !== undefined) throw this.#tooLong
+      for (const lane of this.#lanes) lane.error ??= lane.full
       this.#throwIfAllFailed()
       await Promise.all(this.#lanes.map((lane) => lane.error === undefined && lane.end(this.#end)))
       this.#throwIfAllFailed()
-      await this.options.save?.(this.#state())
+      await this.options.save?.(this.#states())
       return this.#result()
     } catch (error) {
       await this.#settled()
@@ -385,7 +420,8 @@ export class Engine {
   }
 
   /** Called by a lane that is done with a piece. */
-  release(piece: Piece): void {
+  release(part: Piece): void {
+    const piece = part.whole ?? part
     if (--piece.holders > 0) return
     this.window.leave(piece.buffer)
     piece.buffer = undefined
@@ -436,7 +472,7 @@ export class Engine {
   }
 
   #live(): Lane[] {
-    return this.#lanes.filter((lane) => lane.error === undefined)
+    return this.#lanes.filter((lane) => lane.error === undefined && lane.full === undefined)
   }
 
   // In order: reads are sent ahead, and each piece is handed on when it and those before it are there.
@@ -451,7 +487,7 @@ export class Engine {
       const more = await ready
       reads.shift()
       this.#dispatch(piece)
-      return more && this.#tooLong === undefined
+      return more
     }
     try {
       for await (const planned of this.#plan(stream !== undefined)) {
@@ -482,12 +518,12 @@ export class Engine {
 
   /** Pieces in order. `wanted`: it has to be read. */
   async *#plan(isStream: boolean): AsyncGenerator<Omit<Piece, 'buffer' | 'holders'> & { wanted: boolean }> {
-    const { chunk, done, hash, check } = this.options
+    const { chunk, hash, check } = this.options
     const end = this.#bytes ?? Number.MAX_SAFE_INTEGER
     const most = hash || check !== undefined ? HASHED_PIECE_BYTES : ZERO_PIECE_BYTES
     const all: Extents = [{ at: 0, bytes: end, kind: 'data' }]
     for await (const extent of alignedExtents(this.#extents ?? all, this.#align, end)) {
-      for (const part of done.split(extent.at, extent.at + extent.bytes)) {
+      for (const part of this.#done.split(extent.at, extent.at + extent.bytes)) {
         const { kind } = extent
         const drop = part.inside || kind === 'unmapped'
         // A stream has no other way past them. Zeroes of it are found to be that when they are read.
@@ -513,6 +549,7 @@ export class Engine {
     piece.bytes = count
     this.#read += count
     this.#bad.push(...bad)
+    piece.isBad = bad.length > 0
     piece.segments = this.#segments(piece, bad)
     return count === asked
   }
@@ -590,12 +627,12 @@ export class Engine {
     const { buffer, at, bytes } = piece
     const data = buffer?.subarray(0, bytes)
     if (bytes > 0) {
-      if (data !== undefined) this.options.check?.(data, at)
+      // What could not be read has no checksum.
+      if (data !== undefined && !piece.isBad) this.options.check?.(data, at)
       this.#hashPiece(data, bytes)
     }
     this.#end = Math.max(this.#end, at + bytes)
     const lanes = this.#live()
-    for (const lane of lanes) this.#checkSpace(lane.endpoint, piece)
     // One that holds it until all have it.
     piece.holders = 1
     if (!piece.drop && bytes > 0) {
@@ -605,20 +642,6 @@ export class Engine {
       for (const lane of lanes) lane.pass(piece)
     }
     this.release(piece)
-  }
-
-  /** Cuts a piece where the target ends. What is longer than was known is written as far as it fits. */
-  #checkSpace({ name, size, slba, blocksize }: Endpoint, piece: Piece): void {
-    const space = (size ?? Number.POSITIVE_INFINITY) - this.options.seek
-    if (piece.at + piece.bytes <= space) return
-    this.#tooLong ??= new EndOfRangeError(
-      `${name}: the range of ${space / blocksize} blocks from slba ${slba + this.options.seek / blocksize} is full after ${space} bytes, at least ${piece.at + piece.bytes - space} more came`,
-      space,
-    )
-    piece.bytes = Math.max(0, space - piece.at)
-    piece.segments = piece.segments
-      .filter(({ from }) => from < space)
-      .map((segment) => ({ ...segment, to: Math.min(segment.to, space) }))
   }
 
   #hashPiece(data: Buffer | undefined, bytes: number): void {
@@ -651,13 +674,17 @@ export class Engine {
     return Math.min(...this.#lanes.map((lane) => lane.done.prefix))
   }
 
-  #allBad(): BadBlocks[] {
-    return [...this.#bad, ...this.#lanes.flatMap((lane) => lane.bad)].sort((a, b) => a.at - b.at)
+  #allBad(lanes = this.#lanes): BadBlocks[] {
+    return [...this.#bad, ...lanes.flatMap((lane) => lane.bad)].sort((a, b) => a.at - b.at)
   }
 
-  #state(): EngineState {
-    const done = this.#lanes.map((lane) => lane.done).reduce((all, one) => all.intersect(one))
-    return { done, bad: this.#allBad(), bytes: this.#bytes ?? undefined }
+  // Copies: what is done meanwhile is not yet on the medium.
+  #states(): EngineState[] {
+    return this.#lanes.map((lane) => ({
+      done: lane.done.aligned(1, undefined),
+      bad: this.#allBad([lane]),
+      bytes: this.#bytes,
+    }))
   }
 
   async #saveWhenDue(): Promise<void> {
@@ -668,12 +695,12 @@ export class Engine {
   // What is written down is on the medium: what is done is looked at before the flush.
   async #saveNow(): Promise<void> {
     if (this.options.save === undefined) return
-    const state = this.#state()
+    const states = this.#states()
     const { seek } = this.options
     await Promise.all(
       this.#live().map((lane) => !lane.writer?.inOrder && lane.writer?.end(seek + lane.done.prefix, true)),
     )
-    await this.options.save(state)
+    await this.options.save(states)
     this.#saved = performance.now()
   }
 

@@ -1,6 +1,7 @@
 // What the bytes of an endpoint are, as far as it can be told without reading them, and sets of byte ranges: what a copy
 // has done, and what it has left.
 
+import { fstatSync } from 'node:fs'
 import { ERRNO, errno, lseek, SEEK } from '../../lib/sys/libc.ts'
 
 /**
@@ -22,7 +23,9 @@ export function* fileExtents(fd: number, from: number, bytes: number): Iterable<
   for (let at = from; at < end; ) {
     const data = lseek(fd, at, SEEK.DATA)
     // No data up to the end of the file (ENXIO), or no such question.
-    const start = data >= 0 ? Math.min(data, end) : errno() === ERRNO.ENXIO ? end : at
+    const none = data < 0 && errno() === ERRNO.ENXIO
+    // Of a file that has been cut meanwhile the end is found by reading: what was there is no hole.
+    const start = data >= 0 ? Math.min(data, end) : none && fstatSync(fd).size >= end ? end : at
     if (start > at) yield { at, bytes: start - at, kind: 'hole' }
     if (start >= end) return
     const hole = data >= 0 ? lseek(fd, start, SEEK.HOLE) : -1
@@ -102,6 +105,16 @@ export class RangeSet {
       at = stop
     }
     if (at < to) yield { from: at, to, inside: false }
+  }
+
+  /** Those whole blocks of it that are in the set; at `end` the last one may be cut. */
+  aligned(align: number, end: number | undefined): RangeSet {
+    const inner = new RangeSet()
+    for (const [from, to] of this.#ranges) {
+      const stop = end !== undefined && to >= end ? end : to - (to % align)
+      inner.add(Math.ceil(from / align) * align, stop)
+    }
+    return inner
   }
 
   /** What is in both. */

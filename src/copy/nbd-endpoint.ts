@@ -1,7 +1,7 @@
 // An export of an NBD server as one endpoint of a copy or a comparison: bytes at any position, several requests at a
 // time. A device's memory is filled from the socket, and sent from, without a copy in JavaScript.
 
-import { OutOfRangeError } from '../../lib/errors.ts'
+import { NbdError, OutOfRangeError } from '../../lib/errors.ts'
 import type { NbdClient } from '../../lib/nbd/client.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
 import type { Chunks, Endpoint, TransferOptions, Writer } from './endpoint.ts'
@@ -10,13 +10,15 @@ import { zeroBuffer } from './writers.ts'
 
 const CHUNK_BYTES = 256 * 1024
 const DEPTH = 16
+// EINVAL and EOPNOTSUPP, as NBD has them.
+const REFUSED: ReadonlySet<number> = new Set([22, 95])
 
 /** @param client is closed with the endpoint */
 export function createNbdEndpoint(client: NbdClient): Endpoint {
   const { uri, size } = client
   return {
     name: uri,
-    ...{ ns: null, slba: 0, blocksize: 1, size, rereadable: true, hardware: true, isExport: true },
+    ...{ ns: null, slba: 0, blocksize: client.least, size, rereadable: true, hardware: true, isExport: true },
     file: `nbd ${uri}`,
     read: (bytes = size, options) => readExport(client, bytes, options),
     write: (chunks, _bytes, options) => writeExport(client, chunks, options),
@@ -30,7 +32,7 @@ export function createNbdEndpoint(client: NbdClient): Endpoint {
       if (flush) await client.flush()
       return bytes
     },
-    writer: async () => exportWriter(client),
+    writer: async ({ known = false }) => exportWriter(client, known),
     extents: (from, bytes) => exportExtents(client, from, bytes),
     close: () => client.close(),
   }
@@ -44,11 +46,20 @@ async function* exportExtents(client: NbdClient, from: number, bytes: number): A
   }
 }
 
-function exportWriter(client: NbdClient): Writer {
+function exportWriter(client: NbdClient, known: boolean): Writer {
+  let offered = true
   return {
-    ...{ parallel: DEPTH, align: 1, pool: null },
+    ...{ parallel: DEPTH, align: client.least, pool: null },
     write: (data, at) => client.write(data, at),
     async zero(at, bytes) {
+      if (known) return 0
+      try {
+        if (offered && (await client.writeZeroes(at, bytes))) return 0
+      } catch (error) {
+        // A server may have the request and its storage not.
+        if (!(error instanceof NbdError && REFUSED.has(error.errno))) throw error
+        offered = false
+      }
       for (let done = 0; done < bytes; ) {
         const part = zeroBuffer().subarray(0, bytes - done)
         await client.write(part, at + done)

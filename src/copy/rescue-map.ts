@@ -1,9 +1,9 @@
 // Which bytes of a copy are done, bad or left, in the format of GNU ddrescue's map files, so that its tools read it and a
 // copy that was begun with one program goes on with the other. A comment says what was copied where.
 
-import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { DecodeError } from '../../lib/errors.ts'
+import { ArgumentValueError, DecodeError } from '../../lib/errors.ts'
 import { RangeSet } from './extents.ts'
 
 /** What a map is of: a copy of something else does not go on with it. */
@@ -90,6 +90,35 @@ export function formatRescueMap(
     ...rows.map(([from, to, status]) => `${hex(from)}  ${hex(to - from)}  ${status}`),
     '',
   ].join('\n')
+}
+
+// Comments, then the place and the state that ddrescue was in.
+const HEAD = /^(#.*\n|\s*\n)*(0x[0-9a-f]+|\d+)\s+[?*/\-FG+]/i
+const HEAD_BYTES = 4096
+
+/**
+ * Makes sure that a map may be written there: the file is a map, empty, or not there, and not the target.
+ * @throws ArgumentValueError
+ */
+export async function checkMapFile(file: string, target: string): Promise<void> {
+  if (path.resolve(file) === path.resolve(target)) {
+    throw new ArgumentValueError(`copy: ${file} is what is written, and can not be its own map`)
+  }
+  const stats = await stat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+  if (stats === undefined || (stats.isFile() && stats.size === 0)) return
+  const isMap = async () => {
+    const handle = await open(file)
+    try {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES))
+      return HEAD.test(buffer.toString('latin1', 0, bytesRead))
+    } finally {
+      await handle.close()
+    }
+  }
+  if (stats.isFile() && (await isMap())) return
+  throw new ArgumentValueError(`copy: ${file} is no map of a copy, and would be replaced by one`)
 }
 
 /** Undefined where there is no such file. */

@@ -31,7 +31,10 @@ export interface WipeOptions {
   method?: WipeMethod | undefined
   /** Blocks that are marked before and looked at afterwards, default 64. */
   samples?: number | undefined
-  /** Ends the waiting with AbortError. A format and a sanitize operation go on. */
+  /**
+   * Ends the waiting with AbortError. A format and a sanitize operation go on. Like every error that comes after the first
+   * write it has the `record` of what was done, whose result is `failed`.
+   */
   signal?: AbortSignal | undefined
   /** Called with the share that is done, from 0 to 1, where that is known. */
   onProgress?: ((share: number) => void) | undefined
@@ -130,17 +133,9 @@ export async function wipe(
   const id = await handle.controller.identifyNamespace(nsid)
   const started = new Date()
   const before = performance.now()
-  const marks = await withNamespace(handle, nsid, (ns) => mark(ns, wanted))
-  const done: Pick<WipeRecord, 'sanitize' | 'overwritten'> & { reason?: string } =
-    method in FORMATS
-      ? await formatWith(handle, nsid, id, FORMATS[method]!)
-      : method in SANITIZES
-        ? await sanitizeWith(handle, SANITIZES[method]!.action, signal, onProgress)
-        : await withNamespace(handle, nsid, (ns) => overwrite(ns, signal, onProgress))
-  const samples = await withNamespace(handle, nsid, (ns) => lookAt(ns, marks))
-  const { reason = reasonOf(samples, method, wanted), ...facts } = done
   const { mn, sn, fr } = handle.identity
-  return {
+  type Facts = Pick<WipeRecord, 'sanitize' | 'overwritten'>
+  const recordOf = (samples: WipeRecord['samples'], facts: Facts, reason?: string): WipeRecord => ({
     device: {
       ...{ address: handle.address, model: mn, serial: sn, firmware: fr, nsid },
       ...{ nguid: id.nguid, eui64: id.eui64, blocks: id.nsze, blocksize: formattedLba(id).bytes },
@@ -150,6 +145,26 @@ export async function wipe(
     ...facts,
     samples,
     ...(reason === undefined ? { result: 'wiped' as const } : { result: 'failed' as const, reason }),
+  })
+  const found = { blocks: 0, marked: 0, zeroes: 0, ones: 0, other: 0, unreadable: 0 }
+  try {
+    const marks = await withNamespace(handle, nsid, (ns) => mark(ns, wanted))
+    found.blocks = marks.size
+    const done: Facts & { reason?: string } =
+      method in FORMATS
+        ? await formatWith(handle, nsid, id, FORMATS[method]!)
+        : method in SANITIZES
+          ? await sanitizeWith(handle, SANITIZES[method]!.action, signal, onProgress)
+          : await withNamespace(handle, nsid, (ns) => overwrite(ns, signal, onProgress))
+    const samples = await withNamespace(handle, nsid, (ns) => lookAt(ns, marks))
+    const { reason = reasonOf(samples, method, wanted), ...facts } = done
+    return recordOf(samples, facts, reason)
+  } catch (error) {
+    const { message, bytesWritten } = error as Error & { bytesWritten?: number }
+    const facts = bytesWritten === undefined ? {} : { overwritten: { written: bytesWritten, verified: 0 } }
+    throw Object.assign(error as Error, {
+      record: recordOf(found, facts, `ended before its end: ${message}`),
+    })
   }
 }
 

@@ -3,7 +3,7 @@
 // Zeroes are a call of their own, so that a target that knows how to have them without their bytes does.
 
 import type { FileHandle } from 'node:fs/promises'
-import { AbortError, NvmeError } from '../../lib/errors.ts'
+import { AbortError, NbdError, NvmeError } from '../../lib/errors.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { FALLOC_FL, fallocateAsync } from '../../lib/sys/libc.ts'
@@ -15,6 +15,8 @@ import { readFully, writeFully } from './file-io.ts'
 const DEALLOCATE = 2 ** 25
 const FORCE_UNIT_ACCESS = 2 ** 30
 const MAX_NLB = 65536
+// Of `dlfeat`, bits 2:0.
+const READS_ZEROES = 1
 const NEXT_WITHOUT: Readonly<Record<ZeroWay, ZeroWay>> = {
   deallocate: 'zeroes',
   zeroes: 'data',
@@ -48,28 +50,44 @@ export function isZero(data: Uint8Array): boolean {
 export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, known: boolean): Writer {
   const { blocksize, promises, pool } = ns
   let way: ZeroWay = 'deallocate'
+  let asked: Promise<void> | undefined
+  // Where a deallocated block may read as anything, controllers of NVMe 1.3 and before may let these, too.
+  const ask = async () => {
+    const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
+    if ((dlfeat & 7) !== READS_ZEROES) way = 'zeroes'
+  }
   const place = (at: number) => slba + at / blocksize
 
-  const writeLast = async (data: Buffer, lba: number) => {
+  /** Writes less than a block, in the block that holds byte `at`. */
+  const writePart = async (data: Buffer, at: number) => {
+    const from = at % blocksize
+    const lba = place(at - from)
     const block = await pool.allocAsync(blocksize)
     try {
-      if (pad) block.fill(0)
+      if (pad && from === 0) block.fill(0)
       else await promises.read(block, lba, 1)
-      data.copy(block)
+      data.copy(block, from)
       await promises.write(block, lba, 1)
     } finally {
       pool.discard(block)
     }
   }
 
+  /** Bytes up to the first whole block. */
+  const headOf = (at: number, bytes: number) => Math.min(bytes, (blocksize - (at % blocksize)) % blocksize)
+
   const write = async (data: Buffer, at: number) => {
-    const nlb = Math.floor(data.length / blocksize)
-    const whole = nlb * blocksize
-    if (nlb > 0) await promises.write(data, place(at), nlb)
-    if (whole < data.length) await writeLast(data.subarray(whole), place(at) + nlb)
+    const head = headOf(at, data.length)
+    if (head > 0) await writePart(data.subarray(0, head), at)
+    const nlb = Math.floor((data.length - head) / blocksize)
+    const end = head + nlb * blocksize
+    if (nlb > 0) await promises.write(data.subarray(head, end), place(at + head), nlb)
+    if (end < data.length) await writePart(data.subarray(end), at + end)
   }
 
   const zeroBlocks = async (first: number, nlb: number): Promise<boolean> => {
+    asked ??= ask()
+    await asked
     for (;;) {
       const tried = way
       if (tried === 'data') break
@@ -100,18 +118,23 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
     align: blocksize,
     write,
     async zero(at, bytes) {
-      const nlb = Math.floor(bytes / blocksize)
+      const head = headOf(at, bytes)
+      if (head > 0) await writePart(zeroBuffer().subarray(0, head), at)
+      const nlb = Math.floor((bytes - head) / blocksize)
       let moved = 0
       for (let done = 0; done < nlb; ) {
         const count = Math.min(nlb - done, MAX_NLB)
-        if (!known && !(await zeroBlocks(place(at) + done, count))) moved += count * blocksize
+        if (!known && !(await zeroBlocks(place(at + head) + done, count))) moved += count * blocksize
         done += count
       }
-      const rest = bytes - nlb * blocksize
-      if (rest > 0) await writeLast(zeroBuffer().subarray(0, rest), place(at) + nlb)
-      return moved + rest
+      const rest = bytes - head - nlb * blocksize
+      if (rest > 0) await writePart(zeroBuffer().subarray(0, rest), at + bytes - rest)
+      return moved + head + rest
     },
-    async read(buffer, at, bytes) {
+    async read(buffer, at, wanted) {
+      const before = at % blocksize
+      at -= before
+      const bytes = before + wanted
       const nlb = Math.ceil(bytes / blocksize)
       const reads: Promise<unknown>[] = []
       const step = Math.min(ns.maxbpio, MAX_NLB)
@@ -132,6 +155,7 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
       // All of them end before the memory is somebody else's.
       const failed = (await Promise.allSettled(reads)).find((one) => one.status === 'rejected')
       if (failed !== undefined) throw failed.reason
+      if (before > 0) buffer.copyWithin(0, before, bytes)
     },
     pool,
     async end(_bytes, flush) {
@@ -259,9 +283,11 @@ export function createStreamWriter(take: (chunks: Chunks) => Promise<number>): W
 export function isMediaError(error: unknown): boolean {
   if (error instanceof AbortError) return false
   if (error instanceof NvmeError) return error.sct === MEDIA_ERROR || GENERIC.has(error.sct * 256 + error.sc)
+  if (error instanceof NbdError) return error.errno === EIO
   return MEDIA_ERRORS.has((error as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
+const EIO = 5
 // Status code type 2h: Media and Data Integrity Errors.
 const MEDIA_ERROR = 2
 const GENERIC: ReadonlySet<number> = new Set([STATUS.DATA_TRANSFER_ERROR, STATUS.INTERNAL_ERROR])

@@ -113,7 +113,7 @@ export interface OutputFile {
 }
 
 /** Something that an output would overwrite: its identity (see `fileIdentity`) and what to call it. */
-interface Taken {
+export interface OverwrittenFile {
   readonly identity: string | undefined
   readonly name: string
 }
@@ -125,7 +125,10 @@ interface Taken {
  * @throws as `openToWrite`; UsageError for a block device, and where it is one of the others; ENXIO for a FIFO without
  * a reader
  */
-export async function openOutputFile(file: string, others: readonly Taken[] = []): Promise<OutputFile> {
+export async function openOutputFile(
+  file: string,
+  others: readonly OverwrittenFile[] = [],
+): Promise<OutputFile> {
   const there = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
   const identity = there && fileIdentity(there)
   const other = others.find((one) => identity !== undefined && one.identity === identity)

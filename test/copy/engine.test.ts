@@ -148,7 +148,7 @@ test('copy: resume refuses the map of another copy, and a source that changed', 
   await copy(file('other'), ns, { map })
   await t.throwsAsync(copy(file('other'), ns, { map, resume: true, dstSlba: 8 }), {
     code: 'ERR_INVALID_ARG_VALUE',
-    message: /is of another copy: its targets/,
+    message: /is of another copy: its target/,
   })
   writeFileSync(file('other'), pattern(MIB + 1))
   await t.throwsAsync(copy(file('other'), ns, { map, resume: true }), { code: 'ERR_INVALID_ARG_VALUE' })

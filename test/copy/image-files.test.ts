@@ -65,7 +65,7 @@ test('copy: an image format of its own is refused, with what to do', async (t) =
     ['QFI\xfb', /is qcow2, .* qemu-nbd/],
     ['KDMV', /is VMDK/],
     ['vhdxfile', /is VHDX/],
-    ['PK\x03\x04', /is zip, .* unzip -p/],
+    ['7z\xbc\xaf\x27\x1c', /is 7z, .* 7z x -so/],
   ] as const) {
     writeFileSync(file('foreign'), Buffer.from(magic.padEnd(1024, '\0'), 'latin1'))
     await t.throwsAsync(copy(file('foreign'), file('never')), { code: 'ERR_UNVME_UNSUPPORTED', message })

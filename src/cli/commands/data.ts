@@ -14,7 +14,7 @@ import {
   copiedText,
   copyJson,
   EXIT_BAD_BLOCKS,
-  mapBeside,
+  mapsBeside,
   noteBeside,
   noteEnd,
   progressOptions,
@@ -249,9 +249,14 @@ folder), and --resume goes on with it. Exit code 3: there were blocks that could
       'blocks that fail: stop, or go on, and leave them as they are, or fill with zeroes',
     ),
     retries: valueOr('N', integer({ max: 1000 }), 0, 'how often a block that fails is tried again'),
-    map: value('FILE', text, "write what is done and what is bad to FILE, in ddrescue's format", {
-      also: ['--journal'],
-    }),
+    map: value(
+      'FILE',
+      text,
+      "write what is done and bad to FILE (of several DST: FILE.1, …), in ddrescue's format",
+      {
+        also: ['--journal'],
+      },
+    ),
     resume: flag('go on with a copy that was ended, by its map'),
     ...queueOptions(),
     jobs: jobsOption(),
@@ -297,7 +302,10 @@ folder), and --resume goes on with it. Exit code 3: there were blocks that could
         for (const [at, name] of names.entries())
           targets.push(await openTarget(toOutput[at] ? '-' : name, how))
         if (options.verify) for (const target of targets) checkRereadable(target)
-        const map = options.map ?? mapBeside(targets)
+        const map =
+          options.map === undefined || targets.length === 1
+            ? (options.map ?? mapsBeside(targets))
+            : targets.map((_, at) => `${options.map}.${at + 1}`)
         if (resume && map === undefined) throw new UsageError('--resume: --map says which copy is to go on')
         const planned = await prepareCopy(source, targets, {
           ...{
@@ -334,7 +342,7 @@ folder), and --resume goes on with it. Exit code 3: there were blocks that could
           for (const target of targets) await confirmOverwrite(target, planned.bytes, yes)
           noteBeside(planned, quiet)
           const result = await withReports('copy', planned.bytes, options, planned.run).catch((error) => {
-            if (!quiet) noteEnd(planned, map, error)
+            if (!quiet) noteEnd(planned, [map ?? []].flat(), error)
             throw error
           })
           if (targets.length === 1) {

@@ -2,6 +2,7 @@
 
 import { UsageError } from '../../../lib/errors.ts'
 import { WIPE_METHODS } from '../../copy/choices.ts'
+import type { WipeRecord } from '../../copy/wipe.ts'
 import { adminCommand, chosenNamespace, namespaceIdOption } from '../admin/command.ts'
 import { progressOptions, withReports } from '../copying.ts'
 import { openOutput, withOpen } from '../data.ts'
@@ -34,10 +35,14 @@ version 2.0, with a checksum for each range; unvme copy and bmaptool heed it bes
     }
     return withOpen(await openSource(args.source, { signal }), (source) =>
       withOpen(source, async () => {
-        const map = await withReports('bmap', source.size, options, ({ onReport }) =>
-          makeBlockMap(source, { signal, onReport }),
-        )
-        await withOpen(await openOutput(args.file ?? `${args.source}.bmap`), (output) => output.write(map))
+        const file = args.file ?? `${args.source}.bmap`
+        const image = { identity: source.file, name: 'the image' }
+        await withOpen(await openOutput(file, [image]), async (output) => {
+          const map = await withReports('bmap', source.size, options, ({ onReport }) =>
+            makeBlockMap(source, { signal, onReport }),
+          )
+          await output.write(map)
+        })
       }),
     )
   },
@@ -86,7 +91,12 @@ code 1 where one still has its mark, or the device says that it failed.`,
       // The one shows how far the other is; what fails is the wiping's.
       const look = async (): Promise<Look> => (over ? 'over' : share)
       const shown = waitUntilOver('Wipe', look, signal).catch(() => {})
-      const done = await wiping.finally(() => shown)
+      const done = await wiping
+        .finally(() => shown)
+        .catch(async (error: Error & { record?: WipeRecord }) => {
+          if (error.record) await record?.write(`${JSON.stringify(error.record, null, 2)}\n`)
+          throw error
+        })
       await record?.write(`${JSON.stringify(done, null, 2)}\n`)
       return done
     }
