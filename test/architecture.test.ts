@@ -75,6 +75,7 @@ const ALLOWED: Record<string, string[]> = {
     'src/queue',
     'src/namespace',
     'src/servers/block-server.ts',
+    'src/servers/clear-limits.ts',
     'src/servers/part-pool.ts',
   ],
   // A kernel's device has users, who are asked for.

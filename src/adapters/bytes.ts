@@ -7,7 +7,14 @@ import { ONCS } from '../../lib/nvme/spec/flags.ts'
 import { show } from '../../lib/sys/show.ts'
 import { Namespace } from '../namespace/namespace.ts'
 import { checkBytes, checkInteger } from '../queue/validate.ts'
-import { BlockRequest, BlockServer, type RequestOwner, TASK } from '../servers/block-server.ts'
+import {
+  type BlockCapabilities,
+  BlockRequest,
+  BlockServer,
+  type RequestOwner,
+  TASK,
+} from '../servers/block-server.ts'
+import { limitsOf } from '../servers/clear-limits.ts'
 import { PART_BYTES } from '../servers/part-pool.ts'
 
 // Memory for the data of calls: more calls wait, in order.
@@ -30,6 +37,9 @@ export class NamespaceBytes {
   readonly size: number
   private readonly ns: Namespace
   private readonly engine: BlockServer
+  private readonly can: BlockCapabilities
+  // Asked for before the first range is cleared, since `bytes` does not wait.
+  private limits: Promise<unknown> | null = null
   private readonly idle: ByteRequest[] = []
   private readonly owner: RequestOwner = {
     onMemory: (request, failure) => {
@@ -42,13 +52,13 @@ export class NamespaceBytes {
   /** Made by `bytes`. */
   constructor(ns: Namespace) {
     const { oncs } = ns.controller.identity
-    const can = {
+    this.can = {
       writeZeroes: (oncs & ONCS.WRITE_ZEROES) !== 0,
       deallocate: (oncs & ONCS.DATASET_MANAGEMENT) !== 0,
       zeroesDeallocate: false,
     }
     this.ns = ns
-    this.engine = new BlockServer(ns, can, MEMORY_BYTES)
+    this.engine = new BlockServer(ns, this.can, MEMORY_BYTES)
     this.size = this.engine.bytes
     ns.onClose(() => this.engine.close())
   }
@@ -80,6 +90,7 @@ export class NamespaceBytes {
   /** The range reads as zeroes when this resolves: by Write Zeroes where the device has it. Throws as `read`. */
   async zeroes(position: number, length: number): Promise<void> {
     this.check('bytes.zeroes', position, length)
+    await this.findLimits()
     await this.inPieces(TASK.ZEROES, 'bytes.zeroes', position, length, CLEAR_BYTES, null)
   }
 
@@ -89,6 +100,7 @@ export class NamespaceBytes {
    */
   async discard(position: number, length: number): Promise<void> {
     this.check('bytes.discard', position, length)
+    await this.findLimits()
     await this.inPieces(TASK.DEALLOCATE, 'bytes.discard', position, length, CLEAR_BYTES, null)
   }
 
@@ -102,6 +114,16 @@ export class NamespaceBytes {
     if (task === TASK.READ && error === null) data!.set(parts[0]!.data.subarray(skip, skip + data!.length))
     this.engine.release(request)
     this.finish(request, error)
+  }
+
+  private async findLimits(): Promise<void> {
+    this.limits ??= limitsOf(this.ns).then((limits) => Object.assign(this.can, limits))
+    try {
+      await this.limits
+    } catch (error) {
+      this.limits = null
+      throw error
+    }
   }
 
   private check(call: string, position: number, length: number): void {
