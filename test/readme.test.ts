@@ -1,4 +1,4 @@
-// The examples of the README, the guide and the page of the software controller run as they stand: each a process, and
+// The examples of the README, the guide, and the pages of the software controller and the adapters run as they stand: each a process, and
 // what a comment behind console.log says is what it prints. Their tables have every option, and their commands run.
 
 import { execFile, execFileSync } from 'node:child_process'
@@ -49,8 +49,9 @@ test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
 const guide = readFileSync(path.join(root, 'docs/guide.md'), 'utf8')
 const sim = readFileSync(path.join(root, 'docs/sim.md'), 'utf8')
+const adapters = readFileSync(path.join(root, 'docs/adapters.md'), 'utf8')
 
-;[readme, guide, sim].flatMap(findExamples).forEach(({ title, language, code }, i) => {
+;[readme, guide, sim, adapters].flatMap(findExamples).forEach(({ title, language, code }, i) => {
   test.serial(`${i + 1}, ${title}`, async (t) => {
     const source = path.join(folder, `example-${i + 1}.${language}`)
     writeFileSync(source, code)

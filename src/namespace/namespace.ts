@@ -445,8 +445,11 @@ export class Namespace implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.promises.close()
-    await Promise.all([...this.#closers].map((close) => close()))
+    // What fails, as the last flush of what was written, is thrown when all have ended and the device is free.
+    const ends = await Promise.allSettled([...this.#closers].map((close) => close()))
     await this.#device.release()
+    const failed = ends.find((end) => end.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,8 +1,9 @@
-// The engine under a server of blocks: reads, writes and clears ranges of bytes on a namespace, for any number of clients.
-// A client's connection brings requests, which it makes once and uses again; an aligned one becomes commands without
-// an allocation. Where a range begins or ends within a block, the block is read, changed and written, and until then
-// no other request that changes any of its blocks is started.
+// The engine under a server of blocks, and under the adapters: reads, writes and clears ranges of bytes on a namespace, for
+// any number of clients. A client's connection brings requests, which it makes once and uses again; an aligned one becomes
+// commands without an allocation. Where a range begins or ends within a block, the block is read, changed and written, and
+// until then no other request that changes any of its blocks is started, of this engine or another on the namespace.
 
+import type { DmaPool } from '../../lib/memory/pool.ts'
 import { DSM_RANGE_BYTES, encodeDsmAttributes, encodeDsmRanges } from '../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import type { BlockIo } from '../queue/block-io.ts'
@@ -80,6 +81,11 @@ export class BlockRequest implements PartHolder {
     this.server.step(this)
   }
 
+  /** @internal What it had to wait for has ended. */
+  run(): void {
+    this.server.run(this)
+  }
+
   onParts(failure: Error | null): void {
     this.owner.onMemory(this, failure)
   }
@@ -107,6 +113,59 @@ export interface BlockServerStats {
   unaligned: number
 }
 
+/** The requests in flight that change blocks of a namespace, by whichever engine. */
+class Changes {
+  private readonly changing: BlockRequest[] = []
+  // Those that others may have to wait for.
+  private unaligned = 0
+  private readonly deferred: BlockRequest[] = []
+
+  /**
+   * False where it has to wait for others that change its blocks; it is run after them. What does not begin or end within
+   * a block leaves the rest of no block to anyone, so that two such requests may overlap.
+   */
+  admit(request: BlockRequest): boolean {
+    if (this.unaligned > 0 || !request.aligned) {
+      if (!request.aligned) this.unaligned++
+      const before = (other: BlockRequest) =>
+        other.first < request.end && request.first < other.end && !(other.aligned && request.aligned)
+      if (this.changing.some(before) || this.deferred.some(before)) {
+        this.deferred.push(request)
+        return false
+      }
+    }
+    request.place = this.changing.push(request) - 1
+    return true
+  }
+
+  leave(request: BlockRequest): void {
+    const { changing } = this
+    const last = changing.pop()!
+    if (last !== request) {
+      changing[request.place] = last
+      last.place = request.place
+    }
+    request.place = -1
+    if (!request.aligned) this.unaligned--
+    if (this.deferred.length === 0) return
+    for (const waiting of this.deferred.splice(0)) {
+      if (!waiting.aligned) this.unaligned--
+      if (this.admit(waiting)) waiting.run()
+    }
+  }
+}
+
+// By the memory of their controller, then by namespace.
+const changesOf = new WeakMap<DmaPool, Map<number, Changes>>()
+
+function findChanges({ pool, geometry: { nsid } }: BlockIo): Changes {
+  const known = changesOf.get(pool) ?? new Map<number, Changes>()
+  changesOf.set(pool, known)
+  const changes = known.get(nsid) ?? new Changes()
+  known.set(nsid, changes)
+  return changes
+}
+
 export class BlockServer {
   readonly io: BlockIo
   readonly memory: PartPool
@@ -123,10 +182,7 @@ export class BlockServer {
   private readonly can: BlockCapabilities
   private readonly geometry: Geometry
   private readonly fuaGeometry: Geometry
-  // Those in flight that change blocks, and those of them that are unaligned, which others may have to wait for.
-  private readonly changing: BlockRequest[] = []
-  private unaligned = 0
-  private readonly deferred: BlockRequest[] = []
+  private readonly changes: Changes
   private inFlight = 0
   private idle: (() => void) | null = null
   // One block, for edges; who has it.
@@ -143,6 +199,7 @@ export class BlockServer {
     this.can = can
     this.queues = queues.map((qid) => io.queue(qid, 'serve'))
     this.queue = this.queues[0]!
+    this.changes = findChanges(io)
     this.memory = new PartPool(io.pool, bytes)
     const { geometry } = io
     this.geometry = geometry
@@ -200,7 +257,7 @@ export class BlockServer {
         request.first = Math.ceil(offset / blocksize)
         request.end = Math.max(request.first, Math.floor(end / blocksize))
       } else if (!request.aligned) this.stats.unaligned++
-      if (task !== READ && !this.admit(request)) return
+      if (task !== READ && !this.changes.admit(request)) return
     }
     this.run(request)
   }
@@ -220,39 +277,8 @@ export class BlockServer {
     }
   }
 
-  // False where it has to wait for others that change its blocks. What does not begin or end within a block leaves
-  // the rest of no block to anyone, so that two such requests may overlap.
-  private admit(request: BlockRequest): boolean {
-    if (this.unaligned > 0 || !request.aligned) {
-      if (!request.aligned) this.unaligned++
-      const before = (other: BlockRequest) =>
-        other.first < request.end && request.first < other.end && !(other.aligned && request.aligned)
-      if (this.changing.some(before) || this.deferred.some(before)) {
-        this.deferred.push(request)
-        return false
-      }
-    }
-    request.place = this.changing.push(request) - 1
-    return true
-  }
-
-  private leave(request: BlockRequest): void {
-    const { changing } = this
-    const last = changing.pop()!
-    if (last !== request) {
-      changing[request.place] = last
-      last.place = request.place
-    }
-    request.place = -1
-    if (!request.aligned) this.unaligned--
-    if (this.deferred.length === 0) return
-    for (const waiting of this.deferred.splice(0)) {
-      if (!waiting.aligned) this.unaligned--
-      if (this.admit(waiting)) this.run(waiting)
-    }
-  }
-
-  private run(request: BlockRequest): void {
+  /** @internal Starts its commands. */
+  run(request: BlockRequest): void {
     const { task, aligned } = request
     if (task === READ) this.transfer(request, NVM_READ, this.geometry)
     else if (task === WRITE && aligned) {
@@ -400,7 +426,7 @@ export class BlockServer {
       stats.writtenBytes += bytes
     } else if (task === FLUSH) stats.flushes++
     else stats.clears++
-    if (request.place >= 0) this.leave(request)
+    if (request.place >= 0) this.changes.leave(request)
     this.inFlight--
     request.owner.onDone(request)
     if (this.inFlight === 0 && this.idle !== null) this.idle()

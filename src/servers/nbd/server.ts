@@ -6,7 +6,6 @@ import { isMainThread } from 'node:worker_threads'
 import {
   ArgumentTypeError,
   InUseError,
-  NvmeError,
   OutOfRangeError,
   QueueOwnerError,
   SetupError,
@@ -14,13 +13,13 @@ import {
 import { logger } from '../../../lib/log/index.ts'
 import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
-import { CNS, decodeCommandSetController } from '../../../lib/nvme/spec/identify.ts'
 import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { show } from '../../../lib/sys/show.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
-import { type BlockCapabilities, BlockServer, type BlockServerStats } from '../block-server.ts'
+import { BlockServer, type BlockServerStats } from '../block-server.ts'
+import { limitsOf } from '../clear-limits.ts'
 import {
   Connection,
   ConnectionBuffers,
@@ -212,25 +211,6 @@ function queuesOf(ns: Namespace): number[] {
   return here.length > 0 ? here : [0]
 }
 
-/** What one command may clear, where the controller says so: those before NVMe 2.0 have no such structure. */
-async function limitsOf({ controller, blocksize }: Namespace): Promise<Partial<BlockCapabilities>> {
-  if (controller.identity.ver < VERSION_2_0) return {}
-  const bytes = await controller.identify(CNS.COMMAND_SET_CONTROLLER).catch((error: unknown) => {
-    if (error instanceof NvmeError) return null
-    throw error
-  })
-  return bytes === null ? {} : clearLimits(bytes, controller.cap.mpsmin, blocksize)
-}
-
-/** @internal Of CNS 06h, in blocks. */
-export function clearLimits(bytes: Buffer, page: number, blocksize: number): Partial<BlockCapabilities> {
-  const { wzsl, dmrsl } = decodeCommandSetController(bytes)
-  return {
-    ...(wzsl > 0 && { zeroesBlocks: Math.max(1, (2 ** wzsl * page) / blocksize) }),
-    ...(dmrsl > 0 && { deallocateBlocks: dmrsl }),
-  }
-}
-
 /** What the device knows of a range: where it says nothing, all of it is data. */
 function extentsOf({ controller, id }: Namespace, offset: number, bytes: number, most: number): Extent[] {
   const known = controller.transport.extents?.(id, offset, bytes, most) ?? [{ bytes, data: true }]
@@ -414,7 +394,6 @@ class Server {
   }
 }
 
-const VERSION_2_0 = 0x2_0000
 /** Of silence, until the system asks whether the client is still there. */
 const KEEP_ALIVE_MS = 60_000
 /** For clients to take the last replies. */
