@@ -34,7 +34,7 @@ const command = suiteCommand(suiteModules())
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 
 // The rest differ in where they are on the bus, or have LBAs as one of these: both sizes are multi's.
-const DIFFERENT: readonly ShapeName[][] = [['multi'], ['mdts16k', 'onequeue', 'metadata']]
+const DIFFERENT: readonly ShapeName[][] = [['multi'], ['mdts16k', 'metadata']]
 const everyOne = [0, 1].map((half) => keeping.filter((_, i) => i % 2 === half))
 
 for (const names of asked ? everyOne : DIFFERENT) {
