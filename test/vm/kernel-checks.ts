@@ -226,11 +226,13 @@ check('1000 times open and close leave nothing behind', async () => {
   for (let i = 0; i < 50; i++) await cycle()
   await settle()
   const before = holdings()
-  for (let i = 0; i < 1000; i++) await cycle()
+  const cycles = 1000
+  for (let i = 0; i < cycles; i++) await cycle()
   await settle()
   const after = holdings()
   assert.ok(after.files <= before.files, `${after.files} descriptors, before ${before.files}`)
-  assert.ok(after.maps <= before.maps + 20, `${after.maps} mappings, before ${before.maps}`)
+  // One that a cycle leaves would be there a thousand times; V8's heap has some dozens more or less.
+  assert.ok(after.maps <= before.maps + cycles / 10, `${after.maps} mappings, before ${before.maps}`)
 })
 
 check('a namespace that is mounted is read, and not written unless forced', async () => {
