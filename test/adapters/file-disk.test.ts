@@ -11,7 +11,7 @@ import { open } from 'unvme'
 import { bytes, fileDisk } from 'unvme/adapters'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
-import { withoutTool } from '../support/tools.ts'
+import { testWith } from '../support/tools.ts'
 
 // It has no declarations.
 const { withMountedDisk } = createRequire(import.meta.url)('ext2fs') as {
@@ -33,7 +33,7 @@ const START = 5 * MIB
 const sbin = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 const tool = (command: string, ...args: string[]) =>
   execFileSync(command, args, { env: sbin, encoding: 'utf8', stdio: 'pipe' })
-const missing = ['mkfs.ext4', 'e2fsck', 'debugfs'].some((name) => withoutTool(name, 'e2fsprogs'))
+const TOOLS = { 'mkfs.ext4': 'e2fsprogs', e2fsck: 'e2fsprogs', debugfs: 'e2fsprogs' }
 
 /** A sector with a partition table of the old kind: type, first byte and bytes of each. */
 function partitionTable(entries: readonly (readonly [type: number, start: number, bytes: number])[]): Buffer {
@@ -67,9 +67,7 @@ function partition(path: string): string {
   return part
 }
 
-const withTools = missing ? test.skip : test
-
-withTools('fileDisk: partitioninfo lists the partitions, and ext2fs edits a file system', async (t) => {
+testWith('fileDisk: partitioninfo lists the partitions, and ext2fs edits a file system', TOOLS, async (t) => {
   const path = makeImage('disk.img')
   const large = pattern(3_000_001)
   {

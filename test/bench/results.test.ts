@@ -6,6 +6,7 @@ import path from 'node:path'
 import test from 'ava'
 import { readResults, sideBySide } from '../../src/bench/results.ts'
 import { testFolder } from '../support/folder.ts'
+import { testWith } from '../support/tools.ts'
 
 const file = testFolder()
 const NONE = { total_ios: 0, iops: 0, bw_bytes: 0, clat_ns: { min: 0, max: 0, mean: 0, stddev: 0, N: 0 } }
@@ -136,10 +137,7 @@ test('sideBySide: two results of a kind have a row each, beside those of the sam
   t.false(sideBySide([before.slice(0, 1), after.slice(0, 1)])[0]!.several)
 })
 
-const installed = spawnSync('fio', ['--version']).status === 0
-const withFio = installed ? test : test.skip
-
-withFio(`readResults: files of a fio that runs here${installed ? '' : ': fio is not installed'}`, (t) => {
+testWith('readResults: files of a fio that runs here', { fio: 'fio' }, (t) => {
   const folder = file('real')
   mkdirSync(folder)
   const run = (name: string, words: string[]) => {

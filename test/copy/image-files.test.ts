@@ -1,7 +1,7 @@
 // Images as people have them: compressed, with a block map and a checksum beside them, and compressed on the way; read and
 // written by the programs that others use.
 
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import fs, { readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
@@ -12,19 +12,19 @@ import { formatRescueMap, parseRescueMap } from '../../src/copy/rescue-map.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
+import { testWith, withoutTool } from '../support/tools.ts'
 
 const file = testFolder()
 const MIB = 1 << 20
 const content = Buffer.concat([pattern(300_001), Buffer.alloc(MIB), pattern(700_000, 2)])
 writeFileSync(file('plain'), content)
 
-function has(program: string): boolean {
-  return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
-}
+// By program: the Debian package that has it.
+const COMPRESSORS = { gzip: 'gzip', zstd: 'zstd', xz: 'xz-utils', bzip2: 'bzip2' }
 
-for (const program of ['gzip', 'zstd', 'xz', 'bzip2']) {
-  const check = has(program) ? test : test.skip
-  check(`copy: what ${program} has compressed arrives as what it was, whatever its name`, async (t) => {
+for (const [program, from] of Object.entries(COMPRESSORS)) {
+  const title = `copy: what ${program} has compressed arrives as what it was, whatever its name`
+  testWith(title, { [program]: from }, async (t) => {
     const packed = execFileSync(program, ['-c', file('plain')], { maxBuffer: 64 * MIB })
     // Two in one file are one after the other.
     const [one, two] = [file(`${program}.one`), file(`${program}.two`)]
@@ -78,7 +78,7 @@ test('copy: compressed on the way, and read back by itself and by others', async
   await using ns = await open('sim:?size=8M')
   await copy(file('plain'), ns)
   for (const compress of ['gzip', 'zstd'] as const) {
-    if (compress === 'zstd' && !has('zstd')) continue
+    if (withoutTool(compress, COMPRESSORS[compress])) continue
     const out = file(`packed.${compress}`)
     await copy(ns, out, { bytes: content.length, compress })
     t.true(fs.statSync(out).size < content.length - MIB / 2)
@@ -123,10 +123,9 @@ test('copy: a checksum beside the source is heeded, in each of its forms', async
   t.is((await copy(file('sum.gz'), file('summed'), { sha256 })).bytes, content.length)
 })
 
-const bmaptool = has('bmaptool') ? test : test.skip
-
-bmaptool(
+testWith(
   'copy: a block map of bmaptool is found, heeded and verified; ours is read by bmaptool',
+  { bmaptool: 'bmap-tools', xz: 'xz-utils' },
   async (t) => {
     const image = file('mapped.img')
     fs.writeFileSync(image, '')

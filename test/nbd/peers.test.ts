@@ -3,27 +3,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { connectNbd } from '../../lib/nbd/client.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
-import { runTool, withoutTool } from '../support/tools.ts'
+import { runTool, testWith } from '../support/tools.ts'
 
 const file = testFolder()
 const MIB = 2 ** 20
-
-/** A test with a peer, where it is there. */
-function peerTest(
-  title: string,
-  tools: Record<string, string>,
-  run: (t: ExecutionContext) => Promise<void>,
-): void {
-  const missing = Object.entries(tools).filter(([name, from]) => withoutTool(name, from))
-  if (missing.length > 0) test.skip(`${title} (left out: ${missing.map(([name]) => name)})`, () => {})
-  else test(title, run)
-}
 
 /** A sparse file: data at both ends, and somewhere between. */
 function sparseFile(name: string, bytes: number): string {
@@ -59,7 +48,7 @@ async function startPeer(
 
 const LIBNBD = { nbdinfo: 'libnbd-bin', nbdcopy: 'libnbd-bin' }
 
-peerTest('nbdinfo sees the export and its holes', LIBNBD, async (t) => {
+testWith('nbdinfo sees the export and its holes', LIBNBD, async (t) => {
   const { uri, ns } = await startNbd(t, `sim:${file('info.img')}?size=64M&lba=4096`)
   await ns.promises.write(pattern(8192, 1), 256)
   const [info] = JSON.parse(await runTool('nbdinfo', ['--json', uri])).exports
@@ -92,7 +81,7 @@ peerTest('nbdinfo sees the export and its holes', LIBNBD, async (t) => {
   )
 })
 
-peerTest('nbdcopy copies both ways, and leaves holes', LIBNBD, async (t) => {
+testWith('nbdcopy copies both ways, and leaves holes', LIBNBD, async (t) => {
   const { uri } = await startNbd(t, `sim:${file('copy.img')}?size=64M`)
   const source = sparseFile('copy-source', 64 * MIB)
   await runTool('nbdcopy', ['--flush', source, uri])
@@ -104,7 +93,7 @@ peerTest('nbdcopy copies both ways, and leaves holes', LIBNBD, async (t) => {
 
 const QEMU = { 'qemu-img': 'qemu-utils', 'qemu-io': 'qemu-utils' }
 
-peerTest('qemu-img converts, compares and benches', QEMU, async (t) => {
+testWith('qemu-img converts, compares and benches', QEMU, async (t) => {
   const { uri } = await startNbd(t, `sim:${file('convert.img')}?size=64M`)
   const source = sparseFile('convert-source', 64 * MIB)
   await runTool('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', source, uri])
@@ -116,7 +105,7 @@ peerTest('qemu-img converts, compares and benches', QEMU, async (t) => {
   t.regex(await runTool('qemu-img', ['compare', '-F', 'raw', file('convert.qcow2'), source]), /identical/)
 })
 
-peerTest('qemu-io writes with FUA, clears and discards any bytes', QEMU, async (t) => {
+testWith('qemu-io writes with FUA, clears and discards any bytes', QEMU, async (t) => {
   const { uri, server, ns } = await startNbd(t, 'sim:?size=16M&lba=4096')
   const commands = [
     'write -P 1 0 1M',
@@ -144,7 +133,7 @@ peerTest('qemu-io writes with FUA, clears and discards any bytes', QEMU, async (
   t.deepEqual([block[99], block[100], block[999], block[1000], block[1069], block[1070]], [1, 2, 2, 0, 0, 2])
 })
 
-peerTest('fio verifies what it wrote, in blocks of any size', { fio: 'fio' }, async (t) => {
+testWith('fio verifies what it wrote, in blocks of any size', { fio: 'fio' }, async (t) => {
   const { path, uri } = await startNbd(t, 'sim:?size=16M')
   const engines = await runTool('fio', ['--enghelp'])
   t.regex(engines, /\bnbd\b/)
@@ -165,7 +154,7 @@ peerTest('fio verifies what it wrote, in blocks of any size', { fio: 'fio' }, as
   fs.rmSync(`${path}.json`)
 })
 
-peerTest('nbdkit is a proxy of it', { nbdkit: 'nbdkit', 'qemu-io': 'qemu-utils' }, async (t) => {
+testWith('nbdkit is a proxy of it', { nbdkit: 'nbdkit', 'qemu-io': 'qemu-utils' }, async (t) => {
   const { path } = await startNbd(t, `sim:${file('proxied.img')}?size=16M`)
   const proxy = file('proxy')
   await startPeer(t, 'nbdkit', ['-f', '-U', proxy, 'nbd', `socket=${path}`, 'shared=1'], proxy)
@@ -187,7 +176,7 @@ peerTest('nbdkit is a proxy of it', { nbdkit: 'nbdkit', 'qemu-io': 'qemu-utils' 
   t.true(fs.readFileSync(file('through')).equals(fs.readFileSync(file('proxied.img'))))
 })
 
-peerTest(
+testWith(
   'copy takes a qcow2 image from qemu-nbd to a device, and compare finds the difference',
   { ...QEMU, 'qemu-nbd': 'qemu-utils' },
   async (t) => {
@@ -224,7 +213,7 @@ peerTest(
   },
 )
 
-peerTest(
+testWith(
   'copy writes to nbdkit, whatever blocks that takes, and says what it refuses',
   { nbdkit: 'nbdkit' },
   async (t) => {

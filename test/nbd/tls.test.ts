@@ -11,7 +11,7 @@ import { open, serveNbd } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { goData, RawNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
-import { runTool, withoutTool } from '../support/tools.ts'
+import { runTool, testWith, withoutTool } from '../support/tools.ts'
 
 const file = testFolder()
 const key = randomBytes(32)
@@ -58,10 +58,10 @@ function makeCertificates(name: string): string {
 
 const pem = (folder: string, name: string) => fs.readFileSync(path.join(folder, `${name}.pem`))
 
-if (withoutTool('openssl', 'openssl')) {
-  test.skip('certificates (left out: openssl)', () => {})
-} else {
-  test('with certificates: a client that knows the authority, and one that the authority knows', async (t) => {
+testWith(
+  'with certificates: a client that knows the authority, and one that the authority knows',
+  { openssl: 'openssl' },
+  async (t) => {
     const folder = makeCertificates('certificates')
     const stranger = makeCertificates('stranger')
     const ns = await open('sim:?size=4M')
@@ -97,8 +97,8 @@ if (withoutTool('openssl', 'openssl')) {
     t.is(server.stats.refused, 1)
     await server.close()
     await ns.close()
-  })
-}
+  },
+)
 
 test('with keys of both sides: who has one, and who has another', async (t) => {
   const ns = await open('sim:?size=4M')

@@ -1,21 +1,9 @@
 // Counts the system calls of a process's JavaScript with strace.
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import { newSocketPath } from './server.ts'
-
-/** True where strace can't be had, which it says in one line; in CI that is a failure. */
-export function withoutStrace(): boolean {
-  try {
-    execFileSync('strace', ['-V'], { stdio: 'ignore' })
-    return false
-  } catch (error) {
-    if (process.env.CI) throw new Error('strace is needed in CI', { cause: error })
-    process.stdout.write('left out, the count of system calls: strace is not installed\n')
-    return true
-  }
-}
 
 export interface Tracer {
   /** Detaches; resolves with the calls by name. */

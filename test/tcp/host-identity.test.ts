@@ -6,6 +6,7 @@ import path from 'node:path'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
 import { run } from '../support/run.ts'
+import { testUnless } from '../support/tools.ts'
 
 const inFolder = testFolder()
 const PROGRAM = new URL('./host-identity-program.js', import.meta.url).pathname
@@ -102,16 +103,18 @@ test('without a home, and where no file can be made, an error says so; a relativ
   t.regex(stderr, /^ERR_UNVME_SETUP: no host NQN: .* none can be kept in .*file\/unvme/)
 })
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip
-
-asRoot('a user who may not read the system’s files has an identity of its own', (t) => {
-  const { base } = setUp({ hostnqn: NAME, hostid: ID })
-  fs.chmodSync(path.join(base, 'system/hostnqn'), 0o600)
-  fs.chmodSync(path.join(base, 'system/hostid'), 0o600)
-  fs.chmodSync(path.join(base, 'config/unvme'), 0o777)
-  fs.chmodSync(path.dirname(base), 0o755)
-  const words = ['--reuid', '65534', '--clear-groups', process.execPath, PROGRAM, path.join(base, 'system')]
-  const env = { ...process.env, XDG_CONFIG_HOME: path.join(base, 'config') }
-  const { hostnqn } = JSON.parse(execFileSync('setpriv', words, { encoding: 'utf8', env }))
-  t.regex(hostnqn, /:uuid:/)
-})
+testUnless(
+  process.getuid?.() !== 0 && 'not root',
+  'a user who may not read the system’s files has an identity of its own',
+  (t) => {
+    const { base } = setUp({ hostnqn: NAME, hostid: ID })
+    fs.chmodSync(path.join(base, 'system/hostnqn'), 0o600)
+    fs.chmodSync(path.join(base, 'system/hostid'), 0o600)
+    fs.chmodSync(path.join(base, 'config/unvme'), 0o777)
+    fs.chmodSync(path.dirname(base), 0o755)
+    const words = ['--reuid', '65534', '--clear-groups', process.execPath, PROGRAM, path.join(base, 'system')]
+    const env = { ...process.env, XDG_CONFIG_HOME: path.join(base, 'config') }
+    const { hostnqn } = JSON.parse(execFileSync('setpriv', words, { encoding: 'utf8', env }))
+    t.regex(hostnqn, /:uuid:/)
+  },
+)

@@ -3,10 +3,11 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import test from 'ava'
-import { trace, withoutStrace } from '../support/strace.ts'
+import type { ExecutionContext } from 'ava'
+import { trace } from '../support/strace.ts'
 import { HOST, NQN } from '../support/tcp-target.ts'
 import { forkTarget } from '../support/tcp-target-child.ts'
+import { testWith } from '../support/tools.ts'
 import type { Work } from './reader-process.ts'
 
 const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))
@@ -15,7 +16,8 @@ const MANY = 10 * FEW
 /** Calls that move bytes, for a command, in each direction. Looks that find nothing depend on how fast the target is. */
 const MOST = 0.1
 
-const counted = withoutStrace() ? test.serial.skip : test.serial
+const counted = (title: string, run: (t: ExecutionContext) => Promise<void>) =>
+  testWith(title, { strace: 'strace' }, run, { serial: true })
 
 for (const how of ['polled', 'promises'] as const) {
   for (const op of ['read', 'write'] as const) {

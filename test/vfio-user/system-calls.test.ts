@@ -5,10 +5,11 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { open } from '../../src/index.ts'
 import { startServer } from '../support/server.ts'
-import { trace, withoutStrace } from '../support/strace.ts'
+import { trace } from '../support/strace.ts'
+import { testWith } from '../support/tools.ts'
 
 const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))
 const FEW = 20_000
@@ -25,7 +26,8 @@ const LOOK_MS = 50
 const LOOK_CALLS = 3
 const MESSAGES = new Set(['sendmsg', 'recvmsg', 'sendto', 'recvfrom'])
 
-const counted = withoutStrace() ? test.serial.skip : test.serial
+const counted = (title: string, run: (t: ExecutionContext) => Promise<void>) =>
+  testWith(title, { strace: 'strace' }, run, { serial: true })
 
 const sum = (calls: Map<string, number>, only?: Set<string>) =>
   [...calls].reduce((total, [name, count]) => total + (only === undefined || only.has(name) ? count : 0), 0)
