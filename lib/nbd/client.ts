@@ -580,7 +580,7 @@ export class NbdClient {
     const chunk = { flags: head.readUInt16BE(4), type: head.readUInt16BE(6), bytes: head.readUInt32BE(16) }
     if (this.wanted === 20 && chunk.type === CHUNK.OFFSET_DATA) {
       if (chunk.bytes <= 8 || request.into === null)
-        throw new ProtocolError('a chunk of data that nobody asked for')
+        throw new ProtocolError('a chunk of data that was not requested')
       this.wanted = 28
       return
     }
@@ -615,7 +615,7 @@ export class NbdClient {
 
   private placeOf({ into, offset }: Pending, at: number, bytes: number): number {
     if (into === null || at < offset || at + bytes > offset + into.length) {
-      throw new ProtocolError(`data for ${at}, ${bytes} bytes, which nobody asked for`)
+      throw new ProtocolError(`data for ${at}, ${bytes} bytes, which were not requested`)
     }
     return at - offset
   }

@@ -106,7 +106,7 @@ export function copyJson(result: CopyResult) {
   return { ...rate, ...rest, bad: bad.map(plain), targets: withoutData }
 }
 
-/** Where the maps of a copy are written that is ended, unless told: undefined where one of its targets could not go on. */
+/** Where the maps of a copy are written that is ended, by default: undefined where one of its targets could not go on. */
 export function mapsBeside(targets: readonly Endpoint[]): string[] | undefined {
   const maps = targets.map(mapBeside)
   return maps.every((map) => map !== undefined) ? maps : undefined

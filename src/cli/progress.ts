@@ -204,7 +204,7 @@ export function startReports(
   }
 }
 
-// Without a terminal nobody's width counts, and a bar is of no use: as for 79 columns, which have none beside so many figures.
+// Without a terminal there is no width, and a bar is of no use: as for 79 columns, which have none beside so many figures.
 const LINE_COLUMNS = 80
 // Columns of the share, the rate and the time left, and of the name that stands before them.
 const FIGURES = 31

@@ -29,7 +29,7 @@ const MAX_MAJOR = 2
 export const MAP_BLOCK_BYTES = 4096
 const HASH = 'sha256'
 
-// A pattern would look for the end of each comment anew, where none has one.
+// A pattern would look for the end of each comment again, where none has one.
 function withoutComments(text: string): string {
   let plain = ''
   for (let at = 0; ; ) {

@@ -1,4 +1,4 @@
-// Compressed sources, told by their content: gzip by node:zlib, the others by the system's programs, zstd by node:zlib where
+// Compressed sources, recognized by their content: gzip by node:zlib, the others by the system's programs, zstd by node:zlib where
 // there is no program, and the one file of a zip archive. What is an image format of its own is refused: its bytes are no disk's. And targets that are
 // compressed on the way.
 // A program runs on a core of its own, and no library for xz and bzip2 comes near it. Node's zstd ends after the first

@@ -116,7 +116,7 @@ export interface CopyOptions extends TransferOptions {
   map?: string | readonly string[] | undefined
   /**
    * Go on with the copy that `map` is of: what is done is not written again. Of several targets, one without a map begins
-   * anew. Default: false.
+   * again. Default: false.
    */
   resume?: boolean | undefined
   /** Called after every chunk with the bytes so far; `total` is undefined where it is not known. */

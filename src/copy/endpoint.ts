@@ -91,7 +91,7 @@ export interface Endpoint {
   write(chunks: Chunks, bytes: number | undefined, options: TransferOptions): Promise<number>
   /** Opens it to be written at any place. Once. */
   writer(options: WriterOptions): Promise<Writer>
-  /** What `bytes` from `from` on are, without reading them; without this nobody knows. */
+  /** What `bytes` from `from` on are, without reading them; without this it is not known. */
   readonly extents?: ((from: number, bytes: number) => Extents) | undefined
   /** A file that can be read at any position: a device's memory is filled straight from it. */
   readonly readAt?: TransferSource | undefined

@@ -1,4 +1,4 @@
-// What the bytes of an endpoint are, as far as it can be told without reading them, and sets of byte ranges: what a copy
+// What the bytes of an endpoint are, as far as that is known without reading them, and sets of byte ranges: what a copy
 // has done, and what it has left.
 
 import { fstatSync } from 'node:fs'

@@ -65,7 +65,7 @@ export async function compare(
 
 /**
  * Wipes a namespace: by Format NVM with a secure erase, by a sanitize operation, or by zeroes that are written and read back.
- * Some blocks are marked before and looked at afterwards. Nobody is asked, and nothing undoes it.
+ * Some blocks are marked before and looked at afterwards. It asks no question, and nothing undoes it.
  *
  * @returns what was done and found, `result: 'failed'` included
  * @throws UnsupportedError for a method that the controller does not have; NvmeError where it refuses; AbortError

@@ -89,7 +89,7 @@ async function* readExport(client: NbdClient, bytes: number, options: TransferOp
   }
   const start = (i: number) => {
     const reading = read(i)
-    // It is told of when its turn comes, if that comes.
+    // It is reported when its turn comes, if that comes.
     reading.catch(() => {})
     reads[i % places] = reading
   }

@@ -1,6 +1,6 @@
 // The one file of a zip archive (APPNOTE 6.3.10: stored and deflated, with the fields of 64 bits): where its bytes stand in
-// the archive, and the check of what they become. An archive of several files is nobody's image.
-// It is found by the directory at the archive's end, so a pipe is none: only there can it be told that there is no other.
+// the archive, and the check of what they become. An archive of several files is no image.
+// It is found by the directory at the archive's end, so a pipe is none: only there it shows that there is no other.
 
 import zlib from 'node:zlib'
 import { DecodeError } from '../../lib/errors.ts'

@@ -234,7 +234,7 @@ export class BlockServer {
     if (request.parts.length > 0) this.memory.give(request)
   }
 
-  /** Starts a request, whose owner is told of its end. */
+  /** Starts a request, and calls its owner at the end. */
   start(request: BlockRequest): void {
     const { blocksize, blockshift } = this.geometry
     const { task, offset, bytes } = request

@@ -192,7 +192,7 @@ export class PartPool {
     this.open[size]!.push(slab)
   }
 
-  // What a holder is told may give parts back, or take more.
+  // A holder that is called may give parts back, or take more.
   private serve(): void {
     if (this.serving) return
     this.serving = true

@@ -198,7 +198,7 @@ class WorkerShare implements QueueShare, QueueUser {
   // Where the worker makes its queues itself: what it may still use, by number.
   readonly #permits = new Map<number, ConnectPermit>()
   #lastPermit = 0
-  // Resets that the worker has been told of.
+  // Resets that the worker knows of.
   #resets = 0
   // The worker has said that it uses nothing any more.
   #given = false
@@ -343,7 +343,7 @@ class WorkerShare implements QueueShare, QueueUser {
     const resets = this.#resets
     try {
       const permit = await controller.queues.permit(this.#parts.queues.map(({ pair }) => pair.qid))
-      // The worker must get none of before a reset after it has been told of that.
+      // The worker must get none of before a reset after it knows of that.
       if (this.#ending !== null || resets !== this.#resets) {
         permit.end()
         return

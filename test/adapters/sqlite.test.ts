@@ -91,7 +91,7 @@ test('sqliteVfs: a device that is gone after any command leaves what was committ
       const [row] = await exec('SELECT count(*), min(version), max(version), min(length(data)) FROM rows')
       const version = row![2] as number
       t.deepEqual(row, [8, version, version, version === 0 ? 700 : 400 + (version % 5) * 200])
-      // The commit that was told to have failed may be there, in whole.
+      // The commit that was reported as failed may be there, in whole.
       const there = version === committed || (!whole && version === committed + 1)
       t.true(there, `${journal}, command ${k}: version ${version}, ${committed} was committed`)
       committed = version

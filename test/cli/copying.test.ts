@@ -70,7 +70,7 @@ test.serial('copy: several targets; the exit code says that one failed, and whic
 })
 
 test.serial(
-  'copy: bad blocks are left out, told, written down, and have an exit code of their own',
+  'copy: bad blocks are left out, reported, written down, and have an exit code of their own',
   async (t) => {
     const image = file('bad.img')
     writeFileSync(image, content)

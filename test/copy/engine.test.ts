@@ -86,7 +86,7 @@ for (const lba of [512, 4096]) {
           if (how.verify) t.true(result.targets.every(({ verified }) => verified === content.length))
           for (const { written } of result.targets) t.true(written <= content.length)
         }
-        // From its start on, a file is written anew.
+        // From its start on, a file is written as a new one.
         t.true(readFileSync(target).equals(seek === 0 ? content : wanted))
         for (const ns of [a, b])
           t.true((await ns.promises.read(Buffer.alloc(wanted.length), 0)).equals(wanted))
@@ -255,7 +255,7 @@ test('copy: holes are not read, zeroes are not sent, and a file becomes sparse',
   t.like(full, { read: content.length, written: content.length, skipped: 0 })
 })
 
-test('copy: what reads back differently is told by LBA and byte', async (t) => {
+test('copy: what reads back differently is reported with LBA and byte', async (t) => {
   // Every write but the first to block 100 is lost: its answer is a success.
   writeFileSync(file('checked'), pattern(MIB))
   await using ns = await open('sim:?size=2M')

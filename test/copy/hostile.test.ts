@@ -1,4 +1,4 @@
-// What an image, its map, its archive or its devices do to a copy that nobody would do on purpose: nothing wrong arrives
+// What an image, its map, its archive or its devices do to a copy that is not done on purpose: nothing wrong arrives
 // without a word, and no other file is lost.
 
 import { spawnSync } from 'node:child_process'

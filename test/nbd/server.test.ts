@@ -167,7 +167,7 @@ test('unvme serve --also serves several exports by their names', async (t) => {
   }
 })
 
-test('an image’s holes are told as they are', async (t) => {
+test('an image’s holes are reported as they are', async (t) => {
   const { uri, ns } = await startNbd(t, `sim:${file('holes.img')}?size=16M`)
   await ns.promises.write(pattern(2 ** 16, 1), 2048)
   const client = await connectNbd(uri)

@@ -1,4 +1,4 @@
-// Memory of a server's commands: nobody has what another has, nobody has more than its share, and who waits comes in turn.
+// Memory of a server's commands: no command has what another has, no host more than its share, and what waits comes in turn.
 
 import test from 'ava'
 import fc from 'fast-check'
@@ -68,7 +68,7 @@ test('DataMemory gives every command its memory in the end, and never the same t
         }
         check()
       }
-      // As long as somebody has memory, somebody gives it back, and so nobody waits for ever.
+      // Memory that is in use comes back, and so no command waits for ever.
       for (let holder = clients.find(({ blocks }) => blocks.length > 0); holder !== undefined; ) {
         give(holder)
         check()

@@ -40,14 +40,14 @@ for (const exclusive of [false, true]) {
     await ended
     await ns.close()
     t.is(child.exitCode, 130)
-    t.is(said(), 'every host in this machine, and nobody has to prove who they are, may read and write\n')
+    t.is(said(), 'every host in this machine, without a proof of who they are, may read and write\n')
     const reopened = await open(image)
     t.deepEqual(await reopened.promises.read(Buffer.alloc(4096), 8), pattern(4096, 7))
     await reopened.close()
   })
 }
 
-test('serve --tcp --tls-key: whoever has the key connects, and nobody else', async (t) => {
+test('serve --tcp --tls-key: a host with the key connects, and no other', async (t) => {
   const host = 'nqn.2024-01.org.example:host'
   const keyFile = (name: string, first: number) => {
     const file = inFolder(name)

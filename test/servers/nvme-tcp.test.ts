@@ -161,7 +161,7 @@ test('with allowAdmin a host formats, and hosts hear of what has changed', async
   const events: number[] = []
   b.controller.onEvent((dword) => events.push(dword))
   await b.admin({ opcode: ADMIN.SET_FEATURES, cdw10: 0x0b, cdw11: 0x900 })
-  // Blocks of 4096 bytes: nobody's commands fit them.
+  // Blocks of 4096 bytes: no host's commands fit them.
   await a.admin({ opcode: ADMIN.FORMAT_NVM, nsid: 1, cdw10: 1 })
   await until(() => events.includes(0x04_0002))
   const changed = Buffer.alloc(4096)
@@ -418,7 +418,7 @@ test('a namespace has so many registrants and no more, and their count does not 
   t.is(reservations.report().readUInt16LE(5), 256)
 })
 
-test('a host whose registration was preempted is told, with a log that says of what', async (t) => {
+test('a host whose registration was preempted gets an event, with a log that says of what', async (t) => {
   const { server } = await serveSims(t)
   const [first, second] = [await connect(t, server, 'a'), await connect(t, server, 'b')]
   const [a, b] = [reserver(first), reserver(second)]

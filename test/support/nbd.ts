@@ -1,4 +1,4 @@
-// An NBD server in this process, and a client that sends what it is told, byte by byte.
+// An NBD server in this process, and a client that sends what the test gives it, byte by byte.
 
 import net from 'node:net'
 import type { ExecutionContext } from 'ava'

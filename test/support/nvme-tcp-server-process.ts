@@ -1,4 +1,4 @@
-// A server in a process of its own: devices and options are its argument. It says its ports, does what it is told, and ends
+// A server in a process of its own: devices and options are its argument. It says its ports, takes commands, and ends
 // with its parent.
 
 import { type Namespace, type NvmeTcpServerOptions, open, serveNvmeTcp } from '../../src/index.ts'

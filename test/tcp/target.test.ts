@@ -152,7 +152,7 @@ for (const [what, words, data, status] of [
   })
 }
 
-test('before Connect has an answer no other command is taken, so that nobody has memory without a name', async (t) => {
+test('before Connect has an answer no other command is taken, so that no unnamed host has memory', async (t) => {
   const target = await setUp(t)
   const host = await greeted(t, target.port)
   // Data that is asked for by R2T, again and again.

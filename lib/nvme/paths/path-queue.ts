@@ -412,7 +412,7 @@ export class PathQueue implements Queue {
     if (!leg.path.expired({ qid: this.qid, id, cause, ended, giveUp })) giveUp()
   }
 
-  // What has come, for `reap`: late ones are told of on the way.
+  // What has come, for `reap`: late ones are reported on the way.
   private collect(leg: PathLeg): void {
     for (let inner = leg.queue.reap(); inner >= 0; inner = leg.queue.reap()) {
       const { status, result, resultHigh } = leg.queue

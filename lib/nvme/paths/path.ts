@@ -53,7 +53,7 @@ export interface NamespaceIds {
   readonly eui64: string
   readonly nguid: string
   readonly uuid: string
-  /** LBAs, and bytes in one: the same on every path, as long as nobody formats it. */
+  /** LBAs, and bytes in one: the same on every path, until a format. */
   readonly nsze: string
   readonly blocksize: string
 }
@@ -416,7 +416,7 @@ export class Path implements QueuePath, QueueUser {
     }
   }
 
-  // Nothing that was in flight before its loss will be executed, or nobody knows: see PathQueue.over.
+  // Nothing that was in flight before its loss will be executed, or that is not known: see PathQueue.over.
   #over(cause: Error, final = false): void {
     for (const { queue, leg } of this.legs) queue.over(leg, cause, final)
     for (const tell of [...this.#onOver]) tell()

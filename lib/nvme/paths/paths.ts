@@ -504,7 +504,7 @@ export class Paths implements PathOwner {
     this.#resetting = false
     for (const user of this.#users) user.resume()
     this.#update()
-    // What the others can do without is told of by `onPathChange`.
+    // `onPathChange` reports what the others can do without.
     if (refused.length > 0 && refused.length === there.length) throw refused[0]
   }
 

@@ -94,7 +94,7 @@ function ownIdentity(): HostIdentity {
     fs.mkdirSync(folder, { recursive: true })
     const idFile = path.join(folder, 'hostid')
     const nameFile = path.join(folder, 'hostnqn')
-    // What another process keeps meanwhile is what counts: names first, since an id can be told by its name.
+    // What another process keeps meanwhile is what counts: names first, since an id can be found by its name.
     const id = lineOf(idFile)
     const fresh = id === '' ? randomUUID() : checked(idFile, id, ID)
     const hostnqn = keep(nameFile, `${UUID_NQN}${fresh}`, NAME)

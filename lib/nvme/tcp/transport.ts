@@ -434,7 +434,7 @@ export class TcpTransport implements Transport {
     try {
       await (back ? whenFree(tcp.qid, connect) : connect())
     } catch (error) {
-      // Nobody else begins a recovery for a queue that comes back.
+      // Nothing else begins a recovery for a queue that comes back.
       if (back && isPassingOfShare(error as Error)) this.#lose(error as Error, false)
       // Recovery goes on by connecting all of it again.
       else if (isPassing(error) && !(error instanceof NvmeError) && this.#lost === null) {

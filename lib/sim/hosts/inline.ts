@@ -83,7 +83,7 @@ export function openInline(config: SimConfig): SimFunction {
   return sim
 }
 
-/** Blocks that can't be read are no holes, which nobody would read. */
+/** Blocks that can't be read are no holes: a reader skips those. */
 function extentsOf(
   c: Controller,
   nsid: number,

@@ -110,6 +110,6 @@ function whoMay({ hostNqn, dhchapKey, tlsKey, allowRemote, readOnly }: Given): s
   const proven =
     dhchapKey.length > 0 || tlsKey.length > 0
       ? ` that has a key (${[dhchapKey.length > 0 && 'DH-HMAC-CHAP', tlsKey.length > 0 && 'TLS'].filter(Boolean).join(', ')})`
-      : ', and nobody has to prove who they are,'
+      : ', without a proof of who they are,'
   return `${hosts} in ${where}${proven} may ${readOnly ? 'read' : 'read and write'}`
 }

@@ -19,7 +19,7 @@ of NVMe/TCP: Linux's nvme connect, unvme itself (nvme+tcp:), and others.
 Without either, ADDR is vfio-user:PATH, where clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others \
 that speak vfio-user, one at a time; the next one waits.
 
-A port is served on this machine's loopback, to every user of it, and a socket to processes of the same user; nobody else is \
+A port is served on this machine's loopback, to every user of it, and a socket to processes of the same user; no other client is \
 let in without --allow-remote. A device that the system uses is served with --read-only alone. Who may connect is said on stderr.
 
 It runs until Ctrl-C. What is in flight is finished then, and flushed.

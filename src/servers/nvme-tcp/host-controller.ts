@@ -94,7 +94,7 @@ interface Notice {
   readonly nsid: number
 }
 
-const nobody: CommandDone = () => {}
+const ignored: CommandDone = () => {}
 
 /** A command that is being done: its object is used again. */
 interface HostCommand {
@@ -136,9 +136,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   #granted = 0
   readonly #features = new Map<number, number>()
   readonly #eventRequests: CommandDone[] = []
-  // Events that wait for a request, and those that were told of and whose log was not read since.
+  // Events that wait for a request, and those that were reported and whose log was not read since.
   readonly #pending = new Set<EventName>()
-  readonly #told = new Set<EventName>()
+  readonly #reported = new Set<EventName>()
   readonly #changed = new Set<number>()
   readonly #notices: Notice[] = []
 
@@ -213,7 +213,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     this.#granted = 0
     this.#features.clear()
     this.#pending.clear()
-    this.#told.clear()
+    this.#reported.clear()
     this.#changed.clear()
     for (const done of this.#eventRequests.splice(0)) done(-1, 0)
   }
@@ -311,7 +311,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
 
   #makeCommand(): HostCommand {
     const command: HostCommand = {
-      ...{ qid: 0, generation: 0, done: nobody },
+      ...{ qid: 0, generation: 0, done: ignored },
       end: (status, result) => this.#end(command, status, result),
     }
     this.#all.push(command)
@@ -320,7 +320,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
 
   #end(command: HostCommand, status: number, result: number): void {
     const { qid, generation, done } = command
-    command.done = nobody
+    command.done = ignored
     this.#idle.push(command)
     if (generation === this.#generation) {
       this.#inFlight--
@@ -574,7 +574,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       this.#notices.shift()
       if (this.#notices.length > 0) this.#pending.add('reservation')
     }
-    for (const name of this.#told) if (EVENTS[name].lid === lid) this.#told.delete(name)
+    for (const name of this.#reported) if (EVENTS[name].lid === lid) this.#reported.delete(name)
     this.#tell()
   }
 
@@ -737,11 +737,11 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     const wanted = this.#valueOf(FEATURE.ASYNC_EVENT_CONFIGURATION)
     for (const name of this.#pending) {
       const { mask, dword } = EVENTS[name]
-      if (this.#told.has(name) || (mask !== 0 && (wanted & mask) === 0)) continue
+      if (this.#reported.has(name) || (mask !== 0 && (wanted & mask) === 0)) continue
       const done = this.#eventRequests.shift()
       if (done === undefined) return
       this.#pending.delete(name)
-      this.#told.add(name)
+      this.#reported.add(name)
       done(0, dword)
     }
   }

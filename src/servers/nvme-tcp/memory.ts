@@ -132,7 +132,7 @@ export class DataMemory {
   #offer(): void {
     for (const user of this.#waiting) {
       user.onRoom?.()
-      // It is still the first: there is too little for it, and nobody passes it.
+      // It is still the first: there is too little for it, and none passes it.
       if (this.#waiting.has(user)) return
     }
   }

@@ -93,7 +93,7 @@ interface InFlight {
   onEnd: (() => void)[] | null
 }
 
-const nobody: CommandDone = () => {}
+const ignored: CommandDone = () => {}
 
 /** What the namespaces of a server have done. */
 export interface IoCounters {
@@ -242,7 +242,7 @@ export class ServedNamespace {
     if (command === undefined) {
       return {
         ...{ hostid, queue, opcode, cdw10: 0, cdw11: 0, cdw12: 0, cdw13: 0, bytes: 0, block: null },
-        ...{ done: nobody, op: null, attempts: 0, timer: null, onEnd: null },
+        ...{ done: ignored, op: null, attempts: 0, timer: null, onEnd: null },
       }
     }
     command.hostid = hostid
@@ -367,7 +367,7 @@ export class ServedNamespace {
     // The device may still write to the memory: the host is answered when it can't, or when it has.
     if (cause instanceof CommandTimeoutError && bytes > 0 && queue.pair.lost > 0) {
       const { done } = command
-      command.done = nobody
+      command.done = ignored
       this.#lost.push(() => done(status, result))
     }
     this.#finish(command, status, result)
@@ -377,7 +377,7 @@ export class ServedNamespace {
     const { done, onEnd } = command
     this.#inFlight.delete(command)
     command.block = null
-    command.done = nobody
+    command.done = ignored
     command.onEnd = null
     this.#idle.push(command)
     if (onEnd !== null) for (const act of onEnd) act()
@@ -428,7 +428,7 @@ export class ServedNamespace {
   }
 }
 
-/** What a host is told of a failure that is no status of the device's. */
+/** What a host gets for a failure that is no status of the device's. */
 export function statusOf(cause: Error): number {
   // It may be sent again, by whoever knows whether that does no harm.
   if (cause instanceof ControllerResetError) return STATUS.COMMAND_INTERRUPTED

@@ -70,7 +70,7 @@ export function fileBeside(address: string): { readonly path: string; readonly m
 }
 
 function load(file: string): Record<string, SavedReservations> {
-  const advice = 'delete it, and nobody has a reservation'
+  const advice = 'delete it, and no host has a reservation'
   let content: unknown
   try {
     content = JSON.parse(readRegularFile(file))

@@ -280,7 +280,7 @@ export class Reservations {
     this.#type = type
   }
 
-  // The reservation ends; where it was of registrants, the others are told.
+  // The reservation ends; where it was of registrants, the others get a notification.
   #free(by: string): Outcome['notices'] {
     const shared = this.#type >= RESERVATION.WRITE_EXCLUSIVE_REGISTRANTS
     this.#reserve(null, RESERVATION.NONE)

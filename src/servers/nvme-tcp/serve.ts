@@ -143,9 +143,9 @@ export interface NvmeTcpServer extends AsyncDisposable {
   readonly address: string
   readonly listeners: readonly NvmeTcpListener[]
   readonly stats: NvmeTcpServerStats
-  /** Says how good a way a listener is from now on, by its index or itself; its hosts are told. */
+  /** Says how good a way a listener is from now on, by its index or itself; its hosts get an event. */
   setAnaState(listener: number | NvmeTcpListener, state: AnaState): void
-  /** Which discovery services elsewhere (`host:port`) this one names from now on; its readers are told. */
+  /** Which discovery services elsewhere (`host:port`) this one names from now on; its readers get an event. */
   setReferrals(referrals: readonly string[]): void
   /** Takes nothing new, finishes what is in flight, flushes, and ends every connection. The namespaces stay open. */
   close(): Promise<void>

@@ -1,4 +1,4 @@
-// What all hosts of a server share: its namespaces, the states of its listeners, and who is there to be told of changes.
+// What all hosts of a server share: its namespaces, the states of its listeners, and the controllers that report changes.
 
 import { CMIC, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
 import { encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
@@ -100,7 +100,7 @@ export class Subsystem {
     return this.#states[listener]!
   }
 
-  /** Hosts that come by the listener are told. */
+  /** Hosts that come by the listener get an event. */
   setAnaState(listener: number, state: AnaState): void {
     if (this.#states[listener] === state) return
     this.#states[listener] = state

@@ -100,7 +100,7 @@ export class Association {
 
   /**
    * All of its connections are closed, and the controller is as after power on. The admin connection is the last one, when
-   * nothing is in flight any more: by its end a host knows that no write of the past comes after those that it sends anew.
+   * nothing is in flight any more: by its end a host knows that no write of the past comes after those that it sends again.
    */
   end(): void {
     if (this.#ended) return

@@ -28,7 +28,7 @@ export interface DiscoverySource {
   readonly records: readonly DiscoveryRecord[]
 }
 
-/** A controller of the discovery service, whose host can be told of changes. */
+/** A controller of the discovery service, whose host gets events of changes. */
 export interface DiscoveryController extends ServedController {
   changed(): void
 }
@@ -40,17 +40,17 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
   let events = 0
   const waiting = new Set<CommandDone>()
   const done: (() => void)[] = []
-  // There was a change that the host was not told of; it was told, and has not read the log since.
+  // There was a change without an event yet; an event was sent, and the host has not read the log since.
   let pending = false
-  let told = false
+  let sent = false
 
-  function tell(): void {
-    if (!pending || told || (events & CHANGE_MASK) === 0) return
+  function sendEvent(): void {
+    if (!pending || sent || (events & CHANGE_MASK) === 0) return
     const [end] = waiting
     if (end === undefined) return
     waiting.delete(end)
     pending = false
-    told = true
+    sent = true
     end(0, CHANGE_EVENT)
   }
 
@@ -66,13 +66,13 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
         if (block === null || bytes > block.bytes.length) return [STATUS.DATA_SGL_LENGTH_INVALID, 0]
         if (sqe[13] !== 0) return [STATUS.INVALID_FIELD, 0]
         const log = encodeDiscoveryLog(look())
-        if ((cdw10 & RETAIN) === 0) told = false
+        if ((cdw10 & RETAIN) === 0) sent = false
         return sqe[12]! > log.length ? [STATUS.INVALID_FIELD, 0] : send(block, log, sqe[12]!)
       }
       case ADMIN.SET_FEATURES:
         if ((cdw10 & 0xff) !== FEATURE.ASYNC_EVENT_CONFIGURATION) return [STATUS.INVALID_FIELD, 0]
         events = sqe[11]!
-        tell()
+        sendEvent()
         return [0, 0]
       case ADMIN.GET_FEATURES:
         if ((cdw10 & 0xff) !== FEATURE.ASYNC_EVENT_CONFIGURATION) return [STATUS.INVALID_FIELD, 0]
@@ -93,7 +93,7 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
     onRoom: null,
     changed() {
       pending = true
-      tell()
+      sendEvent()
     },
     readRegister(offset) {
       switch (offset) {
@@ -126,7 +126,7 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
       else if (waiting.size >= MOST_EVENT_REQUESTS) end(STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED, 0)
       else {
         waiting.add(end)
-        tell()
+        sendEvent()
       }
     },
     withdraw(end) {
@@ -137,12 +137,12 @@ export function createDiscovery(look: () => DiscoverySource): DiscoveryControlle
     idOf: () => undefined,
     run() {
       for (const end of done.splice(0)) end()
-      tell()
+      sendEvent()
     },
     reset(ended) {
       forget()
       cc = csts = events = 0
-      pending = told = false
+      pending = sent = false
       ended()
     },
     close: forget,

@@ -107,7 +107,7 @@ export interface TargetListener {
   readonly port: number
   /** True once it listens no more. */
   readonly closed: boolean
-  /** Ends it with the associations that came by it; hosts of the discovery service are told. */
+  /** Ends it with the associations that came by it; hosts of the discovery service get an event. */
   close(): Promise<void>
 }
 
@@ -124,7 +124,7 @@ export interface TcpTargetServer {
   readonly hosts: readonly ConnectingHost[]
   /** Bytes that wait to be taken by hosts. */
   readonly unsent: number
-  /** What the discovery log refers to from now on; its readers are told. */
+  /** What the discovery log refers to from now on; its readers get an event. */
   refer(referrals: readonly Referral[]): void
   /** Does not keep the process alive, while no host is connected. */
   unref(): void
