@@ -6,7 +6,7 @@ import net from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import fc from 'fast-check'
 import { DISCOVERY_NQN, decodeDiscoveryLog } from '../../lib/nvme/tcp/fabrics.ts'
-import { encodeIcReq, PDU } from '../../lib/nvme/tcp/pdu.ts'
+import { encodeIcReq } from '../../lib/nvme/tcp/pdu.ts'
 import { DHCHAP_KEY, formatKey } from '../../lib/nvme/tcp/security/keys.ts'
 import {
   ADMIN,
@@ -657,8 +657,8 @@ async function deafHost(t: ExecutionContext, port: number): Promise<net.Socket> 
   data.writeUInt16LE(0xffff, 16)
   data.write(SERVED_NQN, 256)
   data.write('nqn.2024-01.org.example:deaf', 512)
-  socket.write(command(0, { 0: 0x7f, 1: 1, 11: 31, 12: 60_000 }, data))
-  socket.write(command(1, { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
+  socket.write(capsule({ 0: 0x7f, 1: 1, 11: 31, 12: 60_000 }, data))
+  socket.write(capsule({ 0: 0x1_007f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
   for (let i = 0; i < 20; i++)
     await once(socket, 'data', { signal: AbortSignal.timeout(5000) }).then(() => (i = 20))
   socket.pause()
@@ -667,7 +667,7 @@ async function deafHost(t: ExecutionContext, port: number): Promise<net.Socket> 
   const more = () => {
     for (let i = 0; i < 200 && !socket.destroyed; i++) {
       cid = cid === 0xfff ? 2 : cid + 1
-      const identify = command(cid, { 0: 0x06, 8: 4096, 10: 1 })
+      const identify = capsule({ 0: 0x06 | (cid << 16), 8: 4096, 10: 1 })
       if (!socket.write(identify)) return
     }
     if (!socket.destroyed) setImmediate(more)
@@ -675,22 +675,6 @@ async function deafHost(t: ExecutionContext, port: number): Promise<net.Socket> 
   more()
   socket.on('drain', more)
   return socket
-}
-
-function command(cid: number, words: Readonly<Record<number, number>>, data: Buffer | null = null): Buffer {
-  const pdu = Buffer.alloc(72 + (data?.length ?? 0))
-  pdu[0] = PDU.CAPSULE_CMD
-  pdu[2] = 72
-  pdu[3] = data === null ? 0 : 72
-  pdu.writeUInt32LE(pdu.length, 4)
-  for (const [at, value] of Object.entries(words)) pdu.writeUInt32LE(value >>> 0, 8 + 4 * Number(at))
-  pdu.writeUInt32LE((words[0]! | 0x4000 | (cid << 16)) >>> 0, 8)
-  if (data !== null) {
-    pdu.writeUInt32LE(data.length, 40)
-    pdu.writeUInt32LE(0x0100_0000, 44)
-    pdu.set(data, 72)
-  } else pdu.writeUInt32LE(0x5a00_0000, 44)
-  return pdu
 }
 
 // Ends

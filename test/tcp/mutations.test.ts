@@ -10,6 +10,7 @@ import { TcpQueue } from '../../lib/nvme/tcp/queue.ts'
 import { Receiver } from '../../lib/nvme/tcp/receiver.ts'
 import { open, serveNvmeTcp } from '../../src/index.ts'
 import { pattern } from '../support/pattern.ts'
+import { capsule } from '../support/raw-host.ts'
 import { HOST, NQN, startTarget } from '../support/tcp-target.ts'
 
 const RUNS = Number(process.env.UNVME_TCP_MUTATIONS ?? 300)
@@ -147,21 +148,9 @@ function responsePdu(id: number): Buffer {
   return pdu
 }
 
-function capsule(cid: number, words: Readonly<Record<number, number>>, data: Buffer | null = null): Buffer {
-  const pdu = Buffer.alloc(72 + (data?.length ?? 0))
-  pdu[0] = PDU.CAPSULE_CMD
-  pdu[2] = 72
-  pdu[3] = data === null ? 0 : 72
-  pdu.writeUInt32LE(pdu.length, 4)
-  for (const [at, value] of Object.entries(words)) pdu.writeUInt32LE(value >>> 0, 8 + 4 * Number(at))
-  pdu.writeUInt32LE((words[0]! | 0x4000 | (cid << 16)) >>> 0, 8)
-  if (data !== null) {
-    pdu.writeUInt32LE(data.length, 40)
-    pdu.writeUInt32LE(0x0100_0000, 44)
-    pdu.set(data, 72)
-  } else pdu.writeUInt32LE(0x5a00_0000, 44)
-  return pdu
-}
+/** A command with its identifier. */
+const numbered = (cid: number, words: Readonly<Record<number, number>>, data?: Buffer) =>
+  capsule({ ...words, 0: words[0]! | (cid << 16) }, data)
 
 /** What a host sends to bring a controller up, to write, to read, and to shut it down. */
 function session(): Buffer[] {
@@ -170,22 +159,22 @@ function session(): Buffer[] {
   connect.writeUInt16LE(0xffff, 16)
   connect.write(NQN, 256)
   connect.write('nqn.2024-01.org.example:fuzz', 512)
-  const write = capsule(9, { 0: 0x09, 8: 4096, 10: 0x81 })
+  const write = numbered(9, { 0: 0x09, 8: 4096, 10: 0x81 })
   write.writeUInt32LE(16_384, 40)
   return [
     encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }),
-    capsule(0, { 0: 0x7f, 1: 1, 11: 31, 12: 1000 }, connect),
-    capsule(1, { 0: 0x7f, 1: 4, 10: 1 }),
-    capsule(2, { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }),
-    capsule(3, { 0: 0x06, 8: 4096, 10: 1 }),
-    capsule(4, { 0: 0x09, 10: 7, 11: 0x3_0003 }),
-    capsule(5, { 0: 0x02, 8: 512, 10: 0x7f_0002 }),
-    capsule(6, { 0: 0x18 }),
-    capsule(7, { 0: 0x0c }),
+    numbered(0, { 0: 0x7f, 1: 1, 11: 31, 12: 1000 }, connect),
+    numbered(1, { 0: 0x7f, 1: 4, 10: 1 }),
+    numbered(2, { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }),
+    numbered(3, { 0: 0x06, 8: 4096, 10: 1 }),
+    numbered(4, { 0: 0x09, 10: 7, 11: 0x3_0003 }),
+    numbered(5, { 0: 0x02, 8: 512, 10: 0x7f_0002 }),
+    numbered(6, { 0: 0x18 }),
+    numbered(7, { 0: 0x0c }),
     write,
     // What an R2T would ask for.
     lastPdu(headerPdu(PDU.H2C_DATA, 9 | (1 << 16), 0, 16_384, 16_384)),
-    capsule(8, { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_4001 }),
+    numbered(8, { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_4001 }),
   ]
 }
 

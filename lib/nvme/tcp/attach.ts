@@ -4,8 +4,16 @@
 import { DeviceRemovedError, UnsupportedError } from '../../errors.ts'
 import type { DmaPool } from '../../memory/pool.ts'
 import type { Queue, QueueShareFacts } from '../host/queue.ts'
-import { type AttachedTransport, NO_WAKE_UP, type WakeUp } from '../host/transport.ts'
-import { connectQueue, endQueue, loadRawLink, type TcpPermit, type TcpShare, whenFree } from './connect.ts'
+import type { AttachedTransport, WakeUp } from '../host/transport.ts'
+import {
+  connectQueue,
+  endQueue,
+  loadRawLink,
+  type TcpPermit,
+  type TcpShare,
+  wakeUpOf,
+  whenFree,
+} from './connect.ts'
 import { PlainMemory } from './memory.ts'
 import { TcpQueue, type TcpQueueShare } from './queue.ts'
 
@@ -49,18 +57,7 @@ export class AttachedTcp implements AttachedTransport {
   }
 
   wakeUp(qid: number): WakeUp {
-    // See raw-link.ts: in a worker there are timers alone.
-    if (!this.eventDriven) return NO_WAKE_UP
-    return {
-      interrupts: true,
-      // As of TcpTransport.
-      eventDriven: true,
-      arm: (wake) => {
-        this.#queues.get(qid)?.arm(wake)
-        return true
-      },
-      disarm: () => this.#queues.get(qid)?.disarm(),
-    }
+    return wakeUpOf(() => this.#queues.get(qid), !this.eventDriven)
   }
 
   async connect(permit: unknown): Promise<void> {

@@ -2,6 +2,7 @@
 // opened a controller gives another one for that.
 
 import { setTimeout as delay } from 'node:timers/promises'
+import { isMainThread } from 'node:worker_threads'
 import {
   AbortError,
   AuthenticationError,
@@ -12,7 +13,7 @@ import {
 } from '../../errors.ts'
 import { logger } from '../../log/index.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
-import type { TransportShare } from '../host/transport.ts'
+import { NO_WAKE_UP, type TransportShare, type WakeUp } from '../host/transport.ts'
 import { STATUS } from '../spec/status.ts'
 import type { TcpAddress } from './address.ts'
 import {
@@ -49,6 +50,25 @@ export interface TcpTarget {
   readonly identity: HostIdentity
   /** Default: a target that asks for authentication is refused. */
   readonly security?: TcpSecurity | undefined
+}
+
+/**
+ * What wakes the sleeper of a queue, which is undefined where there is none now.
+ * @param polled its socket is looked at, too
+ */
+export function wakeUpOf(queue: () => TcpQueue | undefined, polled: boolean): WakeUp {
+  // See raw-link.ts: in a worker there are timers alone.
+  if (polled && !isMainThread) return NO_WAKE_UP
+  return {
+    interrupts: true,
+    // Where they can be polled for, to be woken is still faster than to look again and again.
+    eventDriven: true,
+    arm: (wake) => {
+      queue()?.arm(wake)
+      return true
+    },
+    disarm: () => queue()?.disarm(),
+  }
 }
 
 /** The transport as another thread has it: what is secret is in the permit. */

@@ -2,7 +2,6 @@
 // done about a connection that has ended.
 
 import { setTimeout as delay } from 'node:timers/promises'
-import { isMainThread } from 'node:worker_threads'
 import {
   ControllerFatalError,
   DeviceRemovedError,
@@ -17,13 +16,7 @@ import { throwIfAborted } from '../../sys/abort.ts'
 import { AF, close, IPPROTO_TCP, SHUT_RDWR, SOCK, shutdown, socket, systemCallError } from '../../sys/libc.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
-import {
-  type ConnectPermit,
-  NO_WAKE_UP,
-  type ResetKind,
-  type Transport,
-  type WakeUp,
-} from '../host/transport.ts'
+import type { ConnectPermit, ResetKind, Transport, WakeUp } from '../host/transport.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import {
   ALL_ONES,
@@ -48,6 +41,7 @@ import {
   type TcpPermit,
   type TcpShare,
   type TcpTarget,
+  wakeUpOf,
   whenFree,
 } from './connect.ts'
 import {
@@ -495,18 +489,7 @@ export class TcpTransport implements Transport {
   async enableWakeUps(): Promise<void> {}
 
   wakeUp(qid: number): WakeUp {
-    // See raw-link.ts: in a worker there are timers alone.
-    if (!this.eventDriven && !isMainThread) return NO_WAKE_UP
-    return {
-      interrupts: true,
-      // Where they can be polled for, to be woken is still faster than to look again and again.
-      eventDriven: true,
-      arm: (wake) => {
-        this.#queues.get(qid)?.arm(wake)
-        return true
-      },
-      disarm: () => this.#queues.get(qid)?.disarm(),
-    }
+    return wakeUpOf(() => this.#queues.get(qid), !this.eventDriven)
   }
 
   // Resets
