@@ -12,7 +12,6 @@ import {
 import {
   EFFECTS_LOG_BYTES,
   ERROR_LOG_ENTRY_BYTES,
-  encodeChangedNamespaces,
   encodeCommandEffects,
   encodeEffectsLog,
   FIRMWARE_SLOT_LOG_BYTES,
@@ -28,15 +27,10 @@ import type {
   DataBlock,
   ServedController,
 } from '../../../lib/nvme/tcp/target/index.ts'
+import { HostEvents } from './host-events.ts'
 import type { DmaBlock, MemoryUser } from './memory.ts'
 import { DNR, PASSED, type ServedNamespace, statusOf } from './namespace.ts'
-import {
-  EVENT_REQUESTS,
-  refuse,
-  type Subsystem,
-  type SubsystemController,
-  type WaitingCommand,
-} from './subsystem.ts'
+import { refuse, type Subsystem, type SubsystemController, type WaitingCommand } from './subsystem.ts'
 
 const VERSION = 0x0001_0400
 const CC_EN = 1
@@ -48,15 +42,6 @@ const GROUPS_ONLY = 1 << 8
 const SAVE = 0x8000_0000
 const ANA_LOG = LOG_PAGE.ASYMMETRIC_NAMESPACE_ACCESS
 const RESERVATION_LOG = LOG_PAGE.RESERVATION_NOTIFICATION
-const MOST_NOTICES = 64
-
-/** Events: which feature bit lets them come, what they say, and the log that lets the next one come. */
-const EVENTS = {
-  namespace: { mask: 1 << 8, dword: 0x04_0002, lid: LOG_PAGE.CHANGED_NAMESPACES },
-  ana: { mask: 1 << 11, dword: 0x0c_0302, lid: ANA_LOG },
-  reservation: { mask: 0, dword: 0x80_0006, lid: RESERVATION_LOG },
-} as const
-type EventName = keyof typeof EVENTS
 
 /** Features of which a host has its own value, which changes nothing but what it reads, with the default. */
 const OWN_FEATURES: ReadonlyMap<number, number> = new Map([
@@ -87,12 +72,6 @@ const RESERVATIONS: ReadonlySet<number> = new Set([
 /** Memory of an admin command is plain; that of a command to a namespace the device's. */
 type Block = DataBlock | DmaBlock
 const isDma = (block: Block): block is DmaBlock => 'memory' in block
-
-interface Notice {
-  readonly page: number
-  readonly type: number
-  readonly nsid: number
-}
 
 const ignored: CommandDone = () => {}
 
@@ -135,12 +114,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   // The queues that the host was granted.
   #granted = 0
   readonly #features = new Map<number, number>()
-  readonly #eventRequests: CommandDone[] = []
-  // Events that wait for a request, and those that were reported and whose log was not read since.
-  readonly #pending = new Set<EventName>()
-  readonly #reported = new Set<EventName>()
-  readonly #changed = new Set<number>()
-  readonly #notices: Notice[] = []
+  readonly #events = new HostEvents(() => this.#valueOf(FEATURE.ASYNC_EVENT_CONFIGURATION))
 
   constructor(subsystem: Subsystem, host: ConnectingHost) {
     this.#subsystem = subsystem
@@ -212,10 +186,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     this.#emptied.clear()
     this.#granted = 0
     this.#features.clear()
-    this.#pending.clear()
-    this.#reported.clear()
-    this.#changed.clear()
-    for (const done of this.#eventRequests.splice(0)) done(-1, 0)
+    this.#events.reset()
   }
 
   reset(ended: () => void): void {
@@ -278,7 +249,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   submit(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     if (qid === 0 && (sqe[0]! & 0xff) === ADMIN.ASYNC_EVENT_REQUEST) {
       // It waits for ever, and is nothing that is in flight.
-      this.#awaitEvent(done)
+      this.#events.request(done)
       return
     }
     if (qid !== 0 && this.#subsystem.hasGhosts(this.hostid)) this.#wait(qid, sqe, block, done)
@@ -336,9 +307,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   }
 
   withdraw(done: CommandDone): boolean {
-    const at = this.#eventRequests.indexOf(done)
-    if (at >= 0) this.#eventRequests.splice(at, 1)
-    else if (!this.#subsystem.withdrawWaiting(this.hostid, done)) return this.#withdrawSent(done)
+    if (!this.#events.withdraw(done) && !this.#subsystem.withdrawWaiting(this.hostid, done)) {
+      return this.#withdrawSent(done)
+    }
     done(STATUS.ABORT_REQUESTED, 0)
     return true
   }
@@ -506,7 +477,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     else if (sqe[13] !== 0 || offset > log.length || offset % 4 !== 0) refuse(done, STATUS.INVALID_FIELD)
     else {
       copyInto(block.bytes, log, offset)
-      if ((cdw10 & RETAIN_EVENT) === 0) this.#wasRead(lid)
+      if ((cdw10 & RETAIN_EVENT) === 0) this.#events.wasRead(lid)
       done(0, 0)
     }
   }
@@ -521,13 +492,13 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       case LOG_PAGE.FIRMWARE_SLOT:
         return this.#deviceLog(lid, nsid, FIRMWARE_SLOT_LOG_BYTES)
       case LOG_PAGE.CHANGED_NAMESPACES:
-        return encodeChangedNamespaces({ nsids: [...this.#changed].sort((a, b) => a - b) })
+        return this.#events.changedNamespaces()
       case LOG_PAGE.COMMAND_EFFECTS:
         return this.#effects()
       case ANA_LOG:
         return this.#subsystem.anaLog(this.listener, (cdw10 & GROUPS_ONLY) !== 0)
       case RESERVATION_LOG:
-        return this.#notice()
+        return this.#events.notice()
       default:
         return STATUS.INVALID_LOG_PAGE
     }
@@ -557,27 +528,6 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     return encodeEffectsLog({ acs, iocs }, new Uint8Array(EFFECTS_LOG_BYTES))
   }
 
-  #notice(): Uint8Array {
-    const page = Buffer.alloc(64)
-    const [notice] = this.#notices
-    if (notice === undefined) return page
-    page.writeBigUInt64LE(BigInt(notice.page), 0)
-    page[8] = notice.type
-    page[9] = Math.min(255, this.#notices.length - 1)
-    page.writeUInt32LE(notice.nsid, 12)
-    return page
-  }
-
-  #wasRead(lid: number): void {
-    if (lid === EVENTS.namespace.lid) this.#changed.clear()
-    if (lid === EVENTS.reservation.lid) {
-      this.#notices.shift()
-      if (this.#notices.length > 0) this.#pending.add('reservation')
-    }
-    for (const name of this.#reported) if (EVENTS[name].lid === lid) this.#reported.delete(name)
-    this.#tell()
-  }
-
   #setFeature(sqe: Uint32Array, done: CommandDone): void {
     const [fid, value] = [sqe[10]! & 0xff, sqe[11]!]
     if ((sqe[10]! & SAVE) !== 0) refuse(done, STATUS.FEATURE_NOT_SAVEABLE)
@@ -591,7 +541,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     else {
       this.#features.set(fid, value)
       done(0, 0)
-      this.#tell()
+      this.#events.report()
     }
   }
 
@@ -700,50 +650,20 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
 
   // Events
 
-  #awaitEvent(done: CommandDone): void {
-    if (this.#eventRequests.length >= EVENT_REQUESTS) {
-      refuse(done, STATUS.ASYNC_EVENT_REQUEST_LIMIT_EXCEEDED)
-      return
-    }
-    this.#eventRequests.push(done)
-    this.#tell()
-  }
-
   anaChanged(): void {
-    this.#notify('ana')
-  }
-
-  // Something has happened that the host may want to know of.
-  #notify(name: EventName): void {
-    if (!this.#isEnabled) return
-    this.#pending.add(name)
-    this.#tell()
+    if (this.#isEnabled) this.#events.add('ana')
   }
 
   namespaceChanged(nsid: number): void {
-    this.#changed.add(nsid)
-    this.#notify('namespace')
+    this.#events.addChangedNamespace(nsid)
+    if (this.#isEnabled) this.#events.add('namespace')
   }
 
   notifyReservation(type: number, nsid: number): void {
     const mask = this.#valueOf(FEATURE.RESERVATION_NOTIFICATION_MASK)
     if (((mask >>> type) & 1) !== 0) return
-    if (this.#notices.length >= MOST_NOTICES) this.#notices.shift()
-    this.#notices.push({ page: this.#subsystem.nextReservationNotice(), type, nsid })
-    this.#notify('reservation')
-  }
-
-  #tell(): void {
-    const wanted = this.#valueOf(FEATURE.ASYNC_EVENT_CONFIGURATION)
-    for (const name of this.#pending) {
-      const { mask, dword } = EVENTS[name]
-      if (this.#reported.has(name) || (mask !== 0 && (wanted & mask) === 0)) continue
-      const done = this.#eventRequests.shift()
-      if (done === undefined) return
-      this.#pending.delete(name)
-      this.#reported.add(name)
-      done(0, dword)
-    }
+    this.#events.addNotice({ page: this.#subsystem.nextReservationNotice(), type, nsid })
+    if (this.#isEnabled) this.#events.add('reservation')
   }
 }
 
