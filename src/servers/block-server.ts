@@ -3,6 +3,7 @@
 // commands without an allocation. Where a range begins or ends within a block, the block is read, changed and written, and
 // until then no other request that changes any of its blocks is started, of this engine or another on the namespace.
 
+import { CommandTimeoutError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { DSM_RANGE_BYTES, encodeDsmAttributes, encodeDsmRanges } from '../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
@@ -66,6 +67,8 @@ export class BlockRequest implements PartHolder {
   aligned = true
   /** @internal Commands in flight. */
   pending = 0
+  /** @internal The device may still write to its memory: a command had no answer. */
+  lost = false
   /** @internal Its place among those that change blocks; -1 where it is not among them. */
   place = -1
 
@@ -231,7 +234,9 @@ export class BlockServer {
 
   /** Gives its memory back. */
   release(request: BlockRequest): void {
-    if (request.parts.length > 0) this.memory.give(request)
+    if (request.parts.length === 0) return
+    if (request.lost) this.memory.lose(request)
+    else this.memory.give(request)
   }
 
   /** Starts a request, and calls its owner at the end. */
@@ -240,6 +245,7 @@ export class BlockServer {
     const { task, offset, bytes } = request
     this.inFlight++
     request.error = null
+    request.lost = false
     request.pending = 1
     if (task !== FLUSH) {
       const end = offset + bytes
@@ -395,6 +401,11 @@ export class BlockServer {
   // One block of memory for one at a time.
   private withScratch<T>(work: (scratch: Buffer) => Promise<T>): Promise<T> {
     const turn = this.edges.then(async () => {
+      // Whose command had no answer, may still be written to.
+      if (this.scratch !== null && this.io.pool.tagOf(this.scratch).allocation.users > 0) {
+        this.io.pool.discard(this.scratch)
+        this.scratch = null
+      }
       this.scratch ??= await this.io.pool.allocAsync(this.geometry.blocksize)
       return work(this.scratch)
     })
@@ -435,7 +446,10 @@ export class BlockServer {
 
 function completed(op: Operation): void {
   const request = op.context as BlockRequest
-  if (op.field !== 0 || op.cause !== null) request.error ??= op.takeError()
+  if (op.field !== 0 || op.cause !== null) {
+    request.lost ||= op.cause instanceof CommandTimeoutError && op.queue.pair.lost > 0
+    request.error ??= op.takeError()
+  }
   op.onDone = null
   op.context = null
   op.queue.operations.give(op)

@@ -16,6 +16,8 @@ interface Slab {
   /** Of the size that it is cut for now. */
   size: number
   free: Part[]
+  /** Parts that a command without an answer may still write to: the slab goes when all others have come back. */
+  lost: number
   /** By size, once it was cut for it. */
   readonly cuts: Part[][]
 }
@@ -92,6 +94,29 @@ export class PartPool {
     if (this.waiters.length > 0) this.serve()
   }
 
+  /**
+   * The device may still write to the parts of a holder, since a command had no answer. No other gets them, and the slabs that
+   * they are of are replaced.
+   */
+  lose({ parts }: PartHolder): void {
+    // A closed one has given its slabs back already.
+    for (const part of this.closed ? [] : parts) {
+      const { slab } = part
+      if (slab.lost++ === 0) {
+        remove(this.slabs, slab)
+        remove(this.open[slab.size]!, slab)
+      }
+      this.discardLost(slab)
+    }
+    parts.length = 0
+    if (this.waiters.length > 0) this.serve()
+  }
+
+  // What was given to others still has to be read: their parts come back first.
+  private discardLost(slab: Slab): void {
+    if (slab.lost + slab.free.length === countOf(slab.size)) this.pool.discard(slab.memory)
+  }
+
   /** Takes a holder out that waits. */
   forget(holder: PartHolder): void {
     const at = this.waiters.findIndex((waiter) => waiter.holder === holder)
@@ -110,6 +135,11 @@ export class PartPool {
 
   private giveOne(part: Part): void {
     const { slab } = part
+    if (slab.lost > 0) {
+      slab.free.push(part)
+      this.discardLost(slab)
+      return
+    }
     if (slab.free.length === 0 && !this.closed) this.open[slab.size]!.push(slab)
     slab.free.push(part)
   }
@@ -162,7 +192,7 @@ export class PartPool {
     }
     try {
       const memory = this.pool.alloc(PART_BYTES)
-      const slab: Slab = { memory, size, free: [], cuts: [] }
+      const slab: Slab = { memory, size, free: [], lost: 0, cuts: [] }
       this.slabs.push(slab)
       this.cut(slab, size)
       return true
@@ -212,6 +242,11 @@ export class PartPool {
   private refuse(error: Error): void {
     for (const { holder } of this.waiters.splice(0)) holder.onParts(error)
   }
+}
+
+function remove(slabs: Slab[], slab: Slab): void {
+  const at = slabs.indexOf(slab)
+  if (at >= 0) slabs.splice(at, 1)
 }
 
 const countOf = (size: number): number => PART_BYTES / 2 ** (LEAST_SHIFT + size)

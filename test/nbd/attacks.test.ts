@@ -268,3 +268,41 @@ test('a device’s limits of Write Zeroes and of ranges are kept to', async (t) 
   await server.close()
   await ns.close()
 })
+
+test('memory of a command without an answer is given to no other request, and what else is beside it stays', async (t) => {
+  const faults = [{ opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } }] as const
+  const ns = await open('sim:?size=1M', { recovery: 'none', timeout: 50, faults })
+  await ns.promises.write(pattern(MIB, 1), 0)
+  // One slab of memory.
+  const server = new BlockServer(ns, { writeZeroes: true, zeroesDeallocate: true, deallocate: true }, MIB)
+  const read = async (offset: number) => {
+    let done = () => {}
+    const ended = new Promise<void>((resolve) => {
+      done = resolve
+    })
+    const request = new BlockRequest({ onMemory: () => t.fail(), onDone: () => done() }, server)
+    Object.assign(request, { task: TASK.READ, offset, bytes: 4096 })
+    t.true(server.reserve(request))
+    server.start(request)
+    await ended
+    return request
+  }
+  const beside = await read(0)
+  const lost = await read(4096)
+  t.is((lost.error as NodeJS.ErrnoException).code, 'ERR_UNVME_TIMEOUT')
+  const [slab, held] = [lost.parts[0]!.slab, ns.pool.bytes]
+  t.is(beside.parts[0]!.slab, slab)
+  server.release(lost)
+  const next = await read(8192)
+  t.is(next.error, null)
+  t.not(next.parts[0]!.slab, slab)
+  t.true(beside.parts[0]!.data.equals(pattern(MIB, 1).subarray(0, 4096)))
+  server.release(beside)
+  server.release(next)
+  // The device has it as long as the command may come: a reset ends that.
+  t.true(ns.pool.bytes > held)
+  await ns.reset()
+  t.is(ns.pool.bytes, held)
+  await server.close()
+  await ns.close()
+})

@@ -679,6 +679,27 @@ async function deafHost(t: ExecutionContext, port: number): Promise<net.Socket> 
 
 // Ends
 
+test('a command without an answer keeps its memory, whatever other queues of the device answer', async (t) => {
+  const faults = [{ opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } }] as const
+  const device = await open('sim:?size=1M', { recovery: 'none', timeout: 50, qcount: 2, faults })
+  const server = await serveNvmeTcp([device], { nqn: SERVED_NQN, listen: '127.0.0.1:0' })
+  const { port } = server.listeners[0]!
+  const ns = await open(addressOf(port, 'a', server.nqn), { recovery: 'none', qcount: 2 })
+  let answered = false
+  const lost = ns.promises.read(Buffer.alloc(4096), 8, 8, { qid: 0 }).finally(() => {
+    answered = true
+  })
+  const ended = t.throwsAsync(lost, { code: 'ERR_UNVME_CLOSED' })
+  await until(() => device.stats.lost === 1)
+  for (let i = 0; i < 3; i++) await ns.promises.read(Buffer.alloc(4096), 0, 8, { qid: 1 })
+  t.false(answered)
+  t.true(server.stats.memoryInUse >= 4096)
+  await ns.close()
+  await ended
+  await server.close()
+  await device.close()
+})
+
 test('a controller that is reset under the server: hosts’ reads and writes go on as if nothing were', async (t) => {
   const { server, namespaces } = await serveSims(t, ['sim:?size=8M&latency=1ms'])
   const ns = await connect(t, server)

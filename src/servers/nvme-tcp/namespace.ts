@@ -122,8 +122,8 @@ export class ServedNamespace {
   readonly #uuid: string
   readonly #inFlight = new Set<InFlight>()
   readonly #idle: InFlight[] = []
-  // Memory that the device may still write to: of commands that had no answer.
-  readonly #lost: (() => void)[] = []
+  // Answers of commands that had none from the device, by their queues: it may still write to their memory.
+  readonly #lost = new Map<IoQueue, (() => void)[]>()
   readonly #counters: IoCounters
   // Taken at the beginning, since the last flush comes when the namespace is being closed already.
   readonly #queues: readonly IoQueue[]
@@ -363,14 +363,25 @@ export class ServedNamespace {
       counters.writes++
       counters.bytesWritten += bytes
     } else counters.otherCommands++
-    if (this.#lost.length > 0 && queue.pair.lost === 0) for (const end of this.#lost.splice(0)) end()
+    if (this.#lost.size > 0) this.#endLost()
     // The device may still write to the memory: the host is answered when it can't, or when it has.
-    if (cause instanceof CommandTimeoutError && bytes > 0 && queue.pair.lost > 0) {
+    if (cause instanceof CommandTimeoutError && bytes > 0 && command.queue.pair.lost > 0) {
       const { done } = command
       command.done = ignored
-      this.#lost.push(() => done(status, result))
+      const answers = this.#lost.get(command.queue)
+      const answer = () => done(status, result)
+      if (answers === undefined) this.#lost.set(command.queue, [answer])
+      else answers.push(answer)
     }
     this.#finish(command, status, result)
+  }
+
+  #endLost(): void {
+    for (const [queue, answers] of this.#lost) {
+      if (queue.pair.lost > 0) continue
+      this.#lost.delete(queue)
+      for (const answer of answers) answer()
+    }
   }
 
   #finish(command: InFlight, status: number, result: number): void {
