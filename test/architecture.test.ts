@@ -143,6 +143,25 @@ test('no files of src import each other in a circle, types included, and no fold
   t.deepEqual(circles(graphOf(folderOf)), [])
 })
 
+/** A file, and all that it imports of the project's. */
+function reachable(file: string, found = new Set<string>()): Set<string> {
+  if (!found.has(file) && fs.existsSync(path.join(root, file))) {
+    found.add(file)
+    for (const target of imports(file)) reachable(target, found)
+  }
+  return found
+}
+
+test('what runs in the virtual machine imports no test runner, which ends a program that it did not start', (t) => {
+  const programs = sources('test/vm').filter((file) => file.endsWith('-checks.ts'))
+  t.true(programs.length > 10)
+  for (const program of programs) {
+    for (const file of reachable(program)) {
+      t.notRegex(fs.readFileSync(path.join(root, file), 'utf8'), /from 'ava'/, `${program} reaches ${file}`)
+    }
+  }
+})
+
 test('the driver does not import the command line', (t) => {
   const files = sources('src').filter((file) => !file.startsWith('src/cli/'))
   for (const file of files) {

@@ -10,8 +10,8 @@ import { getPartitions } from 'partitioninfo'
 import { open } from 'unvme'
 import { bytes, fileDisk } from 'unvme/adapters'
 import { testFolder } from '../support/folder.ts'
+import { testWith } from '../support/left-out.ts'
 import { pattern } from '../support/pattern.ts'
-import { testWith } from '../support/tools.ts'
 
 // It has no declarations.
 const { withMountedDisk } = createRequire(import.meta.url)('ext2fs') as {

@@ -6,7 +6,7 @@ import path from 'node:path'
 import test from 'ava'
 import { readResults, sideBySide } from '../../src/bench/results.ts'
 import { testFolder } from '../support/folder.ts'
-import { testWith } from '../support/tools.ts'
+import { testWith } from '../support/left-out.ts'
 
 const file = testFolder()
 const NONE = { total_ios: 0, iops: 0, bw_bytes: 0, clat_ns: { min: 0, max: 0, mean: 0, stddev: 0, N: 0 } }

@@ -4,8 +4,8 @@ import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
+import { testUnless } from '../support/left-out.ts'
 import { pattern } from '../support/pattern.ts'
-import { testUnless } from '../support/tools.ts'
 import { type Outcome, type Started, start, unvme, working } from './command.ts'
 
 const file = testFolder()

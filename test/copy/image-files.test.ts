@@ -11,8 +11,9 @@ import { RangeSet } from '../../src/copy/extents.ts'
 import { formatRescueMap, parseRescueMap } from '../../src/copy/rescue-map.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { testWith } from '../support/left-out.ts'
 import { pattern } from '../support/pattern.ts'
-import { testWith, withoutTool } from '../support/tools.ts'
+import { withoutTool } from '../support/tools.ts'
 
 const file = testFolder()
 const MIB = 1 << 20

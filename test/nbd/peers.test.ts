@@ -7,9 +7,10 @@ import type { ExecutionContext } from 'ava'
 import { connectNbd } from '../../lib/nbd/client.ts'
 import { compare, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { testWith } from '../support/left-out.ts'
 import { startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
-import { runTool, testWith } from '../support/tools.ts'
+import { runTool } from '../support/tools.ts'
 
 const file = testFolder()
 const MIB = 2 ** 20

@@ -9,9 +9,10 @@ import { connectNbd } from '../../lib/nbd/client.ts'
 import { OPTION, REPLY } from '../../lib/nbd/protocol.ts'
 import { open, serveNbd } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { testWith } from '../support/left-out.ts'
 import { goData, RawNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
-import { runTool, testWith, withoutTool } from '../support/tools.ts'
+import { runTool, withoutTool } from '../support/tools.ts'
 
 const file = testFolder()
 const key = randomBytes(32)

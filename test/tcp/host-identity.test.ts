@@ -5,8 +5,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
 import { testFolder } from '../support/folder.ts'
+import { testUnless } from '../support/left-out.ts'
 import { run } from '../support/run.ts'
-import { testUnless } from '../support/tools.ts'
 
 const inFolder = testFolder()
 const PROGRAM = new URL('./host-identity-program.js', import.meta.url).pathname

@@ -4,10 +4,10 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
+import { testWith } from '../support/left-out.ts'
 import { trace } from '../support/strace.ts'
 import { HOST, NQN } from '../support/tcp-target.ts'
 import { forkTarget } from '../support/tcp-target-child.ts'
-import { testWith } from '../support/tools.ts'
 import type { Work } from './reader-process.ts'
 
 const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))

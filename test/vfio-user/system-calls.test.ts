@@ -7,9 +7,9 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { open } from '../../src/index.ts'
+import { testWith } from '../support/left-out.ts'
 import { startServer } from '../support/server.ts'
 import { trace } from '../support/strace.ts'
-import { testWith } from '../support/tools.ts'
 
 const READER = fileURLToPath(new URL('./reader-process.js', import.meta.url))
 const FEW = 20_000
