@@ -13,6 +13,7 @@ import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
 import { nbd } from './nbd.ts'
 import { occupancy } from './occupancy.ts'
+import { scale } from './scale.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
 import { kernel, serveTcp, tcpKernel, vm } from './vm.ts'
@@ -27,6 +28,7 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   occupancy,
   threads,
   memory,
+  scale,
   nbd,
   vm,
   kernel,

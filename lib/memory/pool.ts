@@ -9,6 +9,7 @@ import {
   NotDmaMemoryError,
   OutOfMemoryError,
   OutOfRangeError,
+  SystemCallError,
 } from '../errors.ts'
 import { PAGE_BYTES } from '../sys/units.ts'
 import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './mapping.ts'
@@ -96,6 +97,7 @@ export class DmaPool {
   /**
    * Zeroed DMA memory, starting on a page of its own.
    * @param bytes from 1 to 2 GiB; the buffer has exactly this length
+   * @throws OutOfMemoryError, also where the process has as many mappings as the system lets it: each buffer is one
    */
   alloc(bytes: number): Buffer {
     if (this.#closed) throw new ClosedError(`alloc on ${this.#source.address}: the device is closed`)
@@ -105,7 +107,13 @@ export class DmaPool {
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const [arena, page] = this.#take(pages)
     if (this.#source.mapDmaAsync !== undefined) this.#askAhead()
-    const view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
+    let view: MemoryView
+    try {
+      view = this.#viewOf(arena.dma, page * PAGE_BYTES, pages * PAGE_BYTES, arena.recycled)
+    } catch (cause) {
+      arena.runs.give(page, pages)
+      throw noView(bytes, this.#live.size, cause)
+    }
     if (arena.recycled) new Uint8Array(view.buffer, 0, pages * PAGE_BYTES).fill(0)
     const hugePages = arena.dma.hugePages ?? false
     return this.#own({ iova: arena.dma.iova + page * PAGE_BYTES, bytes, arena, hugePages, page, pages, view })
@@ -178,7 +186,12 @@ export class DmaPool {
   adopt({ iova, bytes, address, fd, offset, hugePages }: SharedBuffer): Buffer {
     const pages = Math.ceil(bytes / PAGE_BYTES)
     const whole = pages * PAGE_BYTES
-    const view = hugePages ? { address, buffer: viewOf(address, whole) } : this.#views.map(fd, offset, whole)
+    let view: MemoryView
+    try {
+      view = hugePages ? { address, buffer: viewOf(address, whole) } : this.#views.map(fd, offset, whole)
+    } catch (cause) {
+      throw noView(bytes, this.#live.size, cause)
+    }
     return this.#own({ iova, bytes, arena: null, hugePages, page: 0, pages, view })
   }
 
@@ -398,6 +411,14 @@ export class DmaPool {
     const address = dma.address + BigInt(offset)
     return { address, buffer: viewOf(address, bytes) }
   }
+}
+
+function noView(bytes: number, count: number, cause: unknown): unknown {
+  if (!(cause instanceof SystemCallError) || cause.code !== 'ENOMEM') return cause
+  const text = `alloc of ${bytes} bytes: the system gives no mapping beside the ${count} of other buffers`
+  const advice =
+    'each buffer is one, of at most vm.max_map_count in a process: cut several from one with subarray'
+  return new OutOfMemoryError(`${text} (${advice})`, { cause })
 }
 
 const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit

@@ -1,9 +1,10 @@
 // The arenas of a pool: few of them however much is allocated, and small ones where large ones can't be had.
 
 import test from 'ava'
-import { OutOfMemoryError } from '../../lib/errors.ts'
+import { OutOfMemoryError, SystemCallError } from '../../lib/errors.ts'
 import { createSharedMemory, type DmaArena, destroySharedMemory } from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
+import { ANYWHERE, type ViewSpace } from '../../lib/memory/views.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
 
 const MIB = 2 ** 20
@@ -90,5 +91,26 @@ test('kept memory makes room before an arena is added, and is not kept while a c
   pool.reclaim(allocation)
   t.throws(() => pool.tagOf(buffer), { code: 'ERR_UNVME_FREED_BUFFER' })
   pool.keep(pool.alloc(MIB))
+  pool.close()
+})
+
+test('alloc without a mapping left says so, and loses no pages', (t) => {
+  const { pci, mapped } = fakeFunction()
+  let full = true
+  const map: ViewSpace['map'] = (...part) => {
+    if (full) throw new SystemCallError('no more', { code: 'ENOMEM', errno: 12, syscall: 'mmap' })
+    return ANYWHERE.map(...part)
+  }
+  const pool = new DmaPool(pci, { views: { ...ANYWHERE, map } })
+  for (let i = 0; i < 3; i++) {
+    const error = t.throws(() => pool.alloc(8 * MIB), {
+      instanceOf: OutOfMemoryError,
+      message: /max_map_count.*subarray/,
+    })
+    t.true(error.cause instanceof SystemCallError)
+  }
+  full = false
+  pool.alloc(8 * MIB)
+  t.deepEqual(mapped, [8 * MIB])
   pool.close()
 })
