@@ -11,7 +11,7 @@ export interface Calibration {
   /** Of each I/O, with its latencies and without. */
   readonly io: number
   readonly ioWithoutLatencies: number
-  /** Of one look at the clock, and of one record in a histogram, which an I/O has three of. */
+  /** Of one look at the clock, and of one record in a histogram, of a value that is not the one before: an I/O has three. */
   readonly clock: number
   readonly record: number
 }
