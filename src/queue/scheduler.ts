@@ -1,7 +1,7 @@
 // Polls the queues that streams, iterators and promises wait for: one scheduler for each thread.
 // Trade-off: it spins for short budgets between turns of the event loop, for latency, and sleeps after some turns
 // that found nothing, so that a slow device does not cost a processor. What chose the numbers stands in
-// docs/performance.md ("Poll, sleep and batch").
+// docs/hot-path.md ("Poll, sleep and batch").
 
 import { logger } from '../../lib/log/index.ts'
 import type { WakeUp } from '../../lib/nvme/host/transport.ts'
