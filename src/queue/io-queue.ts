@@ -4,7 +4,7 @@
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
 
-import { CommandTimeoutError, OutcomeUnknownError } from '../../lib/errors.ts'
+import { CommandTimeoutError, DeviceRemovedError, OutcomeUnknownError } from '../../lib/errors.ts'
 import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
@@ -104,6 +104,8 @@ export class IoQueue {
   // By command identifier, memory of commands that had no answer: the device may still write to it, until one comes
   // after all, or the controller is reset or closed.
   private readonly lostMemory = new Map<number, DmaAllocation[]>()
+  // What `afterLost` was given.
+  private readonly afterwards: (() => void)[] = []
 
   constructor(controller: QueueController, pair: Queue, geometry: Geometry, qid = pair.qid - 1) {
     this.qid = qid
@@ -604,6 +606,14 @@ export class IoQueue {
     const memory = this.lostMemory.get(cid) ?? []
     this.lostMemory.delete(cid)
     for (const allocation of memory) releaseMemory(allocation)
+    if (this.lostMemory.size > 0) return
+    for (const act of this.afterwards.splice(0)) queueMicrotask(act)
+  }
+
+  /** Calls `act`, once and after this call, when the device writes to no memory of commands without an answer any more. */
+  afterLost(act: () => void): void {
+    if (this.lostMemory.size > 0) this.afterwards.push(act)
+    else queueMicrotask(act)
   }
 
   // Recovery of the controller: see lib/nvme/host/recovery.ts.
@@ -633,7 +643,10 @@ export class IoQueue {
     // First: what ends may call back, and that cancel others.
     this.sendAgain(again)
     this.resends?.goFirst()
-    for (const [op, why] of ended) this.endPart(op, why)
+    for (const [op, why] of ended) {
+      op.lost = true
+      this.endPart(op, why)
+    }
   }
 
   /** The controller was reset, and the pair is as new. */
@@ -759,9 +772,12 @@ export class IoQueue {
   }
 
   private end(cid: number, cause: Error): void {
+    const op = this.ops[cid]!
     this.resends?.ended(cid)
     this.hold(cid)
-    this.endPart(this.ops[cid]!, cause)
+    // A device that is gone writes nothing.
+    op.lost = !(cause instanceof DeviceRemovedError)
+    this.endPart(op, cause)
   }
 
   // Its memory has one more user, which is the device.

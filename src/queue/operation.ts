@@ -105,6 +105,8 @@ export class Operation implements IoDescriptor {
   metadata: DmaAllocation | null = null
   mptrLo = 0
   mptrHi = 0
+  /** It ended while the device may still use its memory: a command of it had no answer. `takeError` forgets it. */
+  lost = false
 
   constructor(queue: OperationQueue, geometry: Geometry) {
     this.qid = queue.qid
@@ -162,6 +164,7 @@ export class Operation implements IoDescriptor {
     const error = this.error()
     this.field = 0
     this.cause = null
+    this.lost = false
     return error
   }
 }

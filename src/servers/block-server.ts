@@ -3,7 +3,6 @@
 // commands without an allocation. Where a range begins or ends within a block, the block is read, changed and written, and
 // until then no other request that changes any of its blocks is started, of this engine or another on the namespace.
 
-import { CommandTimeoutError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { DSM_RANGE_BYTES, encodeDsmAttributes, encodeDsmRanges } from '../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
@@ -447,7 +446,7 @@ export class BlockServer {
 function completed(op: Operation): void {
   const request = op.context as BlockRequest
   if (op.field !== 0 || op.cause !== null) {
-    request.lost ||= op.cause instanceof CommandTimeoutError && op.queue.pair.lost > 0
+    request.lost ||= op.lost
     request.error ??= op.takeError()
   }
   op.onDone = null

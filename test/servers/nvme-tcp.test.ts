@@ -700,6 +700,51 @@ test('a command without an answer keeps its memory, whatever other queues of the
   await device.close()
 })
 
+for (const end of ['reset', 'close'] as const) {
+  test(`${end} of a device ends what it gave no answer to, though no other command follows`, async (t) => {
+    const faults = [{ opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } }] as const
+    const device = await open('sim:?size=1M', { recovery: 'none', timeout: 50, faults })
+    const server = await serveNvmeTcp([device], { nqn: SERVED_NQN, listen: '127.0.0.1:0' })
+    const ns = await connect(t, server)
+    const ended = t.throwsAsync(readOf(ns, 8, 8))
+    await until(() => device.stats.lost === 1)
+    await device[end]()
+    await ended
+    t.is(server.stats.memoryInUse, 0)
+    await server.close()
+    await device.close()
+  })
+}
+
+test('a command that a failed controller still has keeps its memory until the reset', async (t) => {
+  const faults = [
+    { opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } },
+    { opcode: 2, slba: 16, times: 1, action: { kind: 'fatal' } },
+  ] as const
+  const device = await open('sim:?size=1M', { recovery: 'none', faults })
+  const server = await serveNvmeTcp([device], { nqn: SERVED_NQN, listen: '127.0.0.1:0' })
+  const ns = await connect(t, server)
+  let answered = false
+  const ended = t.throwsAsync(
+    readOf(ns, 8, 8).finally(() => {
+      answered = true
+    }),
+    { code: 'ERR_NVME_STATUS' },
+  )
+  await until(() => server.stats.inFlight === 1)
+  const fatal = t.throwsAsync(readOf(ns, 16, 8))
+  await until(() => server.stats.failures >= 2)
+  await t.throwsAsync(readOf(ns, 0, 8), { code: 'ERR_NVME_STATUS' })
+  t.false(answered)
+  t.true(server.stats.memoryInUse >= 4096)
+  await device.reset()
+  await Promise.all([ended, fatal])
+  await readOf(ns, 0, 8)
+  t.is(server.stats.memoryInUse, 0)
+  await server.close()
+  await device.close()
+})
+
 test('a controller that is reset under the server: hosts’ reads and writes go on as if nothing were', async (t) => {
   const { server, namespaces } = await serveSims(t, ['sim:?size=8M&latency=1ms'])
   const ns = await connect(t, server)

@@ -137,9 +137,14 @@ export class DataMemory {
     }
   }
 
+  /** None is given out any more. */
+  stop(): void {
+    this.#closed = true
+  }
+
   /** Gives all of it back; with commands in flight, when they have ended. */
   close(): void {
-    this.#closed = true
+    this.stop()
     this.#pool.discard(this.#buffer)
   }
 }

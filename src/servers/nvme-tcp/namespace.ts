@@ -2,7 +2,7 @@
 // device. What the device would take for something else is refused here.
 
 import { createHash } from 'node:crypto'
-import { AbortError, CommandTimeoutError, ControllerResetError } from '../../../lib/errors.ts'
+import { AbortError, ControllerResetError } from '../../../lib/errors.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
 import {
@@ -122,8 +122,8 @@ export class ServedNamespace {
   readonly #uuid: string
   readonly #inFlight = new Set<InFlight>()
   readonly #idle: InFlight[] = []
-  // Answers of commands that had none from the device, by their queues: it may still write to their memory.
-  readonly #lost = new Map<IoQueue, (() => void)[]>()
+  // Answers of commands that had none from the device: it may still write to their memory.
+  readonly #lost = new Set<() => void>()
   readonly #counters: IoCounters
   // Taken at the beginning, since the last flush comes when the namespace is being closed already.
   readonly #queues: readonly IoQueue[]
@@ -335,9 +335,9 @@ export class ServedNamespace {
   }
 
   readonly #ended = (op: Operation): void => {
-    const { field, cause, result, queue } = op
+    const { field, cause, result, lost } = op
     const command = op.context as InFlight
-    const { opcode, bytes } = command
+    const { opcode, bytes, queue } = command
     op.onDone = null
     op.context = null
     command.op = null
@@ -363,25 +363,22 @@ export class ServedNamespace {
       counters.writes++
       counters.bytesWritten += bytes
     } else counters.otherCommands++
-    if (this.#lost.size > 0) this.#endLost()
     // The device may still write to the memory: the host is answered when it can't, or when it has.
-    if (cause instanceof CommandTimeoutError && bytes > 0 && command.queue.pair.lost > 0) {
+    if (lost && bytes > 0) {
       const { done } = command
       command.done = ignored
-      const answers = this.#lost.get(command.queue)
-      const answer = () => done(status, result)
-      if (answers === undefined) this.#lost.set(command.queue, [answer])
-      else answers.push(answer)
+      const answer = () => {
+        if (this.#lost.delete(answer)) done(status, result)
+      }
+      this.#lost.add(answer)
+      queue.afterLost(answer)
     }
     this.#finish(command, status, result)
   }
 
-  #endLost(): void {
-    for (const [queue, answers] of this.#lost) {
-      if (queue.pair.lost > 0) continue
-      this.#lost.delete(queue)
-      for (const answer of answers) answer()
-    }
+  /** Answers hosts for commands that had no answer from the device, whose memory must go to no other any more. */
+  endLost(): void {
+    for (const answer of this.#lost) answer()
   }
 
   #finish(command: InFlight, status: number, result: number): void {

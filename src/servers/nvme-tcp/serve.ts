@@ -414,6 +414,9 @@ async function serveNamespaces(
         await Promise.all(served.map((namespace) => namespace.settle()))
       }
       const status = readOnly ? 0 : await subsystem.flush()
+      // Hosts are not kept waiting for what may never have an answer.
+      for (const memory of pools.values()) memory.stop()
+      for (const namespace of served) namespace.endLost()
       if (status !== 0)
         throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)
     },
