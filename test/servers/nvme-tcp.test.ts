@@ -22,7 +22,7 @@ import { Reservations } from '../../src/servers/nvme-tcp/reservations.ts'
 import { testFolder } from '../support/folder.ts'
 import { forkServer, SERVED_NQN } from '../support/nvme-tcp-server.ts'
 import { pattern } from '../support/pattern.ts'
-import { CONNECT, capsule, connectData, greeted, statusOf } from '../support/raw-host.ts'
+import { broughtUp, capsule } from '../support/raw-host.ts'
 
 const inFolder = testFolder()
 const BLOCK = 512
@@ -601,21 +601,7 @@ test('a host that asks and does not read holds no more than its share, and is en
 
 test('a host that stops in the middle of a capsule’s data is ended, and its memory is free', async (t) => {
   const { server } = await serveSims(t, ['sim:?size=4M'], { stallTimeout: 100 })
-  const { port } = server.listeners[0]!
-  const admin = await greeted(t, port)
-  const data = { subnqn: SERVED_NQN }
-  admin.send(capsule({ ...CONNECT, 12: 0 }, connectData(data)))
-  const cntlid = (await admin.next())!.readUInt32LE(8) & 0xffff
-  for (const words of [
-    { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 },
-    { 0: 0x09, 10: 0x07, 11: 0 },
-  ]) {
-    admin.send(capsule(words))
-    t.is(statusOf(await admin.next()), 0)
-  }
-  const queue = await greeted(t, port)
-  queue.send(capsule({ ...CONNECT, 10: 1 << 16 }, connectData({ ...data, cntlid })))
-  t.is(statusOf(await queue.next()), 0)
+  const { queue } = await broughtUp(t, server.listeners[0]!.port, { subnqn: SERVED_NQN })
   const write = capsule({ 0: 1, 1: 1, 12: 7 }, Buffer.alloc(4096))
   queue.send(write.subarray(0, 1000))
   await until(() => server.stats.memoryInUse > 0)

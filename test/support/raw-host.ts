@@ -6,8 +6,11 @@ import { encodeIcReq, PDU } from '../../lib/nvme/tcp/pdu.ts'
 import { NQN } from './tcp-target.ts'
 
 /** A host of few lines. */
-export async function connectRaw(t: ExecutionContext, port: number) {
-  const socket = net.connect({ port, host: '127.0.0.1' })
+export async function connectRaw(
+  t: ExecutionContext,
+  port: number,
+  socket: net.Socket = net.connect({ port, host: '127.0.0.1' }),
+) {
   t.teardown(() => void socket.destroy())
   const waiting: ((pdu: Buffer | null) => void)[] = []
   const came: (Buffer | null)[] = []
@@ -77,10 +80,39 @@ export const CONNECT = { 0: 0x7f, 1: 1, 11: 31, 12: 5000 }
 export const statusOf = (pdu: Buffer | null) => (pdu!.readUInt16LE(22) >> 1) & 0x7ff
 
 /** A host that has greeted. */
-export async function greeted(t: ExecutionContext, port: number) {
-  const host = await connectRaw(t, port)
+export async function greeted(t: ExecutionContext, port: number, socket?: net.Socket) {
+  const host = await connectRaw(t, port, socket)
   host.send(encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }))
   const reply = await host.next()
   t.is(reply![0], PDU.IC_RESP)
   return host
+}
+
+/**
+ * A host whose controller is enabled, with I/O queue 1: both connections.
+ * @param sqsize of the queue, zero-based; @param kato milliseconds
+ */
+export async function broughtUp(
+  t: ExecutionContext,
+  port: number,
+  {
+    sqsize = 31,
+    kato = 0,
+    ...data
+  }: { sqsize?: number; kato?: number } & Parameters<typeof connectData>[0] = {},
+) {
+  const admin = await greeted(t, port)
+  admin.send(capsule({ ...CONNECT, 12: kato }, connectData(data)))
+  const cntlid = (await admin.next())!.readUInt32LE(8) & 0xffff
+  for (const words of [
+    { 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 },
+    { 0: 0x09, 10: 0x07, 11: 0 },
+  ]) {
+    admin.send(capsule(words))
+    t.is(statusOf(await admin.next()), 0)
+  }
+  const queue = await greeted(t, port)
+  queue.send(capsule({ ...CONNECT, 10: 1 << 16, 11: sqsize }, connectData({ ...data, cntlid })))
+  t.is(statusOf(await queue.next()), 0)
+  return { admin, queue, cntlid }
 }

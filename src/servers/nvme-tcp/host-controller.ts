@@ -443,8 +443,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
         if (csi !== 0) return STATUS.INVALID_FIELD
         return of(() => new Uint8Array(IDENTIFY_BYTES))
       case CNS.COMMAND_SET_CONTROLLER:
-        // No limits but MDTS are reported.
-        return csi === 0 ? new Uint8Array(IDENTIFY_BYTES) : STATUS.INVALID_FIELD
+        return csi === 0 ? this.#subsystem.limits : STATUS.INVALID_FIELD
       case CNS.COMMAND_SET_ACTIVE_NAMESPACES:
         return csi === 0 ? after(nsid) : STATUS.INVALID_FIELD
       case CNS.INDEPENDENT_NAMESPACE:
@@ -622,7 +621,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       return
     }
     const namespace = namespaces[0]!
-    const nsid = sqe[1] === namespace.nsid ? namespace.io.geometry.nsid : sqe[1]!
+    // All namespaces of a host are the one that is served, whatever else the device has.
+    const own = sqe[1] === namespace.nsid || (opcode === ADMIN.FORMAT_NVM && sqe[1] === ALL_NAMESPACES)
+    const nsid = own ? namespace.io.geometry.nsid : sqe[1]!
     if (sqe[1] !== 0 && sqe[1] !== ALL_NAMESPACES && sqe[1] !== namespace.nsid) {
       refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
       return
@@ -638,10 +639,13 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     try {
       const [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] = sqe.subarray(10, 16) as unknown as number[]
       const data = block === null ? {} : { data: block.bytes }
-      const { result } = await namespace.io.controller.admin({
-        ...{ opcode, nsid, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15, ...data },
+      const result = await namespace.reformat(async () => {
+        const ended = await namespace.io.controller.admin({
+          ...{ opcode, nsid, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15, ...data },
+        })
+        if (await namespace.refresh()) this.#subsystem.changed(namespace.nsid)
+        return ended.result
       })
-      if (await namespace.refresh()) this.#subsystem.changed(namespace.nsid)
       done(0, result)
     } catch (error) {
       done(error instanceof NvmeError ? (error.sct << 8) | error.sc | DNR : statusOf(error as Error), 0)

@@ -2,7 +2,7 @@
 // device. What the device would take for something else is refused here.
 
 import { createHash } from 'node:crypto'
-import { AbortError, ControllerResetError } from '../../../lib/errors.ts'
+import { AbortError, ControllerResetError, UnvmeError } from '../../../lib/errors.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
 import {
@@ -17,6 +17,7 @@ import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import type { NamespaceController } from '../../controller/device.ts'
 import type { BlockIo } from '../../queue/block-io.ts'
+import { type Geometry, geometryOf } from '../../queue/geometry.ts'
 import type { IoQueue } from '../../queue/io-queue.ts'
 import { KIND, type Operation } from '../../queue/operation.ts'
 import type { DataMemory, DmaBlock } from './memory.ts'
@@ -28,7 +29,14 @@ export interface DeviceNamespace extends BlockIo {
   readonly qcount: number
   readonly controller: Pick<
     NamespaceController,
-    'identity' | 'maxTransferBytes' | 'admin' | 'identifyNamespace' | 'onEvent' | 'transport'
+    | 'identity'
+    | 'cap'
+    | 'maxTransferBytes'
+    | 'admin'
+    | 'identify'
+    | 'identifyNamespace'
+    | 'onEvent'
+    | 'transport'
   >
 }
 
@@ -117,8 +125,9 @@ export class ServedNamespace {
   independent!: Uint8Array
   readonly descriptors: Uint8Array
   #id!: IdentifyNamespace
-  // Its format is another one than that which it was opened with.
+  // Its format is another one than that which it was opened with; what may give it another one is being done.
   #changed = false
+  #formatting = 0
   readonly #uuid: string
   readonly #inFlight = new Set<InFlight>()
   readonly #idle: InFlight[] = []
@@ -173,6 +182,16 @@ export class ServedNamespace {
     return this.#inFlight.size
   }
 
+  /** Does what may give it another format: no command of hosts is begun before that is known. */
+  async reformat<T>(act: () => Promise<T>): Promise<T> {
+    this.#formatting++
+    try {
+      return await act()
+    } finally {
+      this.#formatting--
+    }
+  }
+
   /** Reads Identify Namespace again; true where hosts have to know. */
   async refresh(): Promise<boolean> {
     const { io } = this
@@ -187,9 +206,8 @@ export class ServedNamespace {
     const { geometry } = this.io
     const { nsze, ncap, nuse, dlfeat, noiob, npwg, npwa, npdg, npda, nows, mssrl, mcl, msrc, nvmcap } = id
     const { nawun, nawupf, nacwu, nabsn, nabo, nabspf } = id
-    const format = id.lbafs[id.flbas & 0xf]
     this.#id = id
-    this.#changed = nsze > 0 && format?.lbads !== geometry.blockshift
+    this.#changed = nsze > 0 && !hasFormat(id, geometry)
     const shared = {
       nmic: NMIC.SHARED,
       rescap:
@@ -227,7 +245,7 @@ export class ServedNamespace {
     }
     if (status !== 0) {
       this.#idle.push(command)
-      done(status | DNR, 0)
+      done(status === STATUS.FORMAT_IN_PROGRESS ? status : status | DNR, 0)
       return
     }
     command.block = block
@@ -262,6 +280,7 @@ export class ServedNamespace {
       if (!PASSED.has(opcode) || (needed !== undefined && (oncs & needed) === 0)) return STATUS.INVALID_OPCODE
     }
     if ((sqe[0]! & FUSE_BITS) !== 0) return STATUS.INVALID_FIELD
+    if (this.#formatting > 0) return STATUS.FORMAT_IN_PROGRESS
     if (this.#changed) return STATUS.NAMESPACE_NOT_READY
     if (this.readOnly && !READING.has(opcode)) return STATUS.NAMESPACE_WRITE_PROTECTED
     if (opcode === NVM.FLUSH) return 0
@@ -348,7 +367,8 @@ export class ServedNamespace {
       const delay = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** command.attempts++)
       command.timer = setTimeout(() => {
         command.timer = null
-        this.#send(command)
+        if (this.#changed) this.#finish(command, STATUS.NAMESPACE_NOT_READY | DNR, 0)
+        else this.#send(command)
       }, delay)
       return
     }
@@ -433,6 +453,22 @@ export class ServedNamespace {
   /** Blocks. */
   get size(): number {
     return this.#id.nsze
+  }
+}
+
+// Blocks of the same size, with metadata of the same kind: or the device would move more than there is memory for.
+function hasFormat(id: IdentifyNamespace, geometry: Geometry): boolean {
+  try {
+    const { blockshift, separateBytes, interleavedBytes, flags } = geometryOf(geometry.nsid, id, 0)
+    return (
+      blockshift === geometry.blockshift &&
+      separateBytes === geometry.separateBytes &&
+      interleavedBytes === geometry.interleavedBytes &&
+      flags === geometry.flags
+    )
+  } catch (error) {
+    if (error instanceof UnvmeError) return false
+    throw error
   }
 }
 

@@ -32,29 +32,30 @@ export interface ReservationStore {
 export class ReservationFile {
   readonly #file: string
   readonly #mode: number
-  #all: Readonly<Record<string, SavedReservations>>
+  // Those of namespaces that this server has: other servers may keep theirs in the same file.
+  readonly #own = new Map<string, SavedReservations | null>()
+  readonly #found: Readonly<Record<string, SavedReservations>>
 
   /** Throws SetupError where there is a file that is something else. */
   constructor(file: string, mode = 0o600) {
     this.#file = file
     this.#mode = mode
-    this.#all = load(file)
+    this.#found = load(file)
   }
 
   /** @param uuid of a namespace, as hosts know it */
   of(uuid: string): ReservationStore {
     return {
-      saved: this.#all[uuid],
+      saved: this.#found[uuid],
       save: (state) => {
-        const all = { ...this.#all }
-        if (state === null) delete all[uuid]
-        else all[uuid] = state
-        replaceFile(
-          this.#file,
-          `${JSON.stringify({ version: VERSION, namespaces: all }, null, 2)}\n`,
-          this.#mode,
-        )
-        this.#all = all
+        const all = new Map(Object.entries(load(this.#file)))
+        for (const [id, one] of [...this.#own, [uuid, state] as const]) {
+          if (one === null) all.delete(id)
+          else all.set(id, one)
+        }
+        const namespaces = Object.fromEntries(all)
+        replaceFile(this.#file, `${JSON.stringify({ version: VERSION, namespaces }, null, 2)}\n`, this.#mode)
+        this.#own.set(uuid, state)
       },
     }
   }

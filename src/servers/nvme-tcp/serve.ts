@@ -24,6 +24,7 @@ import { realPath } from '../../../lib/sys/file.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
+import { type CommandSetLimits, readLimits } from '../clear-limits.ts'
 import { HostController } from './host-controller.ts'
 import { DataMemory } from './memory.ts'
 import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
@@ -352,6 +353,7 @@ async function serveNamespaces(
     for (const memory of pools.values()) memory.close()
   }
   const served: ServedNamespace[] = []
+  const limits: CommandSetLimits[] = []
   const files = new Map<string, ReservationFile>()
   const fileFor = (address: string) => {
     const place =
@@ -371,6 +373,8 @@ async function serveNamespaces(
         pools.set(io.pool, memory)
       }
       const id = await io.controller.identifyNamespace(io.geometry.nsid)
+      const said = await readLimits(io.controller)
+      if (said !== null) limits.push(said)
       const file = fileFor(io.controller.transport.address)
       const place = { nsid: served.length + 1, io, memory, readOnly, subnqn: nqn, file }
       served.push(new ServedNamespace(place, id, counters))
@@ -380,7 +384,7 @@ async function serveNamespaces(
     throw error
   }
   const subsystem = new Subsystem({
-    ...{ nqn, namespaces: served, allowAdmin, queues, entries: queueSize, anaStates },
+    ...{ nqn, namespaces: served, limits, allowAdmin, queues, entries: queueSize, anaStates },
   })
   let closed = false
   for (const controller of new Set(namespaces.map(({ controller }) => controller))) {

@@ -1,10 +1,11 @@
 // What all hosts of a server share: its namespaces, the states of its listeners, and the controllers that report changes.
 
 import { CMIC, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
-import { encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
+import { encodeCommandSetController, encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
+import { type CommandSetLimits, leastLimits } from '../clear-limits.ts'
 import { DNR, NEEDS, PASSED, type ServedNamespace } from './namespace.ts'
 import type { Requester } from './reservations.ts'
 
@@ -43,6 +44,8 @@ export const OACS_OF_CHANGES = { SECURITY: 1, FORMAT: 2, FIRMWARE: 4, SELF_TEST:
 export interface SubsystemOptions {
   readonly nqn: string
   readonly namespaces: readonly ServedNamespace[]
+  /** Of the devices, where they say any. */
+  readonly limits: readonly CommandSetLimits[]
   /** Hosts may format, sanitize, load firmware, and so on. */
   readonly allowAdmin: boolean
   /** I/O queues that a host may have. */
@@ -75,6 +78,8 @@ export class Subsystem {
   readonly options: SubsystemOptions
   readonly namespaces: ReadonlyMap<number, ServedNamespace>
   readonly controllers = new Set<SubsystemController>()
+  /** Identify Controller of the NVM command set. */
+  readonly limits: Uint8Array
   readonly #states: AnaState[]
   #anaChanges = 1
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
@@ -85,6 +90,7 @@ export class Subsystem {
   constructor(options: SubsystemOptions) {
     this.options = options
     this.namespaces = new Map(options.namespaces.map((namespace) => [namespace.nsid, namespace]))
+    this.limits = encodeCommandSetController(leastLimits(options.limits))
     this.#states = [...options.anaStates]
   }
 

@@ -65,6 +65,8 @@ export class Association {
   readonly #controller: ServedController
   #kato: number
   #timer: NodeJS.Timeout | undefined
+  // Counts Keep Alives.
+  #touched = 0
   readonly #queues = new Map<number, QueueConnection>()
   // Commands without memory for their data, in their order: each returns false where there is still none.
   readonly #waiting: (() => boolean)[] = []
@@ -88,14 +90,19 @@ export class Association {
   /** Keep Alive has come. */
   touch(): void {
     clearTimeout(this.#timer)
+    this.#touched++
     if (this.#kato === 0 || this.#ended) return
-    this.#timer = setTimeout(
-      () => {
-        log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
-        this.end()
-      },
-      Math.min(this.#kato, MOST_TIMER_MS),
-    )
+    this.#timer = setTimeout(() => this.#expire(), Math.min(this.#kato, MOST_TIMER_MS))
+  }
+
+  // A program that had no time for a while looks at its timers before its sockets, which may have a Keep Alive.
+  #expire(): void {
+    const touched = this.#touched
+    setImmediate(() => {
+      if (this.#ended || this.#touched !== touched) return
+      log('%s: no Keep Alive within %d ms', this.options.hostnqn, this.#kato)
+      this.end()
+    })
   }
 
   /**

@@ -78,10 +78,12 @@ export interface ConnectionTarget {
   readonly limits: ConnectionLimits
   /** Hosts have to prove who they are. */
   readonly dhchap: TargetDhchap | undefined
-  /** Milliseconds that a host has for Connect. */
+  /** Milliseconds that a host has for Connect, and to prove who it is. */
   readonly helloMs: number
   /** Of data in capsules that wait for memory, in bytes. */
   readonly held: { bytes: number }
+  /** False where it is known that its host is another, or wants another subsystem. */
+  admits(connect: ConnectData): boolean
   /** A new association, or why there is none: a status, and dword 0. */
   associate(connect: ConnectCommand, connection: Connection): { readonly association: Association } | Refusal
   /** The association of an I/O queue's Connect. */
@@ -420,18 +422,19 @@ export class Connection implements PduHandler {
   #began(intact: boolean): void {
     const command = this.#receiving!
     const { cid, sqe } = command
-    this.#receiving = null
-    if (this.#refusal !== 0) {
-      this.#respond(cid, this.#refusal, 0, 0)
-      this.#finish(command)
-      return
-    }
-    if (this.#commands.size >= this.#most) {
+    // It stays the one that is received, with its memory, where the connection ends for it.
+    if (this.#refusal === 0 && this.#commands.size >= this.#most) {
       throw violation(
         FES.SEQUENCE_ERROR,
         0,
         `CapsuleCmd: more than ${this.#most} commands on queue ${this.#qid}`,
       )
+    }
+    this.#receiving = null
+    if (this.#refusal !== 0) {
+      this.#respond(cid, this.#refusal, 0, 0)
+      this.#finish(command)
+      return
     }
     this.#commands.set(cid, command)
     command.corrupt = !intact
@@ -576,6 +579,7 @@ export class Connection implements PduHandler {
       return
     }
     authentication.send(data)
+    if (authentication.done) clearTimeout(this.#greeting)
     this.#answer(command, 0, 0)
     if (authentication.over) this.end()
   }
@@ -624,6 +628,9 @@ export class Connection implements PduHandler {
     const sqsize = sqe[11]! & 0xffff
     if (sqsize === 0 || (qid === 0 && sqsize > MOST_ADMIN_SQSIZE)) return invalid(CONNECT_FIELD.SQSIZE)
     const connect = { ...decoded, qid, sqsize, kato: sqe[12]! }
+    if (!this.#target.admits(connect)) {
+      return { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
+    }
     return qid === 0 ? this.#associate(command, connect) : this.#addQueue(command, connect)
   }
 
@@ -637,7 +644,7 @@ export class Connection implements PduHandler {
 
   #addQueue(command: Command, { qid, sqsize, cntlid, ...named }: ConnectCommand): Refusal | null {
     const association = this.#target.find(cntlid)
-    if (association === undefined) return invalid(CONNECT_DATA_FIELD.CNTLID, true)
+    if (association === undefined || association.ended) return invalid(CONNECT_DATA_FIELD.CNTLID, true)
     const { hostnqn, hostid, subnqn } = association.options
     if (subnqn !== named.subnqn) return invalid(CONNECT_DATA_FIELD.SUBNQN, true)
     if (hostnqn !== named.hostnqn) return invalid(CONNECT_DATA_FIELD.HOSTNQN, true)
@@ -657,12 +664,14 @@ export class Connection implements PduHandler {
   }
 
   #join(association: Association, qid: number, sqsize: number): void {
-    clearTimeout(this.#greeting)
     this.#association = association
     this.#qid = qid
     this.#most = sqsize
     const { dhchap } = this.#target
-    if (dhchap === undefined) return
+    if (dhchap === undefined) {
+      clearTimeout(this.#greeting)
+      return
+    }
     const { hostnqn, subnqn } = association.options
     this.#authentication = new Authentication(dhchap, hostnqn, subnqn)
   }

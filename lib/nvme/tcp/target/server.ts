@@ -20,7 +20,7 @@ import {
 } from '../fabrics.ts'
 import { LEAST_H2C } from '../pdu.ts'
 import type { SecurityKey } from '../security/keys.ts'
-import { deriveTlsPsk } from '../security/keys.ts'
+import { deriveTlsPsk, type TlsNames } from '../security/keys.ts'
 import { TLS_OPTIONS } from '../security/tls.ts'
 import { Association } from './association.ts'
 import type { TargetDhchap } from './authentication.ts'
@@ -164,6 +164,8 @@ function checkLimits(limits: ConnectionLimits): ConnectionLimits {
 interface Listener extends TargetListener {
   readonly server: net.Server
   readonly index: number
+  /** Those whose handshake goes on. */
+  readonly shaking: ReadonlySet<net.Socket>
   closed: boolean
   /** Resolves when its last connection has ended. */
   stopped: Promise<void> | null
@@ -198,7 +200,8 @@ export async function serveTcp({
   }
   const associations = new Map<number, { readonly association: Association; readonly host: ConnectingHost }>()
   const discoveries = new Set<DiscoveryController>()
-  const connections = new Set<Connection>()
+  // With the index of the listener that each came by.
+  const connections = new Map<Connection, number>()
   const listeners: Listener[] = []
   const held = { bytes: 0 }
   let referrals = referred
@@ -209,9 +212,12 @@ export async function serveTcp({
   const busy = (controller: ServedController) =>
     [...associations.values()].some(({ association }) => association.options.controller === controller)
 
-  function targetOf(listener: number): ConnectionTarget {
+  /** @param names that a connection's handshake is by: it can call itself nothing else */
+  function targetOf(listener: number, names: TlsNames | undefined): ConnectionTarget {
     return {
       ...{ limits, dhchap, helloMs, held },
+      admits: ({ hostnqn, subnqn }) =>
+        names === undefined || (names.hostnqn === hostnqn && names.subnqn === subnqn),
       associate: (connect, connection) => associate(listener, connect, connection),
       find: (cntlid) => associations.get(cntlid)?.association,
       closed: (connection) => void connections.delete(connection),
@@ -289,17 +295,21 @@ export async function serveTcp({
 
   async function listen(index: number, address: ListenerAddress): Promise<Listener> {
     const { host = '127.0.0.1', port = 0 } = address
-    const target = targetOf(index)
-    const take = (socket: net.Socket) => {
-      if (connections.size < maxConnections) connections.add(new Connection(target, socket))
-      else {
+    const shaking = new Set<net.Socket>()
+    const take = (socket: net.Socket, names?: TlsNames) => {
+      if (listener.closed) socket.destroy()
+      else if (connections.size < maxConnections) {
+        connections.set(new Connection(targetOf(index, names), socket), index)
+      } else {
         refused++
         log('%s: %d connections are open, and no more are taken', socket.remoteAddress, connections.size)
         socket.destroy()
       }
     }
     const nqns = [...byNqn.keys(), DISCOVERY_NQN]
-    const server = secured === undefined ? net.createServer(take) : createTlsServer(secured, nqns, take)
+    const server = net.createServer(
+      secured === undefined ? take : handshakes(secured, nqns, helloMs, shaking, take),
+    )
     // Before their handshake, too.
     server.maxConnections = maxConnections
     server.on('drop', () => refused++)
@@ -316,14 +326,12 @@ export async function serveTcp({
     const at = server.address() as net.AddressInfo
     const listener: Listener = {
       ...{ server, index, host: at.address, port: at.port, ipv6: at.family === 'IPv6' },
-      ...{ closed: false, stopped: null },
+      ...{ shaking, closed: false, stopped: null },
       async close() {
         if (listener.closed) return
         const closed = stop(listener)
         changed()
-        for (const { association, host } of [...associations.values()]) {
-          if (host.listener === index) association.end()
-        }
+        end(index)
         await closed
       },
     }
@@ -333,7 +341,19 @@ export async function serveTcp({
   function stop(listener: Listener): Promise<void> {
     listener.closed = true
     listener.stopped ??= new Promise((resolve) => listener.server.close(() => resolve()))
+    for (const socket of listener.shaking) socket.destroy()
     return listener.stopped
+  }
+
+  /** Ends what came by a listener, or by any: admin connections wait for what their association has in flight. */
+  function end(listener?: number): void {
+    for (const { association, host } of [...associations.values()]) {
+      if (listener === undefined || host.listener === listener) association.end()
+    }
+    const ending = new Set([...associations.values()].map(({ association }) => association.admin))
+    for (const [connection, by] of [...connections]) {
+      if ((listener === undefined || by === listener) && !ending.has(connection)) connection.end()
+    }
   }
 
   function records(listener: number): DiscoveryRecord[] {
@@ -370,7 +390,7 @@ export async function serveTcp({
     throw error
   }
   const look = setInterval(() => {
-    for (const connection of connections) connection.look()
+    for (const connection of connections.keys()) connection.look()
   }, stallMs)
   look.unref()
 
@@ -391,7 +411,7 @@ export async function serveTcp({
         .map(({ host }) => host)
     },
     get unsent() {
-      return [...connections].reduce((sum, { unsent }) => sum + unsent, 0)
+      return [...connections.keys()].reduce((sum, { unsent }) => sum + unsent, 0)
     },
     refer(next) {
       referrals = next
@@ -402,38 +422,63 @@ export async function serveTcp({
     },
     quiesce() {
       for (const listener of listeners) void stop(listener)
-      for (const connection of connections) connection.quiesce()
+      for (const connection of connections.keys()) connection.quiesce()
     },
     async close() {
       clearInterval(look)
       const closed = Promise.all(listeners.map((listener) => stop(listener)))
-      for (const { association } of [...associations.values()]) association.end()
-      // Those of an association that ends wait for what it has in flight.
-      const ending = new Set([...associations.values()].map(({ association }) => association.admin))
-      for (const connection of [...connections]) if (!ending.has(connection)) connection.end()
+      end()
       await closed
     },
   }
 }
 
-// The identity of a handshake names host and subsystem: it is one of those that there are, or there is no connection.
-function createTlsServer(
+/**
+ * What has the handshake of each connection: its identity names host and subsystem, which are some that there are, or there is
+ * no connection.
+ * @param shaking those whose handshake goes on, for `helloMs` at most
+ */
+function handshakes(
   { keys }: TargetTls,
   nqns: readonly string[],
-  take: (socket: net.Socket) => void,
-): net.Server {
-  const known = new Map<string, Buffer>()
+  helloMs: number,
+  shaking: Set<net.Socket>,
+  take: (socket: net.Socket, names: TlsNames) => void,
+): (socket: net.Socket) => void {
+  const known = new Map<string, { readonly psk: Buffer; readonly names: TlsNames }>()
   for (const [hostnqn, key] of keys) {
     for (const subnqn of nqns) {
       for (const version of [0, 1] as const) {
-        const { identity, psk } = deriveTlsPsk(key, { hostnqn, subnqn }, version)
-        known.set(identity, psk)
+        const names = { hostnqn, subnqn }
+        const { identity, psk } = deriveTlsPsk(key, names, version)
+        known.set(identity, { psk, names })
       }
     }
   }
-  const server = tls.createServer(
-    { ...TLS_OPTIONS, pskCallback: (_socket, identity) => known.get(identity) ?? null },
-    take,
-  )
-  return server.on('tlsClientError', (error) => log('%s', error.message))
+  return (socket) => {
+    let names: TlsNames | undefined
+    const secured = new tls.TLSSocket(socket, {
+      ...{ ...TLS_OPTIONS, isServer: true },
+      pskCallback: (_socket: tls.TLSSocket, identity: string) => {
+        const one = known.get(identity)
+        names = one?.names
+        return one?.psk ?? null
+      },
+    } as tls.TLSSocketOptions)
+    const timer = setTimeout(() => secured.destroy(), helloMs)
+    const refused = (error: Error) => log('%s', error.message)
+    const over = () => {
+      clearTimeout(timer)
+      shaking.delete(secured)
+    }
+    shaking.add(secured)
+    secured.on('error', refused).once('close', over)
+    secured.once('secure', () => {
+      over()
+      secured.off('error', refused)
+      // Without an identity, a former session is gone on with.
+      if (names === undefined) secured.destroy()
+      else take(secured, names)
+    })
+  }
 }
