@@ -1,5 +1,5 @@
-// What Node's sockets can do and do not show. Reads an accepted socket into memory of the caller's, as `onread` of net.connect does: Node has the option for sockets
-// that connect, and for those that a server accepts its own buffer of 64 KiB for each read, which costs as much as a write of 4 KiB.
+// Reads an accepted socket into memory of the caller's, as `onread` of net.connect does. Node has that option for sockets that
+// connect; for those that a server accepts it makes a buffer of 64 KiB for each read, which costs as much as a write of 4 KiB.
 
 import net from 'node:net'
 
@@ -14,13 +14,13 @@ interface Handle {
  * A new socket on the connection of an accepted one, which must not be used any more. What had come before is given to
  * `onBytes` first, and what comes later once `resume` is called.
  *
- * @param memory what the next read goes into; asked for after each
+ * @param memory what each read goes into, or what the next one does: then asked for after each
  * @param onBytes the first `bytes` of `buffer` have come
  * @returns the same socket where it can only be read by its 'data' events, as one of TLS: it may flow before `resume`
  */
 export function readInto(
   socket: net.Socket,
-  memory: () => Buffer,
+  memory: Buffer | (() => Buffer),
   onBytes: (buffer: Buffer, bytes: number) => void,
 ): net.Socket {
   const owner = socket as unknown as { _handle: Handle | null; encrypted?: boolean }
@@ -54,7 +54,7 @@ export function readInto(
   return new net.Socket(options as net.SocketConstructorOpts)
 }
 
-/** Bytes that have been written to a socket, and that the system has not taken yet. */
+/** Bytes that have been written to a socket of any kind, and that the system has not taken yet. */
 export function unsentBytes(socket: net.Socket): number {
   return (socket as unknown as { _handle: Handle | null })._handle?.writeQueueSize ?? 0
 }

@@ -166,6 +166,8 @@ interface Listener extends TargetListener {
   readonly index: number
   /** Those whose handshake goes on. */
   readonly shaking: ReadonlySet<net.Socket>
+  /** The ends of those that it has taken: the server knows nothing of their sockets. */
+  readonly open: ReadonlySet<Promise<void>>
   closed: boolean
   /** Resolves when its last connection has ended. */
   stopped: Promise<void> | null
@@ -296,10 +298,14 @@ export async function serveTcp({
   async function listen(index: number, address: ListenerAddress): Promise<Listener> {
     const { host = '127.0.0.1', port = 0 } = address
     const shaking = new Set<net.Socket>()
+    const open = new Set<Promise<void>>()
     const take = (socket: net.Socket, names?: TlsNames) => {
       if (listener.closed) socket.destroy()
       else if (connections.size < maxConnections) {
-        connections.set(new Connection(targetOf(index, names), socket), index)
+        const connection = new Connection(targetOf(index, names), socket)
+        connections.set(connection, index)
+        open.add(connection.closed)
+        void connection.closed.then(() => open.delete(connection.closed))
       } else {
         refused++
         log('%s: %d connections are open, and no more are taken', socket.remoteAddress, connections.size)
@@ -326,7 +332,7 @@ export async function serveTcp({
     const at = server.address() as net.AddressInfo
     const listener: Listener = {
       ...{ server, index, host: at.address, port: at.port, ipv6: at.family === 'IPv6' },
-      ...{ shaking, closed: false, stopped: null },
+      ...{ shaking, open, closed: false, stopped: null },
       async close() {
         if (listener.closed) return
         const closed = stop(listener)
@@ -340,7 +346,9 @@ export async function serveTcp({
 
   function stop(listener: Listener): Promise<void> {
     listener.closed = true
-    listener.stopped ??= new Promise((resolve) => listener.server.close(() => resolve()))
+    listener.stopped ??= new Promise((resolve) => {
+      listener.server.close(() => resolve(Promise.all(listener.open).then(() => {})))
+    })
     for (const socket of listener.shaking) socket.destroy()
     return listener.stopped
   }
