@@ -119,7 +119,8 @@ class MemoryFile implements VfsFile {
   }
 
   async clear(offset: number, length: number): Promise<void> {
-    this.data.fill(0, offset, offset + length)
+    // What is after it is zeroes as soon as it is there.
+    this.data.subarray(offset, offset + length).fill(0)
   }
 }
 

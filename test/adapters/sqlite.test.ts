@@ -156,3 +156,16 @@ test('sqliteVfs: a failure of the device is an error of SQLite, and its cause is
   t.deepEqual(await exec('PRAGMA integrity_check'), [['ok']])
   await close()
 })
+
+test('sqliteVfs: a temporary table larger than its cache is written to its file in any order', async (t) => {
+  await using ns = await open('sim:?size=16M&lba=4096')
+  const { exec, close, vfs } = await openDatabase(ns)
+  await exec('PRAGMA temp_store = file; CREATE TEMP TABLE many (n INTEGER PRIMARY KEY, data BLOB)')
+  await exec('PRAGMA temp.cache_size = 10; PRAGMA temp.cache_spill = 10')
+  await exec(
+    'WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 1000) INSERT INTO many SELECT n, zeroblob(3000) FROM i',
+  )
+  t.deepEqual(await exec('SELECT count(*), sum(length(data)) FROM many'), [[1000, 3_000_000]])
+  t.is(vfs.lastError, null)
+  await close()
+})
