@@ -190,7 +190,7 @@ export class BlockServer {
   // One block, for edges; who has it.
   private scratch: Buffer | null = null
   private edges: Promise<unknown> = Promise.resolve()
-  private zeroes: Buffer | null = null
+  private zeroes: Promise<Buffer> | null = null
 
   /**
    * @param bytes most memory for the data of requests
@@ -278,7 +278,8 @@ export class BlockServer {
       if (this.stats.writes + this.stats.clears > 0) await this.command({ opcode: NVM.FLUSH })
     } finally {
       this.memory.close()
-      for (const buffer of [this.scratch, this.zeroes]) if (buffer !== null) this.io.pool.discard(buffer)
+      for (const buffer of [this.scratch, await this.zeroes])
+        if (buffer !== null) this.io.pool.discard(buffer)
     }
   }
 
@@ -378,11 +379,20 @@ export class BlockServer {
 
   // On a device without Write Zeroes.
   private async writeZeroes(slba: number, nlb: number): Promise<void> {
-    this.zeroes ??= await this.io.pool.allocAsync(ZEROES_BYTES)
+    const zeroes = await this.takeZeroes()
     const step = ZEROES_BYTES / this.geometry.blocksize
     for (let at = slba; at < slba + nlb; at += step) {
-      await this.move(NVM_WRITE, this.zeroes, at, Math.min(step, slba + nlb - at))
+      await this.move(NVM_WRITE, zeroes, at, Math.min(step, slba + nlb - at))
     }
+  }
+
+  // For all of them, whoever is first.
+  private takeZeroes(): Promise<Buffer> {
+    this.zeroes ??= this.io.pool.allocAsync(ZEROES_BYTES).catch((error) => {
+      this.zeroes = null
+      throw error
+    })
+    return this.zeroes
   }
 
   private async deallocate(slba: number, nlb: number): Promise<void> {

@@ -267,6 +267,25 @@ test('a device’s limits of Write Zeroes and of ranges are kept to', async (t) 
   await ns.close()
 })
 
+test('a device without Write Zeroes has one buffer of zeroes, however many ranges are cleared at once', async (t) => {
+  const ns = await open('sim:?size=1M')
+  await ns.promises.write(pattern(MIB, 1), 0)
+  const held = ns.pool.bytes
+  const server = new BlockServer(ns, { writeZeroes: false, zeroesDeallocate: false, deallocate: false }, MIB)
+  const clear = (offset: number) =>
+    new Promise<void>((resolve) => {
+      const owner = { onMemory: () => {}, onDone: () => resolve() }
+      server.start(
+        Object.assign(new BlockRequest(owner, server), { task: TASK.ZEROES, offset, bytes: MIB / 4 }),
+      )
+    })
+  await Promise.all([clear(0), clear(MIB / 4), clear(MIB / 2), clear((MIB / 4) * 3)])
+  t.true((await ns.promises.read(Buffer.alloc(MIB), 0)).every((byte) => byte === 0))
+  await server.close()
+  t.is(ns.pool.bytes, held)
+  await ns.close()
+})
+
 test('memory of a command without an answer is given to no other request, and what else is beside it stays', async (t) => {
   const faults = [{ opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } }] as const
   const ns = await open('sim:?size=1M', { recovery: 'none', timeout: 50, faults })
