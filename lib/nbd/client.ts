@@ -113,6 +113,9 @@ interface Pending {
   covered: number
   extents: NbdExtent[]
   error: Error | null
+  /** Of a write: its data is still being sent, though the server may have answered. */
+  sending: boolean
+  answered: boolean
   resolve(extents: NbdExtent[]): void
   reject(error: Error): void
 }
@@ -300,6 +303,8 @@ export class NbdClient {
   private readonly context: number | null
   private readonly socket: net.Socket
   private readonly pending = new Map<number, Pending>()
+  // Of writes that begin or end within a block: one block after the other is read, changed and written.
+  private edges: Promise<unknown> = Promise.resolve()
   private cookie = 0
   private failure: Error | null = null
   private corked = false
@@ -374,10 +379,25 @@ export class NbdClient {
       return
     }
     // The server takes whole blocks: what is beside the data stays.
-    const { start, hull } = this.hullOf(offset, data.length)
-    await this.read(hull, start)
-    data.copy(hull, offset - start)
-    await this.write(hull, start)
+    const first = Math.min(data.length, (least - (offset % least)) % least)
+    const last = Math.max(first, data.length - ((offset + data.length) % least))
+    const edge = (from: number, to: number) => this.writeEdge(data.subarray(from, to), offset + from)
+    await allOf([
+      first > 0 ? edge(0, first) : null,
+      last > first ? this.write(data.subarray(first, last), offset + first) : null,
+      data.length > last ? edge(last, data.length) : null,
+    ])
+  }
+
+  private writeEdge(data: Buffer, offset: number): Promise<void> {
+    const turn = this.edges.then(async () => {
+      const { start, hull } = this.hullOf(offset, data.length)
+      await this.read(hull, start)
+      data.copy(hull, offset - start)
+      await this.write(hull, start)
+    })
+    this.edges = turn.catch(() => {})
+    return turn
   }
 
   /**
@@ -423,12 +443,14 @@ export class NbdClient {
 
   /** Says goodbye. What is still waited for is rejected. */
   async close(): Promise<void> {
-    if (this.failure === null) {
-      this.socket.write(this.encode(COMMAND.DISC, 0, 0, 0, 0))
-      this.fail(new ClosedError(`${this.uri} was closed`))
-      this.socket.end()
-    }
-    this.socket.destroySoon()
+    if (this.failure !== null) return
+    const { socket } = this
+    const idle = this.pending.size === 0 && socket.writableLength === 0
+    if (idle) socket.end(this.encode(COMMAND.DISC, 0, 0, 0, 0))
+    this.fail(new ClosedError(`${this.uri} was closed`))
+    // What is still on its way goes into memory, or comes from memory, that is its caller's again.
+    if (idle) socket.destroySoon()
+    else socket.destroy()
   }
 
   private hullOf(offset: number, bytes: number): { start: number; hull: Buffer } {
@@ -444,7 +466,7 @@ export class NbdClient {
     }
     const parts: Promise<unknown>[] = []
     for (let at = 0; at < bytes; at += this.most) parts.push(send(at, Math.min(this.most, bytes - at)))
-    await Promise.all(parts)
+    await allOf(parts)
   }
 
   private encode(command: number, flags: number, cookie: number, offset: number, bytes: number): Buffer {
@@ -473,7 +495,7 @@ export class NbdClient {
       do this.cookie = (this.cookie + 1) >>> 0
       while (this.pending.has(this.cookie))
       const what = `${COMMAND_NAMES[command]} at ${offset}, ${bytes} bytes`
-      this.pending.set(this.cookie, {
+      const pending: Pending = {
         command,
         offset,
         into,
@@ -481,9 +503,12 @@ export class NbdClient {
         covered: 0,
         extents: [],
         error: null,
+        sending: data !== null,
+        answered: false,
         resolve,
         reject,
-      })
+      }
+      this.pending.set(this.cookie, pending)
       // What a turn sends leaves in one system call.
       if (!this.corked) {
         this.corked = true
@@ -494,7 +519,11 @@ export class NbdClient {
         })
       }
       this.socket.write(this.encode(command, flags, this.cookie, offset, bytes))
-      if (data !== null) this.socket.write(data)
+      if (data === null) return
+      this.socket.write(data, () => {
+        pending.sending = false
+        if (pending.answered) settle(pending)
+      })
     })
   }
 
@@ -656,7 +685,7 @@ export class NbdClient {
     this.current = null
     if ((chunk.flags & CHUNK_DONE) === 0) return
     this.pending.delete(currentCookie)
-    const { error, extents, resolve, reject, into, covered } = current!
+    const { error, reject, into, covered } = current!
     if (error === null && into !== null && covered !== into.length) {
       const short = new ProtocolError(
         `${this.uri}: ${covered} bytes in place of ${into.length}: ${current!.what}`,
@@ -665,13 +694,25 @@ export class NbdClient {
       this.fail(short)
       return
     }
-    if (error === null) resolve(extents)
-    else reject(error)
+    current!.answered = true
+    if (!current!.sending) settle(current!)
   }
 
   private errorOf({ what }: Pending, error: number, text: string): Error {
     return new NbdError(`${this.uri}: ${what}: error ${error}${text && `, ${text}`}`, error)
   }
+}
+
+function settle({ error, extents, resolve, reject }: Pending): void {
+  if (error === null) resolve(extents)
+  else reject(error)
+}
+
+// Until the last of them has ended, whatever the others came to: the memory is theirs.
+async function allOf(parts: readonly (Promise<unknown> | null)[]): Promise<void> {
+  const ends = await Promise.allSettled(parts)
+  const failed = ends.find(({ status }) => status === 'rejected')
+  if (failed?.status === 'rejected') throw failed.reason
 }
 
 const COMMAND_NAMES = [

@@ -8,6 +8,7 @@ import { connectNbd, parseNbdAddress } from '../../lib/nbd/client.ts'
 import {
   CHUNK,
   CHUNK_BYTES,
+  COMMAND,
   encodeOptionReply,
   INFO,
   NBD_MAGIC,
@@ -18,6 +19,7 @@ import {
   u32,
   u64,
   writeChunkHead,
+  writeSimpleReply,
 } from '../../lib/nbd/protocol.ts'
 import { readExactly } from '../../lib/nbd/read-exactly.ts'
 import { compare, copy, open } from '../../src/index.ts'
@@ -125,12 +127,25 @@ test('connectNbd says what is missing', async (t) => {
   silent.close()
 })
 
+interface LiarOptions {
+  size?: number
+  structured?: boolean
+  least?: number
+  most?: number
+  /** In place of what is true. */
+  info?: Buffer
+}
+
 /** A server that lets a client in, and answers each request with what the test gives it. */
 async function startLiar(
   t: ExecutionContext,
-  answer: (head: Buffer) => Buffer,
-  info = Buffer.concat([u16(INFO.EXPORT), u64(MIB), u16(1)]),
+  answer: (head: Buffer, socket: net.Socket) => Buffer | Promise<Buffer>,
+  { size = MIB, structured = true, least = 1, most = 32 * MIB, info }: LiarOptions = {},
 ): Promise<string> {
+  const infos = [
+    Buffer.concat([u16(INFO.EXPORT), u64(size), u16(1)]),
+    Buffer.concat([u16(INFO.BLOCK_SIZE), u32(least), u32(4096), u32(most)]),
+  ]
   const path = newSocketPath()
   const server = net.createServer(async (socket) => {
     socket.on('error', () => {})
@@ -141,16 +156,19 @@ async function startLiar(
       if (head === null) return
       const option = head.readUInt32BE(8)
       await readExactly(socket, head.readUInt32BE(12))
-      if (option === OPTION.GO) socket.write(encodeOptionReply(option, REPLY.INFO, info))
+      for (const one of option === OPTION.GO ? (info ? [info] : infos) : []) {
+        socket.write(encodeOptionReply(option, REPLY.INFO, one))
+      }
       if (option === OPTION.SET_META_CONTEXT) {
         const context = Buffer.concat([u32(5), Buffer.from('base:allocation')])
         socket.write(encodeOptionReply(option, REPLY.META_CONTEXT, context))
       }
-      socket.write(encodeOptionReply(option, REPLY.ACK))
+      const refused = option === OPTION.STRUCTURED_REPLY && !structured
+      socket.write(encodeOptionReply(option, refused ? REPLY.ERR_UNSUP : REPLY.ACK))
       if (option === OPTION.GO) break
     }
     for (let head = await readExactly(socket, 28); head !== null; head = await readExactly(socket, 28)) {
-      socket.write(answer(head))
+      socket.write(await answer(head, socket))
     }
   })
   await new Promise<void>((resolve) => server.listen(path, resolve))
@@ -234,7 +252,7 @@ test('a server that offers what can’t be is refused', async (t) => {
   const sizes = (least: number, most: number) =>
     Buffer.concat([u16(INFO.BLOCK_SIZE), u32(least), u32(4096), u32(most)])
   for (const info of [Buffer.from([0, 9]), sizes(0, 1), Buffer.from([0, 0, 1])]) {
-    await t.throwsAsync(connectNbd(await startLiar(t, answer, info)), { code: 'ERR_UNVME_PROTOCOL' })
+    await t.throwsAsync(connectNbd(await startLiar(t, answer, { info })), { code: 'ERR_UNVME_PROTOCOL' })
   }
   const other = net
     .createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
@@ -244,4 +262,114 @@ test('a server that offers what can’t be is refused', async (t) => {
     message: /no NBD/,
   })
   other.close()
+})
+
+const simpleReply = (head: Buffer, error = 0) => {
+  const reply = Buffer.alloc(16)
+  writeSimpleReply(reply, 0, error, head.readUInt32BE(8), head.readUInt32BE(12))
+  return reply
+}
+const until = async (condition: () => boolean) => {
+  while (!condition()) await new Promise(setImmediate)
+}
+
+test('close leaves the memory of a read alone that is still being answered', async (t) => {
+  let server: net.Socket | undefined
+  const answer = (head: Buffer, socket: net.Socket) => {
+    server = socket
+    // What is to be written is never taken, so that there is something to be sent for as long as there is a connection.
+    if (head.readUInt16BE(6) === COMMAND.WRITE) return new Promise<Buffer>(() => {})
+    return Buffer.concat([simpleReply(head), Buffer.alloc(4096, 1)])
+  }
+  const client = await connectNbd(await startLiar(t, answer, { structured: false }))
+  const into = Buffer.alloc(MIB)
+  const reading = t.throwsAsync(client.read(into, 0), { code: 'ERR_UNVME_CLOSED' })
+  await until(() => into[4095] === 1)
+  const writing = t.throwsAsync(client.write(Buffer.alloc(MIB, 3), 0), { code: 'ERR_UNVME_CLOSED' })
+  await new Promise(setImmediate)
+  const closed = new Promise((resolve) => server!.once('close', resolve))
+  await client.close()
+  await Promise.all([reading, writing])
+  server!.write(Buffer.alloc(65_536, 2))
+  await closed
+  t.is(into.indexOf(2), -1)
+})
+
+test('read of more than one request rejects when none of them is answered any more', async (t) => {
+  const heads: Buffer[] = []
+  let server: net.Socket | undefined
+  const answer = (head: Buffer, socket: net.Socket) => {
+    server = socket
+    heads.push(head)
+    return head.readBigUInt64BE(16) === 0n ? simpleReply(head, 5) : Buffer.alloc(0)
+  }
+  const client = await connectNbd(await startLiar(t, answer, { structured: false, most: 4096 }))
+  const into = Buffer.alloc(8192)
+  let ended = false
+  const reading = t.throwsAsync(client.read(into, 0), { code: 'ERR_UNVME_NBD', message: /error 5/ })
+  void reading.then(() => {
+    ended = true
+  })
+  await until(() => heads.length === 2)
+  // A request after it has its answer: the error has come.
+  const flushed = client.read(Buffer.alloc(4096), 4096)
+  await until(() => heads.length === 3)
+  server!.write(Buffer.concat([simpleReply(heads[2]!), Buffer.alloc(4096)]))
+  await flushed
+  t.false(ended)
+  server!.write(Buffer.concat([simpleReply(heads[1]!), Buffer.alloc(4096, 2)]))
+  await reading
+  t.is(into[8191], 2)
+  await client.close()
+})
+
+test('write that is refused rejects when its data has been sent', async (t) => {
+  let go = () => {}
+  const goes = new Promise<void>((resolve) => {
+    go = resolve
+  })
+  let payload: Buffer | null = null
+  const bytes = 8 * MIB
+  const answer = async (head: Buffer, socket: net.Socket) => {
+    if (head.readUInt16BE(6) !== COMMAND.WRITE) return simpleReply(head)
+    socket.write(simpleReply(head, 1))
+    await goes
+    payload = await readExactly(socket, bytes)
+    return Buffer.alloc(0)
+  }
+  const client = await connectNbd(await startLiar(t, answer, { structured: false, size: bytes }))
+  const data = Buffer.alloc(bytes, 1)
+  const writing = client.write(data, 0).catch(() => data.fill(2))
+  for (let i = 0; i < 100; i++) await new Promise(setImmediate)
+  go()
+  await writing
+  await until(() => payload !== null)
+  t.is(payload!.indexOf(2), -1)
+  await client.close()
+})
+
+test('writes that begin and end within blocks of the server leave each other’s bytes alone', async (t) => {
+  const disk = pattern(MIB, 1)
+  const answer = async (head: Buffer, socket: net.Socket) => {
+    const at = Number(head.readBigUInt64BE(16))
+    const bytes = head.readUInt32BE(24)
+    t.is((at % 4096) + (bytes % 4096), 0)
+    if (head.readUInt16BE(6) === COMMAND.READ) {
+      return Buffer.concat([simpleReply(head), disk.subarray(at, at + bytes)])
+    }
+    disk.set((await readExactly(socket, bytes))!, at)
+    return simpleReply(head)
+  }
+  const client = await connectNbd(await startLiar(t, answer, { structured: false, least: 4096 }))
+  const model = Buffer.from(disk)
+  const data = pattern(MIB, 2)
+  const writes: Promise<void>[] = []
+  for (let at = 100, i = 0; at < MIB - 9000; at += 1 + ((i++ * 2039) % 9000)) {
+    const end = at + 1 + ((i * 2039) % 9000)
+    data.copy(model, at, at, end)
+    writes.push(client.write(data.subarray(at, end), at))
+  }
+  await Promise.all(writes)
+  t.true(disk.equals(model))
+  await client.close()
 })
