@@ -9,6 +9,7 @@ import { connectNbd } from '../../lib/nbd/client.ts'
 import { COMMAND } from '../../lib/nbd/protocol.ts'
 import { open, serveNbd } from '../../src/index.ts'
 import { cleanEnvironment, MAIN, unvme } from '../cli/command.ts'
+import { endAt } from '../support/early-end.ts'
 import { testFolder } from '../support/folder.ts'
 import { encodeRequest, RawNbd, startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
@@ -87,6 +88,27 @@ test('close answers what is in flight, then ends; its signal and its namespace d
     await closing
     await ns.close()
     await t.throwsAsync(RawNbd.connect(file(how)))
+  }
+})
+
+test('serveNbd rejects where its signal or its namespace ends it before it listens', async (t) => {
+  for (const [i, how] of ['signal', 'namespace'].entries()) {
+    for (const [j, when] of (['identify', 'listen'] as const).entries()) {
+      const ns = await open('sim:?size=1M')
+      const host = `127.7.7.${1 + 2 * i + j}`
+      const controller = new AbortController()
+      const { signal } = controller
+      let closing: Promise<void> | undefined
+      const servers = endAt(ns, host, when, () => {
+        if (how === 'signal') controller.abort()
+        else closing = ns.close()
+      })
+      const serving = serveNbd(ns, { host, port: 0, signal })
+      await t.throwsAsync(serving, { code: how === 'signal' ? 'ABORT_ERR' : 'ERR_UNVME_CLOSED' }, when)
+      t.false(servers.some(({ listening }) => listening))
+      await closing
+      await ns.close()
+    }
   }
 })
 

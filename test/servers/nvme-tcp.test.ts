@@ -19,6 +19,7 @@ import {
   serveNvmeTcp,
 } from '../../src/index.ts'
 import { Reservations } from '../../src/servers/nvme-tcp/reservations.ts'
+import { endAt } from '../support/early-end.ts'
 import { testFolder } from '../support/folder.ts'
 import { forkServer, SERVED_NQN } from '../support/nvme-tcp-server.ts'
 import { pattern } from '../support/pattern.ts'
@@ -764,6 +765,27 @@ test('close finishes what is in flight, and what was answered is there', async (
   const done = (await Promise.all(writes)).filter((i) => i >= 0)
   t.true(done.length > 0)
   for (const i of done) t.deepEqual(await readOf(namespaces[0]!, 8 * i, 8), pattern(4096, i))
+})
+
+test('serveNvmeTcp rejects where its signal or its namespace ends it before it listens', async (t) => {
+  for (const [i, how] of ['signal', 'namespace'].entries()) {
+    for (const [j, when] of (['identify', 'listen'] as const).entries()) {
+      const ns = await open('sim:?size=1M')
+      const host = `127.7.8.${1 + 2 * i + j}`
+      const controller = new AbortController()
+      const { signal } = controller
+      let closing: Promise<void> | undefined
+      const servers = endAt(ns, host, when, () => {
+        if (how === 'signal') controller.abort()
+        else closing = ns.close()
+      })
+      const serving = serveNvmeTcp([ns], { listen: `${host}:0`, signal })
+      await t.throwsAsync(serving, { code: how === 'signal' ? 'ABORT_ERR' : 'ERR_UNVME_CLOSED' }, when)
+      t.false(servers.some(({ listening }) => listening))
+      await closing
+      await ns.close()
+    }
+  }
 })
 
 test('a signal, or the end of a namespace, closes the server', async (t) => {

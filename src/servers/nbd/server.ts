@@ -5,6 +5,7 @@ import net, { isIP } from 'node:net'
 import { isMainThread } from 'node:worker_threads'
 import {
   ArgumentTypeError,
+  ClosedError,
   InUseError,
   OutOfRangeError,
   QueueOwnerError,
@@ -114,6 +115,11 @@ export async function serveNbd(
   const server = new Server(served, secure, options)
   try {
     await server.listen(path === undefined ? { host, port } : { path })
+    // Who has ended it before it could be heard of.
+    throwIfAborted(signal)
+    for (const { ns } of served.values()) {
+      if (ns.closed) throw new ClosedError(`serveNbd: ${ns.device} is closed`)
+    }
   } catch (error) {
     await server.close()
     throw error
@@ -232,6 +238,7 @@ class Server {
   private readonly counts = { connections: 0, refused: 0 }
   // Connections that have chosen an export.
   private chosen = 0
+  private listening: Promise<void> = Promise.resolve()
   private ending: Promise<void> | null = null
   private address = ''
   private audience = ''
@@ -260,12 +267,18 @@ class Server {
     for (const { ns } of exports.values()) this.forgets.push(ns.onClose(() => this.close()))
   }
 
-  async listen(where: { path: string } | { host: string; port: number }): Promise<void> {
+  listen(where: { path: string } | { host: string; port: number }): Promise<void> {
+    this.listening = Promise.resolve().then(() => this.begin(where))
+    return this.listening
+  }
+
+  private async begin(where: { path: string } | { host: string; port: number }): Promise<void> {
     if ('path' in where) await removeStaleSocket(where.path)
     await new Promise<void>((resolve, reject) => {
       // The mode of a socket is that of the moment in which it is made.
       const mask = isMainThread ? process.umask(0o177) : 0
-      this.server.once('error', (cause: NodeJS.ErrnoException) => {
+      this.server.on('error', (cause: NodeJS.ErrnoException) => {
+        log('%s', cause.message)
         const at = 'path' in where ? where.path : `${where.host}:${where.port}`
         const Kind = cause.code === 'EADDRINUSE' ? InUseError : SetupError
         reject(new Kind(`serveNbd: can't listen at ${at}: ${cause.message}`, { cause }))
@@ -375,6 +388,8 @@ class Server {
 
   private async end(): Promise<void> {
     for (const forget of this.forgets) forget()
+    // What does not listen yet can't be closed.
+    await this.listening.catch(() => {})
     this.server.close()
     const ends = [...this.connections].map((connection) => {
       connection.end()

@@ -27,6 +27,7 @@ import { Reservations } from './reservations.ts'
 /** What is served: an open namespace. */
 export interface DeviceNamespace extends BlockIo {
   readonly qcount: number
+  readonly closed: boolean
   readonly controller: Pick<
     NamespaceController,
     | 'identity'

@@ -2,7 +2,13 @@
 // those of HostController.
 
 import net from 'node:net'
-import { AbortError, ArgumentTypeError, ArgumentValueError, UnsupportedError } from '../../../lib/errors.ts'
+import {
+  AbortError,
+  ArgumentTypeError,
+  ArgumentValueError,
+  ClosedError,
+  UnsupportedError,
+} from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
 import type { DmaPool } from '../../../lib/memory/pool.ts'
 import { nvmeError } from '../../../lib/nvme/host/failure.ts'
@@ -248,13 +254,18 @@ export async function serveNvmeTcp(
       served.close()
     }
   }
-  const forget = onAbort(signal, () => void close().catch((error: Error) => log('%s', error.message)))
+  const endUnheard = () => close().catch((error: Error) => log('%s', error.message))
+  const forget = onAbort(signal, () => void endUnheard())
   const takeBack =
     typeof namespaces === 'string' ? [] : namespaces.map((namespace) => namespace.onClose(close))
   log('%s at %s', nqn, all.map(({ address }) => address).join(', '))
-  if (signal?.aborted) {
-    await close()
-    throw new AbortError(signal.reason)
+  const gone = typeof namespaces === 'string' ? undefined : namespaces.find((namespace) => namespace.closed)
+  if (signal?.aborted || gone !== undefined) {
+    // Who has ended it before it could be heard of.
+    await endUnheard()
+    throw signal?.aborted
+      ? new AbortError(signal.reason)
+      : new ClosedError(`serveNvmeTcp: ${gone!.device} is closed`)
   }
   return {
     nqn,

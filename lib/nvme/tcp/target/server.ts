@@ -320,7 +320,8 @@ export async function serveTcp({
     server.maxConnections = maxConnections
     server.on('drop', () => refused++)
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => {
+      server.on('error', (error: NodeJS.ErrnoException) => {
+        log('%s', error.message)
         reject(
           new SystemCallError(`${host}:${port} can't be listened at`, {
             ...{ code: error.code ?? 'EIO', errno: -(error.errno ?? 0), syscall: error.syscall ?? 'listen' },
