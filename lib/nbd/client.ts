@@ -18,6 +18,7 @@ import {
 } from '../errors.ts'
 import { onAbort, throwIfAborted } from '../sys/abort.ts'
 import { readInto } from '../sys/read-into.ts'
+import { socketPathBytes } from '../sys/socket-path.ts'
 import {
   ALLOCATION,
   CHUNK,
@@ -76,11 +77,14 @@ export function parseNbdAddress(uri: string): NbdAddress {
   } catch (cause) {
     throw bad('it is no URI', cause)
   }
-  const socket = url.searchParams.get('socket')
-  for (const name of url.searchParams.keys()) {
+  // It is a URI's query, and no form: + is no space.
+  const query = new URLSearchParams(url.search.replaceAll('+', '%2B'))
+  const socket = query.get('socket')
+  for (const name of query.keys()) {
     if (!['socket', 'tls-certificates', 'tls-psk-file'].includes(name)) throw bad(`'${name}' is not known`)
   }
   if (unix ? !socket : socket !== null) throw bad(unix ? 'socket=PATH is needed' : 'socket= is for nbd+unix')
+  if (socket) socketPathBytes(socket)
   // The port that a URL of http leaves out.
   const port = /:80(\/|$|\?)/.test(rest) ? 80 : Number(url.port || NBD_PORT)
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
@@ -90,8 +94,8 @@ export function parseNbdAddress(uri: string): NbdAddress {
     exportName,
     secure: s === 's',
     user: decodeURIComponent(url.username),
-    certificates: url.searchParams.get('tls-certificates') ?? undefined,
-    pskFile: url.searchParams.get('tls-psk-file') ?? undefined,
+    certificates: query.get('tls-certificates') ?? undefined,
+    pskFile: query.get('tls-psk-file') ?? undefined,
   }
 }
 
@@ -126,12 +130,14 @@ const DIRECT_BYTES = 16 * 1024
 const ZEROES_BYTES = 2 ** 27
 /** For a server to answer while the connection is made. */
 const CONNECT_MS = 10_000
+// A server whose machine has gone says nothing: the system asks after this time of silence.
+const TCP_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }
 
 /** Connects to an export. Rejects with SetupError, AddressError, ProtocolError, AuthenticationError, AbortError. */
 export async function connectNbd(uri: string, signal?: AbortSignal): Promise<NbdClient> {
   const address = parseNbdAddress(uri)
   throwIfAborted(signal)
-  const plain = net.connect({ ...address.where, noDelay: true } as net.NetConnectOpts)
+  const plain = net.connect({ ...address.where, ...TCP_OPTIONS } as net.NetConnectOpts)
   const timer = setTimeout(() => plain.destroy(new Error(`no answer within ${CONNECT_MS} ms`)), CONNECT_MS)
   const forget = onAbort(signal, () => plain.destroy(new AbortError(signal!.reason)))
   let failure: Error | undefined
@@ -665,6 +671,7 @@ export class NbdClient {
       request.covered += bytes
     } else if (type === CHUNK.BLOCK_STATUS) {
       if (payload.u32() !== this.context) return
+      if (request.extents.length > 0) throw new ProtocolError('more than one block status in a reply')
       while (payload.left > 0) {
         const bytes = payload.u32()
         const flags = payload.u32()

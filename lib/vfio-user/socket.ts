@@ -3,7 +3,7 @@
 // on the event loop (`watch`). Descriptors are closed by libc as well: Node warns of those that it has not opened
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
-import { AddressError, ProtocolError, SystemCallError } from '../errors.ts'
+import { ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous } from '../memory/mapping.ts'
 import { onAbort } from '../sys/abort.ts'
 import {
@@ -26,10 +26,9 @@ import {
   socket,
   systemCallError,
 } from '../sys/libc.ts'
+import { socketPathBytes } from '../sys/socket-path.ts'
 import { watchDescriptor } from '../sys/watch-descriptor.ts'
 
-// struct sockaddr_un has room for 108 bytes, a NUL among them.
-const MAX_PATH = 107
 // Offsets in the scratch memory, and bytes of data in one call.
 const IOVEC = 64
 const CONTROL = 128
@@ -59,14 +58,9 @@ function useScratch(): Scratch {
 /** What `receive` found, where it was no bytes. */
 export const NOTHING_YET = -1
 
-/** struct sockaddr_un. Throws AddressError where the path does not fit. */
+/** struct sockaddr_un. Throws AddressError where the path is none for a socket. */
 function addressOf(path: string): Buffer {
-  const name = Buffer.from(path)
-  if (name.length > MAX_PATH) {
-    throw new AddressError(
-      `${path}: the path of a socket has at most ${MAX_PATH} bytes, this one ${name.length}`,
-    )
-  }
+  const name = socketPathBytes(path)
   const b = Buffer.alloc(2 + name.length + 1)
   b.writeUInt16LE(AF.UNIX, 0)
   name.copy(b, 2)

@@ -26,7 +26,7 @@ export async function serve(address: string, options: ServeOptions = {}): Promis
  *
  * @param exports a namespace, whose export has the empty name, or several by their names
  * @throws InUseError (the socket, the port, or a device that the system uses, unless `readOnly`), SetupError,
- * ArgumentTypeError, OutOfRangeError, AbortError
+ * AddressError (of the socket), ArgumentTypeError, OutOfRangeError, AbortError, ClosedError
  */
 export async function serveNbd(
   exports: Namespace | Readonly<Record<string, Namespace>>,

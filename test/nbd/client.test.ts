@@ -40,6 +40,7 @@ test('addresses are those of libnbd', (t) => {
     ['nbd://[::1]:99/', { ...plain, where: { host: '::1', port: 99 }, exportName: '' }],
     ['nbd+unix:///?socket=/run/x', { ...plain, where: { path: '/run/x' }, exportName: '' }],
     ['nbd+unix:///e?socket=/run/x%20y', { ...plain, where: { path: '/run/x y' }, exportName: 'e' }],
+    ['nbd+unix:///e?socket=/run/x+y', { ...plain, where: { path: '/run/x+y' }, exportName: 'e' }],
     [
       'nbds://me@host/e?tls-psk-file=/k',
       {
@@ -64,6 +65,8 @@ test('addresses are those of libnbd', (t) => {
     'nbd://h?x=1',
     'nbd://h:99999/',
     'nbd://h/%',
+    'nbd+unix:///?socket=/run/%00',
+    `nbd+unix:///?socket=/${'x'.repeat(107)}`,
   ]) {
     t.throws(() => parseNbdAddress(uri), { code: 'ERR_UNVME_ADDRESS' }, uri)
   }
@@ -203,6 +206,16 @@ const LIES: Record<string, [answer: (head: Buffer) => Buffer, message: RegExp]> 
     /not requested/,
   ],
   'a hole without a length': [(head) => chunk(head, CHUNK.OFFSET_HOLE, u64(0)), /bytes where 4 are needed/],
+  'two block statuses': [
+    (head) => {
+      const status = Buffer.concat([u32(5), u32(4096), u32(0)])
+      return Buffer.concat([
+        chunk(head, CHUNK.BLOCK_STATUS, status, { flags: 0 }),
+        chunk(head, CHUNK.BLOCK_STATUS, status),
+      ])
+    },
+    /more than one block status/,
+  ],
   'a huge chunk': [
     (head) => chunk(head, CHUNK.ERROR, Buffer.alloc(0)).fill(0xff, 16, 20),
     /a chunk of 4294967295 bytes/,

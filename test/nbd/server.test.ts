@@ -21,6 +21,8 @@ test('serveNbd listens on the loopback, or at a socket of mode 0600', async (t) 
   t.is(fs.statSync(path).mode & 0o777, 0o600)
   t.is(server.address, `nbd+unix:///?socket=${path}`)
   t.regex(server.audience, /^processes of user \d+ \(and root\) on this machine$/)
+  const odd = await startNbd(t, 'sim:?size=1M', { path: file('a+b & 100% #1') })
+  await (await connectNbd(odd.uri)).close()
   const ns = await open('sim:?size=1M')
   const tcp = await serveNbd({ 'a disk': ns }, { port: 0 })
   t.regex(tcp.address, /^nbd:\/\/127\.0\.0\.1:\d+\/a%20disk$/)
@@ -48,6 +50,8 @@ test('serveNbd refuses what can’t be', async (t) => {
     [ns, { path: file('busy') }, 'ERR_UNVME_IN_USE'],
     [ns, { path: file('no-socket') }, 'ERR_UNVME_IN_USE'],
     [ns, { path: file('none/s') }, 'ERR_UNVME_SETUP'],
+    [ns, { path: file('x'.repeat(107)) }, 'ERR_UNVME_ADDRESS'],
+    [ns, { path: '\0abstract' }, 'ERR_UNVME_ADDRESS'],
     [ns, { path: 1 }, 'ERR_INVALID_ARG_TYPE'],
     [ns, { path: file('x'), port: 1 }, 'ERR_INVALID_ARG_TYPE'],
     [ns, { maxClients: 0 }, 'ERR_OUT_OF_RANGE'],

@@ -17,6 +17,7 @@ import { ONCS } from '../../../lib/nvme/spec/flags.ts'
 import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { show } from '../../../lib/sys/show.ts'
+import { socketPathBytes } from '../../../lib/sys/socket-path.ts'
 import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { BlockServer, type BlockServerStats } from '../block-server.ts'
@@ -139,6 +140,7 @@ function checkServeOptions(options: ServeNbdOptions): void {
   if (path !== undefined && (host ?? port) !== undefined) {
     throw new ArgumentTypeError('serveNbd: path is for a Unix socket, host and port for TCP: one of both')
   }
+  if (path !== undefined) socketPathBytes(path)
   if (port !== undefined) checkInteger('serveNbd: port', port, 0, 65_535)
   const { maxClients = 64, maxRequests = 128, maxBytes = 2 ** 26 } = options
   checkInteger('serveNbd: maxClients', maxClients, 1, 65_536)
@@ -290,7 +292,8 @@ class Server {
     const scheme = this.secure === undefined ? 'nbd' : 'nbds'
     const name = encodeURIComponent(this.first.name)
     if ('path' in where) {
-      this.address = `${scheme}+unix:///${name}?socket=${where.path}`
+      const path = encodeURIComponent(where.path).replaceAll('%2F', '/')
+      this.address = `${scheme}+unix:///${name}?socket=${path}`
       this.audience = `processes of user ${process.getuid?.()} (and root) on this machine`
       return
     }
