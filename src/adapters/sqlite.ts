@@ -8,6 +8,7 @@
 
 import { crc32 } from 'node:zlib'
 import { ArgumentTypeError, InUseError, OutOfRangeError, SetupError } from '../../lib/errors.ts'
+import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import type { Namespace } from '../namespace/namespace.ts'
@@ -140,7 +141,7 @@ export class SqliteVfs {
   private journal!: Area
   private hasJournal = false
   private sequence = 0
-  // What the slots say already.
+  // What the slots say already; empty where a slot may have been written, or not.
   private saved = ''
 
   /** Made by `sqliteVfs`. */
@@ -198,7 +199,7 @@ export class SqliteVfs {
   /** Ends the use of the namespace by this VFS, which stays open. Its database has to be closed before. */
   async close(): Promise<void> {
     if (this.files.size > 0) throw new InUseError('sqliteVfs: close: its database is still open')
-    used.delete(this.ns)
+    release(this.ns)
   }
 
   /** For wa-sqlite: `sqliteVfs` has waited for it. */
@@ -266,9 +267,13 @@ export class SqliteVfs {
   /** Makes a file shorter. */
   async xTruncate(file: number, low: number, high: number): Promise<number> {
     const found = this.files.get(file)!
-    found.size = Math.min(found.size, wide(low, high))
-    // Of a journal that is a commit.
-    return found === this.journal ? this.attempt(IOERR.TRUNCATE, () => this.save()) : RESULT.OK
+    const before = found.size
+    found.size = Math.min(before, wide(low, high))
+    if (found !== this.journal) return RESULT.OK
+    // That is a commit.
+    const result = await this.attempt(IOERR.TRUNCATE, () => this.save())
+    if (this.saved !== this.state()) found.size = before
+    return result
   }
 
   /** What was written is on the medium after this, and then what the slots say of it. */
@@ -280,9 +285,17 @@ export class SqliteVfs {
   /** The journal is gone: a commit. */
   async xDelete(_vfs: number, name: number, sync: number): Promise<number> {
     if (!this.module.UTF8ToString(name).endsWith('-journal')) return RESULT.OK
+    const { hasJournal, journal } = this
+    const { size } = journal
     this.hasJournal = false
-    this.journal.size = 0
-    return this.attempt(IOERR.DELETE, () => (sync === 0 ? this.save() : this.flush()))
+    journal.size = 0
+    const result = await this.attempt(IOERR.DELETE, () => (sync === 0 ? this.save() : this.flush()))
+    // Where no slot says so it is still there, and the next that reads rolls back by it, as after a kill.
+    if (this.saved !== this.state()) {
+      this.hasJournal = hasJournal
+      journal.size = size
+    }
+    return result
   }
 
   /** Bytes of a file. */
@@ -366,8 +379,11 @@ export class SqliteVfs {
   }
 
   private async saveJournal(): Promise<void> {
-    const { hasJournal, journal } = this
-    if (!this.saved.endsWith(`${hasJournal} ${journal.size}`)) await this.save()
+    const { hasJournal, journal, saved } = this
+    if (saved.endsWith(`${hasJournal} ${journal.size}`)) return
+    await this.save()
+    // A commit that failed may be what the slots say on the medium.
+    if (saved === '') await this.access.flush()
   }
 
   private state(): string {
@@ -384,6 +400,7 @@ export class SqliteVfs {
       ...{ sequence, hasJournal: this.hasJournal, journalBytes: this.journal.most },
       ...{ mainSize: this.main.size, journalSize: this.journal.size },
     })
+    this.saved = ''
     await this.access.write(slot, (sequence % 2) * this.slotBytes)
     this.sequence = sequence
     this.saved = state
@@ -445,7 +462,20 @@ function decodeState(slot: Buffer): State | null {
   return { hasJournal: slot.readUInt32LE(12) === 1, sequence, mainSize, journalSize, journalBytes }
 }
 
-const used = new WeakSet<Namespace>()
+// By the memory of their controller, as those of one namespace may be opened several times; then by namespace.
+const used = new WeakMap<DmaPool, Map<number, Namespace>>()
+
+function claim(ns: Namespace): void {
+  const owners = used.get(ns.pool) ?? new Map<number, Namespace>()
+  used.set(ns.pool, owners)
+  if (owners.get(ns.id)?.closed === false) throw new InUseError(`sqliteVfs: ${ns.device} has a VFS already`)
+  owners.set(ns.id, ns)
+}
+
+function release(ns: Namespace): void {
+  const owners = used.get(ns.pool)
+  if (owners?.get(ns.id) === ns) owners.delete(ns.id)
+}
 
 /**
  * A VFS for SQLite on an open namespace, which is the database's alone: for wa-sqlite's asynchronous build (tested with
@@ -473,13 +503,12 @@ export async function sqliteVfs(
   checkBoolean('sqliteVfs: format', format)
   if (journalBytes !== undefined) checkInteger('sqliteVfs: journalBytes', journalBytes, LEAST_BYTES)
   const vfs = new SqliteVfs(ns, module, name)
-  if (used.has(ns)) throw new InUseError(`sqliteVfs: ${ns.device} has a VFS already`)
-  used.add(ns)
+  claim(ns)
   try {
     await vfs.prepare(options)
     return vfs
   } catch (error) {
-    used.delete(ns)
+    release(ns)
     throw error
   }
 }

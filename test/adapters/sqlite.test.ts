@@ -101,6 +101,46 @@ test('sqliteVfs: a device that is gone after any command leaves what was committ
   }
 })
 
+test('sqliteVfs: what is read after a command that failed is what the next process finds', async (t) => {
+  for (const journal of ['delete', 'truncate', 'persist']) {
+    const path = file(`failed-${journal}.img`)
+    {
+      await using ns = await open(`sim:${path}?size=4M&lba=512`)
+      const { exec, close } = await openDatabase(ns)
+      await exec('CREATE TABLE rows (version, data BLOB); INSERT INTO rows VALUES (0, zeroblob(700))')
+      await close()
+    }
+    let failures = 0
+    for (let k = 2, version = 1, quiet = 0; quiet < 3; k++, version++) {
+      const ns = await open(`sim:${path}?lba=512&fault=any#${k}*1:status=281h`, { retries: 0 })
+      let seen: unknown[][] | undefined
+      let failed = false
+      try {
+        const { exec } = await openDatabase(ns)
+        await exec(`PRAGMA journal_mode=${journal}`)
+        await exec(`UPDATE rows SET version = ${version}`).catch(() => {
+          failed = true
+        })
+        seen = await exec('SELECT version FROM rows')
+        if (!failed) t.deepEqual(seen, [[version]])
+      } catch {
+        // What is not read is not looked for.
+      }
+      if (failed) failures++
+      quiet = failed ? 0 : quiet + 1
+      // Its database is not closed, as where the process is killed.
+      await ns.close().catch(() => {})
+      await using next = await open(`sim:${path}?lba=512`)
+      const { exec, close } = await openDatabase(next)
+      t.deepEqual(await exec('PRAGMA integrity_check'), [['ok']])
+      const found = await exec('SELECT version FROM rows')
+      if (seen !== undefined) t.deepEqual(found, seen, `${journal}, command ${k}`)
+      await close()
+    }
+    t.true(failures > 3, `${failures}`)
+  }
+})
+
 test('sqliteVfs: commits are flushed, and a database goes on where it was', async (t) => {
   await using ns = await open('sim:?size=16M&lba=4096')
   const { exec, close } = await openDatabase(ns)
@@ -123,6 +163,9 @@ test('sqliteVfs: refuses journals that keep nothing, a second connection, and a 
   await t.throwsAsync(openDatabase(ns), { code: 'ERR_UNVME_SETUP', message: /other data/ })
   const { exec, close, sqlite } = await openDatabase(ns, { format: true, journalBytes: 65_536 })
   await t.throwsAsync(openDatabase(ns), { code: 'ERR_UNVME_IN_USE' })
+  const same = await ns.openNamespace(ns.id)
+  await t.throwsAsync(openDatabase(same), { code: 'ERR_UNVME_IN_USE' })
+  await same.close()
   await exec(SCHEMA)
   for (const mode of ['wal', 'memory', 'OFF']) {
     await t.throwsAsync(exec(`PRAGMA journal_mode=${mode}`), {
