@@ -144,17 +144,23 @@ export class PartPool {
     slab.free.push(part)
   }
 
+  // All of them or none.
   private obtain(parts: Part[], bytes: number): boolean {
-    for (let left = bytes; left > 0; left -= PART_BYTES) {
-      const part = this.obtainOne(sizeOf(left))
-      if (part === null) {
+    let missing = true
+    try {
+      for (let left = bytes; left > 0; left -= PART_BYTES) {
+        const part = this.obtainOne(sizeOf(left))
+        if (part === null) return false
+        parts.push(part)
+      }
+      missing = false
+      return true
+    } finally {
+      if (missing) {
         for (const taken of parts) this.giveOne(taken)
         parts.length = 0
-        return false
       }
-      parts.push(part)
     }
-    return true
   }
 
   private obtainOne(size: number): Part | null {
