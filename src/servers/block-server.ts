@@ -3,6 +3,7 @@
 // commands without an allocation. Where a range begins or ends within a block, the block is read, changed and written, and
 // until then no other request that changes any of its blocks is started, of this engine or another on the namespace.
 
+import { ControllerResetError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { DSM_RANGE_BYTES, encodeDsmAttributes, encodeDsmRanges } from '../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
@@ -25,6 +26,10 @@ const DEAC = 1 << 25
 // Bytes of one write of a device without Write Zeroes.
 const ZEROES_BYTES = 128 * 1024
 const DSM_DEALLOCATE = encodeDsmAttributes({ ad: true })
+// What met a reset is sent again, after times that double.
+const MOST_ATTEMPTS = 12
+const FIRST_DELAY_MS = 10
+const MOST_DELAY_MS = 1000
 
 /** What the device behind can do. */
 export interface BlockCapabilities {
@@ -424,12 +429,15 @@ export class BlockServer {
 
   private async move(opc: number, data: Buffer, slba: number, nlb: number): Promise<void> {
     const { queue, geometry, io } = this
-    await sendTransfer(queue, geometry, opc, data, io.pool.tagOf(data), slba, nlb, undefined)
+    const tag = io.pool.tagOf(data)
+    await throughResets(() => sendTransfer(queue, geometry, opc, data, tag, slba, nlb, undefined))
   }
 
   private async command(command: IoCommand): Promise<void> {
     const { queue, geometry, io } = this
-    await send(queue, prepareCommand('serve', queue, geometry, io.pool, command), undefined)
+    await throughResets(() =>
+      send(queue, prepareCommand('serve', queue, geometry, io.pool, command), undefined),
+    )
   }
 
   /** @internal One thing less that it waits for. */
@@ -453,9 +461,17 @@ export class BlockServer {
   }
 }
 
-function completed(op: Operation): void {
+const completed = (op: Operation): void => endTransfer(op, 0)
+
+function endTransfer(op: Operation, attempts: number): void {
   const request = op.context as BlockRequest
   if (op.field !== 0 || op.cause !== null) {
+    if (metReset(op.cause, attempts)) {
+      op.takeError()
+      op.onDone = (again) => endTransfer(again, attempts + 1)
+      setTimeout(() => sendAgain(op), delayOf(attempts))
+      return
+    }
     request.lost ||= op.lost
     request.error ??= op.takeError()
   }
@@ -463,4 +479,29 @@ function completed(op: Operation): void {
   op.context = null
   op.queue.operations.give(op)
   request.step()
+}
+
+function sendAgain(op: Operation): void {
+  const { queue, geometry, opc, buf, allocation, slba, nlb } = op
+  const tag = allocation!.pool.tagOf(buf!)
+  ;(queue as IoQueue).requestTransfer(op, geometry, opc, buf!, tag, slba, nlb)
+}
+
+// Somebody has reset the controller, with which all that was in flight has ended: clients need not know. Every command of this
+// engine leaves the same behind however often it is executed.
+const metReset = (error: unknown, attempts: number): boolean =>
+  error instanceof ControllerResetError && attempts < MOST_ATTEMPTS
+
+const delayOf = (attempts: number) => Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempts)
+
+async function throughResets(work: () => Promise<unknown>): Promise<void> {
+  for (let attempts = 0; ; attempts++) {
+    try {
+      await work()
+      return
+    } catch (error) {
+      if (!metReset(error, attempts)) throw error
+    }
+    await new Promise((resolve) => setTimeout(resolve, delayOf(attempts)))
+  }
 }

@@ -38,13 +38,15 @@ const batches = fc.array(fc.array(change, { minLength: 1, maxLength: 40, size: '
   size: 'max',
 })
 
-for (const device of [
-  `sim:?size=${SIZE}&lba=512`,
-  `sim:?size=${SIZE}&lba=4096&latency=30us`,
-  `sim:?size=${SIZE}&lba=4096&mdts=1`,
+for (const { device, resets = false } of [
+  { device: `sim:?size=${SIZE}&lba=512` },
+  { device: `sim:?size=${SIZE}&lba=4096&latency=30us` },
+  { device: `sim:?size=${SIZE}&lba=4096&mdts=1` },
+  { device: `sim:?size=${SIZE}&lba=512&latency=100us-1ms`, resets: true },
+  { device: `sim:?size=${SIZE}&lba=4096&latency=30us&fault=any#99*1:fatal,any#999*1:fatal,any#1999*1:fatal` },
 ]) {
-  test(`two clients' changes of any bytes match a model (${device})`, async (t) => {
-    const { path, server } = await startNbd(t, device)
+  test(`two clients' changes of any bytes match a model (${device}${resets ? ', which is reset' : ''})`, async (t) => {
+    const { path, server, ns } = await startNbd(t, device)
     const clients = [await RawNbd.ready(path), await RawNbd.ready(path)]
     const model = Buffer.alloc(SIZE)
     let seed = 1
@@ -65,6 +67,11 @@ for (const device of [
             const request = data === undefined ? { offset, bytes, flags } : { offset, data, flags }
             clients[client]!.send(encodeRequest(writes ? WRITE : WRITE_ZEROES, request))
             sent[client]!++
+          }
+          if (resets && sent[0]! + sent[1]! > 0) {
+            // Some of the requests are in flight by then.
+            while (ns.stats.inFlight === 0) await new Promise(setImmediate)
+            await ns.reset()
           }
           for (const i of [0, 1]) {
             for (let n = 0; n < sent[i]!; n++) {
@@ -88,6 +95,7 @@ for (const device of [
     t.true(data.subarray(20_100).equals(model.subarray(20_100)))
     t.true(server.stats.unaligned > 0)
     t.is(server.stats.failed, 0)
+    if (device.includes('fatal')) t.true(ns.stats.resets > 0)
     for (const client of clients) client.close()
   })
 }
