@@ -101,6 +101,55 @@ test('sqliteVfs: a device that is gone after any command leaves what was committ
   }
 })
 
+test('sqliteVfs: a power cut at any command leaves what was committed', async (t) => {
+  for (const [journal, synchronous, cut, step] of [
+    ['delete', 'extra', 'cut', 3],
+    ['delete', 'full', 'cut=50%', 5],
+    ['truncate', 'full', 'cut=50%', 5],
+    ['persist', 'full', 'cut=50%', 5],
+  ] as const) {
+    const path = file(`cut-${journal}-${synchronous}.img`)
+    // As on a file, where the folder of a journal that was deleted is flushed in `extra` alone.
+    const mayLose = journal === 'delete' && synchronous === 'full' ? 1 : 0
+    {
+      await using ns = await open(`sim:${path}?size=4M&lba=512`)
+      const { exec, close } = await openDatabase(ns)
+      await exec('CREATE TABLE rows (n INTEGER PRIMARY KEY, version, data BLOB)')
+      for (let n = 0; n < 8; n++) await exec(`INSERT INTO rows VALUES (${n}, 0, zeroblob(700))`)
+      await close()
+    }
+    let committed = 0
+    let whole = false
+    for (let k = 2; !whole && k < 400; k += step) {
+      const dying = await open(`sim:${path}?lba=512&fault=any#${k}*1:${cut}`)
+      try {
+        const { exec, close } = await openDatabase(dying)
+        await exec(`PRAGMA journal_mode=${journal}; PRAGMA cache_size=2; PRAGMA synchronous=${synchronous}`)
+        for (const version of [committed + 1, committed + 2]) {
+          await exec(`UPDATE rows SET version = ${version}, data = zeroblob(${400 + (version % 5) * 200})`)
+          committed = version
+        }
+        await close()
+        whole = true
+      } catch {
+        // There is no device any more.
+      }
+      await dying.close().catch(() => {})
+      await using ns = await open(`sim:${path}?lba=512`)
+      const { exec, close } = await openDatabase(ns)
+      t.deepEqual(await exec('PRAGMA integrity_check'), [['ok']], `${journal}, command ${k}`)
+      const [row] = await exec('SELECT count(*), min(version), max(version), min(length(data)) FROM rows')
+      const version = row![2] as number
+      t.deepEqual(row, [8, version, version, version === 0 ? 700 : 400 + (version % 5) * 200])
+      const there = version >= committed - mayLose && version <= committed + (whole ? 0 : 1)
+      t.true(there, `${journal}, command ${k}: version ${version}, ${committed} was committed`)
+      committed = version
+      await close()
+    }
+    t.true(whole)
+  }
+})
+
 test('sqliteVfs: what is read after a command that failed is what the next process finds', async (t) => {
   for (const journal of ['delete', 'truncate', 'persist']) {
     const path = file(`failed-${journal}.img`)

@@ -8,3 +8,9 @@ export function updateSlowPath(c: Controller): void {
   const { latency } = c.pending
   c.slowPath = latency.max > 0 || c.faults.rules.length > 0 || c.background.sanitizing !== null
 }
+
+/** To be called after rules were added: what a cut of the power may lose is noted from the first of its kind on. */
+export function prepareCut({ faults, medium, allocated }: Controller): void {
+  if (!faults.rules.some(({ rule }) => rule.action.kind === 'cut')) return
+  medium.recordUnflushed?.(Math.max(...[...allocated.values()].map(({ blockBytes }) => blockBytes), 512))
+}

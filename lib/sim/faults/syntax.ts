@@ -40,7 +40,10 @@ export interface FaultRule {
  * `fatal`: the controller sets CSTS.CFS, and nothing completes until it is reset; it does not become ready at the next
  * `refuse` enables, and has another serial number from then on where one is given;
  * `vanish`: the device is unplugged: registers read all-ones, nothing ever completes; with `notify` the host is notified, as
- * by hot plug.
+ * by hot plug;
+ * `cut`: the power is cut: blocks of a disk image that were written after the last Flush, and without FUA, are again what they
+ * were before, all but `kept` per cent of them, and the device is gone as by `vanish`. Only what is written after the first
+ * such rule is there can be lost.
  */
 export type FaultAction =
   | { readonly kind: 'status'; readonly status: number; readonly dnr?: boolean }
@@ -50,6 +53,7 @@ export type FaultAction =
   | { readonly kind: 'stop'; readonly ms: number }
   | { readonly kind: 'fatal'; readonly refuse?: number; readonly serial?: string }
   | { readonly kind: 'vanish'; readonly notify?: boolean }
+  | { readonly kind: 'cut'; readonly kept?: number }
 
 /** Throws ArgumentTypeError or OutOfRangeError for a rule that can't be followed: those of a program may be anything. */
 export function checkFault(rule: FaultRule): FaultRule {
@@ -64,7 +68,9 @@ export function checkFault(rule: FaultRule): FaultRule {
         ? action.ms >= 0 && action.ms < Number.POSITIVE_INFINITY
         : action.kind === 'behind'
           ? Number.isSafeInteger(action.commands) && action.commands > 0
-          : ['lose', 'swallow', 'twice', 'afterReset', 'fatal', 'vanish'].includes(action.kind)
+          : action.kind === 'cut'
+            ? action.kept === undefined || (action.kept >= 0 && action.kept <= 100)
+            : ['lose', 'swallow', 'twice', 'afterReset', 'fatal', 'vanish'].includes(action.kind)
   if (!possible) throw new OutOfRangeError(`fault: ${show(action)} is no action`)
   return rule
 }
@@ -119,6 +125,9 @@ function parseAction(kind: string, value: string | undefined): FaultAction | und
     }
     case 'behind':
       return /^[1-9]\d{0,5}$/.test(value ?? '') ? { kind, commands: Number(value) } : undefined
+    case 'cut':
+      if (value === undefined) return { kind }
+      return /^(100|\d{1,2})%$/.test(value) ? { kind, kept: Number.parseInt(value, 10) } : undefined
     case 'lose':
     case 'swallow':
     case 'twice':

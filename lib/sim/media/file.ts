@@ -10,6 +10,7 @@ import { FALLOC_FL, fallocate, lseek, SEEK, systemCallError } from '../../sys/li
 import type { Pieces } from '../model/prp.ts'
 import type { Medium, MediumExtent } from './medium.ts'
 import { forgetState, loadState, type SavedState, type StateFile, stateFileOf } from './nonvolatile.ts'
+import { Unflushed } from './unflushed.ts'
 
 /** An open and locked disk image. */
 export interface Image {
@@ -124,6 +125,7 @@ export class FileMedium implements Medium {
   readonly bytes: number
   readonly near = 0
   readonly #fd: number
+  #unflushed: Unflushed | null = null
   #scratch = new Uint8Array(0)
   #zeroes: Uint8Array | undefined
 
@@ -143,6 +145,7 @@ export class FileMedium implements Medium {
   }
 
   write(at: number, pieces: Pieces): number {
+    this.#keep(at, pieces.bytes)
     let to = at
     for (let i = 0; i < pieces.count; i++) {
       const status = this.#writeAll(pieces.ranges[i]!.bytes, pieces.at[i]!, pieces.length[i]!, to)
@@ -180,6 +183,7 @@ export class FileMedium implements Medium {
   }
 
   zero(at: number, bytes: number): number {
+    this.#keep(at, bytes)
     if (fallocate(this.#fd, FALLOC_FL.KEEP_SIZE | FALLOC_FL.PUNCH_HOLE, at, bytes) === 0) return 0
     // A file system without holes.
     this.#zeroes ??= new Uint8Array(PART)
@@ -190,13 +194,26 @@ export class FileMedium implements Medium {
     return 0
   }
 
-  flush(): number {
+  flush(at?: number, bytes?: number): number {
     try {
       fs.fdatasyncSync(this.#fd)
+      this.#unflushed?.forget(at, bytes)
       return 0
     } catch {
       return STATUS.WRITE_FAULT
     }
+  }
+
+  recordUnflushed(unit: number): void {
+    this.#unflushed ??= new Unflushed(unit)
+  }
+
+  cutPower(kept: number): void {
+    this.#unflushed?.lose(kept, (block, at) => this.#writeAll(block, 0, block.length, at))
+  }
+
+  #keep(at: number, bytes: number): void {
+    this.#unflushed?.keep(at, bytes, (block, from) => this.#readAll(block, 0, block.length, from))
   }
 
   extents(at: number, bytes: number, most: number): MediumExtent[] {

@@ -22,8 +22,12 @@ export interface Medium {
   verify(at: number, bytes: number): number
   /** From now on the range reads zeroes; large ones take no space any more. */
   zero(at: number, bytes: number): number
-  /** All that was written is durable. */
-  flush(): number
+  /** All that was written is durable; with a range, what that holds. */
+  flush(at?: number, bytes?: number): number
+  /** Where it has a volatile cache: from now on `cutPower` loses what is not flushed, by blocks of `unit` bytes. */
+  recordUnflushed?(unit: number): void
+  /** Loses what is not flushed, but for a share of its blocks, in per cent. */
+  cutPower?(kept: number): void
   /** Where there is one: what is known of a range that has holes, up to `most` extents from its beginning on. */
   extents?(at: number, bytes: number, most: number): MediumExtent[]
 }

@@ -6,7 +6,7 @@ import { encodeCapabilities } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { DmaTable } from '../dma/dma.ts'
 import { createFaults, type Faults } from '../faults/plan.ts'
-import { updateSlowPath } from '../faults/slow-path.ts'
+import { prepareCut, updateSlowPath } from '../faults/slow-path.ts'
 import type { Medium } from '../media/medium.ts'
 import { interruptedOperations, restoreState, type SavedState, type StateFile } from '../media/nonvolatile.ts'
 import { createFirmware, type Firmware } from './admin/firmware.ts'
@@ -194,6 +194,7 @@ export function createController(parts: ControllerParts): Controller {
   }
   powerOnRegisters(c)
   if (parts.state !== undefined) restore(c, parts.state)
+  prepareCut(c)
   return c
 }
 

@@ -1,7 +1,7 @@
 // Controls: what a test or demonstration does to a controller while it runs, beside driving it.
 
 import { addFault, removeFault } from '../faults/plan.ts'
-import { updateSlowPath } from '../faults/slow-path.ts'
+import { prepareCut, updateSlowPath } from '../faults/slow-path.ts'
 import { checkFault, type FaultRule } from '../faults/syntax.ts'
 import type { Controller } from './controller.ts'
 import { announceNamespace, announceWarnings, criticalWarnings } from './events.ts'
@@ -72,6 +72,7 @@ export function applyControl(c: Controller, message: ControlMessage): void {
   switch (message.kind) {
     case 'fault':
       addFault(c.faults, message.rule, message.id)
+      prepareCut(c)
       break
     case 'no-fault':
       removeFault(c.faults, message.id)

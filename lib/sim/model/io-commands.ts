@@ -79,7 +79,7 @@ function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): numbe
   c.moved += bytes >>> 9
   const failed = c.medium.write(ns.at + slba * ns.blockBytes, c.pieces)
   if (failed !== 0) return failed
-  return noteWritten(c, ns, slba, nlb) || settle(c, (sqe[e + 12]! & FUA) !== 0)
+  return noteWritten(c, ns, slba, nlb) || settle(c, ns, slba, nlb, (sqe[e + 12]! & FUA) !== 0)
 }
 
 /** What was written can be read from now on, also by a controller to come. Returns a status. */
@@ -88,8 +88,9 @@ function noteWritten(c: Controller, ns: Namespace, slba: number, nlb: number): n
 }
 
 // What was just written is made durable where the command asks for it, or no cache is to be used.
-function settle(c: Controller, fua: boolean): number {
-  return fua || !c.features.writeCache ? c.medium.flush() : 0
+function settle(c: Controller, ns: Namespace, slba: number, nlb: number, fua: boolean): number {
+  if (!fua && c.features.writeCache) return 0
+  return c.medium.flush(ns.at + slba * ns.blockBytes, nlb * ns.blockBytes)
 }
 
 /** Checks the blocks and finds the host's memory: fills `c.pieces`. */
@@ -126,7 +127,7 @@ function writeZeroes(c: Controller, ns: Namespace, sqe: Uint32Array, e: number):
   const status = c.medium.zero(ns.at + slba * ns.blockBytes, nlb * ns.blockBytes)
   if (status !== 0) return status
   // DEAC only allows to deallocate: blocks read zeroes either way.
-  return noteWritten(c, ns, slba, nlb) || settle(c, (sqe[e + 12]! & FUA) !== 0)
+  return noteWritten(c, ns, slba, nlb) || settle(c, ns, slba, nlb, (sqe[e + 12]! & FUA) !== 0)
 }
 
 function verify(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {

@@ -231,6 +231,10 @@ function applyFault(
       c.serial = action.serial ?? c.serial
       goFatal(c)
       break
+    case 'cut':
+      c.medium.cutPower?.(action.kept ?? 0)
+      vanish(c, false)
+      break
     case 'vanish':
       vanish(c, action.notify ?? false)
       break
