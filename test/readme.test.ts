@@ -116,7 +116,7 @@ test('the faults that it names can be understood, and the page of faults has eve
     parts.flatMap((part) => form.exec(part)?.[1] ?? []),
   )
   t.is(commands!.length, 9)
-  t.is(actions!.length, 9)
+  t.is(actions!.length, 11)
   for (const command of commands!) {
     for (const action of actions!) {
       t.is(parseSimAddress(`sim:?fault=${command}@64+8#10*1:${action}`).faults.length, 1, command + action)

@@ -8,7 +8,6 @@
 
 import { crc32 } from 'node:zlib'
 import { ArgumentTypeError, InUseError, OutOfRangeError, SetupError } from '../../lib/errors.ts'
-import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import type { Namespace } from '../namespace/namespace.ts'
@@ -463,7 +462,7 @@ function decodeState(slot: Buffer): State | null {
 }
 
 // By the memory of their controller, as those of one namespace may be opened several times; then by namespace.
-const used = new WeakMap<DmaPool, Map<number, Namespace>>()
+const used = new WeakMap<Namespace['pool'], Map<number, Namespace>>()
 
 function claim(ns: Namespace): void {
   const owners = used.get(ns.pool) ?? new Map<number, Namespace>()
