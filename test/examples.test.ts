@@ -23,6 +23,10 @@ const SHARED = ['admin/open.js', 'support/one-line.js']
 const OUTPUTS: Record<string, RegExp> = {
   abort:
     /^ABORT_ERR: The operation was aborted \(TimeoutError\)\n\d+ bytes were written before, 0 commands .*\na block written afterwards reads back\n$/,
+  'adapters/bytes': /^\S+Z first\n\S+Z a second one\n$/,
+  'adapters/file-disk': /^mbr 1: 33554432 bytes from 1048576, type 83h\n$/,
+  'adapters/file-handle': /^\d+ bytes as \d+ of 67108864 on sim:\?size=64M\nreads back as it was\n$/,
+  'adapters/sqlite': /^2 raw\n1 namespace\n$/,
   'admin/get-features': /^01h Arbitration +0x4 \{"ab":4,.*\n(0[2-9ab]h .*\n){10}$/,
   'admin/get-log-page':
     /^errors: 0 of 64 entries\ntemperature: 27 °C \(300 K\)\n(.*\n)*power on: 0 hours, 1 cycles\nfirmware slot 1: 1\.0 \(runs\)\n$/,
@@ -130,6 +134,30 @@ test.serial('copy and verify: a file to a device, to another device, and back', 
     differs.stdout,
     `${second}: LBA 542, byte 2190: ${hex(content)}\n${file('changed')}: LBA 4340, byte 142: ${hex(changed)}\n`,
   )
+})
+
+test.serial('the adapters’ examples go on where they were', async (t) => {
+  const address = (name: string) => `sim:${file(`${name}.img`)}?size=4M&lba=4096`
+  for (const [name, words, output] of [
+    ['bytes', ['x'.repeat(5000)], /^\S+ x{5000}\n$/],
+    ['bytes', ['y', 'z'], /^\S+ x{5000}\n\S+ y\n\S+ z\n$/],
+    ['sqlite', ['b', 'a', 'b'], /^2 b\n1 a\n$/],
+    ['sqlite', ['a', 'a'], /^3 a\n2 b\n$/],
+    ['sqlite', [], /^3 a\n2 b\n$/],
+    ['file-handle', [file('content')], /^3000001 bytes as \d+ of 4194304 on .*\nreads back as it was\n$/],
+    ['file-disk', [], /^no partition table: .*\n$/],
+  ] as const) {
+    const { code, stdout, stderr } = await example(`adapters/${name}`, address(name), ...words)
+    t.deepEqual([code, stderr], [0, ''], name)
+    t.regex(stdout, output)
+  }
+  // What they do not know is not overwritten.
+  const other = await example('adapters/sqlite', address('bytes'))
+  t.is(other.code, 1)
+  t.regex(other.stderr, /holds other data .* \(ERR_UNVME_SETUP\)\n$/)
+  const another = await example('adapters/bytes', address('file-handle'))
+  t.is(another.code, 1)
+  t.regex(another.stderr, /holds something else/)
 })
 
 test.serial('several-files puts files into blocks of their own', async (t) => {
