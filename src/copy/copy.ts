@@ -293,12 +293,8 @@ export async function prepareCopy(
     hash,
     check: map && mapChecker(map, source.name),
     done,
-    save:
-      maps &&
-      (async (states) => {
-        for (const [at, journal] of journals.entries()) await journal.save(states[at]!)
-      }),
-    saveMs: options.keepMap === false ? Number.POSITIVE_INFINITY : SAVE_MS,
+    save: maps && ((target, state) => journals[target]!.save(state)),
+    saveMs: options.keepMap === false ? undefined : SAVE_MS,
     signal,
   }
   return {

@@ -58,6 +58,8 @@ export interface Writer {
   zero(at: number, bytes: number): Promise<number>
   /** Reads back what was written, a device from its medium; `buffer` has whole blocks, of memory of `pool`. */
   read?(buffer: Buffer, at: number, bytes: number): Promise<void>
+  /** Has what is written put on the medium, and the target be as long as `bytes`, while others write. Undefined for a pipe. */
+  sync?(bytes: number): Promise<void>
   /** All is written, up to `bytes`: it is made as long, and flushed. */
   end(bytes: number, flush: boolean): Promise<void>
   /** Once, whether it came to the end or not. */

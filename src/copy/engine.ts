@@ -24,13 +24,14 @@ export interface EngineOptions extends LaneOptions {
   readonly check: ((data: Buffer, at: number) => void) | undefined
   /** What is in each target already. */
   readonly done: readonly RangeSet[]
-  /** Writes down what is in each target, when it is on the medium. */
-  readonly save: ((states: readonly EngineState[]) => Promise<void>) | undefined
-  readonly saveMs: number
+  /** Writes down what is in a target, when it is on the medium. */
+  readonly save: ((target: number, state: EngineState) => Promise<void>) | undefined
+  /** How often; undefined: only where something is left to be done. */
+  readonly saveMs: number | undefined
   readonly onReport: ((report: CopyReport) => void) | undefined
 }
 
-/** How far a copy is, in one target. */
+/** How far a copy is, in one target: what is on its medium. */
 export interface EngineState {
   readonly done: RangeSet
   readonly bad: readonly BadBlocks[]
@@ -100,13 +101,15 @@ export class Engine {
       throwIfAborted(signal)
       for (const lane of this.#lanes) lane.error ??= lane.full
       this.#throwIfAllFailed()
-      await Promise.all(this.#lanes.map((lane) => lane.error === undefined && lane.end(this.#end)))
+      await Promise.all(this.#live().map((lane) => lane.end(this.#end)))
       this.#throwIfAllFailed()
-      await this.options.save?.(this.#states())
+      const isWhole = this.#live().length === this.#lanes.length && this.#allBad().length === 0
+      if (this.options.saveMs !== undefined || !isWhole) await this.#save(this.#lanes)
+      this.#throwIfAllFailed()
       return this.#result()
     } catch (error) {
       await this.#settled()
-      await this.#saveNow().catch(() => {})
+      await this.#save(this.#lanes)
       throw withBytesWritten(error, this.#prefix())
     } finally {
       forget()
@@ -374,30 +377,23 @@ export class Engine {
     return [...this.#bad, ...lanes.flatMap((lane) => lane.bad)].sort((a, b) => a.at - b.at)
   }
 
-  // Copies: what is done meanwhile is not yet on the medium.
-  #states(): EngineState[] {
-    return this.#lanes.map((lane) => ({
-      done: lane.done.aligned(1, undefined),
-      bad: this.#allBad([lane]),
-      bytes: this.#bytes,
-    }))
-  }
-
   async #saveWhenDue(): Promise<void> {
-    if (this.options.save === undefined || performance.now() - this.#saved < this.options.saveMs) return
-    await this.#saveNow()
+    const { save, saveMs } = this.options
+    if (save === undefined || saveMs === undefined || performance.now() - this.#saved < saveMs) return
+    await this.#save(this.#live())
+    this.#saved = performance.now()
   }
 
-  // What is written down is on the medium: what is done is looked at before the flush.
-  async #saveNow(): Promise<void> {
-    if (this.options.save === undefined) return
-    const states = this.#states()
-    const { seek } = this.options
-    await Promise.all(
-      this.#live().map((lane) => !lane.writer?.inOrder && lane.writer?.end(seek + lane.done.prefix, true)),
-    )
-    await this.options.save(states)
-    this.#saved = performance.now()
+  // What is written down is on the medium. Where that can't be, it is that target's failure, as any of its own.
+  async #save(lanes: readonly Lane[]): Promise<void> {
+    const { save } = this.options
+    if (save === undefined) return
+    const saveOne = async (lane: Lane) => {
+      await lane.sync()
+      const state = { done: lane.stored, bad: this.#allBad([lane]), bytes: this.#bytes }
+      await save(this.#lanes.indexOf(lane), state).catch((error) => lane.fail(error))
+    }
+    await Promise.all(lanes.map(saveOne))
   }
 
   #result(): EngineResult {

@@ -116,6 +116,8 @@ export class Window {
 export class Lane {
   readonly endpoint: Endpoint
   readonly done: RangeSet
+  /** What of it was on the medium when that was asked for last: see `sync`. */
+  stored: RangeSet
   readonly bad: BadBlocks[] = []
   /** Bytes that it is done with, that were written, and that did not have to be. */
   completed = 0
@@ -132,12 +134,15 @@ export class Lane {
   readonly #scratch: Buffer[] = []
   #opening: Promise<Writer> | undefined
   #active = 0
+  // A later flush may end well and still know nothing of what this one has lost.
+  #flushFailed = false
 
   constructor(engine: LaneEngine, endpoint: Endpoint, done: RangeSet) {
     this.#engine = engine
     this.endpoint = endpoint
     this.done = new RangeSet()
     for (const [from, to] of done) this.done.add(from, to)
+    this.stored = done
     this.completed = done.bytes
   }
 
@@ -186,9 +191,23 @@ export class Lane {
   /** Makes it as long as the copy, and flushes it. */
   async end(bytes: number): Promise<void> {
     const { flush, seek } = this.#engine.options
+    await this.#flush(async () => (await this.open()).end(seek + bytes, flush), flush)
+  }
+
+  /** Has what is done put on the medium, for the map. What is being written goes on. */
+  async sync(): Promise<void> {
+    if (this.#flushFailed || this.stored.bytes === this.done.bytes) return
+    await this.#flush(() => this.writer?.sync?.(this.#engine.options.seek + this.done.prefix), true)
+  }
+
+  async #flush(work: () => Promise<void> | undefined, flushes: boolean): Promise<void> {
+    // What is done meanwhile is not flushed.
+    const done = this.done.aligned(1, undefined)
     try {
-      await (await this.open()).end(seek + bytes, flush)
+      await work()
+      if (flushes) this.stored = done
     } catch (error) {
+      this.#flushFailed = true
       this.fail(error as Error)
     }
   }

@@ -68,6 +68,7 @@ function exportWriter(client: NbdClient, known: boolean): Writer {
       return bytes
     },
     read: (buffer, at, bytes) => client.read(buffer.subarray(0, bytes), at),
+    sync: () => client.flush(),
     end: async (_bytes, flush) => {
       if (flush) await client.flush()
     },

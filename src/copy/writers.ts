@@ -158,6 +158,7 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
       if (before > 0) buffer.copyWithin(0, before, bytes)
     },
     pool,
+    sync: async () => void (await promises.flush()),
     async end(_bytes, flush) {
       if (flush) await promises.flush()
     },
@@ -208,6 +209,14 @@ export function createFileWriter(
       buffer.fill(0, read, bytes)
     },
     pool: null,
+    async sync(bytes) {
+      // Up to there all is written or a hole, and its last byte one that no one writes any more. Setting its size would cut
+      // what is written behind that meanwhile.
+      if (isFile && bytes > 0 && (await handle.stat()).size < bytes) {
+        await writeFully(handle, zeroBuffer().subarray(0, 1), bytes - 1)
+      }
+      await handle.datasync()
+    },
     async end(bytes, flush) {
       // A file is made as long as what was written to it: its end may be a hole.
       if (isFile && (await handle.stat()).size < bytes) await handle.truncate(bytes)

@@ -5,7 +5,11 @@ import { execFileSync } from 'node:child_process'
 import fs, { createReadStream, readFileSync, statSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
+import { createDeviceEndpoint } from '../../src/copy/device-endpoint.ts'
+import { Engine, type EngineState } from '../../src/copy/engine.ts'
+import { RangeSet } from '../../src/copy/extents.ts'
 import { parseRescueMap } from '../../src/copy/rescue-map.ts'
+import { createFileWriter } from '../../src/copy/writers.ts'
 import { type CopyOptions, copy, NvmeError, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
@@ -231,6 +235,78 @@ test('copy: several targets, one fails and the others go on', async (t) => {
   t.is(reports.at(-1), 1)
   await t.throwsAsync(copy(file('several'), [bad, bad]), { code: 'ERR_OUT_OF_RANGE' })
   await t.throwsAsync(copy(file('several'), []), { code: 'ERR_INVALID_ARG_VALUE' })
+})
+
+const flushFails = { opcode: 0, action: { kind: 'status' as const, status: 0x280 } }
+
+test('copy: what a flush has failed for is not done in the map', async (t) => {
+  writeFileSync(file('unflushed'), pattern(MIB))
+  await using bad = await open('sim:?size=4M', { faults: [flushFails], retries: 0 })
+  await using good = await open('sim:?size=4M')
+  const map = [file('unflushed.map'), file('flushed.map')]
+  const doneIn = (path: string) => parseRescueMap(readFileSync(path, 'utf8'), path).done.bytes
+  await t.throwsAsync(copy(file('unflushed'), bad, { map: map[0]! }), { instanceOf: NvmeError })
+  t.is(doneIn(map[0]!), 0)
+  const { targets } = await copy(file('unflushed'), [bad, good], { map })
+  t.deepEqual(
+    targets.map(({ error }) => error?.constructor.name),
+    ['NvmeError', undefined],
+  )
+  t.deepEqual(map.map(doneIn), [0, MIB])
+})
+
+test('Engine: a target whose flush fails half-way leaves, and the others go on', async (t) => {
+  await using bad = await open('sim:?size=4M', { faults: [flushFails], retries: 0 })
+  await using good = await open('sim:?size=4M')
+  await using source = await open('sim:?size=4M')
+  await source.promises.write(pattern(4 * MIB), 0)
+  const [from, ...to] = [source, bad, good].map((ns) => createDeviceEndpoint(ns, ns.device, 0, false))
+  const saved: EngineState[][] = [[], []]
+  const engine = new Engine(from!, to, 4 * MIB, undefined, {
+    ...{ chunk: 65536, window: 8, verify: false, flush: true, pad: false, known: false, onError: 'stop' },
+    ...{ retries: 0, seek: 0, skip: 0, signal: undefined, zeroBytes: 0, hash: false, check: undefined },
+    ...{ done: [new RangeSet(), new RangeSet()], saveMs: 0, onReport: undefined },
+    save: async (target, state) => void saved[target]!.push(state),
+  })
+  const { targets } = await engine.run()
+  t.true(targets[0]!.error instanceof NvmeError && targets[0]!.bytes < 4 * MIB)
+  t.true((await good.promises.read(Buffer.alloc(4 * MIB), 0)).equals(pattern(4 * MIB)))
+  t.true(saved[0]!.length > 0 && saved[0]!.every(({ done }) => done.isEmpty))
+  t.is(saved[1]!.at(-1)!.done.bytes, 4 * MIB)
+})
+
+test('Writer of a file: sync makes it as long as what is done, and cuts nothing that is written meanwhile', async (t) => {
+  const handle = await fs.promises.open(file('synced'), 'w+')
+  const meanwhile = Object.assign(Object.create(handle) as fs.promises.FileHandle, {
+    stat: async () => {
+      const stats = await handle.stat()
+      await writer.write(pattern(4096), 2 * MIB)
+      return stats
+    },
+    write: handle.write.bind(handle),
+    datasync: handle.datasync.bind(handle),
+    truncate: handle.truncate.bind(handle),
+  })
+  const writer = createFileWriter(meanwhile, async () => handle, { known: true, align: 1, isFile: true })
+  await writer.sync!(MIB)
+  const found = readFileSync(file('synced'))
+  t.true(found.equals(Buffer.concat([Buffer.alloc(2 * MIB), pattern(4096)])))
+  await handle.truncate(0)
+  t.is((await handle.stat()).size, 0)
+  const alone = createFileWriter(handle, async () => handle, { known: true, align: 1, isFile: true })
+  await alone.sync!(MIB)
+  t.is(statSync(file('synced')).size, MIB)
+  await handle.close()
+})
+
+test('copy: a map that can not be written is the failure of its target alone', async (t) => {
+  writeFileSync(file('mapped'), pattern(MIB))
+  const map = [file('no-folder/a.map'), file('b.map')]
+  const { targets } = await copy(file('mapped'), [file('mapped.a'), file('mapped.b')], { map, flush: false })
+  t.like(targets, [{ error: { code: 'ENOENT' } }, { bytes: MIB }])
+  t.is(targets[1]!.error, undefined)
+  t.is(parseRescueMap(readFileSync(map[1]!, 'utf8'), map[1]!).done.bytes, MIB)
+  await t.throwsAsync(copy(file('mapped'), file('mapped.a'), { map: map[0]! }), { code: 'ENOENT' })
 })
 
 test('copy: holes are not read, zeroes are not sent, and a file becomes sparse', async (t) => {
