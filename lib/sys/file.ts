@@ -4,6 +4,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import { InUseError } from '../errors.ts'
 import { F, fcntlLock, flock, LOCK, systemCallError } from './libc.ts'
 
@@ -37,33 +38,45 @@ export function readRegularFile(file: string): string {
   }
 }
 
+/** What `replaceFile` makes first, and removes where it is there. */
+export function nextFile(file: string): string {
+  return `${file}.new`
+}
+
 /**
  * Replaces a file as a whole, durably. The new one is made under a name of its own, which may follow no link and must not be
  * there: one that a killed process has left is removed, and so is a link, but never what it leads to.
  * @param mode as it is to be, whatever the process's mask
  */
 export function replaceFile(file: string, content: string, mode: number): void {
-  const next = `${file}.new`
+  for (const fd of replacing(file, content, mode)) fs.fsyncSync(fd)
+}
+
+/** The same, and nobody waits for the medium but who called it. @param mode default: what the process's mask leaves of 0666 */
+export async function replaceFileAsync(file: string, content: string, mode?: number): Promise<void> {
+  for (const fd of replacing(file, content, mode)) await fsync(fd)
+}
+
+const fsync = promisify(fs.fsync)
+
+/** Yields what must be on the medium before it goes on: the file, then the folder with its name. */
+function* replacing(file: string, content: string, mode: number | undefined): Generator<number> {
+  const next = nextFile(file)
   fs.rmSync(next, { force: true })
-  const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+  const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode === undefined ? 0o666 : 0o600)
   try {
     fs.writeFileSync(fd, content)
-    fs.fchmodSync(fd, mode)
-    fs.fsyncSync(fd)
+    if (mode !== undefined) fs.fchmodSync(fd, mode)
+    yield fd
   } finally {
     fs.closeSync(fd)
   }
   fs.renameSync(next, file)
-  syncFolder(path.dirname(file))
-}
-
-// The name is on the medium, too.
-function syncFolder(folder: string): void {
-  const fd = fs.openSync(folder, O_RDONLY)
+  const folder = fs.openSync(path.dirname(file), O_RDONLY)
   try {
-    fs.fsyncSync(fd)
+    yield folder
   } finally {
-    fs.closeSync(fd)
+    fs.closeSync(folder)
   }
 }
 

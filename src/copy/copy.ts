@@ -13,6 +13,7 @@ import {
   VerifyError,
 } from '../../lib/errors.ts'
 import { throwIfAborted } from '../../lib/sys/abort.ts'
+import { replaceFileAsync } from '../../lib/sys/file.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/session.ts'
@@ -30,13 +31,7 @@ import { type EndpointSpec, openSource, openTarget } from './endpoint-spec.ts'
 import { Engine, type EngineOptions, type EngineState } from './engine.ts'
 import { type Extent, type Extents, RangeSet } from './extents.ts'
 import { checkJobs, needsJobs, transferByJobs } from './jobs.ts'
-import {
-  checkMapFile,
-  formatRescueMap,
-  type MapIdentity,
-  readRescueMap,
-  writeRescueMap,
-} from './rescue-map.ts'
+import { checkMapFile, formatRescueMap, type MapIdentity, readRescueMap } from './rescue-map.ts'
 import { readSidecar } from './sidecar.ts'
 
 const MAX_DEPTH = 65536
@@ -200,13 +195,14 @@ export interface PlannedCopy {
 
 /**
  * Checks, and makes ready.
- * @param options as of `copy`; `keepMap` false: a copy that comes to its end leaves no map. Default: true
+ * @param options as of `copy`; `keepMap` false: a copy that comes to its end leaves no map. Default: true. `saveMs`: how often
+ * a map is written that is kept
  * @throws OutOfRangeError, ArgumentValueError, UnsupportedError, VerifyError, AbortError
  */
 export async function prepareCopy(
   given: Endpoint,
   to: readonly Endpoint[],
-  options: CopyOptions & { keepMap?: boolean },
+  options: CopyOptions & { keepMap?: boolean; saveMs?: number },
 ): Promise<PlannedCopy> {
   checkCopyOptions(options)
   const {
@@ -294,7 +290,7 @@ export async function prepareCopy(
     check: map && mapChecker(map, source.name),
     done,
     save: maps && ((target, state) => journals[target]!.save(state)),
-    saveMs: options.keepMap === false ? undefined : SAVE_MS,
+    saveMs: options.keepMap === false ? undefined : (options.saveMs ?? SAVE_MS),
     signal,
   }
   return {
@@ -497,7 +493,7 @@ async function openMap(
   const save = async ({ done, bad, bytes }: EngineState) => {
     const failed = new RangeSet()
     for (const range of bad) failed.add(range.at, range.at + range.bytes)
-    await writeRescueMap(map, formatRescueMap(done, failed, bytes, identity))
+    await replaceFileAsync(map, formatRescueMap(done, failed, bytes, identity))
   }
   return { done: before?.done, save, remove: () => rm(map, { force: true }) }
 }

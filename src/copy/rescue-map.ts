@@ -1,9 +1,10 @@
 // Which bytes of a copy are done, bad or left, in the format of GNU ddrescue's map files, so that its tools read it and a
 // copy that was begun with one program goes on with the other. A comment says what was copied where.
 
-import { mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { ArgumentValueError, DecodeError } from '../../lib/errors.ts'
+import { nextFile } from '../../lib/sys/file.ts'
 import { RangeSet } from './extents.ts'
 
 /** What a map is of: a copy of something else does not go on with it. */
@@ -92,15 +93,20 @@ export function formatRescueMap(
   ].join('\n')
 }
 
-// Comments, then the place and the state that ddrescue was in.
-const HEAD = /^(#.*\n|\s*\n)*(0x[0-9a-f]+|\d+)\s+[?*/\-FG+]/i
+// Comments, then the place and the state that ddrescue was in; or what a killed copy has left of a map.
+const HEAD = /^# Mapfile\. Created by unvme|^(#.*\n|\s*\n)*(0x[0-9a-f]+|\d+)\s+[?*/\-FG+]/i
 const HEAD_BYTES = 4096
 
 /**
- * Makes sure that a map may be written there: the file is a map, empty, or not there, and not the target.
+ * Makes sure that a map may be written there: the file is a map, empty, or not there, and not the target. So is the one that
+ * takes its place.
  * @throws ArgumentValueError
  */
 export async function checkMapFile(file: string, target: string): Promise<void> {
+  for (const name of [file, nextFile(file)]) await checkReplaced(name, target)
+}
+
+async function checkReplaced(file: string, target: string): Promise<void> {
   if (path.resolve(file) === path.resolve(target)) {
     throw new ArgumentValueError(`copy: ${file} is what is written, and can not be its own map`)
   }
@@ -127,17 +133,4 @@ export async function readRescueMap(file: string): Promise<RescueMap | undefined
     if (error.code !== 'ENOENT') throw error
   })
   return text === undefined ? undefined : parseRescueMap(text, file)
-}
-
-/** Writes it as a whole or not at all. */
-export async function writeRescueMap(file: string, text: string): Promise<void> {
-  // In a folder of its own beside it, so that its name can be no one else's link.
-  const folder = await mkdtemp(path.join(path.dirname(path.resolve(file)), '.unvme-map-'))
-  try {
-    const made = path.join(folder, 'map')
-    await writeFile(made, text, { flush: true })
-    await rename(made, file)
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
 }

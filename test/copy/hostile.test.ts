@@ -54,6 +54,11 @@ test('copy: a map is written over nothing but a map', async (t) => {
   await t.throwsAsync(copy(file('image'), ns, { map: file('image') }), refused)
   await t.throwsAsync(copy(file('image'), ns, { map: '/dev/null' }), refused)
   await t.throwsAsync(copy(file('image'), file('own'), { map: file('own') }), refused)
+  // What takes the map's place is made beside it first.
+  await t.throwsAsync(copy(file('image'), file('out.new'), { map: file('out') }), refused)
+  writeFileSync(file('notes.new'), 'of somebody else')
+  await t.throwsAsync(copy(file('image'), ns, { map: file('notes') }), refused)
+  t.is(readFileSync(file('notes.new'), 'utf8'), 'of somebody else')
   t.true(readFileSync(file('image')).equals(content))
   t.false(fs.existsSync(file('own')))
   writeFileSync(file('empty.map'), '')
