@@ -3,18 +3,20 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
+import { testFolder } from './support/folder.ts'
 import { run } from './support/run.ts'
 
 const dist = path.resolve(import.meta.dirname, '..')
+const file = testFolder()
 
 /** Runs a module's text, with `unvme` as the package's code at a folder. */
 async function runOn(folder: string, text: string, environment?: NodeJS.ProcessEnv) {
-  const file = path.join(folder, `program-${process.pid}-${Math.random().toString(36).slice(2)}.mjs`)
-  fs.writeFileSync(file, text.replaceAll('unvme', path.join(folder, 'src/index.js')))
+  const program = path.join(folder, `program-${process.pid}-${Math.random().toString(36).slice(2)}.mjs`)
+  fs.writeFileSync(program, text.replaceAll('unvme', path.join(folder, 'src/index.js')))
   try {
-    return await run(file, [], undefined, environment)
+    return await run(program, [], undefined, environment)
   } finally {
-    fs.rmSync(file)
+    fs.rmSync(program)
   }
 }
 
@@ -65,11 +67,16 @@ if (module.registerHooks) {
   export const load = (url, context, next) => { port.postMessage(url); return next(url, context) }\`
   module.register('data:text/javascript,' + encodeURIComponent(hook), { data: { port: port2 }, transferList: [port2] })
 }
-const { open } = await import('unvme')
+if (process.env.UNVME_TEST_COPY) {
+  process.argv.splice(2, 99, 'copy', ...process.env.UNVME_TEST_COPY.split(' '))
+  await import(import.meta.resolve('unvme').replace('src/index.js', 'src/cli/main.js'))
+}
+const { open } = process.env.UNVME_TEST_COPY ? {} : await import('unvme')
 if (process.env.UNVME_TEST_OPEN) await open(process.env.UNVME_TEST_OPEN).catch((error) => console.error(error.code))
 await new Promise((resolve) => setTimeout(resolve, 200))
 console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
 console.log([...own].filter((url) => /lib.(sim|vfio|vfio-user|vfio-abi|pci|nvme.pcie|nvme.tcp).(?!address|faults)/.test(url)).join('\\n'))
+console.log('driver ' + [...own].some((url) => /src.(open|namespace.namespace|servers)|lib.(nvme.host|nbd)/.test(url)))
 console.log('koffi ' + Object.keys(module._cache).some((file) => /koffi/.test(file)))
 `
 
@@ -81,6 +88,18 @@ test('import of the package loads no transport, and at most 100 modules', async 
   t.true(Number(count) > 50 && Number(count) <= 100, count)
   t.is(transports, '')
   t.regex(stdout, /^koffi false$/m)
+})
+
+test('a copy of a file to a file loads no driver, and at most 80 modules', async (t) => {
+  fs.writeFileSync(file('copied'), 'data')
+  const { code, stdout, stderr } = await runOn(dist, LOADS, {
+    UNVME_TEST_COPY: `${file('copied')} ${file('copy')}`,
+  })
+  t.is(stderr, '')
+  t.is(code, 0)
+  const [, count] = stdout.split('\n')
+  t.true(Number(count) > 30 && Number(count) <= 80, stdout)
+  t.regex(stdout, /^driver false$/m)
 })
 
 test('an nvme+tcp address loads nothing of PCI functions, VFIO or the software controller, and no native code', async (t) => {

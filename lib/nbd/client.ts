@@ -61,9 +61,6 @@ export interface NbdAddress {
   readonly pskFile: string | undefined
 }
 
-/** True for a word that begins as the address of an NBD export. */
-export const isNbdAddress = (word: string): boolean => /^nbds?(\+unix)?:/.test(word)
-
 /** `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, and both with `nbds` for TLS. Throws AddressError. */
 export function parseNbdAddress(uri: string): NbdAddress {
   const bad = (why: string, cause?: unknown) => new AddressError(`'${uri}': ${why}`, { cause })

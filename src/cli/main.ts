@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // The `unvme` command.
 
-import { commands } from './commands/index.ts'
+import { loadCommands } from './commands/load.ts'
 import { run } from './run.ts'
 
-await run(commands, process.argv.slice(2))
+const words = process.argv.slice(2)
+await run(await loadCommands(words[0]), words)

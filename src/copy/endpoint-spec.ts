@@ -1,11 +1,10 @@
 // What a word or an object names in `copy` and `compare`: a file, a device, or an open namespace.
 // No option says which is which. A word with a colon before any slash is an address, so a mistyped
 // one is an error and never a new file; a file of such a name is written ./a:b.
+// The driver and the NBD client are loaded where a word names a device or an export: files alone need neither.
 
 import { ArgumentTypeError, OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
-import { connectNbd, isNbdAddress } from '../../lib/nbd/client.ts'
-import { Namespace } from '../namespace/namespace.ts'
-import { open } from '../open.ts'
+import type { Namespace } from '../namespace/namespace.ts'
 import { createDeviceEndpoint } from './device-endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
 import {
@@ -14,7 +13,6 @@ import {
   openStandardOutput,
   openTargetFile,
 } from './file-endpoint.ts'
-import { createNbdEndpoint } from './nbd-endpoint.ts'
 
 /** A file's path, a device's address, an NBD export's (`nbd://host/export`, `nbd+unix:///?socket=PATH`), `-` for standard input or output, or a namespace that is open. */
 export type EndpointSpec = string | Namespace
@@ -46,6 +44,9 @@ export function mayBeDevice(word: string): boolean {
   return isAddress(word) || word.startsWith('/dev/')
 }
 
+// Of an NBD export.
+const isNbdAddress = (word: string): boolean => /^nbds?(\+unix)?:/.test(word)
+
 /** Opens what is read. It must be closed; a namespace that was given open stays open. */
 export function openSource(spec: EndpointSpec, options: EndpointOptions = {}): Promise<Endpoint> {
   return openEndpoint(spec, options, (path) =>
@@ -70,17 +71,21 @@ async function openEndpoint(
   { slba, nsid, signal, jobs = 1, force, isDevice = false }: EndpointOptions,
   openFile: (path: string) => Endpoint | Promise<Endpoint>,
 ): Promise<Endpoint> {
-  if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
   if (typeof spec !== 'string') {
+    const { Namespace } = await import('../namespace/namespace.ts')
+    if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof spec}`)
   }
   if (isNbdAddress(spec)) {
     if (slba !== undefined && slba !== 0)
       throw new OutOfRangeError(`slba ${slba} is for a device; ${spec} has bytes`)
     if (jobs > 1) throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${spec}`)
+    const { connectNbd } = await import('../../lib/nbd/client.ts')
+    const { createNbdEndpoint } = await import('./nbd-endpoint.ts')
     return createNbdEndpoint(await connectNbd(spec, signal))
   }
   if (isDevice || isAddress(spec)) {
+    const { open } = await import('../open.ts')
     const ns = await open(spec, {
       signal,
       ...(force !== undefined && { force }),

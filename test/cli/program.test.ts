@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
 import { commands } from '../../src/cli/commands/index.ts'
+import { loadCommands } from '../../src/cli/commands/load.ts'
 import { createProgram } from '../../src/cli/program.ts'
 import { MAIN, unvme } from './command.ts'
 
@@ -40,6 +41,25 @@ test('definitions: names are unique, examples start with the command, summaries 
     t.true(examples.length > 0, name)
     for (const [line] of examples) t.is(line.split(' ')[0], name)
   }
+})
+
+test('a command that is loaded alone is the same, and stands among commands only', async (t) => {
+  const alone = await Promise.all(
+    commands.map(async ({ name }) => ({ name, found: await loadCommands(name) })),
+  )
+  t.deepEqual(
+    alone.filter(({ found }) => found.length < commands.length).map(({ name }) => name),
+    ['read', 'write', 'copy', 'verify', 'bmap', 'wipe'],
+  )
+  for (const { name, found } of alone) {
+    t.is(
+      found.find((one) => one.name === name),
+      commands.find((one) => one.name === name),
+    )
+    t.true(found.every((one) => commands.includes(one)))
+  }
+  for (const word of [undefined, '--help', 'help', 'cpy', 'constructor'])
+    t.is(await loadCommands(word), commands)
 })
 
 test('every command is run as a process by a test', (t) => {

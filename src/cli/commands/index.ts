@@ -1,5 +1,5 @@
 // Every subcommand. Help and docs/cli.md keep this order in each group.
-// All of them are loaded on every start, so a command imports the driver inside its `run`
+// All of them are loaded on a start (see load.ts), so a command imports the driver inside its `run`
 // (`await import('../../index.ts')`): koffi alone takes 36 ms to load, and help needs none of it.
 
 import type { CommandDefinition } from '../define.ts'
