@@ -59,19 +59,23 @@ export async function replaceFileAsync(file: string, content: string, mode?: num
 
 const fsync = promisify(fs.fsync)
 
-/** Yields what must be on the medium before it goes on: the file, then the folder with its name. */
+/** Yields what must be on the medium before it goes on: the file, then the folder with its name. Leaves nothing where it fails. */
 function* replacing(file: string, content: string, mode: number | undefined): Generator<number> {
   const next = nextFile(file)
   fs.rmSync(next, { force: true })
   const fd = fs.openSync(next, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode === undefined ? 0o666 : 0o600)
+  let isThere = false
   try {
     fs.writeFileSync(fd, content)
     if (mode !== undefined) fs.fchmodSync(fd, mode)
     yield fd
+    fs.renameSync(next, file)
+    isThere = true
   } finally {
+    // A loop whose body throws ends this by return().
     fs.closeSync(fd)
+    if (!isThere) fs.rmSync(next, { force: true })
   }
-  fs.renameSync(next, file)
   const folder = fs.openSync(path.dirname(file), O_RDONLY)
   try {
     yield folder

@@ -106,10 +106,10 @@ export function copyJson(result: CopyResult) {
   return { ...rate, ...rest, bad: bad.map(plain), targets: withoutData }
 }
 
-/** Where the maps of a copy are written that is ended, by default: undefined where one of its targets could not go on. */
-export function mapsBeside(targets: readonly Endpoint[]): string[] | undefined {
+/** Where the map of each target is written when the copy is ended, by default; undefined where none of them could go on. */
+export function mapsBeside(targets: readonly Endpoint[]): (string | undefined)[] | undefined {
   const maps = targets.map(mapBeside)
-  return maps.every((map) => map !== undefined) ? maps : undefined
+  return maps.some((map) => map !== undefined) ? maps : undefined
 }
 
 function mapBeside(target: Endpoint): string | undefined {
@@ -122,16 +122,40 @@ function mapBeside(target: Endpoint): string | undefined {
   return `unvme-${target.name.replace(/[^\w.-]+/g, '_')}.unvme-map`
 }
 
-/** Says how far a copy came that was ended, and how to go on. */
-export function noteEnd({ bytes, targets }: PlannedCopy, maps: readonly string[], error: unknown): void {
-  const { bytesWritten } = error as { bytesWritten?: number }
-  if (!(error instanceof AbortError) || bytesWritten === undefined) return
+type Maps = readonly (string | undefined)[]
+
+const goesOn = (maps: Maps) => {
+  const there = maps.filter((map) => map !== undefined && fs.existsSync(map))
+  return there.length > 0 ? `--resume goes on (${there.join(', ')})` : undefined
+}
+
+/** Says how far a copy came that was ended, or failed, each target of several, and how to go on. */
+export function noteEnd(
+  { bytes, targets }: PlannedCopy,
+  maps: Maps,
+  error: unknown,
+  report: CopyReport | undefined,
+): void {
+  const goOn = goesOn(maps)
+  const bytesWritten =
+    error instanceof AbortError || error instanceof NvmeError ? error.bytesWritten : undefined
+  // Others say it themselves, or do not know it.
+  if (bytesWritten === undefined || (bytesWritten === 0 && error instanceof NvmeError)) {
+    if (goOn !== undefined) note(goOn)
+    return
+  }
   const [target] = targets
   const { ns, slba, blocksize } = target!
   const place =
     ns === null || bytesWritten === 0 ? '' : `, up to LBA ${slba + Math.ceil(bytesWritten / blocksize) - 1}`
   const whole = bytes === undefined ? '' : ` of ${bytesText(bytes)}`
-  const there = maps.filter((map) => fs.existsSync(map))
-  const goOn = there.length > 0 ? `; --resume goes on (${there.join(', ')})` : ''
-  note(`${bytesText(bytesWritten)}${whole} written${place}${goOn}`)
+  note(`${bytesText(bytesWritten)}${whole} written${place}${goOn === undefined ? '' : `; ${goOn}`}`)
+  if (targets.length < 2 || report === undefined) return
+  for (const { name, bytes } of report.targets) note(`  ${name}: ${bytesText(bytes)} written`)
+}
+
+/** Says how targets go on that have failed while others came to their end. */
+export function noteFailed({ targets }: CopyResult, maps: Maps): void {
+  const goOn = goesOn(maps.filter((_, at) => targets[at]?.error !== undefined))
+  if (targets.length > 1 && goOn !== undefined) note(`${goOn}, with its target alone`)
 }

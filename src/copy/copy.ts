@@ -106,9 +106,10 @@ export interface CopyOptions extends TransferOptions {
   /**
    * A file that says which bytes are done and which are bad, in the format of ddrescue's map files. Written every few seconds,
    * when what is done is on the medium, and at the end, however that comes. Of several targets each has one: a list of as
-   * many files, or `map` with `.1`, `.2` and so on. A file that is there and is no map is not overwritten.
+   * many files, undefined for a target without one, or `map` with `.1`, `.2` and so on. A file that is there and is no map is
+   * not overwritten.
    */
-  map?: string | readonly string[] | undefined
+  map?: string | readonly (string | undefined)[] | undefined
   /**
    * Go on with the copy that `map` is of: what is done is not written again. Of several targets, one without a map begins
    * again. Default: false.
@@ -263,7 +264,7 @@ export async function prepareCopy(
     journals.push(await openMap(maps?.[at], identity, target, options))
   }
   if (options.resume && journals.every(({ done }) => done === undefined)) {
-    throw new ArgumentValueError(`copy: there is no ${maps!.join(', ')} to go on with`)
+    throw new ArgumentValueError(`copy: there is no ${maps!.filter(Boolean).join(', ')} to go on with`)
   }
   const done = journals.map((journal) => journal.done ?? new RangeSet())
   const hash = (options.hash ?? false) || (expected !== undefined && format === undefined)
@@ -343,7 +344,7 @@ function checkCopyOptions(options: CopyOptions): void {
   if (options.seek !== undefined) checkInteger('copy: seek', options.seek, 0)
   if (options.retries !== undefined) checkInteger('copy: retries', options.retries, 0, MAX_RETRIES)
   const maps: readonly unknown[] = Array.isArray(options.map) ? options.map : [options.map ?? '']
-  if (maps.some((map) => typeof map !== 'string')) {
+  if (maps.some((map) => map !== undefined && typeof map !== 'string')) {
     throw new ArgumentTypeError(`copy: map must be a string or a list of them, received ${maps.join(', ')}`)
   }
   for (const name of ['sha256', 'bmap'] as const) {
@@ -445,12 +446,13 @@ async function identityOf(
 }
 
 /** A path for each target. */
-function mapPaths(map: CopyOptions['map'], count: number): readonly string[] | undefined {
+function mapPaths(map: CopyOptions['map'], count: number): readonly (string | undefined)[] | undefined {
   if (map === undefined) return undefined
   if (typeof map === 'string') {
     return count === 1 ? [map] : Array.from({ length: count }, (_, at) => `${map}.${at + 1}`)
   }
-  if (map.length === count && new Set(map).size === count) return map
+  const given = map.filter((one) => one !== undefined)
+  if (map.length === count && new Set(given).size === given.length) return map
   throw new ArgumentValueError(`copy: map must name a file for each of ${count} targets, received ${map}`)
 }
 

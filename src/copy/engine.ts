@@ -128,10 +128,12 @@ export class Engine {
 
   report(): void {
     const { onReport } = this.options
+    // Each target moves on by itself: one that waits keeps no report of the others.
+    const moved = this.#lanes.reduce((sum, { completed, error }) => sum + completed + Number(!!error), 0)
+    if (onReport === undefined || moved <= this.#reported) return
+    this.#reported = moved
     const live = this.#lanes.filter((lane) => lane.error === undefined)
     const bytes = live.length === 0 ? 0 : Math.min(...live.map((lane) => lane.completed))
-    if (onReport === undefined || bytes <= this.#reported) return
-    this.#reported = bytes
     onReport({
       bytes,
       total: this.#bytes,

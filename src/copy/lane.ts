@@ -180,6 +180,8 @@ export class Lane {
   fail(error: Error): void {
     this.error ??= error
     this.drop()
+    // What an abort ends has not failed.
+    if (!this.#engine.options.signal?.aborted) this.#engine.report()
   }
 
   /** Leaves what it has not begun with. */

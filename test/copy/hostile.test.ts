@@ -1,11 +1,12 @@
 // What an image, its map, its archive or its devices do to a copy that is not done on purpose: nothing wrong arrives
 // without a word, and no other file is lost.
 
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import fs, { readFileSync, writeFileSync } from 'node:fs'
 import zlib from 'node:zlib'
 import test from 'ava'
 import fc from 'fast-check'
+import { replaceFileAsync } from '../../lib/sys/file.ts'
 import { parseBlockMap } from '../../src/copy/block-map.ts'
 import { type CopyOptions, copy, type Namespace, open, openController, wipe } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
@@ -65,6 +66,35 @@ test('copy: a map is written over nothing but a map', async (t) => {
   await copy(file('image'), ns, { map: file('empty.map') })
   await copy(file('image'), ns, { map: file('empty.map') })
   t.regex(readFileSync(file('empty.map'), 'utf8'), /\+\n$/)
+})
+
+test('copy: a target that takes nothing keeps no report of the others, and they have maps', async (t) => {
+  execFileSync('mkfifo', [file('unread')])
+  const ending = new AbortController()
+  const seen: number[][] = []
+  const error = await t.throwsAsync(
+    copy(file('image'), [file('unread'), file('beside.out')], {
+      map: [undefined, file('beside.map')],
+      signal: ending.signal,
+      onReport: ({ bytes, targets }) => {
+        seen.push([bytes, ...targets.map(({ bytes }) => bytes)])
+        if (targets[1]!.bytes === content.length) ending.abort()
+      },
+    }),
+    { name: 'AbortError' },
+  )
+  t.is((error as { bytesWritten?: number }).bytesWritten, 0)
+  t.deepEqual(seen.at(-1), [0, 0, content.length])
+  t.regex(readFileSync(file('beside.map'), 'utf8'), /0x00000000 {2}0x00200000 {2}\+\n$/)
+  await t.throwsAsync(copy(file('image'), [file('a'), file('b')], { map: [file('x'), file('x')] }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+  })
+})
+
+test('replaceFileAsync: what could not take the place of a file does not stay', async (t) => {
+  fs.mkdirSync(file('taken'))
+  await t.throwsAsync(replaceFileAsync(file('taken'), 'text'), { code: 'EISDIR' })
+  t.false(fs.existsSync(file('taken.new')))
 })
 
 test('copy: a target that is too small for a stream leaves, and the others get all of it', async (t) => {

@@ -4,7 +4,7 @@
 
 import { UsageError } from '../../../lib/errors.ts'
 import { HOLES, ON_ERROR } from '../../copy/choices.ts'
-import type { CopyResult, Endpoint } from '../../copy/endpoint.ts'
+import type { CopyReport, CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import {
   badTexts,
@@ -17,6 +17,7 @@ import {
   mapsBeside,
   noteBeside,
   noteEnd,
+  noteFailed,
   progressOptions,
   rawOption,
   sourceText,
@@ -341,10 +342,20 @@ folder), and --resume goes on with it. Exit code 3: there were blocks that could
         return await withOpen(planned.source, async () => {
           for (const target of targets) await confirmOverwrite(target, planned.bytes, yes)
           noteBeside(planned, quiet)
-          const result = await withReports('copy', planned.bytes, options, planned.run).catch((error) => {
-            if (!quiet) noteEnd(planned, [map ?? []].flat(), error)
+          const maps = [map].flat()
+          let report: CopyReport | undefined
+          const result = await withReports('copy', planned.bytes, options, ({ onReport }) =>
+            planned.run({
+              onReport(now) {
+                report = now
+                onReport(now)
+              },
+            }),
+          ).catch((error) => {
+            if (!quiet) noteEnd(planned, maps, error, report)
             throw error
           })
+          if (!quiet) noteFailed(result, maps)
           if (targets.length === 1) {
             print(`${sourceText(planned)} to ${targets[0]!.name}: ${copiedText(result)}`)
           } else {
