@@ -428,7 +428,8 @@ async function identityOf(
   target: Endpoint,
   { skip = 0, seek = 0 }: CopyOptions,
 ): Promise<MapIdentity> {
-  const stats = source.ns === null && source.rereadable ? await stat(source.name) : undefined
+  const isFile = source.ns === null && source.rereadable && !source.isExport
+  const stats = isFile ? await stat(source.name) : undefined
   const nameOf = ({ name, ns, hardware, file }: Endpoint) => {
     if (ns === null) return name
     // By whatever address. Software controllers have one serial number, and images of their own.
