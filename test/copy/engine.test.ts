@@ -7,8 +7,8 @@ import test from 'ava'
 import fc from 'fast-check'
 import { createDeviceEndpoint } from '../../src/copy/device-endpoint.ts'
 import { Engine, type EngineState } from '../../src/copy/engine.ts'
-import { RangeSet } from '../../src/copy/extents.ts'
-import { parseRescueMap } from '../../src/copy/rescue-map.ts'
+import { alignedExtents, RangeSet } from '../../src/copy/extents.ts'
+import { formatRescueMap, parseRescueMap } from '../../src/copy/rescue-map.ts'
 import { createFileWriter } from '../../src/copy/writers.ts'
 import { type CopyOptions, copy, NvmeError, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
@@ -143,6 +143,68 @@ test('copy: ended anywhere, as often as one likes, and resumed: equal in the end
       },
     ),
     { numRuns: 20 },
+  )
+})
+
+/** Any ranges of a length, in order. */
+const ranges = fc.uniqueArray(fc.nat(2 * MIB), { minLength: 2, maxLength: 12 }).map((all) => {
+  const set = new RangeSet()
+  const sorted = all.toSorted((a, b) => a - b)
+  for (let at = 0; at + 1 < sorted.length; at += 2) set.add(sorted[at]!, sorted[at + 1]!)
+  return set
+})
+
+test('copy: any map that is true is gone on with, whatever its ranges', async (t) => {
+  const content = Buffer.concat([pattern(MIB), Buffer.alloc(MIB - 77), pattern(77)])
+  writeFileSync(file('true'), content)
+  await using small = await open('sim:?size=4M')
+  await using large = await open('sim:?size=4M&lba=4096')
+  const maps = [file('true.1'), file('true.2'), file('true.3')]
+  await fc.assert(
+    fc.asyncProperty(ranges, ranges, ranges, options, async (...[first, second, third, how]) => {
+      const before = Buffer.alloc(2 * MIB + 4096, BEFORE)
+      for (const [at, done] of [first, second, third].entries()) {
+        const there = Buffer.from(before)
+        for (const [from, to] of done) content.copy(there, from, from, to)
+        if (at === 2) writeFileSync(file('true.out'), there)
+        else await [small, large][at]!.promises.write(there, 0)
+        writeFileSync(maps[at]!, formatRescueMap(done, new RangeSet(), content.length, {}))
+      }
+      const targets = [small, large, file('true.out')]
+      const result = await copy(file('true'), targets, { ...how, map: maps, resume: true })
+      t.true(result.targets.every(({ bytes, error }) => error === undefined && bytes === content.length))
+      content.copy(before)
+      for (const ns of [small, large])
+        t.true((await ns.promises.read(Buffer.alloc(before.length), 0)).equals(before))
+      // Where no block of it is whole, a file is begun again.
+      t.true(readFileSync(file('true.out')).subarray(0, content.length).equals(content))
+    }),
+    { numRuns: 20 },
+  )
+})
+
+test('alignedExtents: without gaps, at boundaries, and none but data holds bytes of another kind', async (t) => {
+  const kinds = fc.constantFrom('data' as const, 'hole' as const, 'zero' as const, 'unmapped' as const)
+  const lengths = fc.array(fc.tuple(kinds, fc.integer({ min: 1, max: 40 })), { minLength: 1, maxLength: 12 })
+  await fc.assert(
+    fc.asyncProperty(lengths, fc.constantFrom(1, 4, 16), async (all, align) => {
+      let end = 0
+      const extents = all.map(([kind, bytes]) => {
+        end += bytes
+        return { kind, bytes, at: end - bytes }
+      })
+      let at = 0
+      for await (const extent of alignedExtents(extents, align, end)) {
+        t.is(extent.at, at)
+        t.is(at % align, 0)
+        at += extent.bytes
+        for (const other of extents) {
+          const isInside = other.at < at && other.at + other.bytes > extent.at
+          if (isInside && extent.kind !== 'data') t.is(other.kind, extent.kind)
+        }
+      }
+      t.is(at, end)
+    }),
   )
 })
 

@@ -114,41 +114,49 @@ for (const from of SOURCES) {
       const map = newFile()
       const ends = fc.array(fc.nat(2 * MIB), { maxLength: 3 })
       await fc.assert(
-        fc.asyncProperty(parts, how, ends, fc.nat(5), async (all, options, ends, blocks) => {
-          const content = build(all)
-          const seek = blocks * 4096
-          await source.fill(content)
-          const before = Buffer.alloc(SPACE + 8 * 4096, BEFORE)
-          await target.put(before)
-          fs.rmSync(map, { force: true })
-          const once = async (end: number) => {
-            const ending = new AbortController()
-            const { spec, end: endSource } = source.begin()
-            const moving: CopyOptions = {
-              ...{ ...options, map, seek, signal: ending.signal, resume: fs.existsSync(map) },
-              ...(source.isLonger && { bytes: content.length }),
-              onProgress: (bytes) => bytes > end && ending.abort(),
+        fc.asyncProperty(
+          parts,
+          how,
+          ends,
+          fc.nat(5),
+          fc.nat(75),
+          async (all, options, ends, blocks, left) => {
+            const content = build(all)
+            const seek = blocks * 4096
+            const skip = left * 4096
+            await source.fill(Buffer.concat([pattern(skip, 99), content]))
+            const before = Buffer.alloc(SPACE + 8 * 4096, BEFORE)
+            await target.put(before)
+            fs.rmSync(map, { force: true })
+            const once = async (end: number) => {
+              const ending = new AbortController()
+              const { spec, end: endSource } = source.begin()
+              const moving: CopyOptions = {
+                ...{ ...options, map, skip, seek, signal: ending.signal, resume: fs.existsSync(map) },
+                ...(source.isLonger && { bytes: content.length }),
+                onProgress: (bytes) => bytes > end && ending.abort(),
+              }
+              try {
+                return await copy(spec, target.spec, moving)
+              } catch (error) {
+                t.is((error as { code: string }).code, 'ABORT_ERR', String(error))
+                return undefined
+              } finally {
+                endSource()
+              }
             }
-            try {
-              return await copy(spec, target.spec, moving)
-            } catch (error) {
-              t.is((error as { code: string }).code, 'ABORT_ERR', String(error))
-              return undefined
-            } finally {
-              endSource()
-            }
-          }
-          for (const end of ends) await once(end)
-          const had = fs.existsSync(map) ? parseRescueMap(readFileSync(map, 'utf8'), map).done.bytes : 0
-          const last = await once(Number.POSITIVE_INFINITY)
-          t.is(last?.bytes, content.length)
-          t.true(last!.written <= content.length - had + 4096)
-          const wanted = Buffer.from(before)
-          content.copy(wanted, seek)
-          const found = await target.get(before.length)
-          // From its start on, a file is written as a new one.
-          t.true(found.equals(to === 'file' && seek === 0 ? content : wanted))
-        }),
+            for (const end of ends) await once(end)
+            const had = fs.existsSync(map) ? parseRescueMap(readFileSync(map, 'utf8'), map).done.bytes : 0
+            const last = await once(Number.POSITIVE_INFINITY)
+            t.is(last?.bytes, content.length)
+            t.true(last!.written <= content.length - had + 4096)
+            const wanted = Buffer.from(before)
+            content.copy(wanted, seek)
+            const found = await target.get(before.length)
+            // From its start on, a file is written as a new one.
+            t.true(found.equals(to === 'file' && seek === 0 ? content : wanted))
+          },
+        ),
         { numRuns: 8 },
       )
     })
