@@ -22,6 +22,7 @@ export {
   withSignal,
 } from './host/identify-commands.ts'
 export type { IoQueues } from './host/io-queues.ts'
+export * from './host/lba-status.ts'
 export type { Queue, QueueCounters, QueueOptions } from './host/queue.ts'
 export {
   NO_WAKE_UP,
@@ -53,6 +54,7 @@ export * from './spec/commands.ts'
 export * from './spec/features.ts'
 export * from './spec/flags.ts'
 export * from './spec/identify.ts'
+export * from './spec/lba-status.ts'
 export * from './spec/logs.ts'
 export * from './spec/opcodes.ts'
 export * from './spec/registers.ts'

@@ -4,12 +4,6 @@
 
 import type { DmaSource } from '../memory/source.ts'
 
-/** A range of bytes, from where the one before it ends. */
-export interface DataExtent {
-  readonly bytes: number
-  readonly data: boolean
-}
-
 /**
  * One open PCI function. lib/vfio, lib/vfio-user and lib/sim make them; lib/nvme drives them.
  *
@@ -23,11 +17,6 @@ export interface PciFunction extends DmaSource {
   readonly emulated: boolean
   /** What tells the disk image behind it from every other file, where there is one. */
   readonly image?: string | undefined
-  /**
-   * Where there is one: which parts of a range of a namespace, in bytes, have data, one after the other; the rest reads as
-   * zeroes and takes no space.
-   */
-  extents?(nsid: number, offset: number, bytes: number, most: number): readonly DataExtent[]
 
   /** Reads the 32-bit register of BAR 0 at a byte offset. All-ones where the device is gone. */
   readRegister(offset: number): number

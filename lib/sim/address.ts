@@ -33,6 +33,8 @@ export interface SimConfig {
   readonly shadow: boolean
   /** Takes SGLs of one data block in I/O commands. */
   readonly sgl: boolean
+  /** Tells which blocks are allocated: Get LBA Status. */
+  readonly lbaStatus: boolean
   /** Each I/O command takes this long: a fixed time, or any from a range. */
   readonly latency: { readonly min: number; readonly max: number }
   /** What a self-test or a sanitize operation takes. */
@@ -90,6 +92,12 @@ export const SIM_OPTIONS = [
     value: '0|1',
     default: '0',
     help: 'take SGLs (one data block) for the data of I/O commands',
+  },
+  {
+    name: 'lbastatus',
+    value: '0|1',
+    default: '1',
+    help: 'tell which blocks are allocated, and so which are holes (Get LBA Status)',
   },
   {
     name: 'latency',
@@ -150,6 +158,7 @@ export function parseSimAddress(address: string): SimConfig {
     dstrd: option('dstrd', integer(0, 8), 0),
     shadow: option('shadow', integer(0, 1), 0) === 1,
     sgl: option('sgl', integer(0, 1), 0) === 1,
+    lbaStatus: option('lbastatus', integer(0, 1), 1) === 1,
     latency: option('latency', parseLatency, { min: 0, max: 0 }),
     operation: option('operation', parseTime, 100),
     thread: option('thread', integer(0, 1), 0) === 1,

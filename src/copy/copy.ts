@@ -283,6 +283,7 @@ export async function prepareCopy(
     flush: options.flush ?? true,
     pad: options.pad ?? false,
     known: options.targetIsZero ?? false,
+    askHoles: options.sparse !== 'never',
     onError: options.onError ?? 'stop',
     retries: options.retries ?? 0,
     skip,

@@ -4,6 +4,7 @@
 // and `emptyDevice`; the rest goes through chunks of a window, and is copied once.
 
 import { OutOfRangeError } from '../../lib/errors.ts'
+import { blockExtents } from '../../lib/nvme/host/lba-status.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/session.ts'
@@ -16,16 +17,20 @@ import { createDeviceWriter } from './writers.ts'
 // Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
 const FILE_CHUNK_BYTES = 2 ** 20
 const FILE_CHUNKS = 8
-// Of one question.
-const EXTENTS_BYTES = 2 ** 30
-const MOST_EXTENTS = 4096
 
 /**
  * @param slba first LBA
  * @param owned close the namespace with the endpoint
+ * @param holes its controller tells which blocks are holes: see `tellsHoles`
  * @throws OutOfRangeError where the namespace ends before `slba`
  */
-export function createDeviceEndpoint(ns: Namespace, name: string, slba: number, owned: boolean): Endpoint {
+export function createDeviceEndpoint(
+  ns: Namespace,
+  name: string,
+  slba: number,
+  owned: boolean,
+  holes = false,
+): Endpoint {
   checkInteger('slba', slba, 0)
   if (slba >= ns.blockcount) {
     throw new OutOfRangeError(`slba ${slba} is after the last LBA ${ns.blockcount - 1} of ${name}`)
@@ -42,30 +47,30 @@ export function createDeviceEndpoint(ns: Namespace, name: string, slba: number, 
     file: ns.controller.transport.image,
     read: (bytes = (ns.blockcount - slba) * blocksize, options) => readDevice(ns, slba, bytes, options),
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
-    writer: async ({ pad = false, known = false }) => createDeviceWriter(ns, slba, pad, known),
-    ...(ns.controller.transport.extents !== undefined && {
-      extents: (from: number, bytes: number) => deviceExtents(ns, slba * blocksize, from, bytes),
-    }),
+    writer: async ({ pad = false, known = false, askHoles = false }) =>
+      createDeviceWriter(ns, slba, pad, known, holes && askHoles),
+    ...(holes && { extents: (from: number, bytes: number) => deviceExtents(ns, slba, from, bytes) }),
     close: async () => {
       if (owned) await ns.close()
     },
   }
 }
 
-/** What of the medium has never been written, or was deallocated, and reads as zeroes: of a software controller's image. */
-function* deviceExtents(ns: Namespace, base: number, from: number, bytes: number): Generator<Extent> {
-  const { controller, id } = ns
-  let at = from
-  // A part at a time: an image may have a million of them.
-  for (const end = from + bytes; at < end; ) {
-    const length = Math.min(EXTENTS_BYTES, end - at)
-    const found = controller.transport.extents?.(id, base + at, length, MOST_EXTENTS) ?? [
-      { bytes: length, data: true },
-    ]
-    for (const extent of found) {
-      yield { at, bytes: extent.bytes, kind: extent.data ? 'data' : 'hole' }
-      at += extent.bytes
-    }
+/** Deallocated blocks are holes. */
+async function* deviceExtents(
+  ns: Namespace,
+  slba: number,
+  from: number,
+  bytes: number,
+): AsyncGenerator<Extent> {
+  const { controller, id, blocksize } = ns
+  const first = Math.floor(from / blocksize)
+  const end = Math.ceil((from + bytes) / blocksize)
+  let lba = first
+  for await (const { nlb, data } of blockExtents(controller, id, slba + first, end - first)) {
+    const at = Math.max(from, lba * blocksize)
+    lba += nlb
+    yield { at, bytes: Math.min(from + bytes, lba * blocksize) - at, kind: data ? 'data' : 'hole' }
   }
 }
 

@@ -73,7 +73,11 @@ async function openEndpoint(
 ): Promise<Endpoint> {
   if (typeof spec !== 'string') {
     const { Namespace } = await import('../namespace/namespace.ts')
-    if (spec instanceof Namespace) return createDeviceEndpoint(spec, spec.device, slba ?? 0, false)
+    if (spec instanceof Namespace) {
+      const { tellsHoles } = await import('../../lib/nvme/host/lba-status.ts')
+      const holes = await tellsHoles(spec.controller, spec.id)
+      return createDeviceEndpoint(spec, spec.device, slba ?? 0, false, holes)
+    }
     throw new ArgumentTypeError(`a path, an address or a namespace is needed, received ${typeof spec}`)
   }
   if (isNbdAddress(spec)) {
@@ -93,7 +97,7 @@ async function openEndpoint(
       ...(jobs > 1 && { qcount: jobs, threads: true }),
     })
     try {
-      return createDeviceEndpoint(ns, spec, slba ?? 0, true)
+      return createDeviceEndpoint(ns, spec, slba ?? 0, true, await tellsHoles(ns.controller, ns.id))
     } catch (error) {
       await ns.close()
       throw error

@@ -41,6 +41,8 @@ export interface WriterOptions extends TransferOptions {
   keep?: boolean | undefined
   /** All of the target reads as zeroes: those of the source need not be written. */
   known?: boolean | undefined
+  /** Have a device tell which blocks are holes already: no zeroes are written there. */
+  askHoles?: boolean | undefined
 }
 
 /** Writes a target at any place. Offsets are bytes from where the copy begins, multiples of `align`. */

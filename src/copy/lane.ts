@@ -17,6 +17,8 @@ export interface LaneOptions {
   readonly pad: boolean
   /** All of the targets reads as zeroes. */
   readonly known: boolean
+  /** Devices are asked which of their blocks are holes already. */
+  readonly askHoles: boolean
   readonly onError: 'stop' | 'skip' | 'fill'
   /** How often a block that fails is tried again. */
   readonly retries: number
@@ -151,9 +153,9 @@ export class Lane {
   }
 
   open(): Promise<Writer> {
-    const { pad, flush, known, signal, seek } = this.#engine.options
+    const { pad, flush, known, askHoles, signal, seek } = this.#engine.options
     const keep = seek > 0 || !this.done.isEmpty
-    this.#opening ??= this.endpoint.writer({ pad, flush, known, signal, keep }).then((writer) => {
+    this.#opening ??= this.endpoint.writer({ pad, flush, known, askHoles, signal, keep }).then((writer) => {
       this.writer = writer
       return writer
     })

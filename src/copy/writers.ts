@@ -4,6 +4,8 @@
 
 import type { FileHandle } from 'node:fs/promises'
 import { AbortError, NbdError, NvmeError } from '../../lib/errors.ts'
+import { blockExtents } from '../../lib/nvme/host/lba-status.ts'
+import { DEALLOCATED_READS, DLFEAT } from '../../lib/nvme/spec/flags.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { FALLOC_FL, fallocateAsync } from '../../lib/sys/libc.ts'
@@ -15,8 +17,6 @@ import { readFully, writeFully } from './file-io.ts'
 const DEALLOCATE = 2 ** 25
 const FORCE_UNIT_ACCESS = 2 ** 30
 const MAX_NLB = 65536
-// Of `dlfeat`, bits 2:0.
-const READS_ZEROES = 1
 const NEXT_WITHOUT: Readonly<Record<ZeroWay, ZeroWay>> = {
   deallocate: 'zeroes',
   zeroes: 'data',
@@ -24,6 +24,8 @@ const NEXT_WITHOUT: Readonly<Record<ZeroWay, ZeroWay>> = {
 }
 // Zeroes that are written as data, at a time.
 const ZERO_BYTES = 2 ** 20
+// Of fewer zeroes a device is not asked which blocks are holes already: it writes them in the time that the answer takes.
+const ASK_BYTES = 2 ** 20
 
 /** How blocks are made to read as zeroes: Write Zeroes with and without deallocation, or as data. */
 type ZeroWay = 'deallocate' | 'zeroes' | 'data'
@@ -46,15 +48,26 @@ export function isZero(data: Uint8Array): boolean {
   return true
 }
 
-/** Writes a namespace from LBA `slba` on. @param pad fill the last block with zeroes, rather than keep its rest */
-export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, known: boolean): Writer {
+/**
+ * Writes a namespace from LBA `slba` on.
+ * @param pad fill the last block with zeroes, rather than keep its rest
+ * @param known all of it reads as zeroes
+ * @param holes it is asked which blocks are: see `tellsHoles`
+ */
+export function createDeviceWriter(
+  ns: Namespace,
+  slba: number,
+  pad: boolean,
+  known: boolean,
+  holes: boolean,
+): Writer {
   const { blocksize, promises, pool } = ns
   let way: ZeroWay = 'deallocate'
   let asked: Promise<void> | undefined
   // Where a deallocated block may read as anything, controllers of NVMe 1.3 and before may let these, too.
   const ask = async () => {
     const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
-    if ((dlfeat & 7) !== READS_ZEROES) way = 'zeroes'
+    if ((dlfeat & DLFEAT.READ) !== DEALLOCATED_READS.ZEROES) way = 'zeroes'
   }
   const place = (at: number) => slba + at / blocksize
 
@@ -113,6 +126,20 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
     return false
   }
 
+  /** Blocks that may be no zeroes, as the first and how many of each range. No block is written before, or twice. */
+  async function* unzeroed(first: number, nlb: number): AsyncGenerator<[first: number, nlb: number]> {
+    if (known) return
+    if (!holes || nlb * blocksize < ASK_BYTES) {
+      yield [first, nlb]
+      return
+    }
+    let at = first
+    for await (const extent of blockExtents(ns.controller, ns.id, first, nlb)) {
+      if (extent.data) yield [at, extent.nlb]
+      at += extent.nlb
+    }
+  }
+
   return {
     parallel: ns.maxiopq,
     align: blocksize,
@@ -122,10 +149,12 @@ export function createDeviceWriter(ns: Namespace, slba: number, pad: boolean, kn
       if (head > 0) await writePart(zeroBuffer().subarray(0, head), at)
       const nlb = Math.floor((bytes - head) / blocksize)
       let moved = 0
-      for (let done = 0; done < nlb; ) {
-        const count = Math.min(nlb - done, MAX_NLB)
-        if (!known && !(await zeroBlocks(place(at + head) + done, count))) moved += count * blocksize
-        done += count
+      for await (const [first, count] of unzeroed(place(at + head), nlb)) {
+        for (let done = 0; done < count; ) {
+          const part = Math.min(count - done, MAX_NLB)
+          if (!(await zeroBlocks(first + done, part))) moved += part * blocksize
+          done += part
+        }
       }
       const rest = bytes - head - nlb * blocksize
       if (rest > 0) await writePart(zeroBuffer().subarray(0, rest), at + bytes - rest)

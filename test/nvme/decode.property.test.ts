@@ -7,6 +7,7 @@ import * as nvme from '../../lib/nvme/index.ts'
 const DECODERS = {
   IdentifyController: [nvme.decodeIdentifyController, nvme.encodeIdentifyController, 4096],
   IdentifyNamespace: [nvme.decodeIdentifyNamespace, nvme.encodeIdentifyNamespace, 4096],
+  CommandSetNamespace: [nvme.decodeCommandSetNamespace, nvme.encodeCommandSetNamespace, 4096],
   CommandSetController: [nvme.decodeCommandSetController, nvme.encodeCommandSetController, 4096],
   IndependentNamespace: [nvme.decodeIndependentNamespace, nvme.encodeIndependentNamespace, 4096],
   NamespaceList: [nvme.decodeNamespaceList, nvme.encodeNamespaceList, 4096],

@@ -44,18 +44,6 @@ export interface TransportFacts {
   readonly eventDriven?: boolean
   /** What tells the disk image behind it from every other file, where there is one: see `inodeIdentity` of lib/sys. */
   readonly image?: string | undefined
-  /**
-   * Where there is one: which parts of a range of a namespace, in bytes, have data, from its first byte to its last; the
-   * rest reads as zeroes and takes no space.
-   */
-  readonly extents?:
-    | ((
-        nsid: number,
-        offset: number,
-        bytes: number,
-        most: number,
-      ) => readonly { bytes: number; data: boolean }[])
-    | undefined
   /** Makes memory that the controller reaches. */
   readonly memory: DmaSource
   /** The register, or property, at a byte offset (section 3.1): 32 bits. All-ones where the device is gone. */

@@ -60,7 +60,6 @@ export class PcieTransport implements Transport {
   readonly kind: string
   readonly emulated: boolean
   readonly image: string | undefined
-  readonly extents: PciFunction['extents']
   readonly memory: PciFunction
   readonly pool: DmaPool
   readonly cap: Capabilities
@@ -95,7 +94,6 @@ export class PcieTransport implements Transport {
     this.emulated = pci.emulated
     this.image = pci.image
     this.memory = pci
-    this.extents = pci.extents
     this.cap = decodeCapabilities(lo, hi)
     this.version = formatVersion(vs)
     if (this.cap.mqes < 2) {

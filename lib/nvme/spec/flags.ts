@@ -84,6 +84,12 @@ export const OACS = bitTable({
   SECURITY: [0, 'Security Send and Receive'],
 })
 
+/** Admin optional command support (`aocs`) of the NVM command set's own Identify Controller (NVM command set 1.2). */
+export const AOCS = bitTable({
+  /** Get LBA Status, action type 02h. */
+  ALLOCATED_LBAS: [0, 'Reporting Allocated LBA'],
+})
+
 /** Firmware updates (`frmw`). */
 export const FRMW = bitTable({
   MULTIPLE_UPDATE_DETECTION: [5, 'Multiple Update Detection'],
@@ -332,6 +338,9 @@ export const FPI = bitTable({
   SUPPORTED: [7, 'Format Progress Indicator'],
   REMAINING: [6, 0, (value) => `${value} % remain to be formatted`],
 })
+
+/** What a deallocated block reads as (NVM command set 1.0, section 3.2.3.2.1): bits 2:0 of `dlfeat`. */
+export const DEALLOCATED_READS = { NOT_REPORTED: 0, ZEROES: 1, ONES: 2 } as const
 
 /** Deallocate logical block features (`dlfeat`). */
 export const DLFEAT = bitTable({

@@ -22,6 +22,7 @@ import {
 } from './codec.ts'
 import {
   ANACAP,
+  AOCS,
   APSTA,
   AVSCC,
   CMIC,
@@ -484,7 +485,18 @@ export function encodeControllerList(cntlids: readonly number[], target?: Uint8A
   return controllerList.encode({ count: cntlids.length, cntlids }, target)
 }
 
-// Identify Controller of the NVM command set (NVM command set 1.0, section 4.1.5.2): CNS 06h. 0 is no limit.
+// Identify Namespace of the NVM command set (NVM command set 1.2, section 4.1.5.3): CNS 05h.
+
+export const { decode: decodeCommandSetNamespace, encode: encodeCommandSetNamespace } = structure(
+  'Identify Namespace of the NVM command set',
+  IDENTIFY_BYTES,
+  {
+    /** Tracked LBA allocation granularity, and alignment, in blocks; 0 is not reported. */
+    tlbaag: [292, u32],
+  },
+)
+
+// Identify Controller of the NVM command set (NVM command set 1.2, section 4.1.5.4): CNS 06h. 0 is no limit.
 
 export const commandSetControllerLayout = {
   /** Verify, Write Zeroes and Write Uncorrectable size limits: 2^n units of the least memory page size. */
@@ -494,6 +506,8 @@ export const commandSetControllerLayout = {
   /** Dataset Management: most ranges, and most blocks of one. */
   dmrl: [3, u8],
   dmrsl: [4, u32],
+  /** Admin optional command support (1.1). */
+  aocs: [18, u16, 'hex', AOCS],
 } as const
 
 export const { decode: decodeCommandSetController, encode: encodeCommandSetController } = structure(

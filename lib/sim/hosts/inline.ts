@@ -8,7 +8,6 @@ import { ALL_ONES } from '../../nvme/spec/registers.ts'
 import type { SimConfig } from '../address.ts'
 import { attachRange, DmaHost } from '../dma/dma-host.ts'
 import { closeResources, type SimActivity, type SimFunction } from '../function.ts'
-import type { MediumExtent } from '../media/medium.ts'
 import { nextEvent } from '../model/background.ts'
 import { readBar, requestReset, writeBar } from '../model/bar.ts'
 import { type Controller, vectorsOf } from '../model/controller.ts'
@@ -38,10 +37,6 @@ export function openInline(config: SimConfig): SimFunction {
     emulated: true,
     config,
     image: resources.image?.identity,
-    ...(c.medium.extents !== undefined && {
-      extents: (nsid: number, offset: number, bytes: number, most: number) =>
-        extentsOf(c, nsid, offset, bytes, most),
-    }),
     controls: createControls(control, c.faults.nextId),
     activity: waker.activity,
     readRegister: (offset) => (closed ? ALL_ONES : readBar(c.bar, offset)),
@@ -81,19 +76,6 @@ export function openInline(config: SimConfig): SimFunction {
     setImmediate(() => sim.onRemoved?.(new DeviceRemovedError(`${config.address} was unplugged`)))
   }
   return sim
-}
-
-/** Blocks that can't be read are no holes: a reader skips those. */
-function extentsOf(
-  c: Controller,
-  nsid: number,
-  offset: number,
-  bytes: number,
-  most: number,
-): readonly MediumExtent[] {
-  const ns = c.namespaces.get(nsid)
-  if (ns === undefined || ns.bad !== null) return [{ bytes, data: true }]
-  return c.medium.extents!(ns.at + offset, bytes, most)
 }
 
 interface Waker {

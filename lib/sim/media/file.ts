@@ -124,6 +124,8 @@ const PART = 2 ** 20
 export class FileMedium implements Medium {
   readonly bytes: number
   readonly near = 0
+  readonly written = new Uint8Array(0)
+  readonly granule: number
   readonly #fd: number
   #unflushed: Unflushed | null = null
   #scratch = new Uint8Array(0)
@@ -132,6 +134,8 @@ export class FileMedium implements Medium {
   constructor(image: Pick<Image, 'fd' | 'bytes'>) {
     this.bytes = image.bytes
     this.#fd = image.fd
+    // The file system's block: a file has holes of whole ones.
+    this.granule = fs.fstatSync(image.fd).blksize
   }
 
   read(at: number, pieces: Pieces): number {

@@ -13,6 +13,10 @@ export interface Medium {
   readonly bytes: number
   /** Bytes of its beginning that stand right behind the DMA window, in the window's array. */
   readonly near: number
+  /** A byte for each granule of them: 1 where it was written. Whoever writes them without `write` sets it. */
+  readonly written: Uint8Array
+  /** Bytes of a granule: what is known by itself to have data, or to be a hole. */
+  readonly granule: number
   /** From the medium into host memory. */
   read(at: number, pieces: Pieces): number
   write(at: number, pieces: Pieces): number
@@ -28,6 +32,6 @@ export interface Medium {
   recordUnflushed?(unit: number): void
   /** Loses what is not flushed, but for a share of its blocks, in per cent. */
   cutPower?(kept: number): void
-  /** Where there is one: what is known of a range that has holes, up to `most` extents from its beginning on. */
-  extents?(at: number, bytes: number, most: number): MediumExtent[]
+  /** What was never written, or was zeroed since, is a hole: up to `most` extents of the range, from its beginning on. */
+  extents(at: number, bytes: number, most: number): MediumExtent[]
 }

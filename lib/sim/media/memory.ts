@@ -8,19 +8,26 @@ import { MADV, madvise } from '../../sys/libc.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 import { type Space, WINDOW_BYTES } from '../dma/space.ts'
 import type { Pieces } from '../model/prp.ts'
-import type { Medium } from './medium.ts'
+import type { Medium, MediumExtent } from './medium.ts'
 
 const EXTENT_BYTES = 2 ** 30
 // Less than this is faster overwritten than given back to the system and faulted in again.
 const DISCARD_BYTES = 2 ** 16
+/** Bytes that are written, or not, together: 2 to this power. The system's own pages tell less: reading makes some. */
+export const GRANULE_SHIFT = 16
+const GRANULE_BYTES = 2 ** GRANULE_SHIFT
 
 export class MemoryMedium implements Medium {
   readonly bytes: number
   readonly near: number
+  readonly written: Uint8Array
+  readonly granule = GRANULE_BYTES
   readonly #space: Space
   /** The window, and behind it the medium's first `near` bytes. */
   readonly #first: Uint8Array
   readonly #extents: Uint8Array[] = []
+  // As `written`, of those: undefined where nothing was written yet.
+  readonly #extentsWritten: (Uint8Array | undefined)[] = []
   // What `#find` found: the array, the index in it, and the bytes up to its end.
   #array: Uint8Array
   #index = 0
@@ -33,6 +40,7 @@ export class MemoryMedium implements Medium {
     this.#first = first
     this.#array = first
     this.near = first.length - WINDOW_BYTES
+    this.written = new Uint8Array(Math.ceil(this.near / GRANULE_BYTES))
   }
 
   read(at: number, pieces: Pieces): number {
@@ -61,6 +69,7 @@ export class MemoryMedium implements Medium {
         this.#find(to)
         const length = Math.min(rest, this.#room)
         copy(this.#array, this.#index, from, index, length)
+        this.#mark(to, length)
         to += length
         index += length
         rest -= length
@@ -92,8 +101,13 @@ export class MemoryMedium implements Medium {
   }
 
   zero(at: number, bytes: number): number {
-    const end = at + bytes
-    if (bytes < DISCARD_BYTES) return this.#fill(at, end)
+    const status = this.#zero(at, at + bytes)
+    if (status === 0) this.#unmark(at, at + bytes)
+    return status
+  }
+
+  #zero(at: number, end: number): number {
+    if (end - at < DISCARD_BYTES) return this.#fill(at, end)
     const firstPage = Math.ceil(at / PAGE_BYTES) * PAGE_BYTES
     const lastPage = Math.floor(end / PAGE_BYTES) * PAGE_BYTES
     const address = this.#space.address + BigInt(WINDOW_BYTES) + BigInt(firstPage)
@@ -103,6 +117,60 @@ export class MemoryMedium implements Medium {
 
   flush(): number {
     return 0
+  }
+
+  extents(at: number, bytes: number, most: number): MediumExtent[] {
+    const extents: MediumExtent[] = []
+    const end = at + bytes
+    for (let from = at; from < end && extents.length < most; ) {
+      const { marks, start, stop } = this.#marksOf(from)
+      const data = marks !== undefined && marks[(from - start) >>> GRANULE_SHIFT] === 1
+      const next = marks?.indexOf(data ? 0 : 1, (from - start) >>> GRANULE_SHIFT) ?? -1
+      const to = Math.min(end, next < 0 ? stop : start + next * GRANULE_BYTES)
+      const last = extents.at(-1)
+      // One that goes on in the next array of marks.
+      if (last?.data === data) extents[extents.length - 1] = { bytes: last.bytes + to - from, data }
+      else extents.push({ bytes: to - from, data })
+      from = to
+    }
+    return extents
+  }
+
+  /** The marks that have byte `at`, and the bytes of the medium that they are of. */
+  #marksOf(at: number): { marks: Uint8Array | undefined; start: number; stop: number } {
+    const { near } = this
+    if (at < near) return { marks: this.written, start: 0, stop: near }
+    const n = Math.floor((at - near) / EXTENT_BYTES)
+    const start = near + n * EXTENT_BYTES
+    return { marks: this.#extentsWritten[n], start, stop: Math.min(this.bytes, start + EXTENT_BYTES) }
+  }
+
+  /** Bytes of one array were written. */
+  #mark(at: number, bytes: number): void {
+    let marks = this.written
+    let from = at
+    if (at >= this.near) {
+      const n = Math.floor((at - this.near) / EXTENT_BYTES)
+      marks = this.#extentsWritten[n] ??= new Uint8Array(EXTENT_BYTES / GRANULE_BYTES)
+      from = at - this.near - n * EXTENT_BYTES
+    }
+    const last = (from + bytes - 1) >>> GRANULE_SHIFT
+    for (let i = from >>> GRANULE_SHIFT; i <= last; i++) marks[i] = 1
+  }
+
+  /** Whole granules read as zeroes from now on; the medium's last one may be shorter. */
+  #unmark(at: number, end: number): void {
+    for (let from = Math.ceil(at / GRANULE_BYTES) * GRANULE_BYTES; from < end; ) {
+      const { marks, start, stop } = this.#marksOf(from)
+      const to = end >= this.bytes ? end : end - (end % GRANULE_BYTES)
+      if (to <= from) return
+      marks?.fill(
+        0,
+        (from - start) >>> GRANULE_SHIFT,
+        Math.ceil((Math.min(to, stop) - start) / GRANULE_BYTES),
+      )
+      from = stop
+    }
   }
 
   #fill(at: number, end: number): number {

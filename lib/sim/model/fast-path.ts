@@ -3,6 +3,8 @@
 // cost, in integers of 32 bits alone; whatever is the least unusual is left to the general way.
 
 import { NVM } from '../../nvme/spec/opcodes.ts'
+import { WINDOW_BYTES } from '../dma/space.ts'
+import { GRANULE_SHIFT } from '../media/memory.ts'
 import type { Controller } from './controller.ts'
 import { countTransfers } from './health.ts'
 import { CQE_WORDS, PHASE, SQE_WORDS, type SubmissionQueue, writeEntry } from './queues.ts'
@@ -12,6 +14,9 @@ const KIND = 0xc3ff
 const FUA = 0x4000_0000
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { READ, WRITE } = NVM
+const SHIFT = GRANULE_SHIFT
+/** Granules of the window, before those of the medium. */
+const WINDOW_GRANULES = WINDOW_BYTES / 2 ** GRANULE_SHIFT
 // A method of a typed array is looked up at each call, even in optimized code; this one is not.
 const { copyWithin } = Uint8Array.prototype
 
@@ -26,6 +31,7 @@ export function serveFast(c: Controller, sq: SubmissionQueue, limit: number): nu
   const { nsidBits, fastBlocks, fastAt, blockShift } = c.lastNamespace
   const { startLow, startHigh, fastLength, base: hostBase } = c.dma.hit
   const { window, maxBytes, pageBytes } = c
+  const { written } = c.medium
   const leastKind = c.features.writeCache ? WRITE : READ
   const sqid = sq.id << 16
   let { head } = sq
@@ -60,6 +66,9 @@ export function serveFast(c: Controller, sq: SubmissionQueue, limit: number): nu
     } else {
       if ((dw12 & FUA) !== 0) break
       copyWithin.call(window, block, host, host + bytes)
+      // A page at most: in two granules at most.
+      written[(block >>> SHIFT) - WINDOW_GRANULES] = 1
+      written[((block + bytes - 1) >>> SHIFT) - WINDOW_GRANULES] = 1
       bytesWritten += bytes
     }
     head = head + 1 === size ? 0 : head + 1

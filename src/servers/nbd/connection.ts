@@ -42,8 +42,8 @@ export interface Extent {
 export interface ServedExport extends NbdExport {
   readonly server: BlockServer
   readonly fastZeroes: boolean
-  /** What the device knows of a range: extents from `offset` on, up to `most`, the last perhaps longer than asked for. */
-  extents(offset: number, bytes: number, most: number): readonly Extent[]
+  /** Where the device knows holes: extents of a range, up to `most`. Without this all is data. */
+  readonly extents?: ((offset: number, bytes: number, most: number) => Promise<readonly Extent[]>) | undefined
 }
 
 export interface ConnectionLimits {
@@ -71,8 +71,6 @@ const WRITE_BYTES = 4 * 2 ** 20
 const HEAD_BYTES = CHUNK_BYTES + 8
 const LONGEST_MESSAGE = 512
 const EXTENTS = 2048
-// Of one extent: the largest whole number of blocks in 32 bits.
-const LONGEST_EXTENT = 0xffff_f000
 // A client that has half a request here, or a reply on its way, keeps memory: in stallTimeout this much has to go on.
 const LEAST_BYTES = 64 * 1024
 // A reply whose size is not known before.
@@ -92,6 +90,8 @@ export class ConnectionBuffers {
   }
 }
 
+const NO_EXTENTS: readonly Extent[] = []
+
 /** A request with its reply. */
 class NbdRequest extends BlockRequest {
   command = 0
@@ -101,6 +101,8 @@ class NbdRequest extends BlockRequest {
   /** Of a write: bytes of its payload that have come. */
   received = 0
   requestFlags = 0
+  /** Of a block status. */
+  extents: readonly Extent[] = NO_EXTENTS
 }
 
 export class Connection implements RequestOwner {
@@ -419,11 +421,26 @@ export class Connection implements RequestOwner {
         request.task = ZEROES
         request.keep = (request.requestFlags & COMMAND_FLAG.NO_HOLE) !== 0
         break
+      case COMMAND.BLOCK_STATUS:
+        void this.describe(request)
+        return
       default:
         this.onDone(request)
         return
     }
     this.server.start(request)
+  }
+
+  private async describe(request: NbdRequest): Promise<void> {
+    const { offset, bytes } = request
+    const { extents } = this.target
+    const all = [{ bytes, flags: 0 }]
+    try {
+      request.extents = extents === undefined ? all : await extents(offset, bytes, mostExtents(request))
+    } catch (error) {
+      request.error = error as Error
+    }
+    this.onDone(request)
   }
 
   /** NBD_ERROR, or 0 where it can be done. */
@@ -497,6 +514,7 @@ export class Connection implements RequestOwner {
     request.refusal = 0
     request.error = null
     request.message = ''
+    request.extents = NO_EXTENTS
     this.inUse--
     this.idle.push(request)
   }
@@ -593,19 +611,12 @@ export class Connection implements RequestOwner {
   }
 
   private writeStatus(request: NbdRequest, to: Buffer, at: number): number {
-    const { offset, bytes, cookieHigh, cookieLow } = request
-    const one = (request.requestFlags & COMMAND_FLAG.REQ_ONE) !== 0
+    const { extents, cookieHigh, cookieLow } = request
     let place = at + CHUNK_BYTES + 4
-    let left = bytes
-    let count = 0
-    for (const extent of this.target.extents(offset, bytes, one ? 1 : EXTENTS)) {
-      const length = Math.min(extent.bytes, one ? left : LONGEST_EXTENT)
-      to.writeUInt32BE(length, place)
-      to.writeUInt32BE(extent.flags & (EXTENT.HOLE | EXTENT.ZERO), place + 4)
+    for (const { bytes, flags } of extents) {
+      to.writeUInt32BE(bytes, place)
+      to.writeUInt32BE(flags & (EXTENT.HOLE | EXTENT.ZERO), place + 4)
       place += 8
-      left -= length
-      // One that was cut ends the reply: what follows would be at another place than it says.
-      if (++count === (one ? 1 : EXTENTS) || left <= 0 || length < extent.bytes) break
     }
     writeChunkHead(to, at, CHUNK_DONE, CHUNK.BLOCK_STATUS, cookieHigh, cookieLow, place - at - CHUNK_BYTES)
     to.writeUInt32BE(ALLOCATION_ID, at + CHUNK_BYTES)
@@ -616,6 +627,9 @@ export class Connection implements RequestOwner {
 const EMPTY = Buffer.alloc(0)
 /** By command: the flags that it may have. FUA is taken by all. */
 const FLAGS = [1 | 4, 1, 1, 1, 1, 1, 1 | 2 | 16, 1 | 8]
+
+const mostExtents = ({ requestFlags }: NbdRequest) =>
+  (requestFlags & COMMAND_FLAG.REQ_ONE) !== 0 ? 1 : EXTENTS
 
 function refuse(request: NbdRequest, error: number, message: string): number {
   request.message = message

@@ -13,6 +13,7 @@ import {
 } from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
 import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
+import { blockExtents, tellsHoles } from '../../../lib/nvme/host/lba-status.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
 import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
@@ -178,6 +179,7 @@ async function describeExports(
     if (refusal !== null) throw refusal
     const { oncs, vwc } = ns.controller.identity
     const { dlfeat } = await ns.controller.identifyNamespace(ns.id)
+    const holes = await tellsHoles(ns.controller, ns.id)
     const can = {
       writeZeroes: (oncs & ONCS.WRITE_ZEROES) !== 0,
       deallocate: (oncs & ONCS.DATASET_MANAGEMENT) !== 0,
@@ -197,7 +199,7 @@ async function describeExports(
       // Any bytes are served; whole blocks are quicker.
       blockSizes: [1, Math.max(4096, ns.blocksize), server.mostBytes],
       fastZeroes: can.writeZeroes,
-      extents: (offset, bytes, most) => extentsOf(ns, offset, bytes, most),
+      extents: holes ? (offset, bytes, most) => extentsOf(ns, offset, bytes, most) : undefined,
     })
     log('export %s: %s, %d bytes, cache %d', name, ns.device, server.bytes, vwc)
   }
@@ -219,10 +221,26 @@ function queuesOf(ns: Namespace): number[] {
   return here.length > 0 ? here : [0]
 }
 
-/** What the device knows of a range: where it says nothing, all of it is data. */
-function extentsOf({ controller, id }: Namespace, offset: number, bytes: number, most: number): Extent[] {
-  const known = controller.transport.extents?.(id, offset, bytes, most) ?? [{ bytes, data: true }]
-  return known.map(({ bytes, data }) => ({ bytes, flags: data ? 0 : EXTENT.HOLE | EXTENT.ZERO }))
+/** What the device knows of a range. A block that is in it in part is in it with what it is as a whole. */
+async function extentsOf(
+  { controller, id, blocksize }: Namespace,
+  offset: number,
+  bytes: number,
+  most: number,
+): Promise<Extent[]> {
+  const extents: Extent[] = []
+  const first = Math.floor(offset / blocksize)
+  const end = Math.ceil((offset + bytes) / blocksize)
+  let at = offset
+  let lba = first
+  for await (const { nlb, data } of blockExtents(controller, id, first, end - first)) {
+    lba += nlb
+    const to = Math.min(offset + bytes, lba * blocksize)
+    extents.push({ bytes: to - at, flags: data ? 0 : EXTENT.HOLE | EXTENT.ZERO })
+    at = to
+    if (extents.length === most) break
+  }
+  return extents
 }
 
 class Server {

@@ -1,9 +1,24 @@
 // Identify (NVMe 1.4 base, section 5.15), encoded with lib/nvme's tables.
 // Structures are made again for each command; nothing asks often.
 
-import { DLFEAT, FNA, FRMW, LPA, OACS, OAES, ONCS, SANICAP, SGLS, VWC } from '../../../nvme/spec/flags.ts'
+import {
+  AOCS,
+  DEALLOCATED_READS,
+  DLFEAT,
+  FNA,
+  FRMW,
+  LPA,
+  OACS,
+  OAES,
+  ONCS,
+  SANICAP,
+  SGLS,
+  VWC,
+} from '../../../nvme/spec/flags.ts'
 import {
   CNS,
+  encodeCommandSetController,
+  encodeCommandSetNamespace,
   encodeControllerList,
   encodeIdentifyController,
   encodeIdentifyNamespace,
@@ -44,6 +59,9 @@ export function identify(c: Controller, sqe: Uint32Array, e: number): number {
       if (!c.namespaces.has(nsid)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
       return sendData(c, sqe, e, encodeDescriptors(c, nsid))
     }
+    case CNS.COMMAND_SET_NAMESPACE:
+    case CNS.COMMAND_SET_CONTROLLER:
+      return sendCommandSet(c, sqe, e)
     case CNS.CONTROLLERS:
       return sendControllers(c, sqe, e, cntid <= CONTROLLER_ID)
     case CNS.ATTACHED_CONTROLLERS:
@@ -83,6 +101,23 @@ function sendList(
   return sendData(c, sqe, e, encodeNamespaceList(sorted))
 }
 
+/**
+ * What NVM command sets after 1.4 have added, of which this controller has one part: it tells which blocks are allocated.
+ * It claims no version of them.
+ */
+function sendCommandSet(c: Controller, sqe: Uint32Array, e: number): number {
+  if (!c.config.lbaStatus || sqe[e + 11]! >>> 24 !== 0) return STATUS.INVALID_FIELD
+  if ((sqe[e + 10]! & 0xff) === CNS.COMMAND_SET_CONTROLLER) {
+    return sendData(c, sqe, e, encodeCommandSetController({ aocs: AOCS.ALLOCATED_LBAS }))
+  }
+  const ns = c.namespaces.get(sqe[e + 1]!)
+  if (ns === undefined) return STATUS.INVALID_NAMESPACE_OR_FORMAT
+  // Not where granules of the medium begin between those of the namespace.
+  const { granule } = c.medium
+  const tlbaag = ns.at % granule === 0 ? Math.max(1, granule / ns.blockBytes) : 0
+  return sendData(c, sqe, e, encodeCommandSetNamespace({ tlbaag }))
+}
+
 function sendControllers(c: Controller, sqe: Uint32Array, e: number, own: boolean): number {
   return sendData(c, sqe, e, encodeControllerList(own ? [CONTROLLER_ID] : []))
 }
@@ -110,7 +145,8 @@ function encodeController(c: Controller): Uint8Array {
       OACS.FIRMWARE |
       OACS.NAMESPACE_MANAGEMENT |
       OACS.SELF_TEST |
-      (config.shadow ? OACS.DOORBELL_BUFFER : 0),
+      (config.shadow ? OACS.DOORBELL_BUFFER : 0) |
+      (config.lbaStatus ? OACS.GET_LBA_STATUS : 0),
     acl: ABORT_LIMIT - 1,
     aerl: EVENT_REQUESTS - 1,
     frmw: FRMW.SLOT_1_READ_ONLY | (SLOTS << 1) | FRMW.NO_RESET,
@@ -163,7 +199,7 @@ const SGLS_ANY_ALIGNMENT = 1
 
 const CAPABILITIES = {
   nlbaf: LBA_FORMATS.length - 1,
-  dlfeat: 1 | DLFEAT.WRITE_ZEROES_DEALLOCATE,
+  dlfeat: DEALLOCATED_READS.ZEROES | DLFEAT.WRITE_ZEROES_DEALLOCATE,
   lbafs: LBA_FORMATS,
 }
 

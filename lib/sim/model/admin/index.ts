@@ -10,6 +10,7 @@ import { configureDoorbellBuffer } from '../shadow.ts'
 import { getFeatures, setFeatures } from './features.ts'
 import { commitFirmware, downloadFirmware } from './firmware.ts'
 import { identify } from './identify.ts'
+import { getLbaStatus } from './lba-status.ts'
 import { getLogPage } from './logs.ts'
 import { attachNamespaces, format, manageNamespaces, sanitize, selfTest } from './namespaces.ts'
 import { abort, createCq, createSq, deleteCq, deleteSq } from './queues.ts'
@@ -42,6 +43,7 @@ const COMMANDS: Readonly<Record<number, (c: Controller, sqe: Uint32Array, e: num
   [ADMIN.NAMESPACE_ATTACHMENT]: attachNamespaces,
   [ADMIN.FORMAT_NVM]: format,
   [ADMIN.SANITIZE]: sanitize,
+  [ADMIN.GET_LBA_STATUS]: getLbaStatus,
 }
 
 /** Not while a sanitize operation goes on. */
@@ -52,6 +54,7 @@ const PROHIBITED = new Set<number>([
   ADMIN.DEVICE_SELF_TEST,
   ADMIN.NAMESPACE_ATTACHMENT,
   ADMIN.FORMAT_NVM,
+  ADMIN.GET_LBA_STATUS,
 ])
 
 function awaitEvent({ events }: Controller, sqe: Uint32Array, e: number): number {

@@ -171,6 +171,7 @@ function effectsLog({ config }: Controller): Uint8Array {
   const changes = encodeCommandEffects({ lbcc: true })
   for (const opcode of ADMIN_COMMANDS) acs[opcode] = supported
   if (config.shadow) acs[ADMIN.DOORBELL_BUFFER_CONFIG] = supported
+  if (config.lbaStatus) acs[ADMIN.GET_LBA_STATUS] = supported
   acs[ADMIN.SET_FEATURES] = encodeCommandEffects({ ccc: true })
   acs[ADMIN.FIRMWARE_COMMIT] = encodeCommandEffects({ ccc: true })
   // None of these with other commands at the same time.
