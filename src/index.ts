@@ -2,7 +2,14 @@
 
 export * from '../lib/errors.ts'
 export type { AdminCommand, AdminOptions, AdminResult } from '../lib/nvme/host/admin-queue.ts'
+export type { LbaStatusOptions } from '../lib/nvme/host/lba-status.ts'
 export type { PathChange, PathInfo, PathState } from '../lib/nvme/paths/path.ts'
+export {
+  LBA_STATUS_ACTION,
+  LBA_STATUS_END,
+  type LbaStatus,
+  type LbaStatusList,
+} from '../lib/nvme/spec/lba-status.ts'
 export { ADMIN, NVM } from '../lib/nvme/spec/opcodes.ts'
 export type { FaultAction, FaultRule, HealthChange, SimControls } from '../lib/sim/index.ts'
 export type { DeviceOptions, NamespaceController, OpeningOptions } from './controller/device.ts'

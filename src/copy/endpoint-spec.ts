@@ -97,6 +97,7 @@ async function openEndpoint(
       ...(jobs > 1 && { qcount: jobs, threads: true }),
     })
     try {
+      const { tellsHoles } = await import('../../lib/nvme/host/lba-status.ts')
       return createDeviceEndpoint(ns, spec, slba ?? 0, true, await tellsHoles(ns.controller, ns.id))
     } catch (error) {
       await ns.close()

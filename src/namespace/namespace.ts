@@ -12,7 +12,9 @@ import {
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import type { AdminCommand, AdminOptions, AdminResult } from '../../lib/nvme/host/admin-queue.ts'
+import { getLbaStatus, type LbaStatusOptions } from '../../lib/nvme/host/lba-status.ts'
 import type { PathChange, PathInfo } from '../../lib/nvme/paths/path.ts'
+import type { LbaStatusList } from '../../lib/nvme/spec/lba-status.ts'
 import { MAX_NSID, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
 import { show, summary } from '../../lib/sys/show.ts'
@@ -178,6 +180,21 @@ export class Namespace implements AsyncDisposable {
       this.check('admin')
       checkSignal('admin', checkOptions('admin', options, SIGNAL_NAMES).signal)
       return this.controller.admin(command, options)
+    } catch (error) {
+      return rejectPaced(error)
+    }
+  }
+
+  /**
+   * Which blocks are allocated, or can't be read: Get LBA Status (NVM command set 1.2, section 4.2.1), one command. Default:
+   * all allocated blocks, as far as they fit in a list of 255 ranges; `cmpc` says whether there are more.
+   * Rejects with NvmeError, Invalid Opcode or Invalid Field, where the controller does not have it.
+   */
+  lbaStatus(options: LbaStatusOptions = {}): Promise<LbaStatusList> {
+    try {
+      this.check('lbaStatus')
+      checkSignal('lbaStatus', options.signal)
+      return getLbaStatus(this.controller, this.id, options)
     } catch (error) {
       return rejectPaced(error)
     }

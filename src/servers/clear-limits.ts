@@ -10,7 +10,7 @@ import type { BlockCapabilities } from './block-server.ts'
 const VERSION_2_0 = 0x2_0000
 
 /** Limits of CNS 06h: sizes are powers of two, in pages of 4 KiB; 0 is none. */
-export type CommandSetLimits = ReturnType<typeof decodeCommandSetController>
+export type CommandSetLimits = Omit<ReturnType<typeof decodeCommandSetController>, 'aocs'>
 type LimitedController = Pick<NamespaceController, 'identity' | 'identify' | 'cap'>
 
 /** What a controller says; null where it says nothing: those before NVMe 2.0 have no such structure. */

@@ -96,7 +96,7 @@ test('a terminal gets a line that is drawn over, and taken away', async (t) => {
 
 // Debian's bsdutils, which every system has, makes the terminal: script of util-linux.
 test('the command on a real terminal', async (t) => {
-  const words = [process.execPath, MAIN, 'copy', "'sim:?size=64M&latency=60ms'", '/dev/null']
+  const words = [process.execPath, MAIN, 'copy', "'sim:?size=64M&lbastatus=0&latency=60ms'", '/dev/null']
   const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: cleanEnvironment() })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -150,7 +150,7 @@ test('a failed command ends the copy with its own error, and the device goes on'
   t.is((await copy(file('fails'), ns)).bytes, 4 * MIB)
   t.is((await compare(file('fails'), ns)).difference, null)
 
-  await using bad = await open('sim:?size=8M&fault=read@4096:status=281h')
+  await using bad = await open('sim:?size=8M&lbastatus=0&fault=read@4096:status=281h')
   const failed = await t.throwsAsync(copy(bad, file('part-of-bad')), { instanceOf: NvmeError })
   t.is(failed.statusName, 'Unrecovered Read Error')
   // What was read before it is in the file.

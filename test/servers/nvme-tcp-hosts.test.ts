@@ -145,6 +145,7 @@ function withController(
   return {
     ...{ geometry, pool, device, qcount },
     queue: namespace.queue.bind(namespace),
+    closed: false,
     onClose: () => () => {},
     controller: {
       ...{ identity, cap, maxTransferBytes, transport },

@@ -10,6 +10,11 @@ import {
   IDENTIFY_BYTES,
 } from '../../../lib/nvme/spec/identify.ts'
 import {
+  decodeGetLbaStatus,
+  LBA_STATUS_ACTION,
+  LBA_STATUS_HEADER_BYTES,
+} from '../../../lib/nvme/spec/lba-status.ts'
+import {
   EFFECTS_LOG_BYTES,
   ERROR_LOG_ENTRY_BYTES,
   encodeCommandEffects,
@@ -392,6 +397,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
       case ADMIN.GET_FEATURES:
         this.#getFeature(sqe, block, done)
         break
+      case ADMIN.GET_LBA_STATUS:
+        void this.#lbaStatus(sqe, block, done)
+        break
       case ADMIN.ABORT:
         // What a device has is not ended for one of its hosts; what it has not, `withdraw` has ended before.
         done(0, 1)
@@ -443,7 +451,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
         if (csi !== 0) return STATUS.INVALID_FIELD
         return of(() => new Uint8Array(IDENTIFY_BYTES))
       case CNS.COMMAND_SET_CONTROLLER:
-        return csi === 0 ? this.#subsystem.limits : STATUS.INVALID_FIELD
+        return csi === 0 ? this.#subsystem.identifyCommandSet() : STATUS.INVALID_FIELD
       case CNS.COMMAND_SET_ACTIVE_NAMESPACES:
         return csi === 0 ? after(nsid) : STATUS.INVALID_FIELD
       case CNS.INDEPENDENT_NAMESPACE:
@@ -503,6 +511,26 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     }
   }
 
+  async #lbaStatus(sqe: Uint32Array, block: Block | null, done: CommandDone): Promise<void> {
+    const [cdw10, cdw11, cdw12, cdw13] = [sqe[10]!, sqe[11]!, sqe[12]!, sqe[13]!]
+    const request = decodeGetLbaStatus({ cdw10, cdw11, cdw12, cdw13 })
+    const namespace = this.#subsystem.namespaces.get(sqe[1]!)
+    if (!this.#subsystem.tellsAllocated) refuse(done, STATUS.INVALID_OPCODE)
+    else if (namespace === undefined) refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
+    else if (request.atype !== LBA_STATUS_ACTION.ALLOCATED || request.bytes < LBA_STATUS_HEADER_BYTES)
+      refuse(done, STATUS.INVALID_FIELD)
+    else if (block === null || block.bytes.length !== request.bytes)
+      refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+    else {
+      const { buffer, byteOffset, length } = block.bytes
+      try {
+        refuse(done, await namespace.lbaStatus(request, Buffer.from(buffer, byteOffset, length)))
+      } catch (error) {
+        done(error instanceof NvmeError ? (error.sct << 8) | error.sc | DNR : statusOf(error as Error), 0)
+      }
+    }
+  }
+
   // Of the device of a namespace, or of the first one.
   async #deviceLog(lid: number, nsid: number, bytes: number): Promise<Uint8Array> {
     const { namespaces, options } = this.#subsystem
@@ -517,6 +545,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     const acs = new Array<number>(256).fill(0)
     const iocs = new Array<number>(256).fill(0)
     for (const opcode of SERVED_ADMIN) acs[opcode] = encodeCommandEffects()
+    if (this.#subsystem.tellsAllocated) acs[ADMIN.GET_LBA_STATUS] = encodeCommandEffects()
     if (this.#subsystem.options.allowAdmin) {
       for (const opcode of CHANGING) acs[opcode] = encodeCommandEffects({ lbcc: true, ncc: true, cse: 2 })
     }

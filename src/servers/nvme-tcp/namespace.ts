@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { AbortError, ControllerResetError, UnvmeError } from '../../../lib/errors.ts'
+import { readLbaStatus } from '../../../lib/nvme/host/lba-status.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
 import {
@@ -12,6 +13,14 @@ import {
   type IdentifyNamespace,
   NAMESPACE_ID_TYPE,
 } from '../../../lib/nvme/spec/identify.ts'
+import {
+  encodeLbaStatusList,
+  LBA_RANGE_STATUS,
+  LBA_STATUS_BYTES,
+  LBA_STATUS_END,
+  LBA_STATUS_HEADER_BYTES,
+  type LbaStatusRequest,
+} from '../../../lib/nvme/spec/lba-status.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
@@ -120,6 +129,8 @@ export class ServedNamespace {
   readonly io: DeviceNamespace
   readonly memory: DataMemory
   readonly readOnly: boolean
+  /** Its device tells which blocks are allocated. */
+  readonly tellsAllocated: boolean
   readonly reservations: Reservations
   /** Identify Namespace, as hosts get it. */
   identify!: Uint8Array
@@ -144,9 +155,10 @@ export class ServedNamespace {
       io,
       memory,
       readOnly,
+      tellsAllocated,
       subnqn,
       file,
-    }: Pick<ServedNamespace, 'nsid' | 'io' | 'memory' | 'readOnly'> & {
+    }: Pick<ServedNamespace, 'nsid' | 'io' | 'memory' | 'readOnly' | 'tellsAllocated'> & {
       readonly subnqn: string
       /** Where reservations are kept that outlive the server; null: nowhere. */
       readonly file: ReservationFile | null
@@ -158,6 +170,7 @@ export class ServedNamespace {
     this.io = io
     this.memory = memory
     this.readOnly = readOnly
+    this.tellsAllocated = tellsAllocated
     this.#counters = counters
     this.#queues = Array.from({ length: io.qcount }, (_, qid) => io.queue(qid, 'serve'))
     const { sn, mn } = io.controller.identity
@@ -449,6 +462,27 @@ export class ServedNamespace {
           }),
       ),
     )
+  }
+
+  /** Get LBA Status of allocated blocks into `data`. All are, where the device does not say. Returns a status. */
+  async lbaStatus({ slba, rl }: LbaStatusRequest, data: Buffer): Promise<number> {
+    const { controller, geometry } = this.io
+    if (slba >= this.size || slba + rl > this.size) return STATUS.LBA_OUT_OF_RANGE
+    const range = { slba, nlb: rl, bytes: data.length }
+    if (this.tellsAllocated) {
+      data.set(await readLbaStatus(controller, geometry.nsid, range))
+      return 0
+    }
+    const nlb = Math.min(rl || this.size - slba, 2 ** 32)
+    const isWhole = nlb === (rl || this.size - slba)
+    const descriptors = [{ dslba: slba, nlb, lbars: LBA_RANGE_STATUS.ALLOCATED }]
+    const { COMPLETE, INCOMPLETE } = LBA_STATUS_END
+    const room = data.length >= LBA_STATUS_HEADER_BYTES + LBA_STATUS_BYTES
+    encodeLbaStatusList(
+      room ? { cmpc: isWhole ? COMPLETE : INCOMPLETE, descriptors } : { cmpc: INCOMPLETE, descriptors: [] },
+      data,
+    )
+    return 0
   }
 
   /** Blocks. */

@@ -12,6 +12,7 @@ import {
 import { logger } from '../../../lib/log/index.ts'
 import type { DmaPool } from '../../../lib/memory/pool.ts'
 import { nvmeError } from '../../../lib/nvme/host/failure.ts'
+import { tellsAllocated } from '../../../lib/nvme/host/lba-status.ts'
 import { decodeAsyncEvent } from '../../../lib/nvme/spec/async-event.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { isNqn } from '../../../lib/nvme/tcp/address.ts'
@@ -387,7 +388,8 @@ async function serveNamespaces(
       const said = await readLimits(io.controller)
       if (said !== null) limits.push(said)
       const file = fileFor(io.controller.transport.address)
-      const place = { nsid: served.length + 1, io, memory, readOnly, subnqn: nqn, file }
+      const of = { memory, readOnly, tellsAllocated: await tellsAllocated(io.controller) }
+      const place = { nsid: served.length + 1, io, ...of, subnqn: nqn, file }
       served.push(new ServedNamespace(place, id, counters))
     }
   } catch (error) {

@@ -1,6 +1,6 @@
 // What all hosts of a server share: its namespaces, the states of its listeners, and the controllers that report changes.
 
-import { CMIC, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
+import { AOCS, CMIC, OACS, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
 import { encodeCommandSetController, encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
@@ -78,8 +78,6 @@ export class Subsystem {
   readonly options: SubsystemOptions
   readonly namespaces: ReadonlyMap<number, ServedNamespace>
   readonly controllers = new Set<SubsystemController>()
-  /** Identify Controller of the NVM command set. */
-  readonly limits: Uint8Array
   readonly #states: AnaState[]
   #anaChanges = 1
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
@@ -90,7 +88,6 @@ export class Subsystem {
   constructor(options: SubsystemOptions) {
     this.options = options
     this.namespaces = new Map(options.namespaces.map((namespace) => [namespace.nsid, namespace]))
-    this.limits = encodeCommandSetController(leastLimits(options.limits))
     this.#states = [...options.anaStates]
   }
 
@@ -148,12 +145,26 @@ export class Subsystem {
     return encodeIdentifyController({
       ...{ vid, ssvid, sn, mn, fr, ieee, wctemp, cctemp, ver: VERSION, cntrltype: 1 },
       ...{ cmic: CMIC.CONTROLLERS | CMIC.ANA, mdts: Math.log2(this.maxBytes / 4096), oaes: OAES, ctratt: 1 },
-      ...{ oacs: changes & (SECURITY | FORMAT | FIRMWARE | SELF_TEST), frmw: allowAdmin ? first.frmw : 3 },
+      oacs:
+        (changes & (SECURITY | FORMAT | FIRMWARE | SELF_TEST)) |
+        (this.tellsAllocated ? OACS.GET_LBA_STATUS : 0),
+      frmw: allowAdmin ? first.frmw : 3,
       ...{ acl: 3, aerl: EVENT_REQUESTS - 1, lpa: LPA, sanicap: changes === 0 ? 0 : first.sanicap },
       ...{ anatt: ANATT, anacap: ANACAP, anagrpmax: 1, nanagrpid: 1, nn: largest, mnan: largest },
       ...{ sqes: 0x66, cqes: 0x44, oncs, vwc: (cached ? VWC.PRESENT : 0) | 0x6, fna: first.fna },
       ...{ awun: least('awun'), awupf: least('awupf'), acwu: least('acwu'), ocfs: first.ocfs & 1 },
     })
+  }
+
+  /** A device tells which of its blocks are allocated: hosts may ask. Of the others all are. */
+  get tellsAllocated(): boolean {
+    return this.options.namespaces.some(({ tellsAllocated }) => tellsAllocated)
+  }
+
+  /** Identify Controller of the NVM command set: the least of all limits. */
+  identifyCommandSet(): Uint8Array {
+    const aocs = this.tellsAllocated ? AOCS.ALLOCATED_LBAS : 0
+    return encodeCommandSetController({ ...leastLimits(this.options.limits), aocs })
   }
 
   /** Optional commands that every device has, and reservations. */

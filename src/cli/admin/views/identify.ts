@@ -19,9 +19,10 @@ import {
   namespaceLayout,
   type PowerState,
 } from '../../../../lib/nvme/spec/identify.ts'
+import { decodeLbaStatusList, LBA_STATUS_END } from '../../../../lib/nvme/spec/lba-status.ts'
 import { fields } from '../../output.ts'
 import type { Shown } from '../show.ts'
-import { dumpText, hexText, plain, rowLines, structureRows } from '../text.ts'
+import { dumpText, dwordText, hexText, plain, rowLines, structureRows } from '../text.ts'
 
 export function viewController(bytes: Uint8Array, { vendor = false } = {}): Shown {
   const { psds, vs, dctype: _, ...id } = decodeIdentifyController(bytes)
@@ -182,4 +183,36 @@ export function viewControllers(bytes: Uint8Array): Shown {
     text: () => [`num of ctrls present: ${ids.length}`, numberedList(ids)].filter(Boolean).join('\n'),
     json: () => ({ num_ctrl: ids.length, ctrl_list: ids.map((id) => ({ ctrl_id: id })) }),
   }
+}
+
+/** `get-lba-status`. NLB as the list has it: zero-based. */
+export function viewLbaStatus(bytes: Uint8Array): Shown {
+  const { nlsd, cmpc, descriptors } = decodeLbaStatusList(bytes)
+  const entries = descriptors.map(({ dslba, nlb, lbars }) => ({
+    DSLBA: `0x${dslba.toString(16).padStart(16, '0')}`,
+    NLB: dwordText(nlb - 1),
+    Status: `0x${lbars.toString(16).padStart(2, '0')}`,
+  }))
+  const end = LBA_STATUS_ENDS[cmpc] ?? 'Reserved'
+  return {
+    text: () =>
+      [
+        `Number of LBA Status Descriptors(NLSD): ${nlsd}`,
+        `Completion Condition(CMPC): ${cmpc}`,
+        `\t${end}`,
+        ...entries.map(({ DSLBA, NLB, Status }) => `{ DSLBA: ${DSLBA}, NLB: ${NLB}, Status: ${Status} }`),
+      ].join('\n'),
+    json: () => ({
+      'Number of LBA Status Descriptors (NLSD)': nlsd,
+      'Completion Condition (CMPC)': cmpc,
+      'cmpc-definition': end,
+      ...Object.fromEntries(entries.map((entry, i) => [`LSD entry ${i}`, entry])),
+    }),
+  }
+}
+
+const LBA_STATUS_ENDS: Readonly<Record<number, string>> = {
+  [LBA_STATUS_END.UNKNOWN]: 'What is behind the last descriptor is not known',
+  [LBA_STATUS_END.INCOMPLETE]: 'The list is full, and there is more behind its last descriptor',
+  [LBA_STATUS_END.COMPLETE]: 'All of the range has been looked at',
 }
