@@ -2,9 +2,10 @@
 // Both are read at once and compared as they come, so memory does not depend on the length; only the
 // first difference is looked for.
 
-import { OutOfRangeError } from '../../lib/errors.ts'
+import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
+import { COMPARE_SPARSE } from './choices.ts'
 import { unpacked } from './compression.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import type { Chunks, CompareResult, DifferingEndpoint, Endpoint } from './endpoint.ts'
@@ -15,11 +16,14 @@ import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 const CONTEXT_BYTES = 32
 const ROW_BYTES = 16
 
-/** Options of `compare`: as of `copy`. */
+/** Options of `compare`: as of `copy`, but for `sparse`. */
 export type CompareOptions = Pick<
   CopyOptions,
   'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'raw' | 'signal' | 'onProgress'
->
+> & {
+  /** `auto` (default) reads no blocks of which a device says that they are holes; `never` reads everything. */
+  sparse?: (typeof COMPARE_SPARSE)[number] | undefined
+}
 
 /** Names of CompareOptions. */
 const COMPARE_NAMES: OptionNames<CompareOptions> = {
@@ -33,6 +37,7 @@ const COMPARE_NAMES: OptionNames<CompareOptions> = {
   raw: true,
   signal: true,
   onProgress: true,
+  sparse: true,
 }
 
 /** See index.ts. */
@@ -44,6 +49,11 @@ export async function compare(
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)
   checkJobs(jobs)
+  if (options.sparse !== undefined && !COMPARE_SPARSE.includes(options.sparse)) {
+    throw new ArgumentValueError(
+      `compare: sparse must be one of ${COMPARE_SPARSE.join(', ')}, received ${options.sparse}`,
+    )
+  }
   const opened = [await openSource(a, { slba, nsid, signal, jobs })]
   try {
     opened.push(await openSource(b, { slba: dstSlba, nsid, signal, jobs }))
@@ -123,7 +133,10 @@ export async function compareEndpoints(
   if (needsJobs(a, b, bytes, options.jobs)) return compareByJobs(a, b, bytes, options)
   const started = performance.now()
   const total = compareTotal(a, b, bytes)
-  const reads = { a: a.read(bytes, options), b: b.read(bytes, options) }
+  const { sparse = 'auto', ...how } = options
+  const chunksOf = (one: Endpoint) =>
+    sparse === 'never' || one.readData === undefined ? one.read(bytes, how) : one.readData(bytes, how)
+  const reads = { a: chunksOf(a), b: chunksOf(b) }
   const found = await firstDifference(reads, streamOf(a, b, bytes), (done) =>
     options.onProgress?.(done, total),
   )
@@ -216,6 +229,9 @@ class Reader {
 
   equals(other: Reader, length: number): boolean {
     const from = other.#at
+    // The same memory: zeroes of two holes.
+    const { buffer, byteOffset } = other.#chunk
+    if (this.#chunk.buffer === buffer && this.#chunk.byteOffset + this.#at === byteOffset + from) return true
     return this.#chunk.compare(other.#chunk, from, from + length, this.#at, this.#at + length) === 0
   }
 

@@ -5,18 +5,22 @@
 
 import { OutOfRangeError } from '../../lib/errors.ts'
 import { blockExtents } from '../../lib/nvme/host/lba-status.ts'
+import { throwIfAborted } from '../../lib/sys/abort.ts'
+import { eventLoopTurn, isEventLoopDue } from '../../lib/sys/event-loop.ts'
 import type { Namespace } from '../namespace/namespace.ts'
 import { checkInteger } from '../queue/validate.ts'
 import { withBytesWritten } from '../streams/session.ts'
 import type { TransferSink, TransferSource } from '../streams/transfer.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
-import type { Extent } from './extents.ts'
-import { createDeviceWriter } from './writers.ts'
+import { alignedExtents, type Extent } from './extents.ts'
+import { createDeviceWriter, zeroBuffer } from './writers.ts'
 
 // A call of fs takes some 15 us beside what it moves, so a chunk of a file is larger than a command's usual 128 KiB.
 // Eight of them, half the file's and half the device's, stay in a processor's cache: 32 took a quarter more of its time.
 const FILE_CHUNK_BYTES = 2 ** 20
 const FILE_CHUNKS = 8
+// Holes that reading goes around, aligned: smaller ones are read in less time than reading begins again.
+const HOLE_BYTES = 2 ** 20
 
 /**
  * @param slba first LBA
@@ -49,7 +53,11 @@ export function createDeviceEndpoint(
     write: (chunks, bytes, options) => writeDevice(ns, slba, chunks, bytes, options),
     writer: async ({ pad = false, known = false, askHoles = false }) =>
       createDeviceWriter(ns, slba, pad, known, holes && askHoles),
-    ...(holes && { extents: (from: number, bytes: number) => deviceExtents(ns, slba, from, bytes) }),
+    ...(holes && {
+      extents: (from: number, bytes: number) => deviceExtents(ns, slba, from, bytes),
+      readData: (bytes = (ns.blockcount - slba) * blocksize, options: TransferOptions) =>
+        readData(ns, slba, bytes, options),
+    }),
     close: async () => {
       if (owned) await ns.close()
     },
@@ -71,6 +79,22 @@ async function* deviceExtents(
     const at = Math.max(from, lba * blocksize)
     lba += nlb
     yield { at, bytes: Math.min(from + bytes, lba * blocksize) - at, kind: data ? 'data' : 'hole' }
+  }
+}
+
+async function* readData(ns: Namespace, slba: number, bytes: number, options: TransferOptions): Chunks {
+  const extents = alignedExtents(deviceExtents(ns, slba, 0, bytes), HOLE_BYTES, bytes)
+  for await (const { at, bytes: length, kind } of extents) {
+    if (kind === 'data') yield* readDevice(ns, slba + at / ns.blocksize, length, options)
+    else {
+      for (let left = length; left > 0; ) {
+        if (isEventLoopDue(performance.now())) await eventLoopTurn()
+        throwIfAborted(options.signal)
+        const zeroes = zeroBuffer().subarray(0, left)
+        yield zeroes
+        left -= zeroes.length
+      }
+    }
   }
 }
 

@@ -91,6 +91,8 @@ export interface Endpoint {
   readonly file: string | undefined
   /** The first `bytes` bytes, or all. Each chunk is valid until the next step. */
   read(bytes: number | undefined, options: TransferOptions): Chunks
+  /** The same, where holes are known: they are zeroes that are not read. */
+  readData?(bytes: number | undefined, options: TransferOptions): Chunks
   /** Writes what comes, at most `bytes` where that is known. Returns the bytes written. */
   write(chunks: Chunks, bytes: number | undefined, options: TransferOptions): Promise<number>
   /** Opens it to be written at any place. Once. */

@@ -31,6 +31,7 @@ const DECODERS = {
   PredictableLatency: [nvme.decodePredictableLatency, nvme.encodePredictableLatency, 512],
   HostBehavior: [nvme.decodeHostBehavior, nvme.encodeHostBehavior, 512],
   DsmRanges: [nvme.decodeDsmRanges, null, 4096],
+  LbaStatusList: [nvme.decodeLbaStatusList, null, 4096],
   HostMetadata: [nvme.decodeHostMetadata, nvme.encodeHostMetadata, 4096],
 } as unknown as Record<
   string,

@@ -3,7 +3,7 @@
 // a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { HOLES, ON_ERROR } from '../../copy/choices.ts'
+import { COMPARE_SPARSE, HOLES, ON_ERROR } from '../../copy/choices.ts'
 import type { CopyReport, CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import {
@@ -449,6 +449,7 @@ differ. A compressed file is decompressed where the other is a device.`,
     ...lengthOptions(),
     ...queueOptions(),
     jobs: jobsOption(),
+    sparse: choice(COMPARE_SPARSE, 'auto: blocks that a device says are holes are not read; never: all are'),
     raw: flag('compare a compressed file as the bytes that it is'),
     namespaceId: namespaceOption(),
     output: outputOption(),
@@ -464,7 +465,7 @@ differ. A compressed file is decompressed where the other is a device.`,
     const { compareEndpoints, compareTotal, planCompare, unpackedPair } = await import(
       '../../copy/compare.ts'
     )
-    const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs } = options
+    const { slba, dstSlba, namespaceId: nsid, chunk, depth, jobs, sparse } = options
     return withOpen(await openSource(args.a, { slba, nsid, signal, jobs }), async (first) => {
       return withOpen(await openSource(args.b, { slba: dstSlba, nsid, signal, jobs }), async (second) => {
         const [a, b] = await unpackedPair(first, second, { raw: options.raw, jobs, signal })
@@ -472,7 +473,7 @@ differ. A compressed file is decompressed where the other is a device.`,
         const { difference, ...result } = await withProgress(
           'verify',
           compareTotal(a, b, bytes),
-          (onProgress) => compareEndpoints(a, b, bytes, { chunk, depth, jobs, signal, onProgress }),
+          (onProgress) => compareEndpoints(a, b, bytes, { chunk, depth, jobs, sparse, signal, onProgress }),
         )
         if (options.output === 'json') {
           const found = difference && { difference: differenceJson(difference) }
