@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import type { ExecutionContext } from 'ava'
 import { connectNbd } from '../../lib/nbd/client.ts'
-import { compare, copy, open } from '../../src/index.ts'
+import { compare, copy, open, serveNvmeTcp } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { testWith } from '../support/left-out.ts'
 import { startNbd } from '../support/nbd.ts'
@@ -78,6 +78,32 @@ testWith('nbdinfo sees the export and its holes', LIBNBD, async (t) => {
       [0, MIB, 3],
       [MIB, 8192, 0],
       [MIB + 8192, 63 * MIB - 8192, 3],
+    ],
+  )
+})
+
+testWith('nbdinfo --map: holes of a device that tells them, also over NVMe/TCP', LIBNBD, async (t) => {
+  const device = await open('sim:?size=64M&thread=1')
+  const target = await serveNvmeTcp([device], { nqn: 'nqn.2024-01.org.example:map', listen: '127.0.0.1:0' })
+  // After the server of NBD.
+  t.teardown(async () => {
+    await target.close()
+    await device.close()
+  })
+  const remote = `nvme+tcp://127.0.0.1:${target.listeners[0]!.port}/${target.nqn}`
+  const { uri, ns } = await startNbd(t, remote)
+  await ns.promises.write(pattern(65536, 1), 2048)
+  await ns.promises.write(pattern(65536, 2), 8192)
+  await ns.promises.deallocate([{ slba: 2048, nlb: 128 }])
+  const map: { offset: number; length: number; description: string }[] = JSON.parse(
+    await runTool('nbdinfo', ['--map', '--json', uri]),
+  )
+  t.deepEqual(
+    map.map(({ offset, length, description }) => [offset, length, description]),
+    [
+      [0, 4 * MIB, 'hole,zero'],
+      [4 * MIB, 65536, 'data'],
+      [4 * MIB + 65536, 60 * MIB - 65536, 'hole,zero'],
     ],
   )
 })

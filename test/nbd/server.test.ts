@@ -7,7 +7,7 @@ import net from 'node:net'
 import test from 'ava'
 import { connectNbd } from '../../lib/nbd/client.ts'
 import { COMMAND } from '../../lib/nbd/protocol.ts'
-import { open, serveNbd } from '../../src/index.ts'
+import { ADMIN, open, serveNbd } from '../../src/index.ts'
 import { cleanEnvironment, MAIN, unvme } from '../cli/command.ts'
 import { endAt } from '../support/early-end.ts'
 import { testFolder } from '../support/folder.ts'
@@ -193,17 +193,43 @@ test('unvme serve --also serves several exports by their names', async (t) => {
   }
 })
 
-test('an image’s holes are reported as they are', async (t) => {
-  const { uri, ns } = await startNbd(t, `sim:${file('holes.img')}?size=16M`)
-  await ns.promises.write(pattern(2 ** 16, 1), 2048)
-  const client = await connectNbd(uri)
-  const hole = { hole: true, zero: true }
-  const data = { hole: false, zero: false }
-  t.deepEqual(await client.extents(0, 16 * 2 ** 20), [
-    { bytes: 2 ** 20, ...hole },
-    { bytes: 2 ** 16, ...data },
-    { bytes: 15 * 2 ** 20 - 2 ** 16, ...hole },
-  ])
-  t.deepEqual(await client.extents(2 ** 20 + 5, 10), [{ bytes: 10, ...data }])
-  await client.close()
+for (const address of ['sim:FILE?size=16M', 'sim:?size=16M', 'sim:?size=16M&thread=1&lba=4096']) {
+  test(`a device’s holes are reported as they are (${address})`, async (t) => {
+    const { uri, ns } = await startNbd(t, address.replace('FILE', file('holes.img')))
+    await ns.promises.write(pattern(2 ** 16, 1), 2 ** 20 / ns.blocksize)
+    const client = await connectNbd(uri)
+    const hole = { hole: true, zero: true }
+    const data = { hole: false, zero: false }
+    const end = { bytes: 15 * 2 ** 20 - 2 ** 16, ...hole }
+    const all = [{ bytes: 2 ** 20, ...hole }, { bytes: 2 ** 16, ...data }, end]
+    t.deepEqual(await client.extents(0, 16 * 2 ** 20), all)
+    t.deepEqual(await client.extents(2 ** 20 + 5, 10), [{ bytes: 10, ...data }])
+    t.deepEqual(await client.extents(2 ** 20 - 7, 10), [
+      { bytes: 7, ...hole },
+      { bytes: 3, ...data },
+    ])
+    // What a client writes and zeroes is seen at once.
+    await client.write(pattern(2 ** 16, 2), 0)
+    t.true(await client.writeZeroes(2 ** 20, 2 ** 16))
+    t.deepEqual(await client.extents(0, 16 * 2 ** 20), [
+      { bytes: 2 ** 16, ...data },
+      { bytes: 16 * 2 ** 20 - 2 ** 16, ...hole },
+    ])
+    await client.close()
+  })
+}
+
+test('of a device that tells no holes all is data, as where it fails to', async (t) => {
+  for (const address of ['sim:?size=16M&lbastatus=0', 'sim:?size=16M']) {
+    const { uri, ns } = await startNbd(t, address)
+    const { controller } = ns
+    const admin = controller.admin.bind(controller)
+    controller.admin = (command, options) =>
+      command.opcode === ADMIN.GET_LBA_STATUS
+        ? admin({ ...command, cdw13: 0 }, options)
+        : admin(command, options)
+    const client = await connectNbd(uri)
+    t.deepEqual(await client.extents(5, 2 ** 24 - 5), [{ bytes: 2 ** 24 - 5, hole: false, zero: false }])
+    await client.close()
+  }
 })
