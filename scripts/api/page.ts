@@ -30,7 +30,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Controllers and admin commands',
     'What needs more than these (log pages, features, formats, decoders) is in the module `unvme/nvme`.',
-    'ControllerHandle NamespaceController AdminCommand AdminOptions AdminResult PathInfo PathState PathChange ADMIN NVM',
+    'ControllerHandle NamespaceController AdminCommand AdminOptions AdminResult LbaStatusOptions LbaStatusList LbaStatus LBA_STATUS_ACTION LBA_STATUS_END PathInfo PathState PathChange ADMIN NVM',
   ],
   [
     'Threads',

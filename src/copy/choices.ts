@@ -2,8 +2,6 @@
 
 /** What is done with zeroes. */
 export const SPARSE = ['auto', 'always', 'never'] as const
-/** The same where two places are compared. */
-export const COMPARE_SPARSE = ['auto', 'never'] as const
 /** What is done where blocks fail. */
 export const ON_ERROR = ['stop', 'skip', 'fill'] as const
 /** What becomes of blocks that a block map leaves out. */

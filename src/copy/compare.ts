@@ -5,7 +5,7 @@
 import { ArgumentValueError, OutOfRangeError } from '../../lib/errors.ts'
 import type { OptionNames } from '../../lib/sys/options.ts'
 import { checkOptions, checkSignal } from '../queue/validate.ts'
-import { COMPARE_SPARSE } from './choices.ts'
+import { SPARSE } from './choices.ts'
 import { unpacked } from './compression.ts'
 import { type CopyOptions, checkTransfer, describe } from './copy.ts'
 import type { Chunks, CompareResult, DifferingEndpoint, Endpoint } from './endpoint.ts'
@@ -16,14 +16,21 @@ import { checkJobs, compareByJobs, needsJobs } from './jobs.ts'
 const CONTEXT_BYTES = 32
 const ROW_BYTES = 16
 
-/** Options of `compare`: as of `copy`, but for `sparse`. */
+/** Options of `compare`: as of `copy`. With `sparse` other than `never`, no blocks are read of which a device says that they are holes. */
 export type CompareOptions = Pick<
   CopyOptions,
-  'slba' | 'dstSlba' | 'bytes' | 'nsid' | 'chunk' | 'depth' | 'jobs' | 'raw' | 'signal' | 'onProgress'
-> & {
-  /** `auto` (default) reads no blocks of which a device says that they are holes; `never` reads everything. */
-  sparse?: (typeof COMPARE_SPARSE)[number] | undefined
-}
+  | 'slba'
+  | 'dstSlba'
+  | 'bytes'
+  | 'nsid'
+  | 'chunk'
+  | 'depth'
+  | 'jobs'
+  | 'sparse'
+  | 'raw'
+  | 'signal'
+  | 'onProgress'
+>
 
 /** Names of CompareOptions. */
 const COMPARE_NAMES: OptionNames<CompareOptions> = {
@@ -49,9 +56,9 @@ export async function compare(
   const { slba, dstSlba, nsid, signal, jobs } = checkOptions('compare', options, COMPARE_NAMES)
   checkSignal('compare', signal)
   checkJobs(jobs)
-  if (options.sparse !== undefined && !COMPARE_SPARSE.includes(options.sparse)) {
+  if (options.sparse !== undefined && !SPARSE.includes(options.sparse)) {
     throw new ArgumentValueError(
-      `compare: sparse must be one of ${COMPARE_SPARSE.join(', ')}, received ${options.sparse}`,
+      `compare: sparse must be one of ${SPARSE.join(', ')}, received ${options.sparse}`,
     )
   }
   const opened = [await openSource(a, { slba, nsid, signal, jobs })]

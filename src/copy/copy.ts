@@ -69,7 +69,7 @@ export interface CopyOptions extends TransferOptions {
    */
   force?: boolean | undefined
   /**
-   * What is done with zeroes: `auto` (default) reads no holes of the source, and has blocks of 64 KiB of zeroes made by the
+   * What is done with zeroes: `auto` (default) reads no holes of the source that are known (of a file, an export, a device that tells them), and has blocks of 64 KiB of zeroes made by the
    * target instead of sending them (Write Zeroes with deallocation; a file gets a hole); `always` looks for zeroes of 4 KiB
    * and more; `never` reads and writes everything.
    */

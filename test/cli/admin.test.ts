@@ -249,6 +249,34 @@ test('dsm: ranges as lists', async (t) => {
   await fails(t, 2, `dsm ${address} -d -s 0, -b 1,1`, /'' is not a whole number/)
 })
 
+test('get-lba-status: what is allocated, by parts, for programs, and as bytes', async (t) => {
+  const image = file('allocated.img')
+  const address = `sim:${image}`
+  const empty = await ok(t, `get-lba-status ${address}?size=8M`)
+  t.is(
+    empty,
+    'Number of LBA Status Descriptors(NLSD): 0\nCompletion Condition(CMPC): 2\n\tAll of the range has been looked at\n',
+  )
+  const data = Buffer.alloc(8 * 2 ** 20)
+  data.fill(1, 2 ** 20, 2 ** 20 + 8192)
+  data.fill(1, 4 * 2 ** 20, 6 * 2 ** 20)
+  await ok(t, `write ${address} - --quiet`, data as never)
+  const text = await ok(t, `get-lba-status ${address} -a 2`)
+  t.regex(text, /^\{ DSLBA: 0x0000000000000800, NLB: 0x0000007f, Status: 0x02 \}$/m)
+  t.regex(text, /^\{ DSLBA: 0x0000000000002000, NLB: 0x00000fff, Status: 0x02 \}$/m)
+  t.deepEqual(await json(t, `get-lba-status ${address} -s 2052 --range-len 6200 --max-dw 5`), {
+    'Number of LBA Status Descriptors (NLSD)': 1,
+    'Completion Condition (CMPC)': 1,
+    'cmpc-definition': 'The list is full, and there is more behind its last descriptor',
+    'LSD entry 0': { DSLBA: '0x0000000000000804', NLB: '0x0000007b', Status: '0x02' },
+  })
+  t.is((await ok(t, `get-lba-status ${address} -m 5 -o binary`)).length, 24)
+  await fails(t, 1, `get-lba-status ${address} -a tracked`, /Invalid Field in Command/)
+  await fails(t, 1, `get-lba-status ${address}?lbastatus=0`, /Invalid Command Opcode/)
+  await fails(t, 1, `get-lba-status ${address} -s 16384`, /LBA Out of Range/)
+  await fails(t, 2, `get-lba-status ${address} -a any`, /allocated/)
+})
+
 test('admin-passthru and io-passthru', async (t) => {
   const address = `sim:${file('passthru.img')}?size=1M&serial=PASS`
   const identify = await ok(t, `admin-passthru ${address} -o 6 -l 4096 -4 1 -b`)

@@ -22,6 +22,8 @@ const OPTIONS: Readonly<Record<string, string>> = {
   'ns-descs': '--namespace-id=,-n --output-format=,-o --raw-binary,-b',
   'list-ctrl': '--cntid=,-c --namespace-id=,-n --output-format=,-o',
   'cmdset-ind-id-ns': '--namespace-id=,-n --raw-binary,-b --output-format=,-o --human-readable,-H',
+  'get-lba-status':
+    '--namespace-id=,-n --start-lba=,-s --max-dw=,-m --action=,-a --range-len=,-l --timeout=,-t --output-format=,-o',
   'show-regs': '--output-format=,-o --human-readable,-H',
   'smart-log': '--namespace-id=,-n --output-format=,-o --raw-binary,-b --human-readable,-H',
   'error-log': '--log-entries=,-e --output-format=,-o --raw-binary,-b',

@@ -132,7 +132,7 @@ test('copy and compare: `never` reads all, and zeroes all', async (t) => {
   }
   t.is(await reads('auto'), 0)
   t.is(await reads('never'), SIZE)
-  await t.throwsAsync(compare(from, other, { sparse: 'always' as never }), { code: 'ERR_INVALID_ARG_VALUE' })
+  await t.throwsAsync(compare(from, other, { sparse: 'some' as never }), { code: 'ERR_INVALID_ARG_VALUE' })
 })
 
 test('copy: a part of a device, and a length that is no number of blocks', async (t) => {

@@ -3,7 +3,7 @@
 // a terminal.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { COMPARE_SPARSE, HOLES, ON_ERROR } from '../../copy/choices.ts'
+import { HOLES, ON_ERROR } from '../../copy/choices.ts'
 import type { CopyReport, CopyResult, Endpoint } from '../../copy/endpoint.ts'
 import { REFUSED_WITH_DATA } from '../admin/ranges.ts'
 import {
@@ -449,7 +449,10 @@ differ. A compressed file is decompressed where the other is a device.`,
     ...lengthOptions(),
     ...queueOptions(),
     jobs: jobsOption(),
-    sparse: choice(COMPARE_SPARSE, 'auto: blocks that a device says are holes are not read; never: all are'),
+    sparse: choice(
+      ['auto', 'never'],
+      'auto: blocks that a device says are holes are not read; never: all are',
+    ),
     raw: flag('compare a compressed file as the bytes that it is'),
     namespaceId: namespaceOption(),
     output: outputOption(),
