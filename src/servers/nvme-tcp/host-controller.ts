@@ -515,16 +515,17 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     const [cdw10, cdw11, cdw12, cdw13] = [sqe[10]!, sqe[11]!, sqe[12]!, sqe[13]!]
     const request = decodeGetLbaStatus({ cdw10, cdw11, cdw12, cdw13 })
     const namespace = this.#subsystem.namespaces.get(sqe[1]!)
+    // MNDW is the most that may come.
+    const bytes = Math.min(request.bytes, block?.bytes.length ?? 0)
     if (!this.#subsystem.tellsAllocated) refuse(done, STATUS.INVALID_OPCODE)
     else if (namespace === undefined) refuse(done, STATUS.INVALID_NAMESPACE_OR_FORMAT)
-    else if (request.atype !== LBA_STATUS_ACTION.ALLOCATED || request.bytes < LBA_STATUS_HEADER_BYTES)
-      refuse(done, STATUS.INVALID_FIELD)
-    else if (block === null || block.bytes.length !== request.bytes)
-      refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
+    else if (request.atype !== LBA_STATUS_ACTION.ALLOCATED) refuse(done, STATUS.INVALID_FIELD)
+    else if (bytes < LBA_STATUS_HEADER_BYTES) refuse(done, STATUS.DATA_SGL_LENGTH_INVALID)
     else {
-      const { buffer, byteOffset, length } = block.bytes
+      const { buffer, byteOffset } = block!.bytes
+      const list = Buffer.from(buffer, byteOffset, bytes - (bytes % 4))
       try {
-        refuse(done, await namespace.lbaStatus(request, Buffer.from(buffer, byteOffset, length)))
+        refuse(done, await namespace.lbaStatus(request, list))
       } catch (error) {
         done(error instanceof NvmeError ? (error.sct << 8) | error.sc | DNR : statusOf(error as Error), 0)
       }
