@@ -21,9 +21,9 @@ d=/dev/nvme1n1
 for i in $(seq 40); do [ -b $d ] && break; sleep 0.25; done
 dd if=/dev/zero bs=64k count=1 2>/dev/null | tr '\\0' x | dd of=$d bs=64k seek=16 oflag=direct 2>/dev/null
 echo theirs
-nvme admin-passthru $d -o 0x86 -n 1 --cdw12=63 --cdw13=0x02000000 -l 256 -r -b 2>/dev/null | od -A n -t x1 -v
+nvme admin-passthru $d -o 0x86 -n 1 --cdw12=11 --cdw13=0x02000000 -l 48 -r -b 2>/dev/null | od -A n -t x1 -v
 echo ours
-$unvme get-lba-status $d -m 63 -o binary | od -A n -t x1 -v
+$unvme get-lba-status $d -m 11 -o binary | od -A n -t x1 -v
 echo text
 $unvme get-lba-status $d 2>&1 | grep DSLBA
 $unvme copy /dev/ng1n1 /dev/null 2>&1
@@ -47,9 +47,8 @@ register(
       qemu: ['-netdev', 'user,id=n0', '-device', 'virtio-net-pci,netdev=n0,addr=1e.0,romfile='],
     })
     t.is(status, 0, `${stderr}\n${console}`)
-    t.log(stdout)
     const [, refusals = '', theirs = '', ours = '', text = ''] =
-      /^([^]*)theirs\n([^]*)ours\n([^]*)text\n([^]*)$/.exec(stdout) ?? []
+      /^(.*)theirs\n(.*)ours\n(.*)text\n(.*)$/s.exec(stdout) ?? []
     t.is(refusals.match(/Invalid Command Opcode/g)?.length, 2, stdout)
     t.is(ours, theirs)
     t.regex(ours, /^ 01 00 00 00 02 00 00 00 00 08 00 00 00 00 00 00\n 7f 00 00 00 00 02 00 00 /)
