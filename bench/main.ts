@@ -13,6 +13,7 @@ import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
 import { nbd } from './nbd.ts'
 import { occupancy } from './occupancy.ts'
+import { readable } from './readable.ts'
 import { scale } from './scale.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
@@ -24,6 +25,7 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   commands,
   latency,
   garbage,
+  readable,
   streams,
   occupancy,
   threads,

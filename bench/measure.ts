@@ -12,7 +12,7 @@ export interface Row {
   run(): Promise<readonly number[]> | readonly number[]
 }
 
-interface Column {
+export interface Column {
   /** With its unit, as it stands above the figures. */
   name: string
   /** Decimal places. */

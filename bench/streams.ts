@@ -15,8 +15,8 @@ const KIB = 1024
 const MEDIUM = 256 * KIB * KIB
 const CHUNKS = [4 * KIB, 64 * KIB, 128 * KIB, 1024 * KIB]
 const TARGET_MS = 200
-// tmpfs, where there is one.
-const PARENT = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir()
+/** tmpfs, where there is one. */
+export const PARENT = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir()
 const PIPE = 'createReadStream to createWriteStream'
 
 /** Moves some number of bytes, at most what the medium has. */

@@ -141,6 +141,9 @@ export class ReadStream extends Readable {
   readonly #session: Session<ReadWindow>
   readonly #ending: Ending
   #paused = false
+  // Node has asked for more, and a `Steps` waits.
+  #asked = false
+  #waiter: (() => void) | null = null
 
   /** Made by `Namespace.createReadStream`. */
   constructor(io: BlockIo, options: ReadStreamOptions) {
@@ -166,6 +169,7 @@ export class ReadStream extends Readable {
   }
 
   override _read(): void {
+    this.#asked = true
     // A push from within a read that finds data already would be joined to it: chunks keep their length.
     if (this.readableLength > 0) process.nextTick(this.#advance)
     else this.#advance()
@@ -179,15 +183,55 @@ export class ReadStream extends Readable {
 
   readonly #resume = (): void => {
     this.#paused = false
-    this.#advance()
+    this.#goOn()
+  }
+
+  // For whoever waits.
+  readonly #goOn = (): void => {
+    const wake = this.#waiter
+    this.#waiter = null
+    wake?.()
+    if (this.#asked) this.#advance()
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    this.#goOn()
     this.#ending.finish(this.#session.window?.close() ?? null, error, callback)
   }
 
   override [Symbol.asyncDispose](): Promise<void> {
     return this.#ending.dispose()
+  }
+
+  /** For `for await`: chunks as they arrive, without a turn through the buffer and the events of a Readable. */
+  override [Symbol.asyncIterator](): NodeJS.AsyncIterator<Buffer, undefined> {
+    return new Steps(this, this.#step, () => super[Symbol.asyncIterator]())
+  }
+
+  // The next chunk, or what to wait for. Null where that is the Readable's business: its end, an error, and whatever else has
+  // been asked of it.
+  readonly #step = (): Buffer | Promise<void> | null => {
+    const mine = this.readableFlowing === null && this.readableLength === 0 && this.readableEncoding === null
+    if (!mine || this.destroyed) return null
+    const window = this.#session.window ?? this.#open()
+    if (this.#paused) return this.#wait()
+    if (window === null || window.done) return null
+    if (this.#session.due()) {
+      this.#paused = true
+      this.#session.pause(this.#resume)
+      return this.#wait()
+    }
+    const slot = this.#peek(window)
+    if (slot === null) return this.destroyed ? null : this.#wait()
+    const chunk = this.#copy(slot)
+    window.release()
+    return chunk
+  }
+
+  #wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiter = resolve
+    })
   }
 
   #open(): ReadWindow | null {
@@ -203,7 +247,7 @@ export class ReadStream extends Readable {
         return null
       }
       // A poll calls it, anyone's: what a listener throws must not come out there.
-      session.window!.onReady = () => queueMicrotask(this.#advance)
+      session.window!.onReady = () => queueMicrotask(this.#goOn)
       return session.window
     } catch (error) {
       this.destroy(error as Error)
@@ -234,7 +278,9 @@ export class ReadStream extends Readable {
       const chunk = this.#copy(slot)
       window.release()
       const more = this.push(chunk)
-      if (!more || this.destroyed) return
+      if (more && !this.destroyed) continue
+      this.#asked = false
+      return
     }
     if (window.done && !this.destroyed) this.push(null)
   }
@@ -243,6 +289,71 @@ export class ReadStream extends Readable {
     const bytes = nlb * this.#session.io.geometry.blocksize
     this.bytesRead += bytes
     return this.#memory.copy(bytes === buffer.length ? buffer : buffer.subarray(0, bytes))
+  }
+}
+
+/** The steps of a stream that is iterated over: its own way, for as long as it knows one, and then Node's. */
+class Steps implements NodeJS.AsyncIterator<Buffer, undefined> {
+  readonly #stream: Readable
+  readonly #step: () => Buffer | Promise<void> | null
+  readonly #rest: () => AsyncIterator<Buffer>
+  #begun = false
+  #others: AsyncIterator<Buffer> | null = null
+  #waiting: Promise<void> | null = null
+  #ended = false
+
+  constructor(
+    stream: Readable,
+    step: () => Buffer | Promise<void> | null,
+    rest: () => AsyncIterator<Buffer>,
+  ) {
+    this.#stream = stream
+    this.#step = step
+    this.#rest = rest
+  }
+
+  next(): Promise<IteratorResult<Buffer, undefined>> {
+    // A caller that does not wait for one step before it asks for the next gets them in order.
+    if (this.#waiting !== null) return this.#waiting.then(() => this.next())
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined })
+    if (!this.#begun) {
+      this.#begun = true
+      // An error is for the step that meets it, and has someone who learns of it.
+      this.#stream.on('error', () => {})
+    }
+    const step = this.#others === null ? this.#step() : null
+    if (step === null) {
+      this.#others ??= this.#rest()
+      return this.#others.next()
+    }
+    if (step instanceof Promise) {
+      this.#waiting = step.then(() => {
+        this.#waiting = null
+      })
+      return this.#waiting.then(() => this.next())
+    }
+    return Promise.resolve({ done: false, value: step })
+  }
+
+  /** Ends the iteration, and the stream with it. */
+  async return(): Promise<IteratorReturnResult<undefined>> {
+    this.#ended = true
+    this.#stream.destroy()
+    await this.#others?.return?.()
+    return { done: true, value: undefined }
+  }
+
+  async throw(error: unknown): Promise<never> {
+    await this.return()
+    throw error
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
   }
 }
 
