@@ -1,7 +1,7 @@
 // 4 KiB random reads at depth 32: the driver on the embedded controller beside a bare prototype, that is rings, a
 // controller and a copy in one loop, with nothing of a driver around them; and steps of blocks() by size of the medium.
 
-import { type Namespace, open } from '../src/index.ts'
+import { type Namespace, type OpenOptions, open } from '../src/index.ts'
 import { compare, type Row, rateOf, type Table } from './measure.ts'
 import { createPrototype } from './prototype.ts'
 
@@ -45,8 +45,8 @@ export async function* commands(): AsyncGenerator<Table> {
 }
 
 /** A medium that has been written to: what was never written is quicker to read. */
-async function openWritten(mib: number): Promise<Namespace> {
-  const ns = await open(`sim:?size=${mib}M&lba=4096`)
+export async function openWritten(mib: number, options: OpenOptions = {}): Promise<Namespace> {
+  const ns = await open(`sim:?size=${mib}M&lba=4096`, options)
   await ns.promises.write(Buffer.alloc(mib * 2 ** 20, 0x5a), 0)
   return ns
 }
@@ -84,7 +84,7 @@ export function rawReads(ns: Namespace, count: number, depth: number): void {
  * Random numbers below `count`, kept in a typed array: a variable of a closure would be a new number on the heap.
  * `>>> 0` makes an integer's remainder of it: V8's of floating point numbers takes longer than all of aread.
  */
-function randomBlocks(count: number): () => number {
+export function randomBlocks(count: number): () => number {
   const seed = new Uint32Array([1])
   return () => {
     seed[0] = Math.imul(seed[0]!, 1664525) + 1013904223

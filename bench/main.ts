@@ -13,6 +13,7 @@ import { printTable, type Table } from './measure.ts'
 import { memory } from './memory.ts'
 import { nbd } from './nbd.ts'
 import { occupancy } from './occupancy.ts'
+import { promises } from './promises.ts'
 import { readable } from './readable.ts'
 import { scale } from './scale.ts'
 import { streams } from './streams.ts'
@@ -25,6 +26,7 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   commands,
   latency,
   garbage,
+  promises,
   readable,
   streams,
   occupancy,

@@ -3,7 +3,7 @@
 
 import { PAGE_BYTES } from '../lib/sys/units.ts'
 
-const QUEUE = 64
+const QUEUE = 512
 
 /** A medium of `bytes` and its rings. */
 export function createPrototype(bytes: number) {

@@ -133,15 +133,22 @@ export function createScheduler(tuning: SchedulerTuning): Scheduler {
     do {
       spinning = false
       for (const { queue, spins } of active.values()) {
+        // Since its last poll everyone who waited has gone on: those who ask again at once find it awake.
+        if (queue.scheduled === 0) {
+          retire(queue)
+          continue
+        }
         if (spins) spinning = true
         queue.occupancy.account(now)
         if (queue.poll()) found = true
-        if (queue.scheduled === 0) retire(queue)
       }
       await null
       now = performance.now()
     } while (spinning && active.size > 0 && now - started < budgetMs)
-    for (const { queue } of active.values()) queue.look(now)
+    for (const { queue } of active.values()) {
+      if (queue.scheduled === 0) retire(queue)
+      else queue.look(now)
+    }
     return found
   }
 
