@@ -55,6 +55,7 @@ function checkCallOptions(call: string, options: CallOptions | undefined): void 
 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const DMA: typeof kDma = kDma
+const { READ } = NVM
 // Of a buffer that is longer than a bounce buffer: at a time.
 const PIECES = 16
 
@@ -185,6 +186,7 @@ export class NamespacePromises {
     // Another device's, too: what a freed buffer shows is no data, and must not be written.
     if (tag?.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
+      if (bytes <= BOUNCE_BYTES && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
       return this.copied(queue, opc, buf, slba, count, options)
     }
     return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
@@ -267,9 +269,9 @@ export class NamespacePromises {
     // Nothing is taken for what is not sent.
     if (options?.signal?.aborted) return rejectPaced(new AbortError(options.signal.reason))
     const bounce = this.bounces.take(buf.length)
-    return bounce === null
-      ? this.bouncedLater(queue, opc, buf, slba, options)
-      : this.bouncedIn(bounce, queue, opc, buf, slba, options)
+    if (bounce === null) return this.bouncedLater(queue, opc, buf, slba, options)
+    if (opc !== READ) bounce.set(buf)
+    return sendBounced(queue, this.ns.geometry, opc, buf, bounce, this.bounces, slba, options) as Promise<B>
   }
 
   private async bouncedLater<B extends Uint8Array>(

@@ -24,6 +24,23 @@ export function checkInteger(name: string, value: unknown, min: number, max = Nu
 
 /** A range of LBAs inside the namespace, at least one block. */
 export function checkRange(call: string, slba: unknown, nlb: unknown, geometry: Geometry): void {
+  if (!isRange(slba, nlb, geometry)) explainRange(call, slba, nlb, geometry)
+}
+
+function isRange(slba: unknown, nlb: unknown, { blockcount }: Geometry): boolean {
+  return (
+    typeof slba === 'number' &&
+    typeof nlb === 'number' &&
+    Number.isSafeInteger(slba) &&
+    Number.isSafeInteger(nlb) &&
+    slba >= 0 &&
+    nlb >= 1 &&
+    slba <= blockcount - nlb
+  )
+}
+
+// Names are put together only here.
+function explainRange(call: string, slba: unknown, nlb: unknown, geometry: Geometry): void {
   checkInteger(`${call}: slba`, slba, 0)
   // Before the count, which may have been derived from what is left of the namespace: nothing, or less.
   if ((slba as number) >= geometry.blockcount) {
