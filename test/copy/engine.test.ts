@@ -325,7 +325,16 @@ test('Engine: a target whose flush fails half-way leaves, and the others go on',
   const [from, ...to] = [source, bad, good].map((ns) => createDeviceEndpoint(ns, ns.device, 0, false))
   const saved: EngineState[][] = [[], []]
   const engine = new Engine(from!, to, 4 * MIB, undefined, {
-    ...{ chunk: 65536, window: 8, verify: false, flush: true, pad: false, known: false, askHoles: false, onError: 'stop' },
+    ...{
+      chunk: 65536,
+      window: 8,
+      verify: false,
+      flush: true,
+      pad: false,
+      known: false,
+      askHoles: false,
+      onError: 'stop',
+    },
     ...{ retries: 0, seek: 0, skip: 0, signal: undefined, zeroBytes: 0, hash: false, check: undefined },
     ...{ done: [new RangeSet(), new RangeSet()], saveMs: 0, onReport: undefined },
     save: async (target, state) => void saved[target]!.push(state),
