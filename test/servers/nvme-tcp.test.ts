@@ -562,22 +562,22 @@ async function rawHost(t: ExecutionContext, port: number) {
   const socket = net.connect({ port, host: '127.0.0.1' })
   socket.on('error', () => {})
   t.teardown(() => void socket.destroy())
+  const closed = new Promise((resolve) => socket.once('close', resolve))
   await once(socket, 'connect')
-  return socket
+  return { socket, closed }
 }
 
 test('clients that say nothing are ended, greeting or not, and those above the limit are not taken', async (t) => {
-  const { server } = await serveSims(t, ['sim:?size=4M'], { connectTimeout: 200, maxConnections: 3 })
+  const { server } = await serveSims(t, ['sim:?size=4M'], { connectTimeout: 1000, maxConnections: 3 })
   const { port } = server.listeners[0]!
-  const silent = await rawHost(t, port)
-  const greeting = await rawHost(t, port)
-  greeting.write(encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }))
-  greeting.resume()
-  const third = await rawHost(t, port)
-  const fourth = await rawHost(t, port)
-  await once(fourth.resume(), 'close')
-  await Promise.all([silent, greeting, third].map((socket) => once(socket.resume(), 'close')))
+  const hosts = [await rawHost(t, port), await rawHost(t, port), await rawHost(t, port)]
+  hosts[0]!.socket.write(encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }))
+  const further = await rawHost(t, port)
+  hosts.push(further)
+  for (const { socket } of hosts) socket.resume()
+  await further.closed
   t.is(server.stats.refusedConnections, 1)
+  await Promise.all(hosts.map(({ closed }) => closed))
   await until(() => server.stats.connections === 0)
   const ns = await connect(t, server)
   await readOf(ns, 0, 1)
@@ -637,7 +637,7 @@ test('the last block, 256 ranges, and LBAs beyond 32 bits are what hosts mean by
 
 /** A host that brings a controller up, asks for much by Identify, and takes nothing of it. */
 async function deafHost(t: ExecutionContext, port: number): Promise<net.Socket> {
-  const socket = await rawHost(t, port)
+  const { socket } = await rawHost(t, port)
   socket.write(encodeIcReq({ pfv: 0, hpda: 0, dgst: 0, maxr2t: 0 }))
   const data = Buffer.alloc(1024)
   data.fill(7, 0, 16)
