@@ -137,6 +137,54 @@ test('what breaks the protocol is closed', async (t) => {
   t.is(server.stats.clients, 0)
 })
 
+test('any bytes are taken up to the largest request, which clients hear of where it is less than what all servers take', async (t) => {
+  const size = 4 * 2 ** 20
+  const { path, server } = await startNbd(t, `sim:?size=${size}&lba=4096`, { maxBytes: 2 ** 21 })
+  const raw = await RawNbd.greeted(path)
+  // Nobody has asked for it.
+  const [, sizes] = await raw.option(OPTION.GO, goData())
+  t.is(sizes!.data.readUInt16BE(), INFO.BLOCK_SIZE)
+  const most = 2 ** 20
+  t.deepEqual(
+    [0, 4, 8].map((at) => sizes!.data.readUInt32BE(2 + at)),
+    [1, 4096, most],
+  )
+  const model = Buffer.alloc(size)
+  for (const [offset, bytes] of [
+    [1, most],
+    [4095, 2],
+    [8191, 4098],
+    [size - 1, 1],
+    [12_288, 4096],
+  ] as const) {
+    const data = pattern(bytes, offset)
+    data.copy(model, offset)
+    t.is((await raw.simple(WRITE, { offset, data })).error, 0)
+    t.deepEqual((await raw.simple(READ, { offset, bytes })).data, data)
+  }
+  t.is((await raw.simple(READ, { bytes: most + 1 })).error, NBD_ERROR.EINVAL)
+  t.is((await raw.simple(WRITE, { data: Buffer.alloc(most + 1, 1) })).error, NBD_ERROR.EINVAL)
+  // The rest is as it was, and the connection goes on.
+  const parts = await Promise.all(
+    [0, 1, 2, 3].map(async (i) => {
+      const other = await RawNbd.ready(path)
+      const { data } = await other.simple(READ, { offset: i * most, bytes: most })
+      other.close()
+      return data
+    }),
+  )
+  t.true(Buffer.concat(parts).equals(model))
+  t.is(server.stats.failed, 0)
+  raw.close()
+  // So large a payload is no write, whatever else is wrong with it: it is refused, and the connection ends.
+  for (const request of [{}, { offset: size }, { flags: 2 }]) {
+    const other = await RawNbd.ready(path)
+    t.is((await other.simple(WRITE, { bytes: 32 * 2 ** 20 + 1, ...request })).error, NBD_ERROR.EINVAL)
+    other.socket.resume()
+    await other.closed
+  }
+})
+
 for (const structured of [false, true]) {
   test(`requests that can't be done are refused (${structured ? 'structured' : 'simple'} replies)`, async (t) => {
     const { path } = await startNbd(t, 'sim:?size=1M')

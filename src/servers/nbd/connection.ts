@@ -448,6 +448,11 @@ export class Connection implements RequestOwner {
     const { command, offset, bytes, requestFlags } = request
     const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES, BLOCK_STATUS } = COMMAND
     if (command > BLOCK_STATUS) return refuse(request, NBD_ERROR.EINVAL, 'command is not known')
+    if ((command === READ || command === WRITE) && bytes > this.server.mostBytes) {
+      // So large a payload is no write: the connection would be busy with it for long.
+      if (bytes > PAYLOAD_BYTES && command === WRITE) this.end()
+      return refuse(request, NBD_ERROR.EINVAL, `${bytes} bytes, at most ${this.server.mostBytes} are taken`)
+    }
     const unknown = requestFlags & ~(this.structured ? FLAGS[command]! : FLAGS[command]! & ~COMMAND_FLAG.DF)
     if (unknown !== 0)
       return refuse(request, NBD_ERROR.EINVAL, `flags ${unknown.toString(16)}h of the command`)
@@ -459,11 +464,6 @@ export class Connection implements RequestOwner {
       return refuse(request, error, `offset ${offset}, ${bytes} bytes: the export has ${this.target.bytes}`)
     }
     if (bytes === 0) return refuse(request, NBD_ERROR.EINVAL, 'a length of 0')
-    if ((command === READ || command === WRITE) && bytes > this.server.mostBytes) {
-      // So large a payload is no write: the connection would be busy with it for long.
-      if (bytes > PAYLOAD_BYTES && command === WRITE) this.end()
-      return refuse(request, NBD_ERROR.EINVAL, `${bytes} bytes, at most ${this.server.mostBytes} are taken`)
-    }
     if (
       command === WRITE_ZEROES &&
       (requestFlags & COMMAND_FLAG.FAST_ZERO) !== 0 &&

@@ -13,6 +13,7 @@ import {
   OPTION,
   OPTION_BYTES,
   OPTION_MAGIC,
+  PAYLOAD_BYTES,
   Payload,
   REPLY,
   TRANSMISSION,
@@ -196,7 +197,9 @@ function* infos(target: NbdExport, requests: readonly number[], structured: bool
   if (requests.includes(INFO.DESCRIPTION)) {
     yield Buffer.concat([u16(INFO.DESCRIPTION), Buffer.from(description)])
   }
-  if (requests.includes(INFO.BLOCK_SIZE)) yield Buffer.concat([u16(INFO.BLOCK_SIZE), ...blockSizes.map(u32)])
+  // Also to one that does not ask, where it could send more than is taken here.
+  if (requests.includes(INFO.BLOCK_SIZE) || blockSizes[2] < PAYLOAD_BYTES)
+    yield Buffer.concat([u16(INFO.BLOCK_SIZE), ...blockSizes.map(u32)])
 }
 
 function parseInfo(data: Buffer): { name: string; requests: number[] } {
