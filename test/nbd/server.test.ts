@@ -116,6 +116,21 @@ test('serveNbd rejects where its signal or its namespace ends it before it liste
   }
 })
 
+test('closed rejects where the last flush fails, and the process goes on', async (t) => {
+  const ns = await open('sim:?size=1M&fault=flush*1:status=281h', { retries: 0 })
+  const controller = new AbortController()
+  const path = file('last')
+  const server = await serveNbd(ns, { path, signal: controller.signal })
+  const raw = await RawNbd.ready(path)
+  t.is((await raw.simple(COMMAND.WRITE, { data: Buffer.alloc(512, 1) })).error, 0)
+  controller.abort()
+  await raw.closed
+  for (let i = 0; i < 20; i++) await new Promise(setImmediate)
+  await t.throwsAsync(server.closed, { code: 'ERR_NVME_STATUS', message: /Flush failed/ })
+  await t.throwsAsync(server.close(), { code: 'ERR_NVME_STATUS' })
+  await ns.close()
+})
+
 test('what was flushed survives kill -9 of the server', async (t) => {
   const image = file('killed.img')
   const words = ['serve', `sim:${image}?size=8M`, '--nbd', `unix:${file('killed')}`]

@@ -61,8 +61,6 @@ export async function serveByNbd(
     print(`serving ${[...exports.values()].join(', ')} at ${server.address}`)
     note(`${server.audience} can ${readOnly ? 'read it' : 'read and write it'}`)
     await server.closed
-    // Its failure, where the last flush failed.
-    await server.close()
   } finally {
     for (const ns of Object.values(namespaces)) await ns.close()
   }

@@ -97,7 +97,7 @@ export interface NbdServer {
   /** Who may connect, as a sentence part. */
   readonly audience: string
   readonly stats: NbdServerStats
-  /** Resolves when the server has ended by itself: closed, by its signal, or with a namespace. */
+  /** Resolves when it is closed: by `close`, its signal, or with a namespace; rejects where the last flush failed. */
   readonly closed: Promise<void>
   /** Answers what is in flight, flushes, and ends; the namespaces stay open. */
   close(): Promise<void>
@@ -262,13 +262,15 @@ class Server {
   private ending: Promise<void> | null = null
   private address = ''
   private audience = ''
-  private resolveClosed!: () => void
+  private settleClosed!: (end: Promise<void>) => void
   private readonly closed = new Promise<void>((resolve) => {
-    this.resolveClosed = resolve
+    this.settleClosed = resolve
   })
 
   constructor(exports: Exports, secure: Server['secure'], options: ServeNbdOptions) {
     const { maxRequests = 128, maxClients = 64, negotiationTimeout = 10_000, stallTimeout = 30_000 } = options
+    // Who does not look at it has `close` to tell.
+    this.closed.catch(() => {})
     this.exports = exports
     this.first = [...exports.values()][0]!
     this.secure = secure
@@ -282,7 +284,9 @@ class Server {
       },
     )
     if (options.signal !== undefined) {
-      this.forgets.push(onAbort(options.signal, () => void this.close()))
+      this.forgets.push(
+        onAbort(options.signal, () => void this.close().catch((error: Error) => log('%s', error.message))),
+      )
     }
     for (const { ns } of exports.values()) this.forgets.push(ns.onClose(() => this.close()))
   }
@@ -403,7 +407,10 @@ class Server {
   }
 
   close(): Promise<void> {
-    this.ending ??= this.end()
+    if (this.ending === null) {
+      this.ending = this.end()
+      this.settleClosed(this.ending)
+    }
     return this.ending
   }
 
@@ -425,7 +432,6 @@ class Server {
     clearTimeout(timer)
     const failures: unknown[] = []
     for (const server of this.servers()) await server.close().catch((error) => failures.push(error))
-    this.resolveClosed()
     if (failures.length > 0) throw failures[0]
   }
 }
