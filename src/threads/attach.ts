@@ -73,8 +73,10 @@ export async function attach(ticket: QueueTicket): Promise<Namespace> {
     const buffers = facts.buffers.map((buffer) => controller.pool.adopt(buffer))
     const ns = new Namespace(device, facts.geometry, facts.address, buffers)
     controller.onRecall = () => {
-      // Other namespaces of the controller that this thread opened do not keep the queues.
-      void ns.close().finally(() => controller.close())
+      // Other namespaces of the controller that this thread opened do not keep the queues. What fails is for those who call
+      // `close` themselves, as the worker does.
+      const end = () => controller.close()
+      ns.close().then(end, end)
     }
     await controller.connected()
     return ns

@@ -197,6 +197,19 @@ for (const kind of ['lose', 'fatal'] as const) {
   }
 }
 
+test.serial('a worker whose last flush fails when its queues are recalled goes on', async (t) => {
+  await using ns = await openThreaded({
+    ...{ retries: 0, faults: [{ opcode: 0, times: 1, action: { kind: 'status', status: 0x281 } }] },
+  })
+  const share = ns.share(0)
+  const worker = start(share, { task: 'flushed' })
+  t.is(await hear(worker), 'written')
+  const code = hear(worker)
+  await share.recall()
+  t.is(await code, 'ERR_NVME_STATUS')
+  t.true(await works(ns, 0))
+})
+
 test.serial('a ticket is for one other thread, once, and for nothing else', async (t) => {
   await using ns = await openThreaded()
   const share = ns.share(0)
