@@ -251,9 +251,11 @@ export async function prepareCopy(
     throw new UnsupportedError(`jobs: ${jobs} need a device and a file, not ${targets.length} targets`)
   }
   const refused = NOT_BY_JOBS.find((name) => options[name] !== undefined && options[name] !== false)
-  if (jobs > 1 && (refused !== undefined || (options.onError ?? 'stop') !== 'stop')) {
+  // A map that is for an end before its time alone is not missed.
+  const isMapped = options.map !== undefined && options.keepMap !== false
+  if (jobs > 1 && (refused !== undefined || isMapped || (options.onError ?? 'stop') !== 'stop')) {
     throw new UnsupportedError(
-      `jobs: ${jobs} move plain data, and ${refused ?? 'onError'} does not go with them`,
+      `jobs: ${jobs} move plain data, and ${refused ?? (isMapped ? 'map' : 'onError')} does not go with them`,
     )
   }
   const threads = needsJobs(source, targets[0]!, bytes, jobs)
@@ -304,16 +306,22 @@ export async function prepareCopy(
     sidecar: expected?.file,
     resumed: Math.max(...done.map(({ bytes }) => bytes)),
     run: async ({ onProgress = options.onProgress, onReport = options.onReport } = {}) => {
-      if (threads) {
-        const result = await transferByJobs(source, targets[0]!, bytes, { ...options, onProgress })
-        checkWhole(source, result.bytes, bytes)
-        return result
-      }
-      const started = performance.now()
       const report = (now: CopyReport) => {
         onProgress?.(now.bytes, now.total)
         onReport?.(now)
       }
+      if (threads) {
+        const [target] = targets
+        const all = (done: number, total: number | undefined) =>
+          report({
+            ...{ bytes: done, total, read: done, written: done, skipped: 0, bad: 0 },
+            targets: [{ name: target!.name, bytes: done }],
+          })
+        const result = await transferByJobs(source, target!, bytes, { ...options, onProgress: all })
+        checkWhole(source, result.bytes, bytes)
+        return result
+      }
+      const started = performance.now()
       const result = await new Engine(source, targets, bytes, extents, { ...engine, onReport: report }).run()
       const whole = result.targets.some((target) => target.error === undefined)
       if (whole) checkWhole(source, result.bytes, bytes)

@@ -2,6 +2,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'ava'
+import type { CopyReport } from '../../src/copy/endpoint.ts'
 import { openSource, openTarget } from '../../src/copy/endpoint-spec.ts'
 import { transferByJobs } from '../../src/copy/jobs.ts'
 import { compare, copy, open } from '../../src/index.ts'
@@ -76,7 +77,12 @@ test('what threads can not do is refused, and what a thread fails with is report
   const before = readFileSync(file('some'))
   await t.throwsAsync(copy(ns, file('some'), { jobs: 3 }), { code: 'ERR_OUT_OF_RANGE', message: /qcount: 3/ })
   t.true(readFileSync(file('some')).equals(before), 'what was refused leaves the file as it was')
-  await copy(file('some'), ns, { jobs: 2 })
+  const noMap = { code: 'ERR_UNVME_UNSUPPORTED', message: /and map does not go with them/ }
+  await t.throwsAsync(copy(file('some'), ns, { jobs: 2, map: file('some.map') }), noMap)
+  const reports: CopyReport[] = []
+  const { bytes } = await copy(file('some'), ns, { jobs: 2, onReport: (report) => reports.push(report) })
+  const whole = { read: bytes, written: bytes, skipped: 0, bad: 0 }
+  t.deepEqual(reports.at(-1), { bytes, total: bytes, ...whole, targets: [{ name: ns.device, bytes }] })
   const error = await t.throwsAsync(copy(ns, file('copy'), { bytes: 2 ** 21, jobs: 2, chunk: 2 ** 17 }), {
     code: 'ERR_NVME_STATUS',
   })
