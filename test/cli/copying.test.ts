@@ -133,6 +133,19 @@ test.serial('copy: what Ctrl-C has ended is resumed, and the map goes away with 
   t.is((await unvme(['copy', file('content'), 'sim:', '--resume'])).code, 2)
 })
 
+test.serial('copy: one of several targets that has failed goes on alone', async (t) => {
+  const image = file('failing.img')
+  const whole = ['copy', file('content'), file('whole.out')]
+  const failed = await unvme([...whole, `sim:${image}?size=4M&fault=write@4096:status=280h`])
+  t.is(failed.code, 1)
+  t.is(failed.stderr, `--resume goes on (${image}.unvme-map), with its target alone\n`)
+  t.false(existsSync(file('whole.out.unvme-map')))
+  const alone = await unvme(['copy', file('content'), `sim:${image}`, '--resume'])
+  t.is(alone.code, 0, alone.stderr)
+  t.regex(alone.stderr, /^[\d.]+ [kM]B were written before\n$/)
+  t.true(readFileSync(image).subarray(0, content.length).equals(content))
+})
+
 test.serial('copy, write and verify: a compressed image; bmap: a map that copy heeds', async (t) => {
   spawnSync('gzip', ['-kf', file('content')])
   const device = `sim:${file('packed.img')}?size=4M`
