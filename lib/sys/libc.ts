@@ -79,6 +79,16 @@ export const eventfd = func('int eventfd(unsigned int count, int flags)') as (
   count: number,
   flags: number,
 ) => number
+const O_CLOEXEC = 0o2000000
+const pipe2 = func('int pipe2(_Inout_ int *fds, int flags)') as (fds: Int32Array, flags: number) => number
+/** A pipe(2) that no program inherits and that holds `bytes`, or what the system lets it. Throws SystemCallError. */
+export function createPipe(bytes: number): { readonly reader: number; readonly writer: number } {
+  const fds = new Int32Array(2)
+  if (pipe2(fds, O_CLOEXEC) !== 0) throw systemCallError('pipe2')
+  const [reader = -1, writer = -1] = fds
+  fcntl(writer, F.SETPIPE_SZ, bytes)
+  return { reader, writer }
+}
 /** _exit(2): at once, without the end of libuv's threads, which `process.exit` waits for. */
 export const _exit = func('void _exit(int status)') as (status: number) => void
 /** read(2), where the exception of fs.readSync would be the normal case. */
@@ -207,6 +217,7 @@ export const F = {
   SETFL: 4,
   OFD_GETLK: 36,
   DUPFD_CLOEXEC: 1030,
+  SETPIPE_SZ: 1031,
   ADD_SEALS: 1033,
   GET_SEALS: 1034,
 } as const

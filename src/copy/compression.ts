@@ -6,12 +6,14 @@
 
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
+import { Socket, type SocketConstructorOpts } from 'node:net'
 import path from 'node:path'
 import { PassThrough, Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import zlib from 'node:zlib'
 import { AbortError, DecodeError, UnsupportedError } from '../../lib/errors.ts'
 import { onAbort, throwIfAborted } from '../../lib/sys/abort.ts'
+import { createPipe } from '../../lib/sys/libc.ts'
 import type { Compression } from './choices.ts'
 import type { Chunks, Endpoint, TransferOptions } from './endpoint.ts'
 import { createStreamWriter } from './writers.ts'
@@ -20,6 +22,8 @@ import { checkedEntry, entryBytes, onlyEntry, type ZipEntry } from './zip.ts'
 /** Bytes that tell what a file is. */
 const HEAD_BYTES = 512
 const ZLIB_CHUNK_BYTES = 256 * 1024
+// What Linux lets a pipe hold without privileges.
+const PIPE_BYTES = 2 ** 20
 
 interface Format {
   readonly name: string
@@ -308,13 +312,15 @@ function byProgram({ name, program }: Format, source: Endpoint, direct: boolean)
 }
 
 function runProgram(program: string, words: readonly string[], input: number | 'pipe', what: string): Worker {
+  const { reader, writer } = createPipe(PIPE_BYTES)
+  const output = readPipe(reader)
   // In a group of its own: Ctrl-C is for the copy, which ends the program and says how far it came.
-  const child = spawn(program, words, { stdio: [input, 'pipe', 'pipe'], detached: true })
+  const child = spawn(program, words, { stdio: [input, writer, 'pipe'], detached: true })
+  fs.closeSync(writer)
   let said = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(0, 1000)
   })
-  const output = child.stdout!
   // A write to a program that has ended is the program's failure.
   child.stdin?.on('error', () => {})
   const over = new Promise<void>((resolve, reject) => {
@@ -333,13 +339,60 @@ function runProgram(program: string, words: readonly string[], input: number | '
   over.catch(() => {})
   return {
     reads: child.stdin ?? undefined,
-    chunks: output,
+    chunks: output.chunks,
     over,
     end(error) {
       if (child.exitCode === null) child.kill()
       output.destroy(error)
     },
   }
+}
+
+/**
+ * Reads a pipe into one buffer: each chunk is valid until the next step. A child's own standard output is read 64 KiB at a time
+ * into memory that is new each time, which took half the time of a copy in the collector.
+ * @param fd is closed at the end
+ */
+function readPipe(fd: number): { chunks: AsyncIterable<Buffer>; destroy(error?: Error): void } {
+  const buffer = Buffer.allocUnsafeSlow(PIPE_BYTES)
+  let filled = 0
+  let ended = false
+  let failed: Error | undefined
+  let wake = () => {}
+  const end = (error?: Error) => {
+    failed ??= error
+    ended = true
+    wake()
+  }
+  const onread = {
+    buffer,
+    // False: it reads no more until it is told to.
+    callback(bytes: number) {
+      filled = bytes
+      wake()
+      return false
+    },
+  }
+  // The types of Node 20 know it of connections only.
+  const how: SocketConstructorOpts = Object.assign({ fd, readable: true, writable: false }, { onread })
+  const socket = new Socket(how)
+  socket.on('error', end).on('close', () => end())
+  async function* chunks(): AsyncGenerator<Buffer> {
+    for (;;) {
+      if (failed !== undefined) throw failed
+      if (filled > 0) {
+        yield buffer.subarray(0, filled)
+        filled = 0
+        socket.resume()
+      } else if (ended) return
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+    }
+  }
+  return { chunks: chunks(), destroy: (error) => void socket.destroy(error) }
 }
 
 function isInstalled(program: string): boolean {

@@ -14,6 +14,7 @@ import { type CopyOptions, copy, open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
+import { withoutTool } from '../support/tools.ts'
 
 const file = testFolder()
 let files = 0
@@ -23,8 +24,11 @@ const MIB = 1 << 20
 const BEFORE = 0xa5
 const SPACE = 4 * MIB
 
-const SOURCES = ['file', 'device', 'nbd', 'gzip', 'pipe'] as const
+const SOURCES = ['file', 'device', 'nbd', 'gzip', 'xz', 'pipe'] as const
 const TARGETS = ['file', 'device of 512', 'device of 4096', 'nbd'] as const
+
+// The system's program reads xz.
+const kindsHere = SOURCES.filter((kind) => kind !== 'xz' || !withoutTool('xz', 'xz-utils'))
 
 interface Source {
   /** What is read this time; `end` when it has been. */
@@ -47,8 +51,11 @@ async function sourceOf(t: ExecutionContext, kind: (typeof SOURCES)[number]): Pr
       isLonger: true,
     }
   }
-  const fill = async (content: Buffer) =>
-    writeFileSync(path, kind === 'gzip' ? zlib.gzipSync(content, { level: 1 }) : content)
+  const stored = (content: Buffer) => {
+    if (kind === 'gzip') return zlib.gzipSync(content, { level: 1 })
+    return kind === 'xz' ? execFileSync('xz', ['-0c'], { input: content, maxBuffer: SPACE }) : content
+  }
+  const fill = async (content: Buffer) => writeFileSync(path, stored(content))
   if (kind !== 'pipe') return { begin: always(path), fill, isLonger: false }
   const fifo = newFile()
   execFileSync('mkfifo', [fifo])
@@ -106,7 +113,7 @@ const how = fc.record({
   depth: fc.constantFrom(1, 8, 64),
 })
 
-for (const from of SOURCES) {
+for (const from of kindsHere) {
   for (const to of TARGETS) {
     test(`copy: from a ${from} to a ${to}, ended anywhere and resumed, it is equal and nothing else is touched`, async (t) => {
       const source = await sourceOf(t, from)
@@ -180,7 +187,7 @@ function lying(target: Endpoint, place: number): Endpoint {
   }
 }
 
-for (const from of SOURCES) {
+for (const from of kindsHere) {
   for (const to of TARGETS) {
     test(`copy: from a ${from} to a ${to}, what reads back differently is named at both ends`, async (t) => {
       const source = await sourceOf(t, from)
