@@ -6,7 +6,7 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
-import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
+import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, tagPart } from '../../lib/memory/tag.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
@@ -156,7 +156,7 @@ export class NamespacePromises {
           return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
         }
       }
-      return this.transferAny(queue, opc, call, buf, slba, nlb, options)
+      return this.transferAny(queue, opc, call, buf, tag, slba, nlb, options)
     } catch (error) {
       return rejectPaced(error)
     }
@@ -168,6 +168,7 @@ export class NamespacePromises {
     opc: number,
     call: string,
     buf: B,
+    known: DmaTag | undefined,
     slba: number,
     nlb: number | undefined,
     options: CallOptions | undefined,
@@ -181,10 +182,10 @@ export class NamespacePromises {
     if (bytes > buf.length) {
       throw new OutOfRangeError(`${call}: ${count} blocks need ${bytes} bytes, the buffer has ${buf.length}`)
     }
-    // A part of DMA memory that comes here for the first time, or was freed: which is an error.
-    const tag = (buf as DmaBuffer)[kDma] ?? (pool.owns(buf) ? pool.tagOf(buf, call) : undefined)
-    // Another device's, too: what a freed buffer shows is no data, and must not be written.
-    if (tag?.allocation.owner === null) pool.tagOf(buf, call)
+    // A part of DMA memory may come here for the first time.
+    const tag = known ?? tagPart(buf)
+    // An error, for another device's, too: what a freed buffer shows is no data, and must not be written.
+    if (tag !== undefined && tag.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
       if (bytes <= BOUNCE_BYTES && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
       return this.copied(queue, opc, buf, slba, count, options)
@@ -403,15 +404,15 @@ class Bounces {
   }
 
   /** Memory of `take` or `wait` is not needed any more. A lost command may still write to it: then it goes for good. */
-  give(buffer: Buffer): void {
-    const { allocation } = (buffer as DmaBuffer)[kDma]!
-    this.usedBytes -= buffer.length
+  give(buffer: Buffer, { owner, users }: DmaAllocation): void {
+    const { length } = buffer
+    this.usedBytes -= length
     this.full = false
-    if (this.closed || allocation.owner === null || allocation.users > 0) {
+    if (this.closed || owner === null || users > 0) {
       this.pool.discard(buffer)
     } else {
-      this.idleBytes += buffer.length
-      this.idle[shiftOf(buffer.length)]!.push(buffer)
+      this.idleBytes += length
+      this.idle[shiftOf(length)]!.push(buffer)
     }
     if (this.waiters.length > 0) this.serve()
   }

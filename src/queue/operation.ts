@@ -38,7 +38,7 @@ export interface OperationQueue {
 
 /** Gives DMA memory for a buffer that a device can't reach, and takes it back. */
 export interface Bounces {
-  give(buffer: Buffer): void
+  give(buffer: Buffer, allocation: DmaAllocation): void
 }
 
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const

@@ -226,8 +226,9 @@ export function sendBounced(
   options: SendOptions | undefined,
 ): Promise<unknown> {
   const signal = options?.signal
+  const tag = (bounce as DmaBuffer)[DMA]!
   if (signal?.aborted) {
-    bounces.give(bounce)
+    bounces.give(bounce, tag.allocation)
     return rejectPaced(new AbortError(signal.reason))
   }
   const op = queue.operations.take()
@@ -235,7 +236,6 @@ export function sendBounced(
   op.bounces = bounces
   op.caller = buf
   const promise = promiseOf<unknown>(op, signal)
-  const tag = (bounce as DmaBuffer)[DMA]!
   queue.requestTransfer(op, geometry, opc, bounce, tag, slba, buf.length / geometry.blocksize)
   return promise
 }
@@ -302,7 +302,7 @@ function takeBack(op: Operation, error: Error | null): Uint8Array | null {
     if (bounce.length === caller.length) caller.set(bounce)
     else bounce.copy(caller, 0, 0, caller.length)
   }
-  op.bounces!.give(bounce)
+  op.bounces!.give(bounce, op.allocation!)
   op.bounces = null
   op.caller = null
   return caller
