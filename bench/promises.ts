@@ -32,7 +32,7 @@ export async function* promises(): AsyncGenerator<Table> {
     row('promises, plain Buffers', () => work(read, plain)),
   ]
   for (const depth of DEPTHS) {
-    const prototype = createPrototype(MIB * 2 ** 20)
+    const prototype = createPrototype(MIB * 2 ** 20, Math.max(64, 2 * depth))
     yield await compare(`4 KiB random reads, each of ${depth} loops awaiting one`, unit, [
       ...rows((call, buffers) => loops(ns, call, buffers.slice(0, depth))),
       row('prototype', () => prototype.runPromises(COMMANDS, depth)),

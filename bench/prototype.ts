@@ -3,15 +3,18 @@
 
 import { PAGE_BYTES } from '../lib/sys/units.ts'
 
-const QUEUE = 512
+const ENTRIES = 64
 
-/** A medium of `bytes` and its rings. */
-export function createPrototype(bytes: number) {
+/**
+ * A medium of `bytes` and its rings.
+ * @param entries a power of two above the depth
+ */
+export function createPrototype(bytes: number, entries = ENTRIES) {
   // Medium and memory in one buffer: copyWithin is the quickest copy that there is.
-  const memory = new Uint8Array(bytes + QUEUE * PAGE_BYTES).fill(0x5a)
+  const memory = new Uint8Array(bytes + entries * PAGE_BYTES).fill(0x5a)
   const data = bytes
-  const sq = new Uint32Array(QUEUE * 16)
-  const cq = new Uint32Array(QUEUE * 4)
+  const sq = new Uint32Array(entries * 16)
+  const cq = new Uint32Array(entries * 4)
   const doorbells = new Uint32Array(8)
   const blocks = bytes / PAGE_BYTES
   let sqHead = 0
@@ -34,8 +37,8 @@ export function createPrototype(bytes: number) {
       cq[done] = 0
       cq[done + 2] = sqHead
       cq[done + 3] = (sq[at]! >>> 16) | (devicePhase << 16)
-      sqHead = (sqHead + 1) & (QUEUE - 1)
-      cqTail = (cqTail + 1) & (QUEUE - 1)
+      sqHead = (sqHead + 1) & (entries - 1)
+      cqTail = (cqTail + 1) & (entries - 1)
       if (cqTail === 0) devicePhase ^= 1
     }
   }
@@ -52,7 +55,7 @@ export function createPrototype(bytes: number) {
     sq[at + 10] = seed[0]! % blocks
     sq[at + 11] = 0
     sq[at + 12] = 7
-    sqTail = (sqTail + 1) & (QUEUE - 1)
+    sqTail = (sqTail + 1) & (entries - 1)
   }
 
   const resolvers: ((cid: number) => void)[] = []
@@ -82,7 +85,7 @@ export function createPrototype(bytes: number) {
         for (;;) {
           const dw3 = cq[(cqHead << 2) + 3]!
           if (((dw3 >>> 16) & 1) !== phase) break
-          cqHead = (cqHead + 1) & (QUEUE - 1)
+          cqHead = (cqHead + 1) & (entries - 1)
           if (cqHead === 0) phase ^= 1
           const cid = dw3 & 0xffff
           resolvers[cid]!(cid)
@@ -104,7 +107,7 @@ export function createPrototype(bytes: number) {
         for (;;) {
           const dw3 = cq[(cqHead << 2) + 3]!
           if (((dw3 >>> 16) & 1) !== phase) break
-          cqHead = (cqHead + 1) & (QUEUE - 1)
+          cqHead = (cqHead + 1) & (entries - 1)
           if (cqHead === 0) phase ^= 1
           got++
           const cid = dw3 & 0xffff
