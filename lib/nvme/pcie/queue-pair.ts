@@ -29,6 +29,13 @@ const SGL_DATA_BLOCK = 0
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const PAGE = PAGE_BYTES
 const PAGE_MASK = PAGE_BYTES - 1
+// Data of more bytes needs a list, wherever it starts.
+const TWO_PAGES = 2 * PAGE_BYTES
+
+// So many identifiers are looked at for one without a PRP list.
+const LOOKS = 4
+// Hashes for an identifier: two addresses that have one in common would take it from each other.
+const HASHES = 4
 
 // A command's age is counted in slices of its timeout: no clock is read for a command.
 const SLICES = 8
@@ -84,6 +91,15 @@ export class QueuePair implements Queue {
   // a second completion of one command is no completion of the next.
   private readonly freeIds: Uint16Array
   private freeCount: number
+  // By identifier: where in that stack it is, while it is free.
+  private readonly freeAt: Uint16Array
+  // By identifier: which data its PRP list describes, in halves of an IOVA and bytes; 0 bytes where there is none. And
+  // by a hash of the address, the identifier that described it last. The slots of a stream have the same memory each time.
+  private readonly listedLo: Int32Array
+  private readonly listedHi: Int32Array
+  private readonly listedBytes: Int32Array
+  private readonly listedBy: Uint16Array
+  private nextPlace = 0
   private readonly indexMask: number
   // Metadata pointer of the commands posted from now on, in halves.
   private mptrLo = 0
@@ -146,6 +162,11 @@ export class QueuePair implements Queue {
     this.slots = new Int32Array(this.indexMask + 1).fill(FREE)
     this.freeIds = Uint16Array.from({ length: entries - 1 }, (_, i) => entries - 2 - i)
     this.freeCount = entries - 1
+    this.freeAt = Uint16Array.from({ length: entries - 1 }, (_, cid) => entries - 2 - cid)
+    this.listedLo = new Int32Array(this.slots.length)
+    this.listedHi = new Int32Array(this.slots.length)
+    this.listedBytes = new Int32Array(this.slots.length)
+    this.listedBy = new Uint16Array(HASHES * this.slots.length)
     this.timeout = timeout
     this.sliceMs = timeout / SLICES
     this.unclean = entries
@@ -263,7 +284,7 @@ export class QueuePair implements Queue {
   ): number {
     if (this.freeCount === 0) return -1
     const id = this.freeIds[--this.freeCount]!
-    const cid = id & this.indexMask
+    let cid = id & this.indexMask
     this.slots[cid] = (id << 8) | this.slice
     const { sq } = this
     const at = this.sqTail << 4
@@ -275,7 +296,7 @@ export class QueuePair implements Queue {
       sq[at | 6] = bytes === 0 ? 0 : lo
       sq[at | 7] = bytes === 0 ? 0 : hi
     } else {
-      this.postPrps(cid, at, lo, hi, bytes)
+      cid = this.postPages(cid, at, lo, hi, bytes)
     }
     sq[at | 10] = cdw10
     sq[at | 11] = cdw11
@@ -298,20 +319,76 @@ export class QueuePair implements Queue {
     this.unclean = (cdw13 | cdw14 | cdw15 | mptrLo | mptrHi) === 0 ? this.unclean - 1 : this.entries
   }
 
-  private postPrps(cid: number, at: number, lo: number, hi: number, bytes: number): void {
+  // Data of several pages. Returns the command's identifier, which may be another one than it had.
+  private postPages(cid: number, at: number, lo: number, hi: number, bytes: number): number {
     this.unclean = this.entries
     const { sq } = this
+    const needsList = (lo & PAGE_MASK) + bytes > TWO_PAGES
     // Aligned to dwords, as some controllers need it. Two pages need no list.
-    if (this.sgl && (lo & PAGE_MASK) + bytes > 2 * PAGE && ((lo | bytes) & 3) === 0) {
+    if (needsList && this.sgl && ((lo | bytes) & 3) === 0) {
       sq[at] = sq[at]! | PSDT_SGL
       sq[at | 6] = lo
       sq[at | 7] = hi
       sq[at | 8] = bytes
       sq[at | 9] = SGL_DATA_BLOCK
-      return
+      return cid
+    }
+    const lister = needsList ? this.findLister(cid, lo, hi, bytes) : cid
+    if (lister !== cid) this.exchange(cid, lister, at)
+    cid = lister
+    if (needsList && this.describes(cid, lo, hi, bytes)) {
+      sq[at | 6] = lo
+      sq[at | 7] = hi
+      sq[at | 8] = this.listLo[cid]!
+      sq[at | 9] = this.listHi[cid]!
+      return cid
     }
     const listAt = (cid * this.listBytes) >> 2
     writePrps(sq, at, lo, hi, bytes, this.lists, listAt, this.listLo[cid]!, this.listHi[cid]!)
+    if (needsList) {
+      this.listedLo[cid] = lo
+      this.listedHi[cid] = hi
+      this.listedBytes[cid] = bytes
+      this.listedBy[this.hashOf(lo)] = cid
+    }
+    return cid
+  }
+
+  // True where the identifier's list describes this data.
+  private describes(cid: number, lo: number, hi: number, bytes: number): boolean {
+    return (
+      this.listedBytes[cid] === bytes && this.listedLo[cid] === (lo | 0) && this.listedHi[cid] === (hi | 0)
+    )
+  }
+
+  private hashOf(lo: number): number {
+    return (Math.imul(lo >>> 12, 0x9e3779b1) >>> 12) & (this.listedBy.length - 1)
+  }
+
+  // Which identifier a command of this data is to have: one that is free, or its own.
+  private findLister(cid: number, lo: number, hi: number, bytes: number): number {
+    const known = this.listedBy[this.hashOf(lo)]!
+    if (this.describes(known, lo, hi, bytes)) return this.slots[known] === FREE ? known : cid
+    // One without a list, where some are looked at: the one on top is that of the data before.
+    for (let i = 0; i < LOOKS && this.freeCount > 0; i++) {
+      const place = this.nextPlace < this.freeCount ? this.nextPlace : 0
+      this.nextPlace = place + 1
+      const free = this.freeIds[place]! & this.indexMask
+      if (this.listedBytes[free] === 0) return free
+    }
+    return cid
+  }
+
+  // The command at `at` gets the free identifier, and that of its own is free.
+  private exchange(cid: number, free: number, at: number): void {
+    const { slots, sq } = this
+    const place = this.freeAt[free]!
+    const id = this.freeIds[place]!
+    this.freeIds[place] = slots[cid]! >> 8
+    this.freeAt[cid] = place
+    slots[cid] = FREE
+    slots[free] = (id << 8) | this.slice
+    sq[at] = (sq[at]! & 0xffff) | (id << 16)
   }
 
   /**
@@ -380,6 +457,7 @@ export class QueuePair implements Queue {
   // Free for a command of the next generation.
   private release(cid: number, id: number): void {
     this.slots[cid] = FREE
+    this.freeAt[cid] = this.freeCount
     this.freeIds[this.freeCount++] = id + this.indexMask + 1
   }
 
