@@ -532,6 +532,8 @@ export class QueuePair implements Queue {
       if (this.slots[cid] !== FREE) this.release(cid, this.idOf(cid))
     }
     this.freeCount = this.freeIds.length
+    // Another thread that had the pair has written lists of its own.
+    this.listedBytes.fill(0)
     this.lost = 0
     this.sqTail = this.sqRung = this.cqHead = this.cqRung = 0
     this.phase = 1
