@@ -76,7 +76,7 @@ if (process.env.UNVME_TEST_OPEN) await open(process.env.UNVME_TEST_OPEN).catch((
 await new Promise((resolve) => setTimeout(resolve, 200))
 console.log([...own].filter((url) => /dist.(lib|src)/.test(url)).length)
 console.log([...own].filter((url) => /lib.(sim|vfio|vfio-user|vfio-abi|pci|nvme.pcie|nvme.tcp).(?!address|faults)/.test(url)).join('\\n'))
-console.log('driver ' + [...own].some((url) => /src.(open|namespace.namespace|servers)|lib.(nvme.host|nbd)/.test(url)))
+console.log('driver ' + [...own].some((url) => /src.(open|namespace.namespace|servers)|lib.(nvme.host.controller|nbd)/.test(url)))
 console.log('koffi ' + Object.keys(module._cache).some((file) => /koffi/.test(file)))
 `
 
