@@ -3,6 +3,7 @@
 // was written, since undoing it would need what was overwritten.
 
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import {
   ArgumentTypeError,
@@ -310,6 +311,7 @@ export async function prepareCopy(
         onProgress?.(now.bytes, now.total)
         onReport?.(now)
       }
+      for (const journal of journals) await journal.begin()
       if (threads) {
         const [target] = targets
         const all = (done: number, total: number | undefined) =>
@@ -319,6 +321,7 @@ export async function prepareCopy(
           })
         const result = await transferByJobs(source, target!, bytes, { ...options, onProgress: all })
         checkWhole(source, result.bytes, bytes)
+        await journals[0]!.remove()
         return result
       }
       const started = performance.now()
@@ -470,6 +473,8 @@ function mapPaths(map: CopyOptions['map'], count: number): readonly (string | un
 interface Journal {
   /** Undefined where nothing was before. */
   readonly done: RangeSet | undefined
+  /** Nothing is written yet. What a map that is there says of an earlier copy is no longer so then. */
+  begin(): Promise<void>
   save(state: EngineState): Promise<void>
   remove(): Promise<void>
 }
@@ -481,7 +486,8 @@ async function openMap(
   { name, ns, hardware, rereadable }: Endpoint,
   { resume = false, seek = 0 }: CopyOptions,
 ): Promise<Journal> {
-  if (map === undefined) return { done: undefined, save: async () => {}, remove: async () => {} }
+  const nothing = async () => {}
+  if (map === undefined) return { done: undefined, begin: nothing, save: nothing, remove: nothing }
   await checkMapFile(map, name)
   const before = resume ? await readRescueMap(map) : undefined
   if (resume && !rereadable) {
@@ -507,7 +513,11 @@ async function openMap(
     for (const range of bad) failed.add(range.at, range.at + range.bytes)
     await replaceFileAsync(map, formatRescueMap(done, failed, bytes, identity))
   }
-  return { done: before?.done, save, remove: () => rm(map, { force: true }) }
+  const begin = async () => {
+    if (before !== undefined || !existsSync(map)) return
+    await save({ done: new RangeSet(), bad: [], bytes: undefined })
+  }
+  return { done: before?.done, begin, save, remove: () => rm(map, { force: true }) }
 }
 
 /**

@@ -146,6 +146,17 @@ test.serial('copy: one of several targets that has failed goes on alone', async 
   t.true(readFileSync(image).subarray(0, content.length).equals(content))
 })
 
+test.serial(
+  'copy: by threads, too, the map of an earlier copy does not outlive what is written now',
+  async (t) => {
+    const image = file('threads.img')
+    writeFileSync(`${image}.unvme-map`, '0x0 ? 1\n0x0 0x300000 +\n')
+    const { code } = await unvme(['copy', file('content'), `sim:${image}?size=4M`, '--jobs', '2'])
+    t.is(code, 0)
+    t.false(existsSync(`${image}.unvme-map`))
+  },
+)
+
 test.serial('copy, write and verify: a compressed image; bmap: a map that copy heeds', async (t) => {
   spawnSync('gzip', ['-kf', file('content')])
   const device = `sim:${file('packed.img')}?size=4M`

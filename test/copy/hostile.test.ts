@@ -8,6 +8,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { replaceFileAsync } from '../../lib/sys/file.ts'
 import { parseBlockMap } from '../../src/copy/block-map.ts'
+import { parseRescueMap } from '../../src/copy/rescue-map.ts'
 import { type CopyOptions, copy, type Namespace, open, openController, wipe } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { startNbd } from '../support/nbd.ts'
@@ -89,6 +90,19 @@ test('copy: a target that takes nothing keeps no report of the others, and they 
   await t.throwsAsync(copy(file('image'), [file('a'), file('b')], { map: [file('x'), file('x')] }), {
     code: 'ERR_INVALID_ARG_VALUE',
   })
+})
+
+test('copy: the map of what was written before does not outlive the first byte of what is written now', async (t) => {
+  const map = file('before.map')
+  const doneIn = () => parseRescueMap(readFileSync(map, 'utf8'), map).done.bytes
+  await using ns = await open('sim:?size=4M')
+  await copy(file('image'), ns, { map })
+  t.is(doneIn(), content.length)
+  writeFileSync(file('another'), content.subarray(0, MIB))
+  const seen: number[] = []
+  await copy(file('another'), ns, { map, onProgress: () => seen.push(doneIn()) })
+  t.is(seen[0], 0)
+  t.is(doneIn(), MIB)
 })
 
 test('replaceFileAsync: what could not take the place of a file does not stay', async (t) => {
