@@ -5,6 +5,8 @@ import fs from 'node:fs'
 import net from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import fc from 'fast-check'
+import { ANA_STATE, anaLogBytes, decodeAnaLog } from '../../lib/nvme/spec/ana.ts'
+import { ALL_NAMESPACES } from '../../lib/nvme/spec/opcodes.ts'
 import { DISCOVERY_NQN, decodeDiscoveryLog } from '../../lib/nvme/tcp/fabrics.ts'
 import { encodeIcReq } from '../../lib/nvme/tcp/pdu.ts'
 import { DHCHAP_KEY, formatKey } from '../../lib/nvme/tcp/security/keys.ts'
@@ -472,6 +474,39 @@ test('a listener’s state is what its hosts see, hear of, and are refused by', 
   t.true(server.listeners[1]!.closed)
   await t.throwsAsync(readOf(ways[1]!, 0, 1), { code: 'ERR_UNVME_DEVICE_REMOVED' })
   await readOf(ways[0]!, 0, 1)
+})
+
+test('a listener’s state of one namespace is that of no other', async (t) => {
+  const { server } = await serveSims(t, ['sim:?size=4M', 'sim:?size=8M'])
+  const one = await connect(t, server)
+  const two = await one.openNamespace(2)
+  t.teardown(() => two.close())
+  const events: number[] = []
+  one.controller.onEvent((dword) => events.push(dword))
+  await one.admin({ opcode: ADMIN.SET_FEATURES, cdw10: 0x0b, cdw11: 0x900 })
+  server.setAnaState(0, 'inaccessible', 2)
+  await until(() => events.includes(0x0c_0302))
+  t.deepEqual(server.listeners[0]!.anaStates, ['optimized', 'inaccessible'])
+  const data = Buffer.alloc(anaLogBytes(2, 2))
+  await one.admin({ opcode: ADMIN.GET_LOG_PAGE, cdw10: ((data.length / 4 - 1) << 16) | 0x0c, data })
+  t.like(decodeAnaLog(data), {
+    chgcnt: 2n,
+    groups: [
+      { grpid: 1, state: ANA_STATE.OPTIMIZED, chgcnt: 1n, nsids: [1] },
+      { grpid: 2, state: ANA_STATE.INACCESSIBLE, chgcnt: 2n, nsids: [2] },
+    ],
+  })
+  t.is((await two.controller.identifyNamespace(2)).anagrpid, 2)
+  await one.promises.write(pattern(BLOCK, 1), 0)
+  for (const refused of [two, one]) {
+    const nsid = refused === two ? 2 : ALL_NAMESPACES
+    const flush = refused.promises.cmd({ opcode: NVM.FLUSH, nsid }, { retry: false })
+    await t.throwsAsync(flush, status('Inaccessible'))
+  }
+  server.setAnaState(0, 'non-optimized')
+  t.deepEqual(server.listeners[0]!.anaStates, ['non-optimized', 'non-optimized'])
+  await two.promises.flush()
+  t.throws(() => server.setAnaState(0, 'optimized', 3), { code: 'ERR_OUT_OF_RANGE' })
 })
 
 test('the discovery log has every listener and referral, and its readers hear of changes', async (t) => {

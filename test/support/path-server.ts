@@ -1,4 +1,4 @@
-// A server of one device with several listeners, each behind a proxy that counts, holds and answers commands: what tests of
+// A server of one device or more with several listeners, each behind a proxy that counts, holds and answers commands: what tests of
 // several paths need to see of each, and to do to it.
 
 import { PDU } from '../../lib/nvme/tcp/pdu.ts'
@@ -15,7 +15,7 @@ export interface TestPath {
   readonly endpoint: string
   readonly proxy: TcpProxy
   /** I/O commands that have come. */
-  readonly seen: { opcode: number; slba: number; nlb: number }[]
+  readonly seen: { opcode: number; nsid: number; slba: number; nlb: number }[]
   /** Those that the server was not given, while `hold`. */
   readonly held: { readonly pdu: Buffer; readonly connection: ProxiedConnection }[]
   hold: boolean
@@ -48,7 +48,10 @@ export async function watchPath(targetPort: number): Promise<TestPath> {
       return path.proxy.pulled ? [] : [pdu]
     }
     if ((queues.get(connection) ?? 0) === 0) return [pdu]
-    path.seen.push({ opcode: sqe[0]!, slba: sqe.readUInt32LE(40), nlb: sqe.readUInt16LE(48) + 1 })
+    path.seen.push({
+      ...{ opcode: sqe[0]!, nsid: sqe.readUInt32LE(4) },
+      ...{ slba: sqe.readUInt32LE(40), nlb: sqe.readUInt16LE(48) + 1 },
+    })
     if (path.status !== 0) {
       connection.toHost.write(encodeAnswer(sqe.readUInt16LE(2), path.status))
       return []
@@ -103,12 +106,16 @@ export interface PathServerOptions {
   /** Of each listener; it says how many there are. */
   readonly states?: readonly AnaState[]
   readonly device?: string
+  /** Those that are served after it, as namespaces 2 and up. */
+  readonly more?: readonly string[]
   readonly nqn?: string
 }
 
 export interface PathServer {
   readonly server: NvmeTcpServer
   readonly device: Namespace
+  /** All that are served. */
+  readonly devices: readonly Namespace[]
   readonly paths: readonly TestPath[]
   end(): Promise<void>
 }
@@ -116,16 +123,17 @@ export interface PathServer {
 /** In this process. */
 export async function startPaths(options: PathServerOptions = {}): Promise<PathServer> {
   const { states = ['optimized', 'optimized'], device: address = 'sim:?size=8M', nqn = SERVED_NQN } = options
-  const device = await open(address)
+  const devices: Namespace[] = []
+  for (const one of [address, ...(options.more ?? [])]) devices.push(await open(one))
   const listen = states.map(() => '127.0.0.1:0')
-  const server = await serveNvmeTcp([device], { nqn, listen, ana: states })
+  const server = await serveNvmeTcp(devices, { nqn, listen, ana: states })
   const paths = await Promise.all(server.listeners.map(({ port }) => watchPath(port)))
   return {
-    ...{ server, device, paths },
+    ...{ server, device: devices[0]!, devices, paths },
     async end() {
       for (const path of paths) await path.stop()
       await server.close()
-      await device.close()
+      for (const device of devices) await device.close()
     },
   }
 }

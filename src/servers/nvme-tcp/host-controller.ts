@@ -343,7 +343,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   #executeIo(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const opcode = sqe[0]! & 0xff
     const nsid = sqe[1]!
-    const refusal = this.#subsystem.anaRefusal(this.listener)
+    const refusal = this.#subsystem.anaRefusal(this.listener, nsid)
     if (opcode === NVM.FLUSH && nsid === ALL_NAMESPACES) {
       if (refusal !== 0) done(refusal, 0)
       else void this.#subsystem.flush().then((status) => done(status, 0))

@@ -52,7 +52,6 @@ export interface DeviceNamespace extends BlockIo {
 
 /** Status with Do Not Retry, as completions have it. */
 export const DNR = 0x4000
-export const ANA_GROUP = 1
 
 const FUA_AND_LIMITED_RETRY = 0xc000_0000
 const DEALLOCATE_ZEROES = 0x0200_0000
@@ -226,7 +225,8 @@ export class ServedNamespace {
       nmic: NMIC.SHARED,
       rescap:
         RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES | (this.reservations.mayPersist ? RESCAP.PERSIST : 0),
-      anagrpid: ANA_GROUP,
+      // A group of its own: its access may be another one than that of the others.
+      anagrpid: this.nsid,
       nsattr: this.readOnly || (id.nsattr & 1) !== 0 ? NSATTR.WRITE_PROTECTED : 0,
     }
     this.identify = encodeIdentifyNamespace({

@@ -123,7 +123,9 @@ export interface NvmeTcpListener {
   readonly address: string
   readonly host: string
   readonly port: number
+  /** How good a way it is: to the first namespace, and to each in the order in which they are served. */
   readonly anaState: AnaState
+  readonly anaStates: readonly AnaState[]
   readonly closed: boolean
   /** Listens no more, and ends what came by it. */
   close(): Promise<void>
@@ -151,8 +153,11 @@ export interface NvmeTcpServer extends AsyncDisposable {
   readonly address: string
   readonly listeners: readonly NvmeTcpListener[]
   readonly stats: NvmeTcpServerStats
-  /** Says how good a way a listener is from now on, by its index or itself; its hosts get an event. */
-  setAnaState(listener: number | NvmeTcpListener, state: AnaState): void
+  /**
+   * Says how good a way a listener is from now on, by its index or itself; its hosts get an event.
+   * @param nsid to which namespace, by its id here: from 1 on, in the order in which they are served. Default: to all
+   */
+  setAnaState(listener: number | NvmeTcpListener, state: AnaState, nsid?: number): void
   /** Which discovery services elsewhere (`host:port`) this one names from now on; its readers get an event. */
   setReferrals(referrals: readonly string[]): void
   /** Takes nothing new, finishes what is in flight, flushes, and ends every connection. The namespaces stay open. */
@@ -163,8 +168,8 @@ export interface NvmeTcpServer extends AsyncDisposable {
 
 interface Served {
   readonly target: TargetSubsystem
-  setAnaState(listener: number, state: AnaState): void
-  anaState(listener: number): AnaState
+  setAnaState(listener: number, state: AnaState, nsid?: number): void
+  anaStates(listener: number): readonly AnaState[]
   readonly counters: IoCounters
   readonly inFlight: number
   readonly memoryInUse: number
@@ -223,7 +228,10 @@ export async function serveNvmeTcp(
         close: () => listener.close(),
       },
       get anaState() {
-        return served.anaState(i)
+        return served.anaStates(i)[0]!
+      },
+      get anaStates() {
+        return served.anaStates(i)
       },
       get closed() {
         return listener.closed
@@ -287,13 +295,15 @@ export async function serveNvmeTcp(
         ...{ inFlight, memoryInUse, unsentBytes: unsent },
       }
     },
-    setAnaState(listener, state) {
+    setAnaState(listener, state, nsid) {
       const index = typeof listener === 'number' ? listener : all.indexOf(listener)
       if (all[index] === undefined) {
         throw new ArgumentValueError(`setAnaState: no listener ${String(listener)}: there are ${all.length}`)
       }
       checkState('setAnaState', state)
-      served.setAnaState(index, state)
+      const { length } = served.anaStates(index)
+      if (nsid !== undefined) checkInteger('setAnaState: nsid', nsid, 1, length)
+      served.setAnaState(index, state, nsid)
     },
     setReferrals: (next) => server.refer(next.map(parseReferral)),
     [Symbol.asyncDispose]: close,
@@ -326,7 +336,7 @@ function serveSim(address: string, options: NvmeTcpServerOptions, states: readon
       if (state === 'optimized') return
       throw new UnsupportedError(`setAnaState: a software controller that is served as a whole has no ANA`)
     },
-    anaState: (listener) => states[listener]!,
+    anaStates: (listener) => [states[listener]!],
     counters: noCounters(),
     inFlight: 0,
     memoryInUse: 0,
@@ -416,8 +426,8 @@ async function serveNamespaces(
   }
   return {
     target: { nqn, connect: (host) => new HostController(subsystem, host) },
-    setAnaState: (listener, state) => subsystem.setAnaState(listener, state),
-    anaState: (listener) => subsystem.anaState(listener),
+    setAnaState: (listener, state, nsid) => subsystem.setAnaState(listener, state, nsid),
+    anaStates: (listener) => subsystem.anaStates(listener),
     counters,
     get inFlight() {
       return served.reduce((sum, { inFlight }) => sum + inFlight, 0)

@@ -1,24 +1,33 @@
-// What all hosts of a server share: its namespaces, the states of its listeners, and the controllers that report changes.
+// What all hosts of a server share: its namespaces, the access to each by each listener, and the controllers that report
+// changes.
 
+import { ANA_STATE, encodeAnaLog } from '../../../lib/nvme/spec/ana.ts'
 import { AOCS, CMIC, OACS, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
 import { encodeCommandSetController, encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
-import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { ALL_NAMESPACES, NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import { type CommandSetLimits, leastLimits } from '../clear-limits.ts'
 import { DNR, NEEDS, PASSED, type ServedNamespace } from './namespace.ts'
 import type { Requester } from './reservations.ts'
 
-/** States of a listener: how good a way to the namespaces it is (NVMe 2.0 base, section 8.1). */
+/** States of a listener: how good a way to a namespace it is (NVMe 2.0 base, section 8.1). */
 export const ANA_STATES = {
-  optimized: 0x1,
-  'non-optimized': 0x2,
-  inaccessible: 0x3,
-  'persistent-loss': 0x4,
-  change: 0xf,
+  optimized: ANA_STATE.OPTIMIZED,
+  'non-optimized': ANA_STATE.NON_OPTIMIZED,
+  inaccessible: ANA_STATE.INACCESSIBLE,
+  'persistent-loss': ANA_STATE.PERSISTENT_LOSS,
+  change: ANA_STATE.CHANGE,
 } as const
-/** How good a way to the namespaces a listener is. */
+/** How good a way to a namespace a listener is. */
 export type AnaState = keyof typeof ANA_STATES
+
+/** The access to a namespace by a listener: of an ANA group that is the namespace's alone, and has its id. */
+interface Access {
+  state: AnaState
+  /** Counts its changes. */
+  chgcnt: bigint
+}
 
 const ANA_REFUSALS: Readonly<Record<number, number>> = {
   [ANA_STATES.inaccessible]: STATUS.ANA_INACCESSIBLE,
@@ -52,6 +61,7 @@ export interface SubsystemOptions {
   readonly queues: number
   /** Entries of each. */
   readonly entries: number
+  /** Of each listener, for all namespaces. */
   readonly anaStates: readonly AnaState[]
 }
 
@@ -60,7 +70,7 @@ export interface SubsystemController {
   readonly hostid: string
   readonly cntlid: number
   readonly listener: number
-  /** The state of its listener has changed. */
+  /** The access by its listener has changed. */
   anaChanged(): void
   namespaceChanged(nsid: number): void
   /** @param type one of NOTIFICATION */
@@ -78,8 +88,9 @@ export class Subsystem {
   readonly options: SubsystemOptions
   readonly namespaces: ReadonlyMap<number, ServedNamespace>
   readonly controllers = new Set<SubsystemController>()
-  readonly #states: AnaState[]
-  #anaChanges = 1
+  // By listener and namespace id.
+  readonly #access: readonly ReadonlyMap<number, Access>[]
+  #anaChanges = 1n
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
   // others meanwhile, so that nothing old is written over what is new.
   readonly #ghosts = new Map<string, { count: number; readonly waiting: WaitingCommand[] }>()
@@ -88,7 +99,9 @@ export class Subsystem {
   constructor(options: SubsystemOptions) {
     this.options = options
     this.namespaces = new Map(options.namespaces.map((namespace) => [namespace.nsid, namespace]))
-    this.#states = [...options.anaStates]
+    this.#access = options.anaStates.map(
+      (state) => new Map([...this.namespaces.keys()].map((nsid) => [nsid, { state, chgcnt: 1n }])),
+    )
   }
 
   /** Largest transfer of one command in bytes: a power of two. */
@@ -99,35 +112,41 @@ export class Subsystem {
     )
   }
 
-  anaState(listener: number): AnaState {
-    return this.#states[listener]!
+  /** To each namespace, in their order. */
+  anaStates(listener: number): AnaState[] {
+    return [...this.#access[listener]!.values()].map(({ state }) => state)
   }
 
-  /** Hosts that come by the listener get an event. */
-  setAnaState(listener: number, state: AnaState): void {
-    if (this.#states[listener] === state) return
-    this.#states[listener] = state
+  /** Hosts that come by the listener get an event. @param nsid of all namespaces where none is named */
+  setAnaState(listener: number, state: AnaState, nsid?: number): void {
+    let changed = false
+    for (const [id, access] of this.#access[listener]!) {
+      if ((nsid !== undefined && id !== nsid) || access.state === state) continue
+      access.state = state
+      access.chgcnt++
+      changed = true
+    }
+    if (!changed) return
     this.#anaChanges++
     for (const controller of this.controllers) if (controller.listener === listener) controller.anaChanged()
   }
 
-  /** The status with which a listener's state ends I/O; 0 where it does not. */
-  anaRefusal(listener: number): number {
-    return ANA_REFUSALS[ANA_STATES[this.#states[listener]!]] ?? 0
+  /**
+   * The status with which the access by a listener ends I/O of a namespace; 0 where it does not.
+   * @param nsid of any namespace where all are meant
+   */
+  anaRefusal(listener: number, nsid: number): number {
+    if (nsid !== ALL_NAMESPACES) return refusalOf(this.#access[listener]!.get(nsid))
+    const all = [...this.#access[listener]!.values()].map(refusalOf)
+    return all.find((refusal) => refusal !== 0) ?? 0
   }
 
   /** @param groupsOnly without namespaces */
-  anaLog(listener: number, groupsOnly: boolean): Buffer {
-    const nsids = groupsOnly ? [] : [...this.namespaces.keys()]
-    const log = Buffer.alloc(16 + 32 + 4 * nsids.length)
-    log.writeUInt32LE(this.#anaChanges, 0)
-    log.writeUInt16LE(1, 8)
-    log.writeUInt32LE(1, 16)
-    log.writeUInt32LE(nsids.length, 20)
-    log.writeUInt32LE(this.#anaChanges, 24)
-    log[32] = ANA_STATES[this.#states[listener]!]
-    for (const [i, nsid] of nsids.entries()) log.writeUInt32LE(nsid, 48 + 4 * i)
-    return log
+  anaLog(listener: number, groupsOnly: boolean): Uint8Array {
+    const groups = [...this.#access[listener]!].map(([nsid, { state, chgcnt }]) => ({
+      ...{ grpid: nsid, state: ANA_STATES[state], chgcnt, nsids: groupsOnly ? [] : [nsid] },
+    }))
+    return encodeAnaLog({ chgcnt: this.#anaChanges, groups })
   }
 
   /** Identify Controller, but for what Fabrics and the association add. */
@@ -150,7 +169,7 @@ export class Subsystem {
         (this.tellsAllocated ? OACS.GET_LBA_STATUS : 0),
       frmw: allowAdmin ? first.frmw : 3,
       ...{ acl: 3, aerl: EVENT_REQUESTS - 1, lpa: LPA, sanicap: changes === 0 ? 0 : first.sanicap },
-      ...{ anatt: ANATT, anacap: ANACAP, anagrpmax: 1, nanagrpid: 1, nn: largest, mnan: largest },
+      ...{ anatt: ANATT, anacap: ANACAP, anagrpmax: largest, nanagrpid: largest, nn: largest, mnan: largest },
       ...{ sqes: 0x66, cqes: 0x44, oncs, vwc: (cached ? VWC.PRESENT : 0) | 0x6, fna: first.fna },
       ...{ awun: least('awun'), awupf: least('awupf'), acwu: least('acwu'), ocfs: first.ocfs & 1 },
     })
@@ -254,6 +273,10 @@ export class Subsystem {
     waiting.splice(at, 1)
     return true
   }
+}
+
+function refusalOf(access: Access | undefined): number {
+  return access === undefined ? 0 : (ANA_REFUSALS[ANA_STATES[access.state]] ?? 0)
 }
 
 /** Answers with a status that is no success of the device's. */
