@@ -231,6 +231,7 @@ export class Device implements QueueUser {
       {
         ...{ timeout, retries, mayWrite, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
         anatt: identity.anatt,
+        pauses: controller.paths?.pauses,
         namespaces: () => Math.max(1, this.#geometries.size),
         checkHealth: (now) => controller.checkHealth(now),
         expired: (command) => controller.expired(command),
@@ -240,9 +241,7 @@ export class Device implements QueueUser {
     // A thread that has queues only has not opened the namespace that came with them.
     if (!this.#geometries.has(geometry.nsid)) this.#geometries.set(geometry.nsid, geometry)
     queue.guardWrites(geometry.nsid)
-    const { pausedBy = null, stalledBy = null } = controller.paths ?? {}
-    if (pausedBy !== null) queue.pause(pausedBy)
-    if (stalledBy !== null) queue.fail(stalledBy)
+    queue.pausesChanged(false)
     this.queues.push(queue)
     this.usable.push(queue)
     this.#wakeUps.push(wakeUp)
@@ -348,12 +347,8 @@ export class Device implements QueueUser {
     }
   }
 
-  pause(cause: Error): void {
-    for (const queue of this.usable) queue?.pause(cause)
-  }
-
-  unpause(): void {
-    for (const queue of this.usable) queue?.unpause()
+  pausesChanged(ended: boolean): void {
+    for (const queue of this.usable) queue?.pausesChanged(ended)
   }
 
   resume(): void {

@@ -34,16 +34,25 @@ export class Fifo<T> {
     return item
   }
 
-  /** Takes an item out, wherever it is. False where it is not in. */
-  remove(item: T): boolean {
-    const items = [...this.#ring.slice(this.#head), ...this.#ring.slice(0, this.#head)].slice(0, this.#length)
-    const at = items.indexOf(item)
-    if (at < 0) return false
-    items.splice(at, 1)
-    this.#ring = [...items, ...new Array(this.#ring.length - items.length)]
-    this.#head = 0
-    this.#length--
-    return true
+  /** Puts items before all others, in their order. */
+  unshift(items: readonly T[]): void {
+    for (let i = items.length - 1; i >= 0; i--) {
+      if (this.#length === this.#ring.length) this.#grow()
+      this.#head = (this.#head - 1) & (this.#ring.length - 1)
+      this.#ring[this.#head] = items[i]
+      this.#length++
+    }
+  }
+
+  /** Takes out those that it is true for, wherever they are, in their order. */
+  take(which: (item: T) => boolean): T[] {
+    const taken: T[] = []
+    for (let left = this.#length; left > 0; left--) {
+      const item = this.shift()!
+      if (which(item)) taken.push(item)
+      else this.push(item)
+    }
+    return taken
   }
 
   #grow(): void {
@@ -93,25 +102,28 @@ export interface Part {
   readonly from: number
   /** When its only path refused it first, for an access that may come back; 0 where that is not so. */
   readonly refusedAt: number
+  /** It was there at a reset: what is new of its namespace waits until it has ended. */
+  first: boolean
 }
 
+/** Those of one namespace keep none of another from being sent. */
 export class Resends {
   /** Those to be sent, in the order of their first posting. */
   #parts: Part[] = []
   /** Those that were sent again and have no answer, by command identifier. */
   readonly #inFlight = new Map<number, Part>()
-  // Some of them overlap, one of which writes: each is sent when the one before it has ended.
-  #oneByOne = false
+  // Namespaces some of whose parts overlap, one of which writes: each is sent when the one before it has ended.
+  #oneByOne: ReadonlySet<number> = new Set()
 
-  #first = false
-
-  /** They are what was in flight at a reset: what is new waits until they have ended. */
+  /** They are what was in flight at a reset: what is new of their namespaces waits until they have ended. */
   goFirst(): void {
-    this.#first = this.pending > 0
+    for (const part of this.#parts) part.first = true
   }
 
-  get first(): boolean {
-    return this.#first && this.pending > 0
+  isFirst(nsid: number): boolean {
+    const isFirst = (part: Part) => part.first && nsidOf(part) === nsid
+    for (const part of this.#inFlight.values()) if (isFirst(part)) return true
+    return this.#parts.some(isFirst)
   }
 
   /** Commands that are to be sent, or were and have no answer. */
@@ -126,16 +138,28 @@ export class Resends {
   add(parts: readonly Part[]): void {
     this.#parts = [...this.#parts, ...parts].sort((a, b) => (a.order - b.order) | 0)
     // What is in flight counts: its blocks are in use.
-    this.#oneByOne = overlap([...this.#inFlight.values(), ...this.#parts])
+    const all = [...this.#inFlight.values(), ...this.#parts]
+    const overlaps = (nsid: number) => overlap(all.filter((part) => nsidOf(part) === nsid))
+    this.#oneByOne = new Set([...namespacesOf(all)].filter(overlaps))
   }
 
-  /** The next one that may be sent now. */
-  next(now: number): Part | undefined {
-    if (this.#oneByOne && this.#inFlight.size > 0) return undefined
-    const at = this.#parts.findIndex(({ from }) => from <= now)
-    // Behind one that has to wait, nothing that overlaps may go first.
-    if (at < 0 || (at > 0 && this.#oneByOne)) return undefined
-    return this.#parts[at]
+  /**
+   * The next one that may be sent now.
+   * @param mayGo whether anything can be sent to a namespace
+   */
+  next(now: number, mayGo: (nsid: number) => boolean): Part | undefined {
+    const inFlight = this.#oneByOne.size > 0 ? namespacesOf([...this.#inFlight.values()]) : NONE
+    const behind = new Set<number>()
+    for (const part of this.#parts) {
+      const nsid = nsidOf(part)
+      if (behind.has(nsid)) continue
+      const oneByOne = this.#oneByOne.has(nsid)
+      const waits = !mayGo(nsid) || (oneByOne && inFlight.has(nsid))
+      if (!waits && part.from <= now) return part
+      // Behind one that has to wait for its time, nothing that overlaps may go first.
+      if (waits || oneByOne) behind.add(nsid)
+    }
+    return undefined
   }
 
   sent(part: Part, cid: number): void {
@@ -150,16 +174,22 @@ export class Resends {
     return part
   }
 
-  /** Those of an operation, or all, which are no longer to be sent. */
-  take(op?: Operation): Part[] {
-    const all = this.#parts
-    if (op === undefined) {
-      this.#parts = []
-      return all
-    }
-    this.#parts = all.filter((part) => part.op !== op)
-    return all.filter((part) => part.op === op)
+  /** Those that it is true for, which are no longer to be sent. */
+  take(which: (part: Part) => boolean): Part[] {
+    const taken = this.#parts.filter(which)
+    this.#parts = this.#parts.filter((part) => !taken.includes(part))
+    return taken
   }
+}
+
+const NONE: ReadonlySet<number> = new Set()
+
+function nsidOf({ op }: Part): number {
+  return op.geometry.nsid
+}
+
+function namespacesOf(parts: readonly Part[]): Set<number> {
+  return new Set(parts.map(nsidOf))
 }
 
 /** True where two of the parts have a block in common that one of them writes, or what one writes is not known. */

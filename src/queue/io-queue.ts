@@ -1,13 +1,13 @@
 // One I/O queue with its operations: sends them as commands, takes completions, reports their ends, and holds what
 // there is no space for. What is held is posted strictly in order, so that a long operation holds up those behind it
-// and none is starved.
+// and none is starved; but what one namespace waits for, a path or what was sent before, holds up no other.
 // Trade-off: everything for a command is in arrays by command identifier, everything for an operation in a
 // reused object; the price is that nothing here may be called from two threads.
 
 import { CommandTimeoutError, DeviceRemovedError, OutcomeUnknownError } from '../../lib/errors.ts'
 import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
-import type { ExpiredCommand } from '../../lib/nvme/host/recovery.ts'
+import type { ExpiredCommand, Pause, Pauses } from '../../lib/nvme/host/recovery.ts'
 import { anaStateOf } from '../../lib/nvme/spec/ana.ts'
 import { mayChangeData } from '../../lib/nvme/spec/opcodes.ts'
 import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
@@ -49,6 +49,8 @@ interface QueueController {
   readonly mayWrite?: ((nsid: number) => Error | null) | undefined
   /** Namespaces that were opened. */
   namespaces(): number
+  /** Namespaces that have no path now, where there are several: `pausesChanged` tells of each change. */
+  readonly pauses?: Pauses | undefined
 }
 
 /** Where the commands of an operation point with their metadata pointer. */
@@ -81,13 +83,14 @@ export class IoQueue {
   private latest = 0
   private flushArmed = false
   // How many things keep an operation of one command from being posted at once and as it is: each held operation,
-  // a failure, metadata, and a namespace that may have other users count one. The hot path looks at nothing else.
+  // a failure, metadata, namespaces without a path, and those that may have other users count one. The hot path looks at
+  // nothing else.
   private obstacles = 0
   private failure: Error | null = null
   // The controller is being recovered: nothing is posted, and nothing reaped.
   private suspension: Error | null = null
-  // There is no path that commands can go by: nothing is posted, and what is in flight goes on.
-  private pausedBy: Error | null = null
+  // There are namespaces without a path: nothing of them is posted, and what is in flight goes on.
+  private paused = false
   private resends: Resends | null = null
   // By command identifier: those without an answer that the controller's recovery has in hand.
   private readonly expired = new Map<number, CommandTimeoutError>()
@@ -98,9 +101,10 @@ export class IoQueue {
   // There are namespaces for which that has to be asked before they are written; and those for which it was.
   private guarded = false
   private readonly writable = new Set<number>()
-  // What is held: the operation that is posted in part, and those behind it of which nothing is.
-  private partial: Operation | null = null
+  // What is held: the first may be posted in part, and nothing of the others is.
   private readonly waiting = new Fifo<Operation>()
+  // By namespace, the same where nothing new of it may be posted: its operations are here, and none is in `waiting`.
+  private readonly parked = new Map<number, Fifo<Operation>>()
   // By command identifier, memory of commands that had no answer: the device may still write to it, until one comes
   // after all, or the controller is reset or closed.
   private readonly lostMemory = new Map<number, DmaAllocation[]>()
@@ -142,13 +146,10 @@ export class IoQueue {
     return this.pair.inFlight > 0 || this.unsent
   }
 
-  private get holding(): boolean {
-    return this.partial !== null || this.waiting.length > 0 || this.recovering
-  }
-
   // What is held, and what is to be sent again.
   private get unsent(): boolean {
-    return this.holding || (this.resends?.length ?? 0) > 0
+    const held = this.waiting.length > 0 || this.parked.size > 0 || this.suspension !== null
+    return held || (this.resends?.length ?? 0) > 0
   }
 
   /**
@@ -202,7 +203,8 @@ export class IoQueue {
    */
   start(op: Operation): boolean {
     op.begin()
-    const failure = this.failure ?? this.exhaustion() ?? this.refusal(op)
+    const { nsid } = op.geometry
+    const failure = this.failure ?? this.exhaustion() ?? this.stallOf(nsid) ?? this.refusal(op)
     if (failure !== null) {
       op.cause = failure
       op.retain()
@@ -210,12 +212,18 @@ export class IoQueue {
       return true
     }
     // Those that came first go first.
-    if (this.recovering && this.queueUp(op)) return true
-    if (this.holding || !this.post(op)) {
-      op.state = FREE
-      return false
-    }
+    const waits = this.suspension !== null || this.isParked(nsid)
+    if (waits ? this.queueUp(op) : this.postNow(op)) return true
+    op.state = FREE
+    return false
+  }
+
+  private postNow(op: Operation): boolean {
+    if (this.waiting.length > 0) return false
+    const isAll = this.post(op)
+    if (!isAll && op.sent === 0) return false
     op.retain()
+    if (!isAll) this.enqueue(op)
     if (this.flushArmed === false) this.armFlush()
     return true
   }
@@ -259,18 +267,69 @@ export class IoQueue {
     if (this.awake === false && op.state === IN_FLIGHT) this.wake(this)
   }
 
-  // The controller is being recovered, or what was in flight then is not done yet: what is new waits for that.
-  private get recovering(): boolean {
-    return this.suspension !== null || this.pausedBy !== null || (this.resends?.first ?? false)
+  private pauseOf(nsid: number): Pause | undefined {
+    return this.paused ? this.controller.pauses?.of(nsid) : undefined
+  }
+
+  private stallOf(nsid: number): Error | null {
+    return this.pauseOf(nsid)?.stalledBy ?? null
+  }
+
+  private readonly hasPath = (nsid: number): boolean => this.pauseOf(nsid) === undefined
+
+  // What is new of the namespace waits: for a path, or for the end of what was in flight when the controller was reset.
+  private isHeldUp(nsid: number): boolean {
+    return !this.hasPath(nsid) || (this.resends?.isFirst(nsid) ?? false)
+  }
+
+  private isParked(nsid: number): boolean {
+    return this.parked.has(nsid) || this.isHeldUp(nsid)
+  }
+
+  // Where an operation waits.
+  private lineOf({ geometry: { nsid } }: Operation): Fifo<Operation> {
+    if (!this.isParked(nsid)) return this.waiting
+    const line = this.parked.get(nsid) ?? new Fifo()
+    this.parked.set(nsid, line)
+    return line
+  }
+
+  private enqueue(op: Operation): void {
+    this.lineOf(op).push(op)
+    this.obstacles++
   }
 
   // False where as many wait already as the queue has room for.
   private queueUp(op: Operation): boolean {
-    if (this.waiting.length >= this.ops.length) return false
+    if (this.lineOf(op).length >= this.ops.length) return false
     op.retain()
-    this.waiting.push(op)
-    this.obstacles++
+    this.enqueue(op)
     return true
+  }
+
+  // Takes an operation out of those that wait; false where it does not.
+  private unqueue(op: Operation): boolean {
+    const { nsid } = op.geometry
+    const line = this.parked.get(nsid) ?? this.waiting
+    if (line.take((one) => one === op).length === 0) return false
+    this.obstacles--
+    if (line.length === 0) this.parked.delete(nsid)
+    return true
+  }
+
+  // Those that wait for a namespace that is held up now are no concern of the others.
+  private park(): void {
+    for (const op of this.waiting.take(({ geometry }) => this.isHeldUp(geometry.nsid)))
+      this.lineOf(op).push(op)
+  }
+
+  // And they are the first when it is not held up any more.
+  private unpark(): void {
+    for (const [nsid, line] of this.parked) {
+      if (this.isHeldUp(nsid)) continue
+      this.parked.delete(nsid)
+      this.waiting.unshift(line.take(() => true))
+    }
   }
 
   private wait(op: Operation): void {
@@ -281,8 +340,7 @@ export class IoQueue {
       this.endPart(op, exhaustion)
       return
     }
-    this.waiting.push(op)
-    this.obstacles++
+    this.enqueue(op)
   }
 
   /** Rings what was posted, takes what completed, goes on with what waits. */
@@ -341,7 +399,7 @@ export class IoQueue {
 
   /**
    * Posts what is left of an operation, as far as there is space; the rest follows by `continue`.
-   * @returns false where nothing of it was ever posted
+   * @returns whether that was all of it
    */
   private post(op: Operation): boolean {
     if (this.metadata !== null) this.metadata.point(this.pair, op)
@@ -351,12 +409,7 @@ export class IoQueue {
     while (op.sent < op.nlb) {
       const n = Math.min(op.nlb - op.sent, stride)
       const bytes = n * blockBytes
-      if (!this.postRange(op, op.slba + op.sent, n, bytes, op.lo, op.hi)) {
-        if (op.sent === 0) return false
-        this.partial = op
-        this.obstacles++
-        return true
-      }
+      if (!this.postRange(op, op.slba + op.sent, n, bytes, op.lo, op.hi)) return false
       op.pending++
       op.sent += n
       const { lo } = op
@@ -405,18 +458,9 @@ export class IoQueue {
 
   // Posts what there is space for now: first what was sent before.
   private continue(): void {
-    if (this.pausedBy !== null) return
-    if (this.resends !== null && this.resends.pending > 0) {
-      this.postAgain(this.resends)
-      if (this.recovering) return
-    }
-    while (this.partial !== null && this.pair.available > 0) {
-      const op = this.partial
-      this.partial = null
-      this.obstacles--
-      this.post(op)
-    }
-    while (this.partial === null && this.waiting.length > 0 && this.post(this.waiting.first!)) {
+    if (this.resends !== null && this.resends.pending > 0) this.postAgain(this.resends)
+    if (this.parked.size > 0) this.unpark()
+    while (this.waiting.length > 0 && this.post(this.waiting.first!)) {
       this.waiting.shift()
       this.obstacles--
     }
@@ -425,10 +469,7 @@ export class IoQueue {
 
   // Sends nothing more of an operation that has failed.
   private stop(op: Operation): void {
-    if (this.partial !== op) return
-    this.partial = null
-    this.obstacles--
-    op.pending--
+    if (op.sent > 0 && op.sent < op.nlb && this.unqueue(op)) op.pending--
   }
 
   // A command that failed, or one that was sent again. True where its operation goes on without its completion.
@@ -477,6 +518,7 @@ export class IoQueue {
       order: before?.order ?? this.order[cid]!,
       attempt,
       refusedAt,
+      first: before?.first ?? false,
       from: delay === 0 ? 0 : performance.now() + delay,
     }
   }
@@ -491,7 +533,7 @@ export class IoQueue {
 
   private postAgain(resends: Resends): void {
     const now = performance.now()
-    for (let part = resends.next(now); part !== undefined; part = resends.next(now)) {
+    for (let part = resends.next(now, this.hasPath); part; part = resends.next(now, this.hasPath)) {
       if (!this.postPart(part)) break
       resends.sent(part, this.latest)
     }
@@ -530,7 +572,7 @@ export class IoQueue {
     if (this.resends !== null && this.resends.pending === 0) this.endResends()
     // What is held may wait for a time, or for a command that has ended otherwise than by `complete`.
     if (this.unsent && this.suspension === null) this.continue()
-    if (this.expired.size > 0 || this.suspension !== null || this.pausedBy !== null) this.watchEventLoop(now)
+    if (this.expired.size > 0 || this.suspension !== null || this.paused) this.watchEventLoop(now)
     this.controller.checkHealth(now)
   }
 
@@ -545,8 +587,7 @@ export class IoQueue {
     if (this.failure === null) this.obstacles++
     this.failure = cause
     this.endSuspension()
-    for (const { op } of this.resends?.take() ?? []) this.endPart(op, cause)
-    for (const op of this.takeHeld()) this.endPart(op, cause)
+    this.endUnsent(() => cause)
     this.pair.abandon((cid) => this.end(cid, cause))
     for (const cid of [...this.expired.keys()]) this.giveUp(cid, cause)
   }
@@ -558,33 +599,32 @@ export class IoQueue {
     if (--op.pending === 0) this.finish(op)
   }
 
-  // Everything that is held, in order, which is no longer.
-  private takeHeld(): Operation[] {
-    const held = this.partial === null ? [] : [this.partial]
-    for (let op = this.waiting.shift(); op !== undefined; op = this.waiting.shift()) held.push(op)
-    this.partial = null
+  // Ends what is held, or to be sent again, of the namespaces that there is a cause for.
+  private endUnsent(causeOf: (nsid: number) => Error | null): void {
+    const ends = ({ geometry }: Operation) => causeOf(geometry.nsid) !== null
+    const held = this.waiting.take(ends)
+    for (const [nsid, line] of this.parked) {
+      held.push(...line.take(ends))
+      if (line.length === 0) this.parked.delete(nsid)
+    }
     this.obstacles -= held.length
-    return held
+    const again = this.resends?.take(({ op }) => ends(op)) ?? []
+    const all = [...again.map(({ op }) => op), ...held].map((op) => [op, causeOf(op.geometry.nsid)] as const)
+    for (const [op, cause] of all) this.endPart(op, cause)
   }
 
   /** Sends nothing more of an operation whose caller has been answered; what was posted goes on. */
   cancel(op: Operation, cause: Error): void {
     op.cause ??= cause
-    const resent = this.resends?.take(op) ?? []
-    if (this.waiting.remove(op) || this.partial === op) {
-      if (this.partial === op) this.partial = null
-      this.obstacles--
-      // What is left to be sent may be all that it waits for.
-      this.endPart(op, cause)
-    }
+    const resent = this.resends?.take((part) => part.op === op) ?? []
+    // What is left to be sent may be all that it waits for.
+    if (this.unqueue(op)) this.endPart(op, cause)
     for (const part of resent) this.endPart(part.op, cause)
   }
 
   /** Ends an operation of one command that was not posted yet; false where it was. */
   withdraw(op: Operation, cause: Error): boolean {
-    if (!this.waiting.remove(op)) return false
-    op.cause ??= cause
-    this.obstacles--
+    if (!this.unqueue(op)) return false
     this.endPart(op, cause)
     return true
   }
@@ -643,6 +683,7 @@ export class IoQueue {
     // First: what ends may call back, and that cancel others.
     this.sendAgain(again)
     this.resends?.goFirst()
+    this.park()
     for (const [op, why] of ended) {
       op.lost = true
       this.endPart(op, why)
@@ -661,18 +702,22 @@ export class IoQueue {
     if (this.scheduled > 0 && this.awake === false) this.wake(this)
   }
 
-  /** Nothing is posted until `unpause`: there is no way to the namespace. What is in flight goes on. */
-  pause(cause: Error): void {
-    if (this.pausedBy === null) this.obstacles++
-    this.pausedBy = cause
+  /**
+   * Nothing is posted to namespaces without a path until they have one again. What is in flight goes on, but for that of
+   * those that have had none for too long: all of it ends.
+   * @param ended as of QueueUser
+   */
+  pausesChanged(ended: boolean): void {
+    const paused = (this.controller.pauses?.size ?? 0) > 0
+    if (paused !== this.paused) this.obstacles += paused ? 1 : -1
+    this.paused = paused
     this.turnAt = performance.now()
-  }
-
-  unpause(): void {
-    if (this.pausedBy === null) return
-    this.pausedBy = null
-    this.obstacles--
-    if (this.suspension !== null) return
+    this.park()
+    const stallOf = (nsid: number) => this.stallOf(nsid)
+    this.endUnsent(stallOf)
+    const isStalled = (nsid: number) => stallOf(nsid) !== null
+    this.pair.abandonOf?.(isStalled, (cid) => this.end(cid, stallOf(this.ops[cid]!.geometry.nsid)!, true))
+    if (!ended || this.suspension !== null) return
     this.continue()
     if (this.scheduled > 0 && this.awake === false) this.wake(this)
   }
@@ -723,9 +768,7 @@ export class IoQueue {
     this.expired.delete(cid)
     this.end(cid, cause)
     const exhaustion = this.exhaustion()
-    if (exhaustion === null || !this.unsent) return
-    for (const { op } of this.resends?.take() ?? []) this.endPart(op, exhaustion)
-    for (const op of this.takeHeld()) this.endPart(op, exhaustion)
+    if (exhaustion !== null) this.endUnsent(() => exhaustion)
   }
 
   // Why nothing can be sent any more, where every identifier is out of use and nothing is done about it.
@@ -754,11 +797,7 @@ export class IoQueue {
   private watchEventLoop(now: number): void {
     this.askForTurn(now)
     if (now - this.turnAt < this.controller.timeout) return
-    const cause = this.suspension ?? this.pausedBy
-    if (cause !== null) {
-      for (const { op } of this.resends?.take() ?? []) this.endPart(op, cause)
-      for (const op of this.takeHeld()) this.endPart(op, cause)
-    }
+    this.endUnsent((nsid) => this.suspension ?? this.pauseOf(nsid)?.cause ?? null)
     for (const [cid, expiry] of [...this.expired]) this.giveUp(cid, expiry)
   }
 
@@ -771,12 +810,12 @@ export class IoQueue {
     })
   }
 
-  private end(cid: number, cause: Error): void {
+  // A device that is gone writes nothing.
+  private end(cid: number, cause: Error, isLost = !(cause instanceof DeviceRemovedError)): void {
     const op = this.ops[cid]!
     this.resends?.ended(cid)
     this.hold(cid)
-    // A device that is gone writes nothing.
-    op.lost = !(cause instanceof DeviceRemovedError)
+    op.lost = isLost
     this.endPart(op, cause)
   }
 

@@ -107,6 +107,8 @@ export interface Queue {
   idOf(cid: number): number
   /** Gives up every command in flight. */
   abandon(give: (cid: number) => void): void
+  /** Where there are several paths: gives up those in flight of some namespaces alone, whose answers are late ones then. */
+  abandonOf?(which: (nsid: number) => boolean, give: (cid: number) => void): void
   /** As new, for a controller that was reset: every identifier free. Counters go on. */
   reset(): void
   /** Gives its memory back. The controller must not know the queue any more. */

@@ -48,9 +48,26 @@ export interface QueueUser {
   verify?(send: SendAdmin): Promise<void>
   /** The queues are as new: posts again what may be posted again. */
   resume(): void
-  /** Of a device with several paths: none of them can be used, and nothing is posted until `unpause`. What is in flight counts. */
-  pause?(cause: Error): void
-  unpause?(): void
+  /**
+   * Of a device with several paths: other namespaces than before have none, or have had none for too long.
+   * @param ended one of them has a path again. Otherwise this may come within a look for completions, in which nothing can
+   * be posted
+   */
+  pausesChanged?(ended: boolean): void
+}
+
+/** A namespace has no path that can be used: nothing is posted to it, and what is in flight counts. */
+export interface Pause {
+  readonly cause: Error
+  /** That has been so for longer than calls may wait: they are rejected with this. */
+  readonly stalledBy: Error | null
+}
+
+/** Of a device with several paths, namespaces that have none now. */
+export interface Pauses {
+  /** 0 where every namespace has one. */
+  readonly size: number
+  of(nsid: number): Pause | undefined
 }
 
 /** What recovery needs of its controller. */

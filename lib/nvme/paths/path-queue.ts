@@ -259,12 +259,9 @@ export class PathQueue implements Queue {
     return this.entries - 1 - this.freeCount - this.lost
   }
 
-  /** 0 where a namespace has no path that takes one. */
+  /** What a namespace can have of it is for its paths to say. */
   get available(): number {
-    for (const legs of this.best.values()) {
-      if (!legs.some(({ queue }) => queue.available > 0)) return 0
-    }
-    return this.freeCount
+    return this.legs.some(({ queue }) => queue.available > 0) ? this.freeCount : 0
   }
 
   get counters(): QueueCounters {
@@ -347,6 +344,11 @@ export class PathQueue implements Queue {
       this.result = queue.result
       this.resultHigh = queue.resultHigh
       this.fault = null
+      if (this.states[cid] === LOST) {
+        this.releaseLost(cid)
+        i--
+        continue
+      }
       this.release(cid)
       return cid
     }
@@ -419,7 +421,8 @@ export class PathQueue implements Queue {
       const cid = leg.cids[inner]!
       leg.cids[inner] = -1
       if (status !== 0) this.noteStatus(leg, cid, status)
-      this.end(cid, { status, result, resultHigh, fault: null })
+      if (this.states[cid] === LOST) this.releaseLost(cid)
+      else this.end(cid, { status, result, resultHigh, fault: null })
     }
   }
 
@@ -447,12 +450,16 @@ export class PathQueue implements Queue {
   }
 
   abandon(give: (cid: number) => void): void {
-    this.done.length = 0
-    this.answers.clear()
     for (const { queue } of this.legs) queue.abandon(() => {})
+    this.abandonOf(() => true, give)
+  }
+
+  abandonOf(which: (nsid: number) => boolean, give: (cid: number) => void): void {
     for (let cid = 0; cid < this.entries - 1; cid++) {
       const state = this.states[cid]!
-      if (state === FREE || state === LOST) continue
+      if (state === FREE || state === LOST || !which(this.nsids[cid]!)) continue
+      if (state === DONE) this.done.splice(this.done.indexOf(cid), 1)
+      this.answers.delete(cid)
       this.states[cid] = LOST
       this.lost++
       give(cid)

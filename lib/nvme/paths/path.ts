@@ -249,12 +249,14 @@ export class Path implements QueuePath, QueueUser {
 
   rank(nsid: number): number {
     if (this.state !== 'live') return UNUSABLE
+    // What is known is the access to those that are open: the others' the controller may say itself.
+    if (!this.#owner.namespaces.has(nsid)) return 0
     return RANKS[this.#ana.get(nsid) ?? ANA_STATE.INACCESSIBLE] ?? UNUSABLE
   }
 
   refused(nsid: number, field: number): void {
     const state = anaStateOf(field)
-    if (state === undefined || this.state !== 'live') return
+    if (state === undefined || this.state !== 'live' || !this.#owner.namespaces.has(nsid)) return
     if (this.#ana.get(nsid) !== state) {
       this.#ana.set(nsid, state)
       this.changes++

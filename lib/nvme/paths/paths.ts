@@ -25,7 +25,7 @@ import {
   identifyNamespace,
 } from '../host/identify-commands.ts'
 import type { Queue } from '../host/queue.ts'
-import type { QueueUser, RecoveryEvent } from '../host/recovery.ts'
+import type { Pauses, QueueUser, RecoveryEvent } from '../host/recovery.ts'
 import type { ResetKind, SendAdmin, Transport, TransportFacts, WakeUp } from '../host/transport.ts'
 import type { IdentifyController, IdentifyNamespace } from '../spec/identify.ts'
 import { ALL_ONES, type Capabilities } from '../spec/registers.ts'
@@ -45,6 +45,8 @@ const log = logger('paths')
 // Once one path is there, how long opening waits for the others.
 const GRACE_MS = 2000
 const NEVER = -1
+// In place of all namespaces that are not open.
+const NOT_OPEN = 0
 
 export interface PathsOptions {
   /** The address of all of them, for messages. */
@@ -59,7 +61,7 @@ export interface PathsOptions {
   readonly timeout?: number | undefined
   readonly reconnectDelay?: number | undefined
   readonly ctrlLossTimeout?: number | undefined
-  /** Milliseconds without any path that can be used after which I/O is rejected; -1, the default, never. */
+  /** Milliseconds without any path to a namespace after which its I/O is rejected; -1, the default, never. */
   readonly fastIoFail?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -111,11 +113,8 @@ export class Paths implements PathOwner {
   readonly #onEvent = new Set<(result: number) => void>()
   readonly #ending = new AbortController()
   #granted = 0
-  /** Why nothing can be sent now: a namespace has no path that can be used. */
-  pausedBy: Error | null = null
-  /** The same has been so for `fastIoFail`: why I/O is rejected until it is over. */
-  stalledBy: Error | null = null
-  #stallTimer: NodeJS.Timeout | undefined
+  readonly #pauses = new Map<number, NamespacePause>()
+  readonly pauses: Pauses
   #resetting = false
   #opened = false
   #closed: Promise<void> | null = null
@@ -134,6 +133,12 @@ export class Paths implements PathOwner {
     this.#fastIoFail = fastIoFail
     this.#all = openers.map((opener) => new Path(opener, this))
     const { paths } = this
+    this.pauses = {
+      get size() {
+        return paths.#pauses.size
+      },
+      of: (nsid) => this.#pauses.get(this.namespaces.has(nsid) ? nsid : NOT_OPEN),
+    }
     this.transport = {
       ...{ address, kind: 'tcp', emulated: false, eventDriven, memory, pool },
       ...{ cheapWakeUps: true, removed: false },
@@ -289,10 +294,13 @@ export class Paths implements PathOwner {
       this.#fail(new DeviceRemovedError(what, { cause: last }))
       return
     }
-    const usable = [...this.namespaces.keys()].every((nsid) => this.#best(nsid) !== undefined)
-    if (usable) this.#unpause()
-    else
-      this.#pause(new DeviceRemovedError(`${this.transport.address}: no path can be used`, { cause: last }))
+    if (this.#resetting) return
+    let ended = false
+    for (const nsid of [...this.namespaces.keys(), NOT_OPEN]) {
+      if (this.#best(nsid) !== undefined) ended = this.#unpause(nsid) || ended
+      else if (!this.#pauses.has(nsid)) this.#pauses.set(nsid, this.#pause(nsid, last))
+    }
+    this.#tellPauses(ended)
   }
 
   #best(nsid: number): Path | undefined {
@@ -300,34 +308,38 @@ export class Paths implements PathOwner {
     return rated.sort((a, b) => a.rank(nsid) - b.rank(nsid))[0]
   }
 
-  #pause(cause: Error): void {
-    if (this.pausedBy !== null || this.#resetting) return
-    this.pausedBy = cause
-    for (const user of this.#users) user.pause?.(cause)
-    if (this.#fastIoFail === NEVER) return
-    this.#stallTimer = setTimeout(() => {
-      const gone = `${this.transport.address}: no path can be used for ${this.#fastIoFail} ms`
-      this.stalledBy = new DeviceRemovedError(gone, { cause })
-      for (const handler of this.#onFailure) handler(this.stalledBy)
+  #pause(nsid: number, last: Error | null): NamespacePause {
+    const { address } = this.transport
+    const what = nsid === NOT_OPEN ? `${address}: no path` : `${address}: no path to namespace ${nsid}`
+    const cause = new DeviceRemovedError(`${what} can be used`, { cause: last })
+    const pause: NamespacePause = { cause, stalledBy: null, timer: undefined }
+    if (this.#fastIoFail === NEVER) return pause
+    pause.timer = setTimeout(() => {
+      const gone = `${what} can be used for ${this.#fastIoFail} ms`
+      pause.stalledBy = new DeviceRemovedError(gone, { cause })
+      this.#tellPauses(false)
     }, this.#fastIoFail)
+    return pause
   }
 
-  #unpause(): void {
-    if (this.pausedBy === null || this.#resetting) return
-    this.pausedBy = null
-    clearTimeout(this.#stallTimer)
-    const stalled = this.stalledBy !== null
-    this.stalledBy = null
-    for (const user of this.#users) {
-      user.unpause?.()
-      if (stalled) user.resume()
-    }
+  // False where there is nothing to end.
+  #unpause(nsid: number): boolean {
+    clearTimeout(this.#pauses.get(nsid)?.timer)
+    return this.#pauses.delete(nsid)
+  }
+
+  #tellPauses(ended: boolean): void {
+    for (const user of this.#users) user.pausesChanged?.(ended)
+  }
+
+  #clearTimers(): void {
+    for (const { timer } of this.#pauses.values()) clearTimeout(timer)
   }
 
   #fail(cause: Error): void {
     if (this.failure !== null) return
     this.failure = cause
-    clearTimeout(this.#stallTimer)
+    this.#clearTimers()
     for (const handler of this.#onFailure) handler(cause)
   }
 
@@ -355,10 +367,14 @@ export class Paths implements PathOwner {
           await path.whileLive((controller) => path.prepare((...command) => controller.admin(...command)))
         }
       } catch (error) {
-        if (!before) this.namespaces.delete(nsid)
+        if (!before) {
+          this.namespaces.delete(nsid)
+          this.#unpause(nsid)
+        }
         throw error
+      } finally {
+        this.#update()
       }
-      this.#update()
     })
   }
 
@@ -515,7 +531,7 @@ export class Paths implements PathOwner {
 
   async #close(): Promise<void> {
     this.#ending.abort()
-    clearTimeout(this.#stallTimer)
+    this.#clearTimers()
     try {
       await Promise.all(this.#all.map((path) => path.close()))
       await this.#turn
@@ -547,6 +563,12 @@ export class Paths implements PathOwner {
   toJSON() {
     return { ...shownOf(this), paths: this.info() }
   }
+}
+
+interface NamespacePause {
+  readonly cause: Error
+  stalledBy: Error | null
+  timer: NodeJS.Timeout | undefined
 }
 
 /** Opens a subsystem by several paths. On failure everything is given back. */
