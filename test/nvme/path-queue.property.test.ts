@@ -5,75 +5,10 @@ import test from 'ava'
 import fc from 'fast-check'
 import { OutcomeUnknownError } from '../../lib/errors.ts'
 import { NO_WAKE_UP } from '../../lib/nvme/host/transport.ts'
-import { type PathLegQueue, PathQueue, type QueuePath, UNUSABLE } from '../../lib/nvme/paths/path-queue.ts'
+import { PathQueue, type QueuePath, UNUSABLE } from '../../lib/nvme/paths/path-queue.ts'
 import { mayChangeData, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
-
-const ENTRIES = 9
-
-/** A queue whose commands are answered by the test. */
-class FakeQueue implements PathLegQueue {
-  readonly qid = 1
-  readonly entries = ENTRIES
-  readonly maxBytes = 4096
-  readonly sliceMs = 1
-  readonly counters = { submitted: 0, doorbells: 0, late: 0, stray: 0 }
-  lost = 0
-  onLate: ((cid: number) => void) | null = null
-  dirty = false
-  status = 0
-  result = 0
-  resultHigh = 0
-  /** In flight, in order, and answered. */
-  readonly posted: { cid: number; tag: number }[] = []
-  readonly answered: { cid: number; tag: number; status: number }[] = []
-  #free = Array.from({ length: ENTRIES - 1 }, (_, i) => i)
-
-  get inFlight() {
-    return this.posted.length + this.answered.length
-  }
-  get available() {
-    return this.#free.length
-  }
-  post(...[, , , , , tag]: Parameters<PathLegQueue['post']>) {
-    const cid = this.#free.shift()
-    if (cid === undefined) return -1
-    this.posted.push({ cid, tag })
-    this.counters.submitted++
-    return cid
-  }
-  answer(at: number, status: number) {
-    const [one] = this.posted.splice(at % this.posted.length, 1)
-    if (one !== undefined) this.answered.push({ ...one, status })
-  }
-  reap() {
-    const one = this.answered.shift()
-    if (one === undefined) return -1
-    this.#free.push(one.cid)
-    this.status = one.status
-    this.result = one.tag
-    return one.cid
-  }
-  abandon() {
-    this.lost += this.posted.length
-    this.posted.length = 0
-  }
-  reset() {
-    this.lost = 0
-    this.posted.length = this.answered.length = 0
-    this.#free = Array.from({ length: ENTRIES - 1 }, (_, i) => i)
-  }
-  pointMetadata() {}
-  ring() {}
-  acknowledge() {}
-  step() {}
-  expire() {}
-  refresh() {}
-  idOf(cid: number) {
-    return cid
-  }
-  free() {}
-}
+import { FAKE_ENTRIES as ENTRIES, FakeQueue } from '../support/fake-queue.ts'
 
 class FakePath implements QueuePath {
   readonly queue = new FakeQueue()

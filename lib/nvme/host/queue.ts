@@ -107,7 +107,10 @@ export interface Queue {
   idOf(cid: number): number
   /** Gives up every command in flight. */
   abandon(give: (cid: number) => void): void
-  /** Where there are several paths: gives up those in flight of some namespaces alone, whose answers are late ones then. */
+  /**
+   * Where there are several paths: gives up those in flight of some namespaces alone. They stay in flight, and their answers
+   * are late ones.
+   */
   abandonOf?(which: (nsid: number) => boolean, give: (cid: number) => void): void
   /** As new, for a controller that was reset: every identifier free. Counters go on. */
   reset(): void

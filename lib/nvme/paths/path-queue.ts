@@ -74,8 +74,10 @@ const ORPHANED = 3
 const DONE = 4
 /** Given up by whoever posted it. */
 const LOST = 5
+/** The same, while its path goes on with it as if it were in flight: its identifier comes back. */
+const ABANDONED = 6
 
-const MAY_BE_EXECUTED: readonly number[] = [IN_FLIGHT, EXPIRED, ORPHANED, LOST]
+const MAY_BE_EXECUTED: readonly number[] = [IN_FLIGHT, EXPIRED, ORPHANED, LOST, ABANDONED]
 
 const ABORTED_BY_HOST = STATUS.ABORTED_BY_HOST << 1
 const ABORTED = STATUS.ABORT_REQUESTED << 1
@@ -119,6 +121,7 @@ export class PathQueue implements Queue {
   private readonly done: number[] = []
   private readonly answers = new Map<number, Answer>()
   private waker: (() => void) | null = null
+  private late = 0
 
   constructor({ qid, entries, maxBytes, timeout }: QueueOptions, policy: PathPolicy) {
     this.qid = qid
@@ -226,6 +229,8 @@ export class PathQueue implements Queue {
     for (let cid = 0; cid < this.entries - 1; cid++) {
       if (this.legOf[cid] !== leg) continue
       if (this.states[cid] === ORPHANED) this.abort(cid, cause, final ? DNR : 0)
+      else if (this.states[cid] === ABANDONED && final) this.markLost(cid)
+      else if (this.states[cid] === ABANDONED) this.releaseAbandoned(cid)
       else if (this.states[cid] === LOST && !final) this.releaseLost(cid)
     }
     if (!final) leg.cids.fill(-1)
@@ -270,7 +275,7 @@ export class PathQueue implements Queue {
     return {
       submitted: sum(({ submitted }) => submitted),
       doorbells: sum(({ doorbells }) => doorbells),
-      late: sum(({ late }) => late),
+      late: this.late + sum(({ late }) => late),
       stray: sum(({ stray }) => stray),
     }
   }
@@ -344,8 +349,9 @@ export class PathQueue implements Queue {
       this.result = queue.result
       this.resultHigh = queue.resultHigh
       this.fault = null
-      if (this.states[cid] === LOST) {
-        this.releaseLost(cid)
+      if (this.states[cid] === ABANDONED) {
+        this.late++
+        this.releaseAbandoned(cid)
         i--
         continue
       }
@@ -390,20 +396,23 @@ export class PathQueue implements Queue {
   // Its path's controller is asked first: Abort, and a reset of that path alone.
   private lateOn(leg: PathLeg, inner: number, give: (cid: number) => void): void {
     const cid = leg.cids[inner]!
-    if (cid < 0 || this.states[cid] !== IN_FLIGHT) return
-    this.states[cid] = EXPIRED
+    if (cid < 0 || (this.states[cid] !== IN_FLIGHT && this.states[cid] !== ABANDONED)) return
+    if (this.states[cid] === IN_FLIGHT) this.states[cid] = EXPIRED
     const what = `opcode ${this.opcodes[cid]!.toString(16)}h, qid ${this.qid}, nsid ${this.nsids[cid]}`
     const cause = new CommandTimeoutError(
       `no answer within ${this.timeout} ms: ${what}, path ${leg.path.address}`,
     )
     this.answers.set(cid, { status: ABORTED | DNR, result: 0, resultHigh: 0, fault: cause })
-    const waits = () => this.states[cid] === EXPIRED && this.answers.get(cid)?.fault === cause
+    const waits = () => {
+      const state = this.states[cid]
+      return (state === EXPIRED || state === ABANDONED) && this.answers.get(cid)?.fault === cause
+    }
     const giveUp = () => {
       if (!waits()) return
+      const isAbandoned = this.states[cid] === ABANDONED
       this.answers.delete(cid)
-      this.states[cid] = LOST
-      this.lost++
-      give(cid)
+      this.markLost(cid)
+      if (!isAbandoned) give(cid)
     }
     const ended = () => {
       leg.queue.step()
@@ -421,8 +430,11 @@ export class PathQueue implements Queue {
       const cid = leg.cids[inner]!
       leg.cids[inner] = -1
       if (status !== 0) this.noteStatus(leg, cid, status)
-      if (this.states[cid] === LOST) this.releaseLost(cid)
-      else this.end(cid, { status, result, resultHigh, fault: null })
+      if (this.states[cid] !== ABANDONED) this.end(cid, { status, result, resultHigh, fault: null })
+      else {
+        this.late++
+        this.releaseAbandoned(cid)
+      }
     }
   }
 
@@ -432,11 +444,23 @@ export class PathQueue implements Queue {
     leg.cids[inner] = -1
     if (cid < 0) return
     if (this.states[cid] === EXPIRED) this.end(cid, this.answers.get(cid)!)
+    else if (this.states[cid] === ABANDONED) this.releaseAbandoned(cid)
     else if (this.states[cid] === LOST) this.releaseLost(cid)
+  }
+
+  private markLost(cid: number): void {
+    this.states[cid] = LOST
+    this.lost++
   }
 
   private releaseLost(cid: number): void {
     this.lost--
+    this.release(cid)
+    this.onLate?.(cid)
+  }
+
+  private releaseAbandoned(cid: number): void {
+    this.answers.delete(cid)
     this.release(cid)
     this.onLate?.(cid)
   }
@@ -450,21 +474,28 @@ export class PathQueue implements Queue {
   }
 
   abandon(give: (cid: number) => void): void {
+    this.done.length = 0
+    this.answers.clear()
     for (const { queue } of this.legs) queue.abandon(() => {})
-    this.abandonOf(() => true, give)
+    for (let cid = 0; cid < this.entries - 1; cid++) {
+      const state = this.states[cid]!
+      if (state === FREE || state === LOST) continue
+      this.markLost(cid)
+      if (state !== ABANDONED) give(cid)
+      // No answer is to come of what has ended already.
+      if (state === DONE) this.releaseLost(cid)
+    }
   }
 
   abandonOf(which: (nsid: number) => boolean, give: (cid: number) => void): void {
     for (let cid = 0; cid < this.entries - 1; cid++) {
       const state = this.states[cid]!
-      if (state === FREE || state === LOST || !which(this.nsids[cid]!)) continue
-      if (state === DONE) this.done.splice(this.done.indexOf(cid), 1)
-      this.answers.delete(cid)
-      this.states[cid] = LOST
-      this.lost++
+      if (state === FREE || state === LOST || state === ABANDONED || !which(this.nsids[cid]!)) continue
+      this.states[cid] = ABANDONED
       give(cid)
-      // No answer is to come of what has ended already.
-      if (state === DONE) this.releaseLost(cid)
+      if (state !== DONE) continue
+      this.done.splice(this.done.indexOf(cid), 1)
+      this.releaseAbandoned(cid)
     }
   }
 
