@@ -61,7 +61,8 @@ export interface OpenOptions extends OpeningOptions {
   ctrlLossTimeout?: number | undefined
   /**
    * For `nvme+tcp:` addresses: milliseconds without a connection after which I/O rejects with DeviceRemovedError, while
-   * it is still being made again; -1, the default, lets it wait until `ctrlLossTimeout`.
+   * it is still being made again; -1, the default, lets it wait until `ctrlLossTimeout`. With several paths: without one
+   * that gives access to the namespace.
    */
   fastIoFail?: number | undefined
   /**

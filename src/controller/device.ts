@@ -232,7 +232,7 @@ export class Device implements QueueUser {
         ...{ timeout, retries, mayWrite, retryDelays: [identity.crdt1, identity.crdt2, identity.crdt3] },
         anatt: identity.anatt,
         pauses: controller.paths?.pauses,
-        namespaces: () => Math.max(1, this.#geometries.size),
+        namespaces: () => this.#geometries.keys(),
         checkHealth: (now) => controller.checkHealth(now),
         expired: (command) => controller.expired(command),
       },

@@ -47,8 +47,8 @@ interface QueueController {
   expired(command: ExpiredCommand): boolean
   /** Why a namespace must not be written, or null: asked before the first write, where there is something to ask. */
   readonly mayWrite?: ((nsid: number) => Error | null) | undefined
-  /** Namespaces that were opened. */
-  namespaces(): number
+  /** Ids of the namespaces that were opened. */
+  namespaces(): Iterable<number>
   /** Namespaces that have no path now, where there are several: `pausesChanged` tells of each change. */
   readonly pauses?: Pauses | undefined
 }
@@ -234,7 +234,7 @@ export class IoQueue {
     const refusal = mayWrite(geometry.nsid)
     if (refusal !== null) return refusal
     this.writable.add(geometry.nsid)
-    if (this.guarded && this.writable.size === this.controller.namespaces()) {
+    if (this.guarded && [...this.controller.namespaces()].every((nsid) => this.writable.has(nsid))) {
       this.guarded = false
       this.obstacles--
     }

@@ -11,21 +11,15 @@ import { PathQueue, type QueuePath, UNUSABLE } from '../../lib/nvme/paths/path-q
 import { anaStateOf } from '../../lib/nvme/spec/ana.ts'
 import { mayChangeData, NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../lib/nvme/spec/status.ts'
-import type { Geometry } from '../../src/queue/geometry.ts'
 import { IoQueue } from '../../src/queue/io-queue.ts'
 import type { Operation } from '../../src/queue/operation.ts'
-import { FAKE_ENTRIES, FakeQueue } from '../support/fake-queue.ts'
+import { FAKE_ENTRIES, FakeQueue, fakeGeometry } from '../support/fake-queue.ts'
 
 const BLOCK = 512
 // A command has up to two blocks, an operation up to eight: more than there are entries, where three of them wait.
 const MAX_BLOCKS = 2
 const MOST_BLOCKS = 8
 const NSIDS = [1, 2] as const
-
-const geometryOf = (nsid: number): Geometry => ({
-  ...{ nsid, blockcount: 2 ** 20, blocksize: BLOCK, blockshift: 9, maxbpio: MAX_BLOCKS },
-  ...{ metadataBytes: 0, separateBytes: 0, interleavedBytes: 0, flags: 0 },
-})
 
 class FakePath implements QueuePath {
   readonly queue = new FakeQueue()
@@ -66,11 +60,11 @@ function setUp() {
   const pauses = new Map<number, { cause: Error; stalledBy: Error | null }>()
   const controller = {
     ...{ timeout: 1e9, retries: 1e9, anatt: 0, retryDelays: [0, 0, 0] },
-    ...{ checkHealth() {}, expired: () => false, namespaces: () => 2 },
+    ...{ checkHealth() {}, expired: () => false, namespaces: () => NSIDS },
     pauses: pauses as typeof pauses & { of(nsid: number): Pause | undefined },
   }
   controller.pauses.of = (nsid) => pauses.get(nsid)
-  const geometries = new Map(NSIDS.map((nsid) => [nsid, geometryOf(nsid)]))
+  const geometries = new Map(NSIDS.map((nsid) => [nsid, fakeGeometry(nsid, MAX_BLOCKS)]))
   const queue = new IoQueue(controller, pair, geometries.get(1)!)
   const allocation: DmaAllocation = {
     ...{ owner: null, iova: 0, bytes: MOST_BLOCKS * BLOCK, users: 0, discarded: false },

@@ -1,6 +1,7 @@
 // A queue of one path whose commands are answered by a test.
 
 import type { PathLegQueue } from '../../lib/nvme/paths/path-queue.ts'
+import type { Geometry } from '../../src/queue/geometry.ts'
 
 /** Entries of each. */
 export const FAKE_ENTRIES = 9
@@ -69,3 +70,9 @@ export class FakeQueue implements PathLegQueue {
   }
   free() {}
 }
+
+/** A namespace of 512-byte blocks. */
+export const fakeGeometry = (nsid: number, maxbpio: number): Geometry => ({
+  ...{ nsid, blockcount: 2 ** 20, blocksize: 512, blockshift: 9, maxbpio },
+  ...{ metadataBytes: 0, separateBytes: 0, interleavedBytes: 0, flags: 0 },
+})

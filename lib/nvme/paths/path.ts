@@ -306,7 +306,7 @@ export class Path implements QueuePath, QueueUser {
       })
       const { groups } = decodeAnaLog(page)
       for (const nsid of namespaces.keys()) {
-        const { anagrpid } = await identifyNamespace(sender, nsid)
+        const anagrpid = await groupOf(sender, nsid)
         const group = groups.find(({ grpid }) => grpid === anagrpid)
         states.set(nsid, group?.state ?? ANA_STATE.INACCESSIBLE)
       }
@@ -498,6 +498,16 @@ export class Path implements QueuePath, QueueUser {
     clearTimeout(this.#timer)
     await this.#connecting?.catch(() => {})
     await this.controller?.close()
+  }
+}
+
+// Null where the controller does not have the namespace now, which says nothing of the others.
+async function groupOf(sender: { admin: SendAdmin }, nsid: number): Promise<number | null> {
+  try {
+    return (await identifyNamespace(sender, nsid)).anagrpid
+  } catch (error) {
+    if (error instanceof NvmeError) return null
+    throw error
   }
 }
 
