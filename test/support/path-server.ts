@@ -1,6 +1,8 @@
 // A server of one device or more with several listeners, each behind a proxy that counts, holds and answers commands: what tests of
 // several paths need to see of each, and to do to it.
 
+import { ADMIN } from '../../lib/nvme/spec/opcodes.ts'
+import { STATUS } from '../../lib/nvme/spec/status.ts'
 import { PDU } from '../../lib/nvme/tcp/pdu.ts'
 import { type AnaState, type Namespace, type NvmeTcpServer, open, serveNvmeTcp } from '../../src/index.ts'
 import { SERVED_NQN } from './nvme-tcp-server.ts'
@@ -21,6 +23,8 @@ export interface TestPath {
   hold: boolean
   /** A status that every I/O command gets in place of the server's; 0 none. */
   status: number
+  /** Namespaces that the controller does not have, as Identify says. */
+  readonly gone: Set<number>
   /** Connect has come for a queue. */
   onConnect: (qid: number) => void
   /** Gives the server what was held, where the connection is still there. */
@@ -47,7 +51,11 @@ export async function watchPath(targetPort: number): Promise<TestPath> {
       }
       return path.proxy.pulled ? [] : [pdu]
     }
-    if ((queues.get(connection) ?? 0) === 0) return [pdu]
+    if ((queues.get(connection) ?? 0) === 0) {
+      if (sqe[0] !== ADMIN.IDENTIFY || !path.gone.has(sqe.readUInt32LE(4))) return [pdu]
+      connection.toHost.write(encodeAnswer(sqe.readUInt16LE(2), STATUS.INVALID_NAMESPACE_OR_FORMAT))
+      return []
+    }
     path.seen.push({
       ...{ opcode: sqe[0]!, nsid: sqe.readUInt32LE(4) },
       ...{ slba: sqe.readUInt32LE(40), nlb: sqe.readUInt16LE(48) + 1 },
@@ -72,7 +80,7 @@ export async function watchPath(targetPort: number): Promise<TestPath> {
     get proxy() {
       return proxy
     },
-    ...{ seen: [], held: [], hold: false, status: 0, onConnect() {} },
+    ...{ seen: [], held: [], hold: false, status: 0, gone: new Set<number>(), onConnect() {} },
     release() {
       for (const { pdu, connection } of path.held.splice(0)) {
         if (!connection.toTarget.destroyed) connection.toTarget.write(pdu)

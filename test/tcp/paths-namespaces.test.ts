@@ -163,6 +163,19 @@ test('with no path at all every namespace waits, and each goes on as it has one'
   t.is(one.stats.failed, 0)
 })
 
+test('a namespace that is gone keeps no change of the other’s access from being seen', async (t) => {
+  const { server, one, two, paths } = await setUp(t)
+  for (const path of paths) path.gone.add(2)
+  server.setAnaState(0, 'non-optimized', 1)
+  await until(() => one.paths[0]!.ana === 'non-optimized')
+  t.is(two.paths[0]!.ana, 'inaccessible')
+  await read(one)
+  for (const path of paths) path.gone.clear()
+  server.setAnaState(0, 'non-optimized')
+  await read(two)
+  t.is(one.stats.failed, 0)
+})
+
 test('a call of a waiting namespace ends by its signal, a reset and close', async (t) => {
   const { one, two, setAccess } = await setUp(t)
   await setAccess(two, 'inaccessible')
