@@ -27,7 +27,23 @@ echo 1 >subsystems/$NQN/namespaces/1/enable
 ln -s /sys/kernel/config/nvmet/subsystems/$NQN ports/2/subsystems/$NQN
 `
 
-const setAna = (port: number, state: string) => `echo ${state} >ports/${port}/ana_groups/2/ana_state`
+/** Namespace 2, of a disk in memory, in a third group on either port. */
+const SECOND_NAMESPACE = `
+mkdir /sys/kernel/config/nullb/nullb1
+echo 64 >/sys/kernel/config/nullb/nullb1/size
+echo 1 >/sys/kernel/config/nullb/nullb1/memory_backed
+echo 1 >/sys/kernel/config/nullb/nullb1/power
+mkdir ports/1/ana_groups/3 ports/2/ana_groups/3
+echo optimized >ports/1/ana_groups/3/ana_state
+echo optimized >ports/2/ana_groups/3/ana_state
+mkdir subsystems/$NQN/namespaces/2
+echo -n /dev/nullb1 >subsystems/$NQN/namespaces/2/device_path
+echo 3 >subsystems/$NQN/namespaces/2/ana_grpid
+echo 1 >subsystems/$NQN/namespaces/2/enable
+`
+
+const setAna = (port: number, state: string, group = 2) =>
+  `echo ${state} >ports/${port}/ana_groups/${group}/ana_state`
 const unlink = (port: number) => `rm ports/${port}/subsystems/$NQN`
 const link = (port: number) => `ln -s /sys/kernel/config/nvmet/subsystems/$NQN ports/${port}/subsystems/$NQN`
 
@@ -221,4 +237,32 @@ if (missing !== null) {
     t.is(ns.stats.failed, 0)
     t.log(JSON.stringify(ns.paths))
   })
+
+  test.serial(
+    'a namespace whose group is inaccessible on every port keeps the other from nothing',
+    async (t) => {
+      t.timeout(180_000)
+      await target.run(`${SECOND_NAMESPACE}${setAna(1, 'optimized')}; ${setAna(2, 'optimized')}`)
+      await using one = await open(address, { reconnectDelay: 200, nsid: 1 })
+      await using two = await open(address, { reconnectDelay: 200, nsid: 2 })
+      for (const at of [0, 1]) await until(t, two, at, 'live optimized')
+      const loads = [startLoad(one), startLoad(two)]
+      for (const load of loads) await load.go()
+      for (const state of ['inaccessible', 'change', 'persistent-loss']) {
+        await target.run(`${setAna(1, state, 3)}; ${setAna(2, state, 3)}`)
+        for (const at of [0, 1]) await until(t, two, at, `live ${state}`)
+        let isDone = false
+        const waiting = two.promises.read(Buffer.alloc(two.blocksize), 0).then(() => {
+          isDone = true
+        })
+        for (let i = 0; i < 50; i++) await one.promises.read(Buffer.alloc(one.blocksize), i)
+        t.false(isDone)
+        await target.run(`${setAna(1, 'optimized', 3)}; ${setAna(2, 'non-optimized', 3)}`)
+        await waiting
+      }
+      for (const load of loads) await load.end()
+      t.is(one.stats.failed, 0)
+      t.log(JSON.stringify(one.stats))
+    },
+  )
 }
