@@ -66,8 +66,9 @@ const ALLOWED: Record<string, string[]> = {
   'src/shares': [...DRIVER, 'src/controller', 'lib/pci', 'lib/nvme/pcie'],
   'src/namespace': [...DRIVER, 'src/controller', 'src/streams', 'src/shares'],
   // The engine under a server knows blocks, and no namespace.
-  'src/servers/block-server.ts': [...DRIVER, 'src/servers/part-pool.ts'],
-  'src/servers/part-pool.ts': DRIVER,
+  'src/servers/block-server.ts': [...DRIVER, 'src/servers/command-engine.ts', 'src/servers/memory.ts'],
+  'src/servers/command-engine.ts': DRIVER,
+  'src/servers/memory.ts': DRIVER,
   // What other code takes a device for: on the same engine.
   'src/adapters': [
     ...BASE,
@@ -76,7 +77,7 @@ const ALLOWED: Record<string, string[]> = {
     'src/namespace',
     'src/servers/block-server.ts',
     'src/servers/clear-limits.ts',
-    'src/servers/part-pool.ts',
+    'src/servers/memory.ts',
   ],
   // A kernel's device has users, who are asked for.
   'src/transports': [...BASE, 'lib', 'src/system'],

@@ -15,7 +15,7 @@ import {
   TASK,
 } from '../servers/block-server.ts'
 import { limitsOf } from '../servers/clear-limits.ts'
-import { PART_BYTES } from '../servers/part-pool.ts'
+import { PART_BYTES } from '../servers/memory.ts'
 
 // Memory for the data of calls: more calls wait, in order.
 const MEMORY_BYTES = 8 * PART_BYTES
@@ -111,7 +111,7 @@ export class NamespaceBytes {
 
   private onDone(request: ByteRequest): void {
     const { task, error, skip, parts, data } = request
-    if (task === TASK.READ && error === null) data!.set(parts[0]!.data.subarray(skip, skip + data!.length))
+    if (task === TASK.READ && error === null) data!.set(parts[0]!.bytes.subarray(skip, skip + data!.length))
     this.engine.release(request)
     this.finish(request, error)
   }
@@ -187,7 +187,7 @@ export class NamespaceBytes {
   }
 
   private start(request: ByteRequest): void {
-    if (request.task === TASK.WRITE) request.parts[0]!.data.set(request.data!, request.skip)
+    if (request.task === TASK.WRITE) request.parts[0]!.bytes.set(request.data!, request.skip)
     this.engine.start(request)
   }
 

@@ -79,16 +79,40 @@ export function prepareRange(
   nlb: number,
 ): Operation {
   const op = queue.operations.take()
+  setCommand(op, opc, null, 0, 0, 0, 0, 0)
+  op.kind = KIND.RANGE
   op.slba = slba
   op.nlb = nlb
-  op.opc = opc
-  op.kind = KIND.RANGE
-  op.buf = null
   op.geometry = geometry
-  op.allocation = null
-  op.lo = 0
-  op.hi = 0
   return op
+}
+
+/** Makes a single command of an operation, but for its geometry: without a buffer of its own, and without metadata. */
+export function setCommand(
+  op: Operation,
+  opcode: number,
+  tag: DmaTag | null,
+  bytes: number,
+  cdw10: number,
+  cdw11: number,
+  cdw12: number,
+  cdw13: number,
+): void {
+  op.slba = op.nlb = 0
+  op.opc = opcode
+  op.kind = KIND.SINGLE
+  op.buf = null
+  op.allocation = tag === null ? null : tag.allocation
+  op.lo = tag === null ? 0 : tag.lo
+  op.hi = tag === null ? 0 : tag.hi
+  op.bytes = bytes
+  op.cdw10 = cdw10
+  op.cdw11 = cdw11
+  op.cdw12 = cdw12
+  op.cdw13 = cdw13
+  op.cdw14 = op.cdw15 = 0
+  op.metadata = null
+  op.mptrLo = op.mptrHi = 0
 }
 
 /** A single command, as it is. */
@@ -117,21 +141,11 @@ export function prepareCommand(
       throw new UnsupportedError(`${call}: this device has no buffer of its own for metadata`)
     }
   }
+  const { cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0 } = command
   const op = queue.operations.take()
-  op.slba = 0
-  op.nlb = 0
-  op.opc = opcode
-  op.kind = KIND.SINGLE
+  setCommand(op, opcode, tag ?? null, buf?.length ?? 0, cdw10, cdw11, cdw12, cdw13)
   op.geometry = nsid === geometry.nsid ? geometry : { ...geometry, nsid }
   op.buf = (buf as Buffer | undefined) ?? null
-  op.allocation = tag?.allocation ?? null
-  op.lo = tag?.lo ?? 0
-  op.hi = tag?.hi ?? 0
-  op.bytes = buf?.length ?? 0
-  op.cdw10 = command.cdw10 ?? 0
-  op.cdw11 = command.cdw11 ?? 0
-  op.cdw12 = command.cdw12 ?? 0
-  op.cdw13 = command.cdw13 ?? 0
   op.cdw14 = command.cdw14 ?? 0
   op.cdw15 = command.cdw15 ?? 0
   op.metadata = metadataTag?.allocation ?? null

@@ -1,9 +1,8 @@
-// The engine under a server of blocks, and under the adapters: reads, writes and clears ranges of bytes on a namespace, for
-// any number of clients. A client's connection brings requests, which it makes once and uses again; an aligned one becomes
+// Ranges of bytes on a namespace, read, written and cleared for any number of clients: the NBD server's and the adapters' side of
+// the command engine. A client's connection brings requests, which it makes once and uses again; an aligned one becomes
 // commands without an allocation. Where a range begins or ends within a block, the block is read, changed and written, and
 // until then no other request that changes any of its blocks is started, of this engine or another on the namespace.
 
-import { ControllerResetError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import { DSM_RANGE_BYTES, encodeDsmAttributes, encodeDsmRanges } from '../../lib/nvme/spec/commands.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
@@ -11,8 +10,8 @@ import type { BlockIo } from '../queue/block-io.ts'
 import { type Geometry, MAX_BLOCKS } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
 import type { Operation } from '../queue/operation.ts'
-import { type IoCommand, prepareCommand, send, sendTransfer } from '../queue/requests.ts'
-import { PART_BYTES, type Part, type PartHolder, PartPool } from './part-pool.ts'
+import { CommandEngine, type CommandOwner } from './command-engine.ts'
+import { PART_BYTES, type Part, type PartHolder, ServerMemory } from './memory.ts'
 
 export const TASK = { READ: 0, WRITE: 1, FLUSH: 2, ZEROES: 3, DEALLOCATE: 4 } as const
 
@@ -26,10 +25,6 @@ const DEAC = 1 << 25
 // Bytes of one write of a device without Write Zeroes.
 const ZEROES_BYTES = 128 * 1024
 const DSM_DEALLOCATE = encodeDsmAttributes({ ad: true })
-// What met a reset is sent again, after times that double.
-const MOST_ATTEMPTS = 12
-const FIRST_DELAY_MS = 10
-const MOST_DELAY_MS = 1000
 
 /** What the device behind can do. */
 export interface BlockCapabilities {
@@ -43,7 +38,7 @@ export interface BlockCapabilities {
 }
 
 /** One request of a client. Its fields are set before it is given to the server, and left alone until it is done. */
-export class BlockRequest implements PartHolder {
+export class BlockRequest implements PartHolder, CommandOwner {
   task: number = READ
   /** In bytes. */
   offset = 0
@@ -62,8 +57,8 @@ export class BlockRequest implements PartHolder {
   cookieLow = 0
   readonly owner: RequestOwner
   private readonly server: BlockServer
-  /** @internal Which of the server's queues its commands go to. */
-  readonly queue: number
+  /** @internal Where its commands go. */
+  readonly queue: IoQueue
   /** @internal The blocks that it touches, in whole. */
   first = 0
   end = 0
@@ -80,11 +75,16 @@ export class BlockRequest implements PartHolder {
   constructor(owner: RequestOwner, server: BlockServer, queue = 0) {
     this.owner = owner
     this.server = server
-    this.queue = queue % server.queueCount
+    const { queues } = server.engine
+    this.queue = queues[queue % queues.length]!
   }
 
-  /** @internal A command of it has ended. */
-  step(): void {
+  /** A command of it has ended. */
+  onCommand(op: Operation): void {
+    if (op.field !== 0 || op.cause !== null) {
+      this.lost ||= op.lost
+      this.error ??= op.takeError()
+    }
     this.server.step(this)
   }
 
@@ -175,23 +175,20 @@ function findChanges({ pool, geometry: { nsid } }: BlockIo): Changes {
 
 export class BlockServer {
   readonly io: BlockIo
-  readonly memory: PartPool
+  readonly engine: CommandEngine
+  readonly memory: ServerMemory
   readonly bytes: number
   readonly stats: BlockServerStats = {
     ...{ reads: 0, writes: 0, flushes: 0, clears: 0 },
     ...{ readBytes: 0, writtenBytes: 0, failed: 0, unaligned: 0 },
   }
 
-  // Reads and writes go to that of their connection, everything else to the first. A Flush is for what was completed
-  // before it on any of them (NVMe 1.4 base, section 6.8), so that it holds for all connections.
-  private readonly queues: readonly IoQueue[]
+  // Reads and writes go to that of their connection, everything else to this: a Flush is for all.
   private readonly queue: IoQueue
   private readonly can: BlockCapabilities
   private readonly geometry: Geometry
   private readonly fuaGeometry: Geometry
   private readonly changes: Changes
-  private inFlight = 0
-  private idle: (() => void) | null = null
   // One block, for edges; who has it.
   private scratch: Buffer | null = null
   private edges: Promise<unknown> = Promise.resolve()
@@ -204,18 +201,14 @@ export class BlockServer {
   constructor(io: BlockIo, can: BlockCapabilities, bytes: number, queues: readonly number[] = [0]) {
     this.io = io
     this.can = can
-    this.queues = queues.map((qid) => io.queue(qid, 'serve'))
-    this.queue = this.queues[0]!
+    this.engine = new CommandEngine(io, queues)
+    this.queue = this.engine.queues[0]!
     this.changes = findChanges(io)
-    this.memory = new PartPool(io.pool, bytes)
+    this.memory = new ServerMemory(io.pool, bytes)
     const { geometry } = io
     this.geometry = geometry
     this.fuaGeometry = { ...geometry, flags: geometry.flags | FUA }
     this.bytes = geometry.blockcount * geometry.blocksize
-  }
-
-  get queueCount(): number {
-    return this.queues.length
   }
 
   /** Most bytes of one request that moves data. */
@@ -233,21 +226,21 @@ export class BlockServer {
     const skip = offset & (blocksize - 1)
     request.skip = skip
     const whole = ((skip + bytes + blocksize - 1) >>> blockshift) << blockshift
-    return this.memory.take(request, whole)
+    return this.memory.reserve(request, whole)
   }
 
   /** Gives its memory back. */
   release(request: BlockRequest): void {
     if (request.parts.length === 0) return
-    if (request.lost) this.memory.lose(request)
-    else this.memory.give(request)
+    if (request.lost) this.engine.afterLost(request.queue, this.memory.lose(request))
+    else this.memory.release(request)
   }
 
   /** Starts a request, and calls its owner at the end. */
   start(request: BlockRequest): void {
     const { blocksize, blockshift } = this.geometry
     const { task, offset, bytes } = request
-    this.inFlight++
+    this.engine.requests++
     request.error = null
     request.lost = false
     request.pending = 1
@@ -274,13 +267,9 @@ export class BlockServer {
 
   /** Resolves when nothing is in flight, and what was written is on the medium. The memory is given back. */
   async close(): Promise<void> {
-    if (this.inFlight > 0) {
-      await new Promise<void>((resolve) => {
-        this.idle = resolve
-      })
-    }
+    await this.engine.settled()
     try {
-      if (this.stats.writes + this.stats.clears > 0) await this.command({ opcode: NVM.FLUSH })
+      if (this.stats.writes + this.stats.clears > 0) await this.engine.flush()
     } finally {
       this.memory.close()
       for (const buffer of [this.scratch, await this.zeroes])
@@ -309,17 +298,13 @@ export class BlockServer {
 
   // All of its parts at once: the queue splits them, and holds what it has no space for.
   private transfer(request: BlockRequest, opc: number, geometry: Geometry): void {
-    const { parts } = request
-    const queue = this.queues[request.queue]!
+    const { parts, queue } = request
     let slba = request.first
     for (let i = 0; i < parts.length; i++) {
-      const { data, tag } = parts[i]!
-      const nlb = Math.min(request.end - slba, PART_BYTES >>> geometry.blockshift)
-      const op = queue.operations.take()
-      op.onDone = completed
-      op.context = request
+      const { bytes, tag } = parts[i]!
+      const nlb = bytes.length >>> geometry.blockshift
       request.pending++
-      queue.requestTransfer(op, geometry, opc, data, tag, slba, nlb)
+      this.engine.transfer(request, queue, geometry, opc, bytes, tag, slba, nlb)
       slba += nlb
     }
   }
@@ -333,7 +318,7 @@ export class BlockServer {
     }
     if (task === ZEROES) await this.clear(request)
     else if (task === DEALLOCATE) await this.deallocate(first, end - first)
-    if (task === FLUSH || fua) await this.command({ opcode: NVM.FLUSH })
+    if (task === FLUSH || fua) await this.engine.flush()
   }
 
   // What the first and the last block hold beside the range is read into the memory that is written.
@@ -342,12 +327,12 @@ export class BlockServer {
     const tail = (skip + bytes) % blocksize
     if (skip > 0) {
       await this.move(NVM_READ, scratch, first, 1)
-      scratch.copy(parts[0]!.data, 0, 0, skip)
+      scratch.copy(parts[0]!.bytes, 0, 0, skip)
     }
     if (tail === 0) return
     if (skip === 0 || end - first > 1) await this.move(NVM_READ, scratch, end - 1, 1)
     const at = skip + bytes - (parts.length - 1) * PART_BYTES
-    scratch.copy(parts[parts.length - 1]!.data, at, tail, blocksize)
+    scratch.copy(parts[parts.length - 1]!.bytes, at, tail, blocksize)
   }
 
   private async clear({ first, end, offset, bytes, keep }: BlockRequest): Promise<void> {
@@ -378,7 +363,7 @@ export class BlockServer {
     for (let at = slba; at < slba + nlb; at += most) {
       const cdw12 = (Math.min(most, slba + nlb - at) - 1) | flags
       const cdw11 = Math.floor(at / 2 ** 32)
-      await this.command({ opcode: NVM.WRITE_ZEROES, cdw10: at >>> 0, cdw11, cdw12, retry: true })
+      await this.command(NVM.WRITE_ZEROES, null, at >>> 0, cdw11, cdw12)
     }
   }
 
@@ -407,7 +392,7 @@ export class BlockServer {
       const buf = scratch.subarray(0, DSM_RANGE_BYTES)
       for (let at = slba; at < slba + nlb; at += most) {
         scratch.set(encodeDsmRanges([{ slba: at, nlb: Math.min(most, slba + nlb - at) }]))
-        await this.command({ opcode: NVM.DATASET_MANAGEMENT, buf, cdw10: 0, cdw11: DSM_DEALLOCATE })
+        await this.command(NVM.DATASET_MANAGEMENT, buf, 0, DSM_DEALLOCATE)
       }
     })
   }
@@ -427,16 +412,18 @@ export class BlockServer {
     return turn
   }
 
-  private async move(opc: number, data: Buffer, slba: number, nlb: number): Promise<void> {
-    const { queue, geometry, io } = this
-    const tag = io.pool.tagOf(data)
-    await throughResets(() => sendTransfer(queue, geometry, opc, data, tag, slba, nlb, undefined))
+  private move(opc: number, data: Buffer, slba: number, nlb: number): Promise<void> {
+    const { engine, queue, geometry, io } = this
+    return engine.promise((owner) =>
+      engine.transfer(owner, queue, geometry, opc, data, io.pool.tagOf(data), slba, nlb),
+    )
   }
 
-  private async command(command: IoCommand): Promise<void> {
-    const { queue, geometry, io } = this
-    await throughResets(() =>
-      send(queue, prepareCommand('serve', queue, geometry, io.pool, command), undefined),
+  private command(opc: number, data: Buffer | null, cdw10: number, cdw11: number, cdw12 = 0): Promise<void> {
+    const { engine, queue, io } = this
+    const tag = data === null ? null : io.pool.tagOf(data)
+    return engine.promise((owner) =>
+      engine.send(engine.prepare(owner, queue, opc, tag, data?.length ?? 0, cdw10, cdw11, cdw12)),
     )
   }
 
@@ -455,53 +442,7 @@ export class BlockServer {
     } else if (task === FLUSH) stats.flushes++
     else stats.clears++
     if (request.place >= 0) this.changes.leave(request)
-    this.inFlight--
     request.owner.onDone(request)
-    if (this.inFlight === 0 && this.idle !== null) this.idle()
-  }
-}
-
-const completed = (op: Operation): void => endTransfer(op, 0)
-
-function endTransfer(op: Operation, attempts: number): void {
-  const request = op.context as BlockRequest
-  if (op.field !== 0 || op.cause !== null) {
-    if (metReset(op.cause, attempts)) {
-      op.takeError()
-      op.onDone = (again) => endTransfer(again, attempts + 1)
-      setTimeout(() => sendAgain(op), delayOf(attempts))
-      return
-    }
-    request.lost ||= op.lost
-    request.error ??= op.takeError()
-  }
-  op.onDone = null
-  op.context = null
-  op.queue.operations.give(op)
-  request.step()
-}
-
-function sendAgain(op: Operation): void {
-  const { queue, geometry, opc, buf, allocation, slba, nlb } = op
-  const tag = allocation!.pool.tagOf(buf!)
-  ;(queue as IoQueue).requestTransfer(op, geometry, opc, buf!, tag, slba, nlb)
-}
-
-// Somebody has reset the controller, with which all that was in flight has ended: clients need not know. Every command of this
-// engine leaves the same behind however often it is executed.
-const metReset = (error: unknown, attempts: number): boolean =>
-  error instanceof ControllerResetError && attempts < MOST_ATTEMPTS
-
-const delayOf = (attempts: number) => Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempts)
-
-async function throughResets(work: () => Promise<unknown>): Promise<void> {
-  for (let attempts = 0; ; attempts++) {
-    try {
-      await work()
-      return
-    } catch (error) {
-      if (!metReset(error, attempts)) throw error
-    }
-    await new Promise((resolve) => setTimeout(resolve, delayOf(attempts)))
+    this.engine.end()
   }
 }

@@ -10,7 +10,7 @@ import { readExactly } from '../../lib/nbd/read-exactly.ts'
 import { open, serveNbd } from '../../src/index.ts'
 import { BlockRequest, BlockServer, TASK } from '../../src/servers/block-server.ts'
 import { clearLimits } from '../../src/servers/clear-limits.ts'
-import { type PartHolder, PartPool } from '../../src/servers/part-pool.ts'
+import { type PartHolder, ServerMemory } from '../../src/servers/memory.ts'
 import { testFolder } from '../support/folder.ts'
 import { encodeRequest, goData, RawNbd, startNbd } from '../support/nbd.ts'
 import { pattern } from '../support/pattern.ts'
@@ -283,7 +283,7 @@ test('a device without Write Zeroes has one buffer of zeroes, however many range
   await ns.close()
 })
 
-test('PartPool gives a holder all that it asks for or nothing, also where the device’s pool fails', async (t) => {
+test('ServerMemory gives a holder all that it asks for or nothing, also where the device’s pool fails', async (t) => {
   const ns = await open('sim:?size=1M')
   let allowed = 1
   const failing = Object.assign(Object.create(ns.pool), {
@@ -295,19 +295,19 @@ test('PartPool gives a holder all that it asks for or nothing, also where the de
     tagAt: ns.pool.tagAt.bind(ns.pool),
     discard: ns.pool.discard.bind(ns.pool),
   }) as DmaPool
-  const pool = new PartPool(failing, 4 * MIB)
+  const pool = new ServerMemory(failing, 4 * MIB)
   const failed = await new Promise<{ failure: Error | null; parts: number }>((resolve) => {
     const holder: PartHolder = {
       parts: [],
       onParts: (failure) => resolve({ failure, parts: holder.parts.length }),
     }
-    t.false(pool.take(holder, 2 * MIB))
+    t.false(pool.reserve(holder, 2 * MIB))
   })
   t.true(failed.failure instanceof ClosedError)
   t.is(failed.parts, 0)
   const next: PartHolder = { parts: [], onParts: () => {} }
-  t.true(pool.take(next, MIB))
-  pool.give(next)
+  t.true(pool.reserve(next, MIB))
+  pool.release(next)
   pool.close()
   await ns.close()
 })
@@ -316,7 +316,6 @@ test('memory of a command without an answer is given to no other request, and wh
   const faults = [{ opcode: 2, slba: 8, times: 1, action: { kind: 'lose' } }] as const
   const ns = await open('sim:?size=1M', { recovery: 'none', timeout: 50, faults })
   await ns.promises.write(pattern(MIB, 1), 0)
-  // One slab of memory.
   const server = new BlockServer(ns, { writeZeroes: true, zeroesDeallocate: true, deallocate: true }, MIB)
   const read = async (offset: number) => {
     let done = () => {}
@@ -333,19 +332,38 @@ test('memory of a command without an answer is given to no other request, and wh
   const beside = await read(0)
   const lost = await read(4096)
   t.is((lost.error as NodeJS.ErrnoException).code, 'ERR_UNVME_TIMEOUT')
-  const [slab, held] = [lost.parts[0]!.slab, ns.pool.bytes]
-  t.is(beside.parts[0]!.slab, slab)
+  const { tag } = lost.parts[0]!
   server.release(lost)
   const next = await read(8192)
   t.is(next.error, null)
-  t.not(next.parts[0]!.slab, slab)
-  t.true(beside.parts[0]!.data.equals(pattern(MIB, 1).subarray(0, 4096)))
+  t.not(next.parts[0]!.tag.iova, tag.iova)
+  t.true(beside.parts[0]!.bytes.equals(pattern(MIB, 1).subarray(0, 4096)))
   server.release(beside)
   server.release(next)
   // The device has it as long as the command may come: a reset ends that.
-  t.true(ns.pool.bytes > held)
+  t.is(server.memory.inUse, 4096)
   await ns.reset()
-  t.is(ns.pool.bytes, held)
+  await null
+  t.is(server.memory.inUse, 0)
+  await server.close()
+  await ns.close()
+})
+
+test('requests go on when somebody resets the controller', async (t) => {
+  const ns = await open('sim:?size=1M&latency=20ms')
+  const server = new BlockServer(ns, { writeZeroes: true, zeroesDeallocate: true, deallocate: true }, MIB)
+  const run = (task: number, offset: number, bytes: number) =>
+    new Promise<Error | null>((resolve) => {
+      const owner = { onMemory: () => t.fail(), onDone: ({ error }: BlockRequest) => resolve(error) }
+      const request = Object.assign(new BlockRequest(owner, server), { task, offset, bytes })
+      if (task <= TASK.WRITE) t.true(server.reserve(request))
+      for (const part of request.parts) part.bytes.fill(7)
+      server.start(request)
+    })
+  const requests = [run(TASK.WRITE, 0, 65_536), run(TASK.WRITE, 70_000, 100), run(TASK.ZEROES, 131_072, 4096)]
+  await ns.reset()
+  t.deepEqual(await Promise.all(requests), [null, null, null])
+  t.true((await ns.promises.read(Buffer.alloc(65_536), 0)).every((byte) => byte === 7))
   await server.close()
   await ns.close()
 })

@@ -20,6 +20,7 @@ const inFolder = testFolder()
 const A = 'nqn.2024-01.org.example:a'
 const B = 'nqn.2024-01.org.example:b'
 const FOR_EVER = 2 ** 31 - 1
+const KIB_256 = 2 ** 18
 const TEXT = formatKey(TLS_KEY, 1, Buffer.alloc(32, 7))
 
 async function serve(t: ExecutionContext, devices: readonly string[], options: NvmeTcpServerOptions = {}) {
@@ -33,6 +34,47 @@ async function serve(t: ExecutionContext, devices: readonly string[], options: N
 }
 
 const cidOf = (pdu: Buffer | null) => pdu!.readUInt16LE(20)
+
+const read = (cid: number, nsid: number, bytes: number) =>
+  capsule({ 0: 0x02 | (cid << 16), 1: nsid, 8: bytes, 12: bytes / 512 - 1 })
+/** The next answer, without data before it. */
+async function answerOf(host: { next(): Promise<Buffer | null> }) {
+  for (;;) {
+    const pdu = await host.next()
+    if (pdu === null || pdu[0] === 5) return pdu
+  }
+}
+
+test('a host that waits for memory of one device has it, though its own is all of another', async (t) => {
+  const { server, port } = await serve(t, ['sim:?size=4M', 'sim:?size=4M&latency=100ms'], { memory: 2 ** 20 })
+  const { queue } = await broughtUp(t, port, { subnqn: SERVED_NQN })
+  queue.send(Buffer.concat([read(1, 2, KIB_256), read(2, 1, 4096)]))
+  const cids = [cidOf(await answerOf(queue)), cidOf(await answerOf(queue))]
+  t.deepEqual(cids.sort(), [1, 2])
+  t.is(server.stats.memoryInUse, 0)
+})
+
+for (const way of ['takes it back', 'leaves'] as const) {
+  test(`a host that waits for memory and ${way} keeps no other from it`, async (t) => {
+    const { server, port } = await serve(t, ['sim:?size=4M&latency=200ms'], { memory: 2 ** 20 })
+    const one = await broughtUp(t, port, { subnqn: SERVED_NQN, host: 1 })
+    const two = await broughtUp(t, port, { subnqn: SERVED_NQN, host: 2 })
+    // All that there is.
+    one.queue.send(read(1, 1, 2 ** 20))
+    while (server.stats.memoryInUse === 0) await new Promise(setImmediate)
+    two.queue.send(read(2, 1, 4096))
+    // What is refused at once has an answer: the read is there, and waits.
+    two.queue.send(capsule({ 0: 0x00 | (3 << 16), 1: 7 }))
+    t.is(cidOf(await two.queue.next()), 3)
+    if (way === 'leaves') two.queue.send(Buffer.alloc(72))
+    else two.admin.send(capsule({ 0: 0x08 | (6 << 16), 10: (2 << 16) | 1 }))
+    await (way === 'leaves' ? two.queue : two.admin).next()
+    t.is(cidOf(await answerOf(one.queue)), 1)
+    one.queue.send(read(4, 1, 4096))
+    t.is(cidOf(await answerOf(one.queue)), 4)
+    t.is(server.stats.memoryInUse, 0)
+  })
+}
 
 test('a host that sends more commands than its queue has loses its connection, and no memory is lost', async (t) => {
   const { server, port } = await serve(t, ['sim:?size=4M&latency=20ms'])

@@ -26,7 +26,7 @@ import {
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import { readInto, unsentBytes } from '../../../lib/sys/read-into.ts'
 import { BlockRequest, type BlockServer, type RequestOwner, TASK } from '../block-server.ts'
-import { PART_BYTES } from '../part-pool.ts'
+import { PART_BYTES } from '../memory.ts'
 import { ALLOCATION_ID, type NbdExport, type Negotiated } from './negotiation.ts'
 
 const log = logger('nbd')
@@ -265,7 +265,7 @@ export class Connection implements RequestOwner {
     const offset = place & (PART - 1)
     const bytes = Math.min(writing.bytes - writing.received, PART - offset)
     if (bytes < DIRECT_BYTES) return incoming
-    this.direct = writing.parts[place >>> PART_SHIFT]!.data.subarray(offset, offset + bytes)
+    this.direct = writing.parts[place >>> PART_SHIFT]!.bytes.subarray(offset, offset + bytes)
     return this.direct
   }
 
@@ -355,7 +355,7 @@ export class Connection implements RequestOwner {
       const part = parts[place >>> PART_SHIFT]!
       const offset = place & (PART - 1)
       const count = Math.min(bytes - request.received, chunk.length - at, PART - offset)
-      chunk.copy(part.data, offset, at, at + count)
+      chunk.copy(part.bytes, offset, at, at + count)
       request.received += count
       at += count
     }
@@ -543,7 +543,7 @@ export class Connection implements RequestOwner {
         const part = request.parts[0]!
         // A small read that is not aligned may be in two parts.
         if (request.parts.length === 1) {
-          part.data.copy(buffer, at, request.skip, request.skip + request.bytes)
+          part.bytes.copy(buffer, at, request.skip, request.skip + request.bytes)
           at += request.bytes
         } else at = copyParts(request, buffer, at)
       } else if (reads) {
@@ -582,7 +582,7 @@ export class Connection implements RequestOwner {
     for (let i = 0; i < parts.length; i++) {
       const from = i === 0 ? skip : 0
       const count = Math.min(left, PART - from)
-      this.socket.write(parts[i]!.data.subarray(from, from + count))
+      this.socket.write(parts[i]!.bytes.subarray(from, from + count))
       left -= count
     }
   }
@@ -651,7 +651,7 @@ function copyParts({ parts, skip, bytes }: NbdRequest, to: Buffer, from: number)
   for (let i = 0; i < parts.length; i++) {
     const start = i === 0 ? skip : 0
     const count = Math.min(left, PART - start)
-    parts[i]!.data.copy(to, at, start, start + count)
+    parts[i]!.bytes.copy(to, at, start, start + count)
     at += count
     left -= count
   }

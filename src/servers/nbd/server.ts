@@ -8,7 +8,6 @@ import {
   ClosedError,
   InUseError,
   OutOfRangeError,
-  QueueOwnerError,
   SetupError,
 } from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
@@ -23,6 +22,7 @@ import { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { BlockServer, type BlockServerStats } from '../block-server.ts'
 import { limitsOf } from '../clear-limits.ts'
+import { usableQueues } from '../command-engine.ts'
 import {
   Connection,
   ConnectionBuffers,
@@ -186,7 +186,7 @@ async function describeExports(
       ...(await limitsOf(ns)),
       zeroesDeallocate: (dlfeat & 8) !== 0,
     }
-    const server = servers.get(ns) ?? new BlockServer(ns, can, maxBytes, queuesOf(ns))
+    const server = servers.get(ns) ?? new BlockServer(ns, can, maxBytes, usableQueues(ns, 'serveNbd'))
     servers.set(ns, server)
     const { HAS_FLAGS, READ_ONLY, SEND_FLUSH, SEND_FUA, SEND_TRIM } = TRANSMISSION
     const { SEND_WRITE_ZEROES, SEND_FAST_ZERO, CAN_MULTI_CONN, SEND_CACHE } = TRANSMISSION
@@ -205,20 +205,6 @@ async function describeExports(
   }
   if (exports.size === 0) throw new OutOfRangeError('serveNbd: there is nothing to export')
   return exports
-}
-
-// Those that worker threads have not.
-function queuesOf(ns: Namespace): number[] {
-  const all = Array.from({ length: ns.qcount }, (_, qid) => qid)
-  const here = all.filter((qid) => {
-    try {
-      return ns.queue(qid, 'serveNbd') !== undefined
-    } catch (error) {
-      if (error instanceof QueueOwnerError) return false
-      throw error
-    }
-  })
-  return here.length > 0 ? here : [0]
 }
 
 /** What the device knows of a range. A block that is in it in part is in it with what it is as a whole. */

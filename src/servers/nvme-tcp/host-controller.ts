@@ -32,8 +32,8 @@ import type {
   DataBlock,
   ServedController,
 } from '../../../lib/nvme/tcp/target/index.ts'
+import type { MemoryUser, Part } from '../memory.ts'
 import { HostEvents } from './host-events.ts'
-import type { DmaBlock, MemoryUser } from './memory.ts'
 import { DNR, PASSED, type ServedNamespace, statusOf } from './namespace.ts'
 import { refuse, type Subsystem, type SubsystemController, type WaitingCommand } from './subsystem.ts'
 
@@ -75,8 +75,8 @@ const RESERVATIONS: ReadonlySet<number> = new Set([
 ])
 
 /** Memory of an admin command is plain; that of a command to a namespace the device's. */
-type Block = DataBlock | DmaBlock
-const isDma = (block: Block): block is DmaBlock => 'memory' in block
+type Block = DataBlock | Part
+const isDma = (block: Block): block is Part => 'memory' in block
 
 const ignored: CommandDone = () => {}
 
@@ -94,7 +94,6 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   readonly maxBytes: number
   onGone: (() => void) | null = null
   onRoom: (() => void) | null = null
-  held = 0
   readonly hostid: string
   readonly cntlid: number
   readonly listener: number
@@ -205,7 +204,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   close(): void {
     this.#subsystem.controllers.delete(this)
     this.onRoom = null
-    for (const { memory } of this.#subsystem.namespaces.values()) memory.forget(this)
+    for (const { memory } of this.#subsystem.namespaces.values()) memory.forgetUser(this)
   }
 
   run(): void {}
@@ -354,7 +353,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     else if (!PASSED.has(opcode) && !RESERVATIONS.has(opcode)) refuse(done, STATUS.INVALID_OPCODE)
     else if (refusal !== 0) done(refusal, 0)
     else if (RESERVATIONS.has(opcode)) this.#reserve(namespace, sqe, block, done)
-    else namespace.execute(sqe, block as DmaBlock | null, this.hostid, this.cntlid + qid, done)
+    else namespace.execute(sqe, block as Part | null, this.hostid, this.cntlid + qid, done)
   }
 
   #reserve(namespace: ServedNamespace, sqe: Uint32Array, block: Block | null, done: CommandDone): void {

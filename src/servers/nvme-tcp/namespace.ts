@@ -2,7 +2,7 @@
 // device. What the device would take for something else is refused here.
 
 import { createHash } from 'node:crypto'
-import { AbortError, ControllerResetError, UnvmeError } from '../../../lib/errors.ts'
+import { AbortError, ControllerResetError, UnsupportedError, UnvmeError } from '../../../lib/errors.ts'
 import { readLbaStatus } from '../../../lib/nvme/host/lba-status.ts'
 import { DSM_RANGE_BYTES } from '../../../lib/nvme/spec/commands.ts'
 import { NMIC, NSATTR, ONCS, RESCAP } from '../../../lib/nvme/spec/flags.ts'
@@ -28,8 +28,9 @@ import type { NamespaceController } from '../../controller/device.ts'
 import type { BlockIo } from '../../queue/block-io.ts'
 import { type Geometry, geometryOf } from '../../queue/geometry.ts'
 import type { IoQueue } from '../../queue/io-queue.ts'
-import { KIND, type Operation } from '../../queue/operation.ts'
-import type { DataMemory, DmaBlock } from './memory.ts'
+import type { Operation } from '../../queue/operation.ts'
+import { CommandEngine, type CommandOwner, usableQueues } from '../command-engine.ts'
+import type { Part, ServerMemory } from '../memory.ts'
 import type { ReservationFile } from './reservation-file.ts'
 import { Reservations } from './reservations.ts'
 
@@ -81,36 +82,27 @@ export const PASSED: ReadonlySet<number> = new Set([
 /** Those that change nothing. */
 const READING: ReadonlySet<number> = new Set([NVM.READ, NVM.COMPARE, NVM.VERIFY, NVM.FLUSH])
 
-// What is sent once only: what it does, or says, is about the moment.
-const ONCE: ReadonlySet<number> = new Set([NVM.COMPARE, NVM.COPY])
-const MOST_ATTEMPTS = 12
-const FIRST_DELAY_MS = 10
-const MOST_DELAY_MS = 1000
 const LISTS: ReadonlySet<number> = new Set([NVM.DATASET_MANAGEMENT, NVM.COPY])
 
-/** A command that the device has, or gets again: its object is used again. */
-interface InFlight {
-  hostid: string
-  /** Which of the device's queues: always the same of a host's queue, so that what it sends together is sent together. */
-  queue: IoQueue
-  opcode: number
-  cdw10: number
-  cdw11: number
-  cdw12: number
-  cdw13: number
-  /** Bytes of data that it has to have. */
-  bytes: number
-  block: DmaBlock | null
-  done: CommandDone
-  /** With which it is sent, or waits for that. */
-  op: Operation | null
-  /** How often it was sent again, and the timer that will do so. */
-  attempts: number
-  timer: NodeJS.Timeout | null
-  onEnd: (() => void)[] | null
-}
-
 const ignored: CommandDone = () => {}
+
+/** A command of a host: its object is used again. */
+class HostedCommand implements CommandOwner {
+  hostid = ''
+  done: CommandDone = ignored
+  /** What it is to the device; null where it is idle. */
+  op: Operation | null = null
+  readonly onEnd: (() => void)[] = []
+  private readonly namespace: ServedNamespace
+
+  constructor(namespace: ServedNamespace) {
+    this.namespace = namespace
+  }
+
+  onCommand(op: Operation): void {
+    this.namespace.end(this, op)
+  }
+}
 
 /** What the namespaces of a server have done. */
 export interface IoCounters {
@@ -126,11 +118,12 @@ export interface IoCounters {
 export class ServedNamespace {
   readonly nsid: number
   readonly io: DeviceNamespace
-  readonly memory: DataMemory
+  readonly memory: ServerMemory
   readonly readOnly: boolean
   /** Its device tells which blocks are allocated. */
   readonly tellsAllocated: boolean
   readonly reservations: Reservations
+  readonly engine: CommandEngine
   /** Identify Namespace, as hosts get it. */
   identify!: Uint8Array
   independent!: Uint8Array
@@ -140,13 +133,9 @@ export class ServedNamespace {
   #changed = false
   #formatting = 0
   readonly #uuid: string
-  readonly #inFlight = new Set<InFlight>()
-  readonly #idle: InFlight[] = []
-  // Answers of commands that had none from the device: it may still write to their memory.
-  readonly #lost = new Set<() => void>()
+  readonly #commands: HostedCommand[] = []
+  readonly #idle: HostedCommand[] = []
   readonly #counters: IoCounters
-  // Taken at the beginning, since the last flush comes when the namespace is being closed already.
-  readonly #queues: readonly IoQueue[]
 
   constructor(
     {
@@ -171,7 +160,7 @@ export class ServedNamespace {
     this.readOnly = readOnly
     this.tellsAllocated = tellsAllocated
     this.#counters = counters
-    this.#queues = Array.from({ length: io.qcount }, (_, qid) => io.queue(qid, 'serve'))
+    this.engine = new CommandEngine(io, usableQueues(io, 'serve'))
     const { sn, mn } = io.controller.identity
     // Its own, and the same after a restart: hosts that also have the device by another way do not take them for one.
     this.#uuid = uuidOf(`${subnqn}/${nsid}/${mn}/${sn}/${io.geometry.nsid}`)
@@ -188,11 +177,6 @@ export class ServedNamespace {
   get maxBytes(): number {
     const { maxbpio, blockshift } = this.io.geometry
     return maxbpio * 2 ** blockshift
-  }
-
-  /** Commands that the device has now. */
-  get inFlight(): number {
-    return this.#inFlight.size
   }
 
   /** Does what may give it another format: no command of hosts is begun before that is known. */
@@ -221,6 +205,7 @@ export class ServedNamespace {
     const { nawun, nawupf, nacwu, nabsn, nabo, nabspf } = id
     this.#id = id
     this.#changed = nsze > 0 && !hasFormat(id, geometry)
+    this.engine.refusal = this.#changed ? new UnsupportedError('the namespace has another format') : null
     const shared = {
       nmic: NMIC.SHARED,
       rescap:
@@ -243,49 +228,58 @@ export class ServedNamespace {
    * @param sqe its sixteen dwords
    * @param way a number of the host's queue
    */
-  execute(sqe: Uint32Array, block: DmaBlock | null, hostid: string, way: number, done: CommandDone): void {
+  execute(sqe: Uint32Array, block: Part | null, hostid: string, way: number, done: CommandDone): void {
     const opcode = sqe[0]! & 0xff
     const command = this.#take(opcode, hostid, way)
-    let status = this.#check(opcode, sqe, command)
+    const op = command.op!
+    let status = this.#check(opcode, sqe, op)
     if (status === 0) {
       if (this.reservations.conflicts(opcode, hostid)) status = STATUS.RESERVATION_CONFLICT
       else {
         // The device moves as much as the command says, whatever memory there is. Lists of ranges may be shorter than their
         // buffer, as Linux's are.
         const given = block === null ? 0 : block.bytes.length
-        const { bytes } = command
+        const { bytes } = op
         if (bytes !== given && (bytes > given || !LISTS.has(opcode))) status = STATUS.DATA_SGL_LENGTH_INVALID
       }
     }
     if (status !== 0) {
-      this.#idle.push(command)
+      this.#giveBack(command)
+      this.engine.discard(op)
       done(status === STATUS.FORMAT_IN_PROGRESS ? status : status | DNR, 0)
       return
     }
-    command.block = block
-    command.done = done
-    this.#inFlight.add(command)
-    this.#send(command)
+    if (block !== null) {
+      op.allocation = block.tag.allocation
+      op.lo = block.tag.lo
+      op.hi = block.tag.hi
+    }
+    this.#send(command, done)
   }
 
-  #take(opcode: number, hostid: string, way: number): InFlight {
-    const queue = this.#queues[way % this.#queues.length]!
-    const command = this.#idle.pop()
-    if (command === undefined) {
-      return {
-        ...{ hostid, queue, opcode, cdw10: 0, cdw11: 0, cdw12: 0, cdw13: 0, bytes: 0, block: null },
-        ...{ done: ignored, op: null, attempts: 0, timer: null, onEnd: null },
-      }
-    }
+  #take(opcode: number, hostid: string, way: number): HostedCommand {
+    const { queues } = this.engine
+    const command = this.#idle.pop() ?? this.#make()
     command.hostid = hostid
-    command.queue = queue
-    command.opcode = opcode
-    command.cdw10 = command.cdw11 = command.cdw12 = command.cdw13 = command.bytes = command.attempts = 0
+    // Always the same of a host's queue, so that what it sends together is sent together.
+    command.op = this.engine.prepare(command, queues[way % queues.length]!, opcode)
+    return command
+  }
+
+  #giveBack(command: HostedCommand): void {
+    command.op = null
+    command.done = ignored
+    this.#idle.push(command)
+  }
+
+  #make(): HostedCommand {
+    const command = new HostedCommand(this)
+    this.#commands.push(command)
     return command
   }
 
   /** Says what a command is to the device, or gives the status of one that is none. */
-  #check(opcode: number, sqe: Uint32Array, command: InFlight): number {
+  #check(opcode: number, sqe: Uint32Array, op: Operation): number {
     const cdw12 = sqe[12]!
     const { geometry } = this.io
     const { oncs, ocfs } = this.io.controller.identity
@@ -298,8 +292,8 @@ export class ServedNamespace {
     if (this.#changed) return STATUS.NAMESPACE_NOT_READY
     if (this.readOnly && !READING.has(opcode)) return STATUS.NAMESPACE_WRITE_PROTECTED
     if (opcode === NVM.FLUSH) return 0
-    command.cdw10 = sqe[10]!
-    command.cdw11 = sqe[11]!
+    op.cdw10 = sqe[10]!
+    op.cdw11 = sqe[11]!
     const flags = cdw12 & FUA_AND_LIMITED_RETRY
     switch (opcode) {
       case NVM.READ:
@@ -307,161 +301,75 @@ export class ServedNamespace {
       case NVM.COMPARE:
         // Directives are not offered.
         if ((cdw12 & 0x00f0_0000) !== 0) return STATUS.INVALID_FIELD
-        command.bytes = ((cdw12 & NLB) + 1) * geometry.blocksize
-        command.cdw12 = (cdw12 & NLB) | flags | geometry.flags
-        if (opcode !== NVM.COMPARE) command.cdw13 = sqe[13]! & 0xff
+        op.bytes = ((cdw12 & NLB) + 1) * geometry.blocksize
+        op.cdw12 = (cdw12 & NLB) | flags | geometry.flags
+        if (opcode !== NVM.COMPARE) op.cdw13 = sqe[13]! & 0xff
         return 0
       case NVM.WRITE_ZEROES:
-        command.cdw12 = (cdw12 & NLB) | flags | (cdw12 & DEALLOCATE_ZEROES) | geometry.flags
+        op.cdw12 = (cdw12 & NLB) | flags | (cdw12 & DEALLOCATE_ZEROES) | geometry.flags
         return 0
       case NVM.DATASET_MANAGEMENT:
-        command.cdw10 &= 0xff
-        command.cdw11 &= 7
-        command.bytes = (command.cdw10 + 1) * DSM_RANGE_BYTES
+        op.cdw10 &= 0xff
+        op.cdw11 &= 7
+        op.bytes = (op.cdw10 + 1) * DSM_RANGE_BYTES
         return 0
       case NVM.COPY:
         // Other formats name other namespaces, by numbers that are this server's.
         if ((ocfs & 1) === 0 || ((cdw12 >>> 8) & 0xf) !== 0 || geometry.flags !== 0)
           return STATUS.INVALID_FIELD
-        command.cdw12 = (cdw12 & 0xff) | flags
-        command.bytes = ((cdw12 & 0xff) + 1) * COPY_RANGE_BYTES
+        op.cdw12 = (cdw12 & 0xff) | flags
+        op.bytes = ((cdw12 & 0xff) + 1) * COPY_RANGE_BYTES
         return 0
       default:
-        command.cdw12 = (cdw12 & NLB) | flags
+        op.cdw12 = (cdw12 & NLB) | flags
         return 0
     }
   }
 
-  #send(command: InFlight): void {
-    const { queue, block } = command
-    try {
-      const op = queue.operations.take()
-      op.slba = 0
-      op.nlb = 0
-      op.opc = command.opcode
-      op.kind = KIND.SINGLE
-      op.geometry = this.io.geometry
-      op.buf = null
-      op.allocation = block === null ? null : block.allocation
-      op.lo = block === null ? 0 : block.lo
-      op.hi = block === null ? 0 : block.hi
-      op.bytes = command.bytes
-      op.cdw10 = command.cdw10
-      op.cdw11 = command.cdw11
-      op.cdw12 = command.cdw12
-      op.cdw13 = command.cdw13
-      op.cdw14 = 0
-      op.cdw15 = 0
-      op.metadata = null
-      op.mptrLo = 0
-      op.mptrHi = 0
-      // As the device's own promises: what may be repeated is, after a reset of the device.
-      op.retry = true
-      op.context = command
-      command.op = op
-      op.onDone = this.#ended
-      queue.request(op)
-    } catch (error) {
-      this.#counters.failures++
-      this.#finish(command, statusOf(error as Error), 0)
-    }
+  #send(command: HostedCommand, done: CommandDone): void {
+    command.done = done
+    this.engine.requests++
+    this.engine.send(command.op!)
   }
 
-  readonly #ended = (op: Operation): void => {
-    const { field, cause, result, lost } = op
-    const command = op.context as InFlight
-    const { opcode, bytes, queue } = command
-    op.onDone = null
-    op.context = null
-    command.op = null
-    if (field !== 0 || cause !== null) op.takeError()
-    queue.operations.give(op)
-    // Somebody has reset the controller, with which all that was in flight has ended: hosts need not know.
-    if (cause instanceof ControllerResetError && !ONCE.has(opcode) && command.attempts < MOST_ATTEMPTS) {
-      const delay = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** command.attempts++)
-      command.timer = setTimeout(() => {
-        command.timer = null
-        if (this.#changed) this.#finish(command, STATUS.NAMESPACE_NOT_READY | DNR, 0)
-        else this.#send(command)
-      }, delay)
-      return
-    }
+  /** @internal The device has ended it. */
+  end(command: HostedCommand, { opc, bytes, queue, field, cause, result, lost }: Operation): void {
+    const { done, onEnd } = command
     const counters = this.#counters
     // A status says more than the error that came of it.
     const status = field !== 0 ? field >>> 1 : cause === null ? 0 : statusOf(cause)
     if (status !== 0) counters.failures++
-    else if (opcode === NVM.READ) {
+    else if (opc === NVM.READ) {
       counters.reads++
       counters.bytesRead += bytes
-    } else if (opcode === NVM.WRITE) {
+    } else if (opc === NVM.WRITE) {
       counters.writes++
       counters.bytesWritten += bytes
     } else counters.otherCommands++
+    this.#giveBack(command)
+    if (onEnd.length > 0) for (const act of onEnd.splice(0)) act()
     // The device may still write to the memory: the host is answered when it can't, or when it has.
-    if (lost && bytes > 0) {
-      const { done } = command
-      command.done = ignored
-      const answer = () => {
-        if (this.#lost.delete(answer)) done(status, result)
-      }
-      this.#lost.add(answer)
-      queue.afterLost(answer)
-    }
-    this.#finish(command, status, result)
-  }
-
-  /** Answers hosts for commands that had no answer from the device, whose memory must go to no other any more. */
-  endLost(): void {
-    for (const answer of this.#lost) answer()
-  }
-
-  #finish(command: InFlight, status: number, result: number): void {
-    const { done, onEnd } = command
-    this.#inFlight.delete(command)
-    command.block = null
-    command.done = ignored
-    command.onEnd = null
-    this.#idle.push(command)
-    if (onEnd !== null) for (const act of onEnd) act()
-    done(status, result)
+    if (lost && bytes > 0) this.engine.afterLost(queue as IoQueue, () => done(status, result))
+    else done(status, result)
+    this.engine.end()
   }
 
   /** Ends a command that the device does not have: it waits for space in a queue, or to be sent again. False for others. */
   withdraw(done: CommandDone): boolean {
-    for (const command of this.#inFlight) {
-      if (command.done !== done) continue
-      const { queue, op, timer } = command
-      if (timer === null) return op !== null && queue.withdraw(op, new AbortError('by Abort'))
-      clearTimeout(timer)
-      command.timer = null
-      this.#finish(command, STATUS.ABORT_REQUESTED, 0)
-      return true
-    }
-    return false
+    const op = this.#commands.find((command) => command.done === done)?.op ?? null
+    return op !== null && this.engine.withdraw(op)
   }
 
   /** Flush of the device: resolves with a status. */
   flush(): Promise<number> {
     const command = this.#take(NVM.FLUSH, '', 0)
-    this.#inFlight.add(command)
-    return new Promise((resolve) => {
-      command.done = resolve
-      this.#send(command)
-    })
+    return new Promise((resolve) => this.#send(command, resolve))
   }
 
-  /** Resolves when the commands of these hosts that are in flight now have ended; of all where there are none named. */
-  async settle(hostids?: readonly string[]): Promise<void> {
-    const all = [...this.#inFlight].filter(({ hostid }) => hostids?.includes(hostid) ?? true)
-    await Promise.all(
-      all.map(
-        (inFlight) =>
-          new Promise<void>((resolve) => {
-            inFlight.onEnd ??= []
-            inFlight.onEnd.push(resolve)
-          }),
-      ),
-    )
+  /** Resolves when the commands of these hosts that are in flight now have ended. */
+  async settle(hostids: readonly string[]): Promise<void> {
+    const all = this.#commands.filter(({ op, hostid }) => op !== null && hostids.includes(hostid))
+    await Promise.all(all.map(({ onEnd }) => new Promise<void>((resolve) => onEnd.push(resolve))))
   }
 
   /** Get LBA Status of allocated blocks into `data`. All are, where the device does not say. Returns a status. */

@@ -32,8 +32,8 @@ import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { type CommandSetLimits, readLimits } from '../clear-limits.ts'
+import { ServerMemory } from '../memory.ts'
 import { HostController } from './host-controller.ts'
-import { DataMemory } from './memory.ts'
 import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
 import { fileBeside, ReservationFile } from './reservation-file.ts'
 import { ANA_STATES, type AnaState, Subsystem } from './subsystem.ts'
@@ -77,8 +77,8 @@ export interface NvmeTcpServerOptions {
   /** Entries of each queue, from 2 to 1024: one more than commands in flight. Default: 128. */
   queueSize?: number | undefined
   /**
-   * Bytes of DMA memory of each device for the data of commands, from 1 MiB: commands that find none wait, and no host has
-   * more than a quarter. Default: 8 MiB.
+   * Bytes of DMA memory of each device for the data of commands, from 1 MiB, in whole MiB: commands that find none wait, and
+   * no host has more than a quarter. Default: 8 MiB.
    */
   memory?: number | undefined
   /**
@@ -370,7 +370,7 @@ async function serveNamespaces(
   }
   const nqn = checkNqn(options.nqn ?? nqnOf(namespaces))
   const counters = noCounters()
-  const pools = new Map<DmaPool, DataMemory>()
+  const pools = new Map<DmaPool, ServerMemory>()
   const closeMemory = () => {
     for (const memory of pools.values()) memory.close()
   }
@@ -391,8 +391,9 @@ async function serveNamespaces(
     for (const io of namespaces) {
       let memory = pools.get(io.pool)
       if (memory === undefined) {
-        memory = new DataMemory(io.pool, Math.ceil(memoryBytes / PAGE_BYTES) * PAGE_BYTES)
+        memory = new ServerMemory(io.pool, memoryBytes)
         pools.set(io.pool, memory)
+        memory.fill()
       }
       const id = await io.controller.identifyNamespace(io.geometry.nsid)
       const said = await readLimits(io.controller)
@@ -430,20 +431,20 @@ async function serveNamespaces(
     anaStates: (listener) => subsystem.anaStates(listener),
     counters,
     get inFlight() {
-      return served.reduce((sum, { inFlight }) => sum + inFlight, 0)
+      return served.reduce((sum, { engine }) => sum + engine.requests, 0)
     },
     get memoryInUse() {
-      return [...pools.values()].reduce((sum, { bytes, available }) => sum + bytes - available, 0)
+      return [...pools.values()].reduce((sum, { inUse }) => sum + inUse, 0)
     },
     async finish() {
       // What waited for memory follows what had it.
-      while (served.some(({ inFlight }) => inFlight > 0)) {
-        await Promise.all(served.map((namespace) => namespace.settle()))
+      while (served.some(({ engine }) => engine.requests > 0)) {
+        await Promise.all(served.map(({ engine }) => engine.settled()))
       }
       const status = readOnly ? 0 : await subsystem.flush()
       // Hosts are not kept waiting for what may never have an answer.
       for (const memory of pools.values()) memory.stop()
-      for (const namespace of served) namespace.endLost()
+      for (const { engine } of served) engine.endLost()
       if (status !== 0)
         throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)
     },
