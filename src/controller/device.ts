@@ -125,6 +125,7 @@ export type NamespaceController = {
   | 'identifyNamespace'
   | 'activeNamespaces'
   | 'onEvent'
+  | 'onFormat'
   | 'onFailure'
   | 'checkHealth'
   | 'expired'

@@ -200,8 +200,14 @@ class AttachedController implements NamespaceController {
     return activeNamespaces(this)
   }
 
-  onEvent(): void {
+  onEvent(): () => void {
     throw new UnsupportedError(`${this.transport.address}: events go to the thread that opened it`)
+  }
+
+  onFormat(): () => void {
+    throw new UnsupportedError(
+      `${this.transport.address}: what is formatted is known to the thread that opened it`,
+    )
   }
 
   onFailure(handler: (cause: Error) => void): () => void {

@@ -5,10 +5,19 @@ import fs from 'node:fs'
 import net from 'node:net'
 import tls from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
+import { UnsupportedError } from '../../lib/errors.ts'
 import { CNS, decodeCommandSetController, encodeCommandSetController } from '../../lib/nvme/spec/identify.ts'
 import { DHCHAP_KEY, deriveTlsPsk, formatKey, parseKey, TLS_KEY } from '../../lib/nvme/tcp/security/keys.ts'
 import { TLS_OPTIONS } from '../../lib/nvme/tcp/security/tls.ts'
-import { ADMIN, type Namespace, NVM, type NvmeTcpServerOptions, open } from '../../src/index.ts'
+import {
+  ADMIN,
+  type AdminCommand,
+  type Namespace,
+  NVM,
+  type NvmeTcpServerOptions,
+  open,
+} from '../../src/index.ts'
+import { watchChanges } from '../../src/servers/nvme-tcp/changes.ts'
 import type { DeviceNamespace } from '../../src/servers/nvme-tcp/namespace.ts'
 import { ReservationFile } from '../../src/servers/nvme-tcp/reservation-file.ts'
 import { serveNvmeTcp } from '../../src/servers/nvme-tcp/serve.ts'
@@ -195,6 +204,8 @@ function withController(
       identify: controller.identify.bind(controller),
       identifyNamespace: controller.identifyNamespace.bind(controller),
       onEvent: controller.onEvent.bind(controller),
+      onFormat: controller.onFormat.bind(controller),
+      addQueueUser: controller.addQueueUser.bind(controller),
       ...changes,
     },
   }
@@ -307,4 +318,81 @@ test('two servers keep the reservations of their namespaces in one file', (t) =>
   t.deepEqual(found.of('2').saved, state)
   one.of('1').save(null)
   t.is(new ReservationFile(file).of('1').saved, undefined)
+})
+
+test('a format by the program that serves is seen by hosts, each time', async (t) => {
+  const { namespaces, port } = await serve(t, ['sim:?size=4M'])
+  const host = await openAt(port)
+  const read = () => host.promises.read(Buffer.alloc(512), 0)
+  for (const again of [1, 2]) {
+    await namespaces[0]!.admin({ ...FORMAT, cdw10: 1 })
+    await t.throwsAsync(read(), { message: /Format In Progress|Namespace Not Ready/ }, `${again}`)
+    await namespaces[0]!.admin({ ...FORMAT, cdw10: 0 })
+    while ((await read().catch(() => null)) === null);
+  }
+  await host.close()
+})
+
+test('watchChanges has events come, each time and after resets, and hears of what is sent here', async (t) => {
+  const sent: unknown[] = []
+  let event = (_dword: number) => {}
+  let format = (_ended: Promise<unknown>) => {}
+  let resume = () => {}
+  let forgotten = 0
+  const forget = () => {
+    forgotten++
+  }
+  const own = {
+    identity: { oaes: 0x100 },
+    async admin({ opcode, cdw10, cdw11 }: AdminCommand) {
+      sent.push([opcode, (cdw10 ?? 0) & 0xffff, cdw11])
+      return { result: 0x200 }
+    },
+    onEvent(handler: typeof event) {
+      event = handler
+      return forget
+    },
+    onFormat(handler: typeof format) {
+      format = handler
+      return forget
+    },
+    addQueueUser(user: { resume(): void }) {
+      resume = user.resume
+      return forget
+    },
+  } as unknown as DeviceNamespace['controller']
+  const heard: string[] = []
+  const watcher = { onFormat: () => heard.push('format'), onChange: () => heard.push('change') }
+  const turn = () => new Promise(setImmediate)
+  const stop = watchChanges(own, watcher)
+  const asked = [
+    [ADMIN.GET_FEATURES, 0x0b, undefined],
+    [ADMIN.SET_FEATURES, 0x0b, 0x300],
+  ]
+  await turn()
+  t.deepEqual(sent.splice(0), asked)
+  event(0x04_0002)
+  event(0x0c_0302)
+  await turn()
+  // Without Retain Asynchronous Event: the next one comes.
+  t.deepEqual(sent.splice(0), [[ADMIN.GET_LOG_PAGE, 4, undefined]])
+  resume()
+  format(Promise.resolve())
+  await turn()
+  t.deepEqual(sent.splice(0), asked)
+  t.deepEqual(heard, ['change', 'format'])
+  stop()
+  t.is(forgotten, 3)
+  // A device of the kernel's has its events for itself.
+  const others = {
+    ...own,
+    onEvent() {
+      throw new UnsupportedError('the kernel has them')
+    },
+  }
+  watchChanges(others, watcher)
+  await turn()
+  t.deepEqual(sent, [])
+  format(Promise.resolve())
+  t.is(heard.length, 3)
 })

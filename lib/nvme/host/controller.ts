@@ -94,6 +94,7 @@ export class Controller {
   readonly #admin: AdminQueue
   readonly #onFailure = new Set<(cause: Error) => void>()
   readonly #events: EventWatch
+  readonly #onFormat = new Set<(ended: Promise<unknown>) => void>()
   /** What is done about faults of the controller. */
   readonly recovery: Recovery
   #closed: Promise<void> | null = null
@@ -149,8 +150,22 @@ export class Controller {
       if (refusal !== null) return rejectPaced(refusal)
     }
     const { running } = this.recovery
-    if (running === null || this.#closed) return this.#send(command, options)
-    return running.then(() => this.#send(command, options))
+    const idle = running === null || this.#closed
+    const result = idle ? this.#send(command, options) : running.then(() => this.#send(command, options))
+    if (this.#onFormat.size > 0 && endsData(command?.opcode ?? 0, command?.cdw10 ?? 0)) {
+      const ended = result.catch(() => {})
+      for (const handler of this.#onFormat) handler(ended)
+    }
+    return result
+  }
+
+  /**
+   * Calls `handler` when a command is sent that ends data, and may give a namespace another format, with what resolves when it has
+   * ended, well or not: a controller has no event for whoever sent it. Returns what ends that.
+   */
+  onFormat(handler: (ended: Promise<unknown>) => void): () => void {
+    this.#onFormat.add(handler)
+    return () => this.#onFormat.delete(handler)
   }
 
   // What is no command at all is for the queue to say.
@@ -201,12 +216,13 @@ export class Controller {
 
   /**
    * Calls `handler` with dword 0 of each asynchronous event (section 5.2): at once over TCP, elsewhere within 50 ms while I/O
-   * is in flight, within a second otherwise. Does not keep the process alive. Throws UnsupportedError where somebody else has them.
+   * is in flight, within a second otherwise. Does not keep the process alive. Returns what ends that. Throws UnsupportedError where
+   * somebody else has them.
    */
-  onEvent(handler: (result: number) => void): void {
+  onEvent(handler: (result: number) => void): () => void {
     const { address, noEvents } = this.transport
     if (noEvents !== undefined) throw new UnsupportedError(`${address}: ${noEvents}`)
-    this.#events.add(handler)
+    return this.#events.add(handler)
   }
 
   /** Identify with any CNS (section 5.15): 4096 bytes. */

@@ -18,15 +18,19 @@ export class EventWatch {
     this.#admin = admin
   }
 
-  /** Calls `handler` with dword 0 of each event from now on. Does not keep the process alive. */
-  add(handler: (result: number) => void): void {
+  /** Calls `handler` with dword 0 of each event from now on, until what it returns is called. Does not keep the process alive. */
+  add(handler: (result: number) => void): () => void {
     this.#handlers.add(handler)
     this.resume()
-    if (this.#timer !== undefined) return
+    if (this.#timer === undefined) this.#look()
+    return () => this.#handlers.delete(handler)
+  }
+
+  #look(): void {
     this.#timer = setInterval(() => this.poll(), POLL_MS).unref()
     const { queue } = this.#admin
     // Not while the queue is being fed.
-    if (queue.onCompletions !== undefined) queue.onCompletions = () => setImmediate(this.#look)
+    if (queue.onCompletions !== undefined) queue.onCompletions = () => setImmediate(this.#pollSoon)
   }
 
   /** For a controller that was enabled: a request ends with the controller that had it. */
@@ -49,7 +53,7 @@ export class EventWatch {
     )
   }
 
-  readonly #look = (): void => this.poll()
+  readonly #pollSoon = (): void => this.poll()
 
   /** Looks for an event, where a request is with the controller. */
   poll(): void {

@@ -111,6 +111,8 @@ export class Paths implements PathOwner {
   readonly #onChange = new Set<(change: PathChange) => void>()
   readonly #onRecovery = new Set<(event: RecoveryEvent) => void>()
   readonly #onEvent = new Set<(result: number) => void>()
+  readonly #watched = new WeakSet<Controller>()
+  readonly #onFormat = new Set<(ended: Promise<unknown>) => void>()
   readonly #ending = new AbortController()
   #granted = 0
   readonly #pauses = new Map<number, NamespacePause>()
@@ -235,7 +237,10 @@ export class Paths implements PathOwner {
     const missing = await this.#createMissing(path, controller)
     if (!path.arrive(controller)) throw new DeviceRemovedError(`${path.address} was lost while it was opened`)
     for (const { queue, inner } of missing) this.#addLeg(path, controller, queue, inner)
-    for (const handler of this.#onEvent) controller.onEvent(handler)
+    if (this.#onEvent.size > 0) this.#watch(controller)
+    controller.onFormat((ended) => {
+      for (const handler of this.#onFormat) handler(ended)
+    })
     controller.onRecovery((event) => {
       for (const handler of this.#onRecovery) handler(event)
     })
@@ -454,9 +459,23 @@ export class Paths implements PathOwner {
   }
 
   /** Events of every path: what concerns the subsystem comes once from each. */
-  onEvent(handler: (result: number) => void): void {
+  onEvent(handler: (result: number) => void): () => void {
     this.#onEvent.add(handler)
-    for (const { controller } of this.#all) controller?.onEvent(handler)
+    for (const { controller } of this.#all) if (controller !== null) this.#watch(controller)
+    return () => this.#onEvent.delete(handler)
+  }
+
+  #watch(controller: Controller): void {
+    if (this.#watched.has(controller)) return
+    this.#watched.add(controller)
+    controller.onEvent((result) => {
+      for (const handler of this.#onEvent) handler(result)
+    })
+  }
+
+  onFormat(handler: (ended: Promise<unknown>) => void): () => void {
+    this.#onFormat.add(handler)
+    return () => this.#onFormat.delete(handler)
   }
 
   onFailure(handler: (cause: Error) => void): () => void {

@@ -668,13 +668,10 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
     try {
       const [cdw10, cdw11, cdw12, cdw13, cdw14, cdw15] = sqe.subarray(10, 16) as unknown as number[]
       const data = block === null ? {} : { data: block.bytes }
-      const result = await namespace.reformat(async () => {
-        const ended = await namespace.io.controller.admin({
-          ...{ opcode, nsid, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15, ...data },
-        })
-        if (await namespace.refresh()) this.#subsystem.changed(namespace.nsid)
-        return ended.result
+      const { result } = await namespace.io.controller.admin({
+        ...{ opcode, nsid, cdw10, cdw11, cdw12, cdw13, cdw14, cdw15, ...data },
       })
+      await namespace.known
       done(0, result)
     } catch (error) {
       done(error instanceof NvmeError ? (error.sct << 8) | error.sc | DNR : statusOf(error as Error), 0)

@@ -47,6 +47,8 @@ export interface DeviceNamespace extends BlockIo {
     | 'identify'
     | 'identifyNamespace'
     | 'onEvent'
+    | 'onFormat'
+    | 'addQueueUser'
     | 'transport'
   >
 }
@@ -132,6 +134,7 @@ export class ServedNamespace {
   // Its format is another one than that which it was opened with; what may give it another one is being done.
   #changed = false
   #formatting = 0
+  #known: Promise<void> = Promise.resolve()
   readonly #uuid: string
   readonly #commands: HostedCommand[] = []
   readonly #idle: HostedCommand[] = []
@@ -179,14 +182,17 @@ export class ServedNamespace {
     return maxbpio * 2 ** blockshift
   }
 
-  /** Does what may give it another format: no command of hosts is begun before that is known. */
-  async reformat<T>(act: () => Promise<T>): Promise<T> {
+  /** Resolves when what may give it another format has ended, and its format is known. */
+  get known(): Promise<void> {
+    return this.#known
+  }
+
+  /** No command of hosts is begun before something has ended that may give it another format, and `look` has looked. */
+  reformat(ended: Promise<unknown>, look: () => Promise<void>): void {
     this.#formatting++
-    try {
-      return await act()
-    } finally {
+    this.#known = ended.then(look).finally(() => {
       this.#formatting--
-    }
+    })
   }
 
   /** Reads Identify Namespace again; true where hosts have to know. */

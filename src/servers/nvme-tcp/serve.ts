@@ -13,7 +13,6 @@ import { logger } from '../../../lib/log/index.ts'
 import type { DmaPool } from '../../../lib/memory/pool.ts'
 import { nvmeError } from '../../../lib/nvme/host/failure.ts'
 import { tellsAllocated } from '../../../lib/nvme/host/lba-status.ts'
-import { decodeAsyncEvent } from '../../../lib/nvme/spec/async-event.ts'
 import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { isNqn } from '../../../lib/nvme/tcp/address.ts'
 import { DHCHAP_KEY, type KeyForm, TLS_KEY } from '../../../lib/nvme/tcp/security/keys.ts'
@@ -33,6 +32,7 @@ import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
 import { type CommandSetLimits, readLimits } from '../clear-limits.ts'
 import { ServerMemory } from '../memory.ts'
+import { watchChanges } from './changes.ts'
 import { HostController } from './host-controller.ts'
 import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
 import { fileBeside, ReservationFile } from './reservation-file.ts'
@@ -44,8 +44,6 @@ const PORT = 4420
 const QUEUES = 16
 const ENTRIES = 128
 const MEMORY_BYTES = 8 * 2 ** 20
-const NOTICE = 2
-const NAMESPACE_CHANGED = 0
 
 export interface NvmeTcpServerOptions {
   /** Where hosts connect: `host:port`, or several of them. Default: `127.0.0.1:4420`; port 0 takes a free one. */
@@ -410,21 +408,23 @@ async function serveNamespaces(
   const subsystem = new Subsystem({
     ...{ nqn, namespaces: served, limits, allowAdmin, queues, entries: queueSize, anaStates },
   })
-  let closed = false
-  for (const controller of new Set(namespaces.map(({ controller }) => controller))) {
-    if ((controller.transport as { noEvents?: string }).noEvents !== undefined) continue
-    controller.onEvent((dword: number) => {
-      const { type, info } = decodeAsyncEvent(dword)
-      if (closed || type !== NOTICE || info !== NAMESPACE_CHANGED) return
-      for (const namespace of served) {
-        if (namespace.io.controller !== controller) continue
-        namespace.refresh().then(
-          (changed) => changed && subsystem.changed(namespace.nsid),
-          (error: Error) => log('namespace %d: %s', namespace.nsid, error.message),
-        )
-      }
+  const forget = [...new Set(namespaces.map(({ controller }) => controller))].map((controller) => {
+    const look = async (namespace: ServedNamespace) => {
+      const changed = await namespace.refresh().catch((error: Error) => {
+        log('namespace %d: %s', namespace.nsid, error.message)
+      })
+      if (changed === true) subsystem.changed(namespace.nsid)
+    }
+    const own = served.filter(({ io }) => io.controller === controller)
+    return watchChanges(controller, {
+      onFormat(ended) {
+        for (const namespace of own) namespace.reformat(ended, () => look(namespace))
+      },
+      onChange() {
+        for (const namespace of own) void look(namespace)
+      },
     })
-  }
+  })
   return {
     target: { nqn, connect: (host) => new HostController(subsystem, host) },
     setAnaState: (listener, state, nsid) => subsystem.setAnaState(listener, state, nsid),
@@ -449,7 +449,7 @@ async function serveNamespaces(
         throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)
     },
     close() {
-      closed = true
+      for (const stop of forget) stop()
       closeMemory()
     },
   }
