@@ -95,6 +95,36 @@ test('a host that sends more commands than its queue has loses its connection, a
   t.is(server.stats.memoryInUse, 0)
 })
 
+test('what a queue sent that has gone, and that was not begun, is not done after what the next one sends', async (t) => {
+  const faults = [{ opcode: NVM.READ, times: 1, action: { kind: 'lose' } }] as const
+  const device = await open('sim:?size=4M', { recovery: 'none', timeout: 50, faults })
+  const server = await serveNvmeTcp([device], { nqn: SERVED_NQN, listen: '127.0.0.1:0' })
+  const { port } = server.listeners[0]!
+  const data = { subnqn: SERVED_NQN }
+  const before = await broughtUp(t, port, data)
+  before.queue.send(read(1, 1, 4096))
+  while (device.stats.lost === 0) await new Promise(setImmediate)
+  before.queue.close()
+  before.admin.close()
+  while (server.stats.connections > 0) await new Promise(setImmediate)
+  const after = await broughtUp(t, port, data)
+  after.queue.send(capsule({ 0: 0x01 | (2 << 16), 1: 1, 12: 0 }, Buffer.alloc(512, 7)))
+  // The read has a page, and so has the write, which waits for its end.
+  while (server.stats.memoryInUse < 8192) await new Promise(setImmediate)
+  after.queue.close()
+  while (server.stats.memoryInUse > 4096) await new Promise(setImmediate)
+  const queue = await greeted(t, port)
+  queue.send(capsule({ ...CONNECT, 10: 1 << 16 }, connectData({ ...data, cntlid: after.cntlid })))
+  t.is(statusOf(await queue.next()), 0)
+  queue.send(read(4, 1, 512))
+  await device.reset()
+  t.is(cidOf(await answerOf(queue)), 4)
+  t.deepEqual(await device.promises.read(Buffer.alloc(512), 0), Buffer.alloc(512))
+  t.is(server.stats.writes, 0)
+  await server.close()
+  await device.close()
+})
+
 test('Keep Alive that came while the server had no time for it counts', async (t) => {
   const { port } = await serve(t, ['sim:?size=4M'])
   const { admin } = await broughtUp(t, port, { subnqn: SERVED_NQN, kato: 1000 })

@@ -32,6 +32,7 @@ export async function connectRaw(
   socket.on('close', () => give(null))
   return {
     send: (pdu: Buffer) => void socket.write(pdu),
+    close: () => void socket.destroy(),
     /** Null once the connection is closed. */
     next: () =>
       new Promise<Buffer | null>((resolve) => {

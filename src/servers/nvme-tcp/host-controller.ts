@@ -244,6 +244,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   }
 
   deleteQueue(qid: number, done: () => void): void {
+    this.#subsystem.dropWaiting(this, qid)
     if ((this.#byQueue[qid] ?? 0) === 0) done()
     else this.#emptied.set(qid, done)
   }
@@ -264,7 +265,7 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   #wait(qid: number, sqe: Uint32Array, block: Block | null, done: CommandDone): void {
     const generation = this.#generation
     const waiting: WaitingCommand = {
-      done,
+      ...{ cntlid: this.cntlid, qid, done },
       act: () => {
         if (generation === this.#generation) this.#begin(qid, sqe, block, done)
         else done(-1, 0)

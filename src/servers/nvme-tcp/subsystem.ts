@@ -79,6 +79,8 @@ export interface SubsystemController {
 
 /** A command that waits for those of its host's former controllers. */
 export interface WaitingCommand {
+  readonly cntlid: number
+  readonly qid: number
   readonly done: CommandDone
   /** Begins it. */
   act(): void
@@ -93,7 +95,7 @@ export class Subsystem {
   #anaChanges = 1n
   // Of each host, commands in flight of controllers that it has no more, and what waits for their end: all that it sends by
   // others meanwhile, so that nothing old is written over what is new.
-  readonly #ghosts = new Map<string, { count: number; readonly waiting: WaitingCommand[] }>()
+  readonly #ghosts = new Map<string, { count: number; waiting: WaitingCommand[] }>()
   #reservationNotices = 0
 
   constructor(options: SubsystemOptions) {
@@ -263,6 +265,15 @@ export class Subsystem {
   /** The command begins when there are none any more. */
   waitForGhosts(hostid: string, command: WaitingCommand): void {
     this.#ghosts.get(hostid)!.waiting.push(command)
+  }
+
+  /** Those of a queue that has gone never begin, nor are they answered. */
+  dropWaiting({ hostid, cntlid }: SubsystemController, qid: number): void {
+    const ghosts = this.#ghosts.get(hostid)
+    if (ghosts === undefined) return
+    const gone = ghosts.waiting.filter((command) => command.cntlid === cntlid && command.qid === qid)
+    ghosts.waiting = ghosts.waiting.filter((command) => !gone.includes(command))
+    for (const { done } of gone) done(-1, 0)
   }
 
   /** It never begins; false where there is none. */
