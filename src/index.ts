@@ -44,6 +44,7 @@ export {
   type ServeNbdOptions,
   type ServeOptions,
   type Server,
+  type ServerStats,
   serve,
   serveNbd,
 } from './servers/index.ts'

@@ -3,6 +3,7 @@
 // on the event loop (`watch`). Descriptors are closed by libc as well: Node warns of those that it has not opened
 // itself, in worker threads. One scratch page of msghdr, iovec and control data serves all sockets of a thread.
 
+import fs from 'node:fs'
 import { ProtocolError, SystemCallError } from '../errors.ts'
 import { mapAnonymous } from '../memory/mapping.ts'
 import { onAbort } from '../sys/abort.ts'
@@ -89,6 +90,8 @@ export function listenAt(path: string, backlog: number): number {
   const fd = newSocket()
   try {
     if (bind(fd, address, address.length) !== 0) throw systemCallError('bind', path)
+    // Nobody can connect before `listen`.
+    fs.chmodSync(path, 0o600)
     if (listen(fd, backlog) !== 0) throw systemCallError('listen', path)
     return fd
   } catch (error) {

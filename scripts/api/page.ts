@@ -40,7 +40,7 @@ const GROUPS: readonly (readonly [title: string, text: string, names: string])[]
   [
     'Serving',
     'Namespaces for NBD clients and for hosts in the network, and the software controller for other processes.',
-    'serveNbd ServeNbdOptions NbdTlsOptions NbdServer NbdServerStats serveNvmeTcp NvmeTcpServerOptions NvmeTcpServer NvmeTcpListener NvmeTcpServerStats AnaState serve ServeOptions Server SimControls HealthChange',
+    'serveNbd ServeNbdOptions NbdTlsOptions NbdServer NbdServerStats serveNvmeTcp NvmeTcpServerOptions NvmeTcpServer NvmeTcpListener NvmeTcpServerStats AnaState serve ServeOptions Server ServerStats SimControls HealthChange',
   ],
 ]
 

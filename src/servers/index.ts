@@ -6,13 +6,15 @@ import type { ServeOptions, Server } from './vfio-user/serve.ts'
 
 export type { NbdServer, NbdServerStats, ServeNbdOptions } from './nbd/server.ts'
 export type { NbdTlsOptions } from './nbd/tls.ts'
-export type { ServeOptions, Server } from './vfio-user/serve.ts'
+export type { ServeOptions, Server, ServerStats } from './vfio-user/serve.ts'
 
 /**
- * Offers a software controller to other processes, one client at a time, until it is closed; keeps the process alive.
+ * Offers a software controller, or open namespaces of any devices as namespaces of a controller, to other processes at a
+ * vfio-user socket, one client at a time, until it is closed or a namespace is; keeps the process alive.
  *
  * @param address `vfio-user:/run/nvme/cntrl`; a folder stands for the socket `cntrl` in it
- * @throws AddressError, ImageError, InUseError (the socket or the image), SetupError
+ * @throws AddressError, ImageError, InUseError (the socket, the image, or a namespace that the system uses, which is not
+ * `readOnly`), SetupError, UnsupportedError (metadata in a buffer of its own), OutOfMemoryError, AbortError
  */
 export async function serve(address: string, options: ServeOptions = {}): Promise<Server> {
   const module = await import('./vfio-user/serve.ts')

@@ -2,9 +2,11 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import test from 'ava'
+import { existsSync, statSync } from 'node:fs'
+import test, { type ExecutionContext } from 'ava'
+import { open } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { pattern } from '../support/pattern.ts'
 import { cleanEnvironment, MAIN, unvme } from './command.ts'
 
 const file = testFolder()
@@ -29,6 +31,73 @@ for (const [signal, code] of [
   })
 }
 
+async function start(t: ExecutionContext, ...words: readonly string[]) {
+  const child = spawn(process.execPath, [MAIN, 'serve', ...words], { env: cleanEnvironment() })
+  t.teardown(() => void child.kill('SIGKILL'))
+  let errors = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text
+  })
+  const [said] = await once(child.stdout.setEncoding('utf8'), 'data')
+  return { child, said, errors: () => errors, ended: once(child, 'close') }
+}
+
+test('--vfio-user: namespaces of devices; Ctrl-C answers, flushes, and takes the socket away', async (t) => {
+  const socket = file('namespaces')
+  const image = `sim:${file('served.img')}?size=4M`
+  const more = ['--also', 'sim:?size=1M&lba=4096', '--queues', '2']
+  const { child, said, errors, ended } = await start(t, image, '--vfio-user', socket, ...more)
+  const address = `vfio-user:${socket}`
+  t.is(said, `serving ${image}, sim:?size=1M&lba=4096 at ${address}\n`)
+  t.is(statSync(socket).mode & 0o777, 0o600)
+  const ns = await open(address, { qcount: 0 })
+  t.is(ns.qcount, 2)
+  const second = await open(`${address}?nsid=2`)
+  t.is(second.blocksize, 4096)
+  await second.close()
+  await ns.promises.write(pattern(65_536, 3), 8)
+  child.kill('SIGINT')
+  t.deepEqual(await ended, [130, null])
+  t.is(errors(), 'processes of this user can read and write it\n')
+  t.false(existsSync(socket))
+  await t.throwsAsync(ns.promises.read(Buffer.alloc(512), 0), { code: 'ERR_UNVME_DEVICE_REMOVED' })
+  await ns.close()
+  const reopened = await open(image)
+  t.deepEqual(await reopened.promises.read(Buffer.alloc(65_536), 8), pattern(65_536, 3))
+  await reopened.close()
+})
+
+test('--vfio-user: what was answered after a Flush survives a kill -9, and the next server has the socket', async (t) => {
+  const socket = file('killed')
+  const image = `sim:${file('killed.img')}?size=4M`
+  const { child, ended } = await start(t, image, '--vfio-user', socket)
+  const ns = await open(`vfio-user:${socket}`)
+  await ns.promises.write(pattern(65_536, 5), 64)
+  await ns.promises.flush()
+  child.kill('SIGKILL')
+  await ended
+  await ns.close().catch(() => {})
+  const again = await start(t, image, '--vfio-user', socket, '--read-only')
+  const reader = await open(`vfio-user:${socket}`)
+  t.deepEqual(await reader.promises.read(Buffer.alloc(65_536), 64), pattern(65_536, 5))
+  await t.throwsAsync(reader.promises.write(Buffer.alloc(512), 0), { message: /Write Protected/ })
+  await reader.close()
+  t.is(again.errors(), 'processes of this user can read it\n')
+  again.child.kill('SIGTERM')
+  t.deepEqual(await again.ended, [143, null])
+})
+
+test('--vfio-user --exclusive: a software controller with all of its commands', async (t) => {
+  const socket = file('exclusive')
+  const { child, ended } = await start(t, 'sim:?size=1M&ns=3', '--vfio-user', socket, '--exclusive')
+  const { stdout } = await unvme(['list-ns', `vfio-user:${socket}`, '-o', 'json'])
+  t.true(stdout.includes('3'), stdout)
+  const { code } = await unvme(['format', `vfio-user:${socket}?nsid=2`, '--lbaf', '1', '--yes'])
+  t.is(code, 0)
+  child.kill('SIGINT')
+  await ended
+})
+
 test('bad arguments', async (t) => {
   const cases: [string, RegExp][] = [
     ['serve', /missing required argument 'ADDR'/],
@@ -36,6 +105,10 @@ test('bad arguments', async (t) => {
     [`serve vfio-user:${file('s')} --device 0a:00.0`, /\(ERR_UNVME_ADDRESS\)/],
     [`serve vfio-user:${file('s')} --doorbells none`, /'none' is none of mapped, shadow/],
     [`serve vfio-user:${file('none/s')}`, /there is no folder/],
+    [`serve sim: --vfio-user ${file('s')} --tcp 127.0.0.1:0`, /one of them/],
+    [`serve sim: --vfio-user ${file('s')} --device sim:`, /--device is for vfio-user:PATH/],
+    [`serve sim: --vfio-user ${file('s')} --exclusive --also sim:`, /--exclusive is for one/],
+    [`serve sim:?size=1M --vfio-user ${file('none/s')}`, /there is no folder/],
   ]
   for (const [line, message] of cases) {
     const { code, stdout, stderr } = await unvme(line.split(' '))

@@ -3,9 +3,9 @@
 
 import type { PcieTransport } from '../../lib/nvme/pcie/transport.ts'
 import { ONCS } from '../../lib/nvme/spec/flags.ts'
-import { openController, type ServeOptions } from '../../src/index.ts'
+import { openController } from '../../src/index.ts'
 import { forkServer, SERVED_NQN } from './nvme-tcp-server.ts'
-import { newSocketPath, startServer } from './server.ts'
+import { newSocketPath, type ServedOptions, startServer } from './server.ts'
 import { HOST, NQN, startTarget, type TargetLimits } from './tcp-target.ts'
 import { forkTarget } from './tcp-target-child.ts'
 
@@ -63,7 +63,7 @@ export interface Device extends Transport {
   readonly name: string
   readonly address: string
   /** Behind a socket, in a process that is started for its first test: what is served there. */
-  readonly served?: ServeOptions
+  readonly served?: ServedOptions
 }
 
 /** Small on purpose: a test that needs more than 32 MiB would be slow in the virtual machine. */
@@ -81,7 +81,13 @@ const SERVED = [
     served: { device: 'sim:?size=32M&lba=4096&mdts=2', doorbells: 'shadow' },
     transport: TRANSPORTS.vfioUserByMessages,
   },
-] as const satisfies readonly { served: ServeOptions; transport: Transport }[]
+  // Namespaces of other controllers: commands are copied twice, and end when those say so.
+  { served: { namespaces: ['sim:?size=32M'] }, transport: { ...TRANSPORTS.vfioUser, randomRuns: 20 } },
+  {
+    served: { namespaces: ['sim:?size=32M&lba=4096&mdts=2&latency=20us'], doorbells: 'shadow' },
+    transport: { ...TRANSPORTS.vfioUserByMessages, randomRuns: 20 },
+  },
+] as const satisfies readonly { served: ServedOptions; transport: Transport }[]
 
 /** Targets in this process, on the loopback. */
 const NETWORKED: readonly { device: string; query: string; limits: TargetLimits }[] = [
@@ -135,11 +141,14 @@ async function networkedDevices(): Promise<Device[]> {
   ])
 }
 
+const nameOf = ({ device = 'sim:', namespaces }: ServedOptions) =>
+  namespaces === undefined ? device : `a namespace of ${namespaces.join(', ')}`
+
 async function ownDevices(): Promise<Device[]> {
   return [
     ...EMBEDDED.map((address) => ({ name: address, address, ...TRANSPORTS.sim })),
     ...SERVED.map(({ served, transport }) => ({
-      name: `vfio-user (${served.device}, doorbells ${'doorbells' in served ? served.doorbells : 'mapped'})`,
+      name: `vfio-user (${nameOf(served)}, doorbells ${'doorbells' in served ? served.doorbells : 'mapped'})`,
       address: `vfio-user:${newSocketPath()}`,
       served,
       ...transport,

@@ -10,6 +10,12 @@ import type { ServeOptions } from '../../src/index.ts'
 
 const PROGRAM = fileURLToPath(new URL('./server-process.js', import.meta.url))
 
+/** What a server in a process of its own serves: a software controller, or `namespaces`, by their addresses. */
+export interface ServedOptions extends Omit<ServeOptions, 'device' | 'signal'> {
+  readonly device?: string
+  readonly namespaces?: readonly string[]
+}
+
 export interface ServerProcess {
   readonly address: string
   readonly socket: string
@@ -33,7 +39,7 @@ export function newSocketPath(): string {
 
 /** Starts a server; resolves when clients can come. */
 export async function startServer(
-  options: ServeOptions = {},
+  options: ServedOptions = {},
   socket = newSocketPath(),
 ): Promise<ServerProcess> {
   const address = `vfio-user:${socket}`

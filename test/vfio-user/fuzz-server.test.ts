@@ -1,4 +1,4 @@
-// Twice 10 000 requests to a server, two of three mutated, with commands for its controller among them: it answers or
+// Three times 10 000 requests to a server, two of three mutated, with commands for its controller among them: it answers or
 // ends the session, leaks nothing, and serves a driver afterwards.
 
 import test from 'ava'
@@ -18,7 +18,7 @@ import {
   encodeRegionAccess,
 } from '../../lib/vfio-user/structs.ts'
 import { open } from '../../src/index.ts'
-import { startServer } from '../support/server.ts'
+import { type ServedOptions, startServer } from '../support/server.ts'
 import { changeBytes, createRandom, type Random, randomDescriptors } from './mutations.ts'
 import { descriptorsOfServer, newEventfd, newMemory, u32, VERSION, Wire } from './wire.ts'
 
@@ -109,10 +109,20 @@ function scribble(random: Random): void {
   }
 }
 
-for (const doorbells of ['mapped', 'shadow'] as const) {
-  test.serial(`${REQUESTS} requests, doorbells ${doorbells}`, async (t) => {
-    const random = createRandom(doorbells === 'mapped' ? 11 : 12)
-    const server = await startServer({ device: 'sim:?size=4M&qcount=3&operation=1ms', doorbells })
+const SERVED: [what: string, seed: number, options: ServedOptions][] = [
+  ['mapped', 11, { device: 'sim:?size=4M&qcount=3&operation=1ms' }],
+  ['shadow', 12, { device: 'sim:?size=4M&qcount=3&operation=1ms', doorbells: 'shadow' }],
+  [
+    'mapped, namespaces',
+    13,
+    { namespaces: ['sim:?size=4M&latency=1us-3ms', 'sim:?size=4M'], queues: 3, memory: 2 ** 20 },
+  ],
+]
+
+for (const [what, seed, options] of SERVED) {
+  test.serial(`${REQUESTS} requests, doorbells ${what}`, async (t) => {
+    const random = createRandom(seed)
+    const server = await startServer(options)
     const pid = server.child.pid!
     // What is made once is there after the first client.
     Wire.connect(server.socket).negotiate().close()

@@ -110,7 +110,7 @@ test.serial(
     await t.throwsAsync(serve(`${address}-2`, { device: 'sim:?nsid=1' }), { code: 'ERR_UNVME_ADDRESS' })
     await t.throwsAsync(serve(`${address}-2`, { device: 'sim:no-such.img' }), { code: 'ERR_UNVME_IMAGE' })
     t.false(fs.existsSync(`${socket}-2`))
-    server.close()
+    await server.close()
     t.false(fs.existsSync(socket), 'its socket goes with it')
   },
 )
@@ -121,9 +121,9 @@ test.serial('close leaves the socket of whoever has taken its place', async (t) 
   fs.rmSync(first.path)
   const second = await serve(address, { device: 'sim:?size=4M' })
   for (const server of [first, second]) atEnd(async () => server.close())
-  first.close()
+  await first.close()
   t.true(fs.existsSync(second.path))
-  second.close()
+  await second.close()
 })
 
 function closing(server: Server): Server & AsyncDisposable {

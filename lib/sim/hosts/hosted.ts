@@ -7,13 +7,25 @@ import type { SimConfig } from '../address.ts'
 import { ForeignDma } from '../dma/foreign-dma.ts'
 import { closeResources } from '../function.ts'
 import { nextEvent } from '../model/background.ts'
+import { type Backing, completeBacked } from '../model/backing.ts'
 import { doorbellBytes, REQUEST, readBar, requestReset, writeBar } from '../model/bar.ts'
 import { vectorsOf } from '../model/controller.ts'
 import { applyControl, createControls, type SimControls } from '../model/controls.ts'
+import { COUNTER } from '../model/health.ts'
 import { askForRings } from '../model/shadow.ts'
 import { followRegisters, stop, unmapDma } from '../model/state.ts'
 import { step } from '../model/step.ts'
 import { deliverInterrupts, openHost } from './host.ts'
+
+/** Commands, and bytes of their data. */
+export interface HostedCounts {
+  readonly reads: number
+  readonly writes: number
+  readonly bytesRead: number
+  readonly bytesWritten: number
+  readonly failures: number
+  readonly inFlight: number
+}
 
 export interface HostedSim {
   readonly config: SimConfig
@@ -40,6 +52,10 @@ export interface HostedSim {
    * After `attend(false)` look once more (`step`), and sleep only where that found nothing.
    */
   attend(always: boolean): void
+  /** What it has done, and has in flight. */
+  counts(): HostedCounts
+  /** Takes no more commands of I/O queues: for the end of a controller with a backing. */
+  finish(): void
   /** Function-level reset. */
   reset(): void
   close(): void
@@ -56,17 +72,20 @@ export function hostedDoorbellBytes(config: SimConfig): number {
  *
  * @param doorbells `hostedDoorbellBytes` bytes of memory that the driver shares, or only this process sees
  * @param interrupt called for a vector with new completions
+ * @param backed what has the namespaces in place of a medium; `wake` is called when something of it waits for a step
  */
 export function hostSim(
   config: SimConfig,
   doorbells: ArrayBufferLike,
   interrupt: (vector: number) => void,
+  backed?: { readonly backing: Backing; readonly wake: () => void },
 ): HostedSim {
   const bytes = doorbellBytes(config)
   if (doorbells.byteLength !== bytes) {
     throw new OutOfRangeError(`doorbells of ${doorbells.byteLength} bytes: ${bytes} are needed`)
   }
-  const { resources, c, window } = openHost(config, { doorbells })
+  const { resources, c, window } = openHost(config, { doorbells, backing: backed?.backing })
+  if (c.backed !== null) c.backed.wake = backed!.wake
   const dma = new ForeignDma(resources.space, window, c.dma, (iova) => unmapDma(c, iova))
   const fence = new Int32Array(1)
   let busMaster = false
@@ -78,7 +97,8 @@ export function hostSim(
       if (c.bar.requests[REQUEST.WRITES] !== c.seenWrites) followRegisters(c)
       return 0
     }
-    const done = step(c)
+    let done = c.backed !== null && c.backed.ended.length > 0 ? completeBacked(c, c.backed) : 0
+    done += step(c)
     if (c.raisedCount !== 0) deliverInterrupts(c, interrupt)
     return done
   }
@@ -109,6 +129,17 @@ export function hostSim(
       if (c.shadow !== null) askForRings(c, c.shadow)
       // The driver stores its doorbell and then reads the event: here it is the other way round.
       Atomics.exchange(fence, 0, 0)
+    },
+    counts: () => ({
+      reads: c.counters[COUNTER.READS]!,
+      writes: c.counters[COUNTER.WRITES]!,
+      bytesRead: c.counters[COUNTER.UNITS_READ]! * 512,
+      bytesWritten: c.counters[COUNTER.UNITS_WRITTEN]! * 512,
+      failures: c.health.errorCount,
+      inFlight: c.pending.count,
+    }),
+    finish() {
+      if (c.backed !== null) c.backed.stopped = true
     },
     reset() {
       if (closed) return

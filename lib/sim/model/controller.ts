@@ -12,11 +12,12 @@ import { interruptedOperations, restoreState, type SavedState, type StateFile } 
 import { createFirmware, type Firmware } from './admin/firmware.ts'
 import { createTelemetry, type Telemetry } from './admin/logs.ts'
 import { type Background, createBackground, startSanitize, startTest } from './background.ts'
+import { type Backed, type Backing, type BackingNamespace, createBacked } from './backing.ts'
 import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
 import { createEvents, type Events } from './events.ts'
 import { createFeatures, type Features, resetFeatures } from './features.ts'
 import { createHealth, type Health } from './health.ts'
-import { createNamespace, type Namespace, NO_NAMESPACE, placesOf } from './namespaces.ts'
+import { createNamespace, type Namespace, NO_NAMESPACE, type Place, placesOf } from './namespaces.ts'
 import { createPending, type Pending } from './pending.ts'
 import { createPieces, type Pieces } from './prp.ts'
 import type { CompletionQueue, SubmissionQueue } from './queues.ts'
@@ -42,6 +43,8 @@ export interface Controller {
   readonly bar: Bar
   readonly dma: DmaTable
   readonly medium: Medium
+  /** What executes its I/O commands in place of the medium; null where the medium does. */
+  readonly backed: Backed | null
   /** The DMA window, and the medium's near part behind it. */
   readonly window: Uint8Array
   /** Attached to this controller, and all that exist. */
@@ -128,6 +131,8 @@ export interface ControllerParts {
   readonly stateFile?: StateFile | undefined
   /** What was kept of an earlier run. */
   readonly state?: SavedState | undefined
+  /** What has the namespaces in place of the medium. */
+  readonly backing?: Backing | undefined
   readonly clock?: () => number
 }
 
@@ -135,7 +140,10 @@ export interface ControllerParts {
 export function createController(parts: ControllerParts): Controller {
   const { config, medium } = parts
   const clock = parts.clock ?? (() => performance.now())
-  const places = parts.state?.namespaces ?? placesOf(config, parts.namespaceBytes)
+  const places =
+    parts.backing?.namespaces.map(placeOf) ??
+    parts.state?.namespaces ??
+    placesOf(config, parts.namespaceBytes)
   const allocated = new Map(places.map((place) => [place.nsid, createNamespace(place, medium.near)]))
   const namespaces = new Map(allocated)
   for (const { nsid, attached } of parts.state?.namespaces ?? []) if (!attached) namespaces.delete(nsid)
@@ -146,6 +154,7 @@ export function createController(parts: ControllerParts): Controller {
     bar: createBar(parts.barMemory, parts.doorbells),
     dma: new DmaTable(),
     medium,
+    backed: parts.backing === undefined ? null : createBacked(parts.backing),
     window: parts.window,
     namespaces,
     allocated,
@@ -178,7 +187,7 @@ export function createController(parts: ControllerParts): Controller {
     unknownFlags: config.sgl ? FUSE_AND_OTHER_PSDT : FUSE_AND_PSDT,
     unknownAdminFlags: FUSE_AND_PSDT,
     result: 0,
-    slowPath: config.latency.max > 0 || config.faults.length > 0,
+    slowPath: false,
     stoppedUntil: 0,
     refusals: 0,
     serial: config.serial,
@@ -192,11 +201,17 @@ export function createController(parts: ControllerParts): Controller {
     now: Number.NaN,
     onGone: null,
   }
+  updateSlowPath(c)
   powerOnRegisters(c)
   if (parts.state !== undefined) restore(c, parts.state)
   prepareCut(c)
   return c
 }
+
+// It has no place on the medium.
+const placeOf = ({ nsid, blocks, blockBytes }: BackingNamespace): Place => ({
+  ...{ nsid, at: 0, bytes: blocks * blockBytes, blockBytes },
+})
 
 function restore(c: Controller, state: SavedState): void {
   restoreState(state, c)
@@ -214,7 +229,7 @@ export function timeOf(c: Controller): number {
 }
 
 /** Read-only registers, and everything else 0. */
-export function powerOnRegisters({ bar, config }: Controller): void {
+export function powerOnRegisters({ bar, config, backed }: Controller): void {
   bar.registers.fill(0)
   bar.requests[REQUEST.NSSR] = 0
   bar.requests[REQUEST.CLEAR_NSSRO] = 0
@@ -223,7 +238,7 @@ export function powerOnRegisters({ bar, config }: Controller): void {
     mqes: config.qsize,
     cqr: true,
     ams: 0,
-    to: 5000,
+    to: backed === null ? 5000 : 30_000,
     dstrd: 4 << config.dstrd,
     nssrs: true,
     css: 1,

@@ -97,7 +97,9 @@ export function readLog(events: Events, lid: number): void {
 export const SPARE_THRESHOLD = 10
 
 /** Bits of CRITICAL_WARNING that hold now. */
-export function criticalWarnings({ health, features }: Controller): number {
+export function criticalWarnings({ health, features, backed }: Controller): number {
+  // Health is the device's then, and so are its events.
+  if (backed !== null) return 0
   const over = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 0)
   const under = featureValue(features, FEATURE.TEMPERATURE_THRESHOLD, 1)
   const hot = health.temperature >= over || (under !== 0 && health.temperature <= under)

@@ -130,7 +130,8 @@ export function sendData(c: Controller, sqe: Uint32Array, e: number, data: Uint8
   if (status !== 0) return status
   for (let i = 0, at = 0; i < pieces.count; i++) {
     const length = pieces.length[i]!
-    pieces.ranges[i]!.bytes.set(data.subarray(at, at + length), pieces.at[i]!)
+    const part = length === data.length ? data : data.subarray(at, at + length)
+    pieces.ranges[i]!.bytes.set(part, pieces.at[i]!)
     at += length
   }
   return 0
@@ -140,12 +141,16 @@ export function sendData(c: Controller, sqe: Uint32Array, e: number, data: Uint8
 export function fetchData(c: Controller, sqe: Uint32Array, e: number, data: Uint8Array): number {
   const { pieces } = c
   const status = followPrps(pieces, c.dma, sqe, e, data.length, c.pageBytes)
-  if (status !== 0) return status
+  if (status === 0) takeData(pieces, data)
+  return status
+}
+
+/** Fills `data` with what the pieces hold. */
+export function takeData(pieces: Pieces, data: Uint8Array): void {
   for (let i = 0, at = 0; i < pieces.count; i++) {
     const from = pieces.at[i]!
     const length = pieces.length[i]!
     data.set(pieces.ranges[i]!.bytes.subarray(from, from + length), at)
     at += length
   }
-  return 0
 }

@@ -4,8 +4,10 @@
 
 import { STATUS } from '../../nvme/spec/status.ts'
 import type { DmaRange } from '../dma/dma.ts'
+import { hasRange } from '../faults/plan.ts'
 import type { Bar } from './bar.ts'
 import type { Controller } from './controller.ts'
+import { recordError } from './health.ts'
 
 export interface CompletionQueue {
   readonly id: number
@@ -20,8 +22,9 @@ export interface CompletionQueue {
   seen: number
   head: number
   tail: number
-  /** Entries that the host has not yet taken. */
+  /** Entries that the host has not yet taken, and those that are kept for commands of a backing. */
   used: number
+  reserved: number
   /** Of the next entry, in place: bit 16. */
   phase: number
   readonly interrupts: boolean
@@ -69,7 +72,7 @@ export function createCompletionQueue(
   interrupts: boolean,
   vector: number,
 ): CompletionQueue {
-  return { ...ring(place), used: 0, phase: PHASE, interrupts, vector, users: 0 }
+  return { ...ring(place), used: 0, reserved: 0, phase: PHASE, interrupts, vector, users: 0 }
 }
 
 export function createSubmissionQueue(place: RingPlace, cq: CompletionQueue): SubmissionQueue {
@@ -83,7 +86,7 @@ export function commandsIn(sq: SubmissionQueue): number {
 
 /** No entry can be posted until the host takes one: one always stays free. */
 export function isFull(cq: CompletionQueue): boolean {
-  return cq.used === cq.size - 1
+  return cq.used + cq.reserved === cq.size - 1
 }
 
 /**
@@ -173,13 +176,37 @@ const TRANSIENT = new Set<number>([
 ])
 
 /** Whether the same command, sent again, would fail again: Do Not Retry. */
-export function isLasting(status: number): boolean {
+function isLasting(status: number): boolean {
   return !TRANSIENT.has(status)
 }
 
 /** Bits 31:17 of a completion's last dword for `sct << 8 | sc`, of a failure that is in the error log. */
-export function withFlags(status: number, dnr: boolean): number {
+function withFlags(status: number, dnr: boolean): number {
   return status | MORE | (dnr ? DNR : 0)
+}
+
+/** A failed command: into the error log, and the status gets its flags. */
+export function conclude(
+  c: Controller,
+  sq: SubmissionQueue,
+  sqe: Uint32Array,
+  e: number,
+  status: number,
+  dnr = isLasting(status),
+): number {
+  const opcode = sqe[e]! & 0xff
+  const field = withFlags(status, dnr)
+  if (status >>> 8 === 2 && status !== STATUS.COMPARE_FAILURE) c.health.mediaErrors++
+  const lba = sq.id !== 0 && hasRange(opcode) ? sqe[e + 11]! * 0x1_0000_0000 + sqe[e + 10]! : 0
+  recordError(c.health, {
+    sqid: sq.id,
+    cid: sqe[e]! >>> 16,
+    status: field,
+    opcode,
+    nsid: sqe[e + 1]!,
+    lba,
+  })
+  return field
 }
 
 /** Posts a completion; the queue must not be full. `status` is bits 31:17 of the last dword. */

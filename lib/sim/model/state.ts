@@ -13,12 +13,15 @@ import {
 import { join32 } from '../../sys/int64.ts'
 import { resetFirmware } from './admin/firmware.ts'
 import { resetBackground } from './background.ts'
+import { type Backed, forgetBacked, mayEnable } from './backing.ts'
 import { REQUEST, WORD } from './bar.ts'
 import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
 import { endPending, removePending } from './pending.ts'
 import { createCompletionQueue, createSubmissionQueue, SQE_WORDS } from './queues.ts'
+
+const CC_EN = 1
 
 /** Acts on what the host has written to registers. */
 export function followRegisters(c: Controller): void {
@@ -49,6 +52,11 @@ export function followRegisters(c: Controller): void {
 function enable(c: Controller): void {
   if (c.refusals > 0) {
     c.refusals--
+    return
+  }
+  if (c.backed !== null && !mayEnable(c.backed)) {
+    // Its time comes when nothing of before is being done any more.
+    c.cc &= ~CC_EN
     return
   }
   const { registers } = c.bar
@@ -93,6 +101,7 @@ function disable(c: Controller): void {
 /** No queues, no commands in flight, features as saved. */
 function forget(c: Controller): void {
   keepGhosts(c)
+  if (c.backed !== null) forgetBacked(c.backed)
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
   c.sqs.length = 0
   c.cqs.length = 0
@@ -136,8 +145,21 @@ function powerCycle(c: Controller): void {
 }
 
 function shutDown(c: Controller): void {
+  if (c.backed !== null) {
+    flushBacked(c, c.backed)
+    return
+  }
   c.medium.flush()
   setShutdown(c, SHST.COMPLETE)
+}
+
+function flushBacked(c: Controller, backed: Backed): void {
+  const number = ++backed.shutdowns
+  setShutdown(c, SHST.PROCESSING)
+  void backed.backing.flush().then(() => {
+    const processing = (c.bar.registers[WORD.CSTS]! & CSTS.SHST) === SHST.PROCESSING
+    if (processing && number === backed.shutdowns) setShutdown(c, SHST.COMPLETE)
+  })
 }
 
 function setShutdown({ bar }: Controller, shst: number): void {
@@ -162,6 +184,7 @@ export function vanish(c: Controller, notify: boolean): void {
 
 /** No command is fetched or completed any more, and no memory of the host is touched. */
 export function stop(c: Controller): void {
+  if (c.backed !== null) forgetBacked(c.backed)
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
   c.active = []
   c.ready = false

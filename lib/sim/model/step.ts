@@ -4,30 +4,29 @@
 
 import { encodeAsyncEvent } from '../../nvme/spec/async-event.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
-import { hasRange, meetFault } from '../faults/plan.ts'
+import { meetFault } from '../faults/plan.ts'
 import type { FaultAction } from '../faults/syntax.ts'
 import { executeAdmin } from './admin/index.ts'
 import { followBackground } from './background.ts'
+import { serveBacked } from './backing.ts'
 import { REQUEST } from './bar.ts'
 import { type Controller, timeOf } from './controller.ts'
 import { EVENT, raiseEvent, takeEvent } from './events.ts'
 import { serveFast } from './fast-path.ts'
-import { recordError } from './health.ts'
 import { executeIo } from './io-commands.ts'
 import { addPending, endPending, nextLatency, takeDue, takeReleased } from './pending.ts'
 import {
   commandsIn,
   complete,
+  conclude,
   followHead,
   followTail,
   isFull,
-  isLasting,
   NO_COMPLETION,
   noteInterrupt,
   postCompletion,
   SQE_WORDS,
   type SubmissionQueue,
-  withFlags,
 } from './queues.ts'
 import { followShadow } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
@@ -120,8 +119,9 @@ function runIo(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number):
   return status === 0 ? 0 : conclude(c, sq, sqe, e, status)
 }
 
-/** Commands of the admin queue, or of any queue while commands are delayed or go wrong. */
+/** Commands of the admin queue, or of any queue while commands are delayed or go wrong, or go to a backing. */
 function serve(c: Controller, sq: SubmissionQueue, limit: number): number {
+  if (c.backed !== null && sq.id !== 0) return serveBacked(c, c.backed, sq, limit)
   const { cq, words, base } = sq
   let served = 0
   while (served < limit && c.moved < STEP_UNITS && sq.head !== sq.tail && !isFull(cq)) {
@@ -146,30 +146,6 @@ function run(c: Controller, sq: SubmissionQueue, sqe: Uint32Array, e: number, an
 
 function executeAnyIo(c: Controller, sqe: Uint32Array, e: number): number {
   return c.background.sanitizing === null ? executeIo(c, sqe, e) : STATUS.SANITIZE_IN_PROGRESS
-}
-
-/** A failed command: into the error log, and the status gets its flags. */
-function conclude(
-  c: Controller,
-  sq: SubmissionQueue,
-  sqe: Uint32Array,
-  e: number,
-  status: number,
-  dnr = isLasting(status),
-): number {
-  const opcode = sqe[e]! & 0xff
-  const field = withFlags(status, dnr)
-  if (status >>> 8 === 2 && status !== STATUS.COMPARE_FAILURE) c.health.mediaErrors++
-  const lba = sq.id !== 0 && hasRange(opcode) ? sqe[e + 11]! * 0x1_0000_0000 + sqe[e + 10]! : 0
-  recordError(c.health, {
-    sqid: sq.id,
-    cid: sqe[e]! >>> 16,
-    status: field,
-    opcode,
-    nsid: sqe[e + 1]!,
-    lba,
-  })
-  return field
 }
 
 /** Delays a command, or makes it go wrong. False where it is to be executed as usual, now. */

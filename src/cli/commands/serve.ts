@@ -1,23 +1,23 @@
-// `unvme serve`: a device for programs that know nothing of it, by NBD or NVMe/TCP, and the software controller by vfio-user.
+// `unvme serve`: a device for programs that know nothing of it, by NBD, NVMe/TCP or vfio-user.
 
 import { UsageError } from '../../../lib/errors.ts'
-import { onAbort } from '../../../lib/sys/abort.ts'
-import { argument, choice, defineCommand, flag, forceOption, valueOr } from '../define.ts'
-import { print } from '../output.ts'
+import { argument, defineCommand, flag, forceOption } from '../define.ts'
 import { text } from '../parse.ts'
 import { namespaceOption } from '../transfer.ts'
 import { nbdOptions, serveByNbd } from './serve-nbd.ts'
 import { serveOverTcp, tcpOptions } from './serve-tcp.ts'
+import { serveByVfioUser, vfioUserOptions } from './serve-vfio-user.ts'
 
 export const serve = defineCommand({
   name: 'serve',
   group: 'System',
-  summary: 'Offer a device by NBD or NVMe/TCP, or a software controller at a vfio-user socket',
+  summary: 'Offer a device by NBD, NVMe/TCP or vfio-user',
   details: `With --nbd, ADDR is a device, and clients are QEMU, nbdcopy, the kernel's nbd and others. With --tcp, it is one for hosts \
 of NVMe/TCP: Linux's nvme connect, unvme itself (nvme+tcp:), and others.
 
-Without either, ADDR is vfio-user:PATH, where clients are unvme itself (unvme info vfio-user:/run/nvme/cntrl) and others \
-that speak vfio-user, one at a time; the next one waits.
+With --vfio-user, it is a namespace of an NVMe controller for one process at a time that speaks vfio-user: unvme itself \
+(unvme info vfio-user:/run/nvme/cntrl), SPDK, and others; the next one waits. With --exclusive, ADDR is a software controller, \
+which is offered as a whole, with all of its commands. The same is done by vfio-user:PATH in place of ADDR, with --device.
 
 A port is served on this machine's loopback, to every user of it, and a socket to processes of the same user; no other client is \
 let in without --allow-remote. A device that the system uses is served with --read-only alone. Who may connect is said on stderr.
@@ -31,18 +31,17 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
     address: argument(
       'ADDR',
       text,
-      'the device, or where clients find a software controller: vfio-user:PATH; a folder stands for cntrl in it',
+      'the device; or vfio-user:PATH, where clients find the software controller of --device',
     ),
   },
   options: {
     ...nbdOptions,
     ...tcpOptions,
+    ...vfioUserOptions,
     namespaceId: namespaceOption(),
     readOnly: flag('nothing can be written', 'r'),
     allowRemote: flag('listen at addresses that other machines can reach'),
     force: forceOption(),
-    device: valueOr('ADDR', text, 'sim:', 'the controller that is offered at a vfio-user socket'),
-    doorbells: choice(['mapped', 'shadow'], 'how clients of a vfio-user socket ring'),
   },
   examples: [
     ['serve 0a:00.0 --nbd unix:/run/disk.sock', 'a device for QEMU: nbd+unix:///?socket=/run/disk.sock'],
@@ -52,24 +51,25 @@ With --doorbells shadow (Doorbell Buffer Config) it sleeps until a message wakes
       'two devices: nbd://127.0.0.1/ and nbd://127.0.0.1/data',
     ],
     ["serve 'sim:disk.img?size=1G' --tcp 127.0.0.1:4420", 'an image for hosts that connect by NVMe/TCP'],
+    ['serve 0a:00.0 --vfio-user /run/nvme', 'a device as an NVMe controller of another process'],
     [
-      "serve vfio-user:/run/nvme/cntrl --device 'sim:disk.img?size=1G'",
-      'an image as an NVMe device of other processes',
+      "serve 'sim:disk.img?size=1G&ns=2' --vfio-user /run/nvme --exclusive",
+      'a software controller with all of its namespaces',
     ],
     ['serve vfio-user:/tmp/nvme --doorbells shadow', 'a server that costs nothing while its client is idle'],
   ],
   async run({ args, options, signal }) {
-    const { nbd, tcp, device, doorbells } = options
-    if (nbd !== undefined && tcp.length > 0) throw new UsageError('--nbd or --tcp: one of both')
+    const { nbd, tcp, vfioUser, device } = options
+    const ways = [nbd !== undefined, tcp.length > 0, vfioUser !== undefined].filter(Boolean)
+    if (ways.length > 1) throw new UsageError('--nbd, --tcp or --vfio-user: one of them')
+    if (device !== undefined && ways.length > 0) {
+      throw new UsageError('--device is for vfio-user:PATH in place of ADDR')
+    }
     if (nbd !== undefined) return serveByNbd(args.address, nbd, options, signal)
     if (tcp.length > 0) return serveOverTcp(args.address, options, signal)
-    const { serve: start } = await import('../../servers/index.ts')
-    const server = await start(args.address, { device, doorbells })
-    print(`serving ${device} at ${server.address}`)
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else onAbort(signal, resolve)
-    })
-    server.close()
+    if (vfioUser !== undefined) {
+      return serveByVfioUser(args.address, `vfio-user:${vfioUser}`, options, signal)
+    }
+    return serveByVfioUser(device ?? 'sim:', args.address, { ...options, exclusive: true }, signal)
   },
 })

@@ -33,6 +33,7 @@ import type {
   ServedController,
 } from '../../../lib/nvme/tcp/target/index.ts'
 import type { MemoryUser, Part } from '../memory.ts'
+import { deviceLog } from './devices.ts'
 import { HostEvents } from './host-events.ts'
 import { DNR, PASSED, type ServedNamespace, statusOf } from './namespace.ts'
 import { refuse, type Subsystem, type SubsystemController, type WaitingCommand } from './subsystem.ts'
@@ -533,13 +534,9 @@ export class HostController implements ServedController<Block>, MemoryUser, Subs
   }
 
   // Of the device of a namespace, or of the first one.
-  async #deviceLog(lid: number, nsid: number, bytes: number): Promise<Uint8Array> {
+  #deviceLog(lid: number, nsid: number, bytes: number): Promise<Uint8Array> {
     const { namespaces, options } = this.#subsystem
-    const { controller } = (namespaces.get(nsid) ?? options.namespaces[0]!).io
-    const data = Buffer.alloc(bytes)
-    const cdw10 = (((bytes / 4 - 1) << 16) | RETAIN_EVENT | lid) >>> 0
-    await controller.admin({ opcode: ADMIN.GET_LOG_PAGE, nsid: ALL_NAMESPACES, cdw10, data })
-    return data
+    return deviceLog((namespaces.get(nsid) ?? options.namespaces[0]!).io, lid, bytes)
   }
 
   #effects(): Uint8Array {

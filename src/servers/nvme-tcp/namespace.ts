@@ -136,6 +136,7 @@ export class ServedNamespace {
   #formatting = 0
   #known: Promise<void> = Promise.resolve()
   readonly #uuid: string
+  readonly #shared: boolean
   readonly #commands: HostedCommand[] = []
   readonly #idle: HostedCommand[] = []
   readonly #counters: IoCounters
@@ -149,10 +150,13 @@ export class ServedNamespace {
       tellsAllocated,
       subnqn,
       file,
+      shared = true,
     }: Pick<ServedNamespace, 'nsid' | 'io' | 'memory' | 'readOnly' | 'tellsAllocated'> & {
       readonly subnqn: string
       /** Where reservations are kept that outlive the server; null: nowhere. */
       readonly file: ReservationFile | null
+      /** Several hosts can have it, each by a controller of its own. Default: true. */
+      readonly shared?: boolean
     },
     id: IdentifyNamespace,
     counters: IoCounters,
@@ -163,6 +167,7 @@ export class ServedNamespace {
     this.readOnly = readOnly
     this.tellsAllocated = tellsAllocated
     this.#counters = counters
+    this.#shared = shared
     this.engine = new CommandEngine(io, usableQueues(io, 'serve'))
     const { sn, mn } = io.controller.identity
     // Its own, and the same after a restart: hosts that also have the device by another way do not take them for one.
@@ -212,12 +217,14 @@ export class ServedNamespace {
     this.#id = id
     this.#changed = nsze > 0 && !hasFormat(id, geometry)
     this.engine.refusal = this.#changed ? new UnsupportedError('the namespace has another format') : null
+    const persist = this.reservations.mayPersist ? RESCAP.PERSIST : 0
     const shared = {
-      nmic: NMIC.SHARED,
-      rescap:
-        RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES | (this.reservations.mayPersist ? RESCAP.PERSIST : 0),
-      // A group of its own: its access may be another one than that of the others.
-      anagrpid: this.nsid,
+      ...(this.#shared && {
+        nmic: NMIC.SHARED,
+        rescap: RESCAP.IGNORE_EXISTING_KEY | RESERVATION_TYPES | persist,
+        // A group of its own: its access may be another one than that of the others.
+        anagrpid: this.nsid,
+      }),
       nsattr: this.readOnly || (id.nsattr & 1) !== 0 ? NSATTR.WRITE_PROTECTED : 0,
     }
     this.identify = encodeIdentifyNamespace({

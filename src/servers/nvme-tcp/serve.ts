@@ -10,10 +10,6 @@ import {
   UnsupportedError,
 } from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
-import type { DmaPool } from '../../../lib/memory/pool.ts'
-import { nvmeError } from '../../../lib/nvme/host/failure.ts'
-import { tellsAllocated } from '../../../lib/nvme/host/lba-status.ts'
-import { NVM } from '../../../lib/nvme/spec/opcodes.ts'
 import { isNqn } from '../../../lib/nvme/tcp/address.ts'
 import { DHCHAP_KEY, type KeyForm, TLS_KEY } from '../../../lib/nvme/tcp/security/keys.ts'
 import { keyFromFile } from '../../../lib/nvme/tcp/security/load.ts'
@@ -30,11 +26,9 @@ import { realPath } from '../../../lib/sys/file.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
-import { type CommandSetLimits, readLimits } from '../clear-limits.ts'
-import { ServerMemory } from '../memory.ts'
-import { watchChanges } from './changes.ts'
+import { noCounters, nqnOf, nqnOfName, openDevices } from './devices.ts'
 import { HostController } from './host-controller.ts'
-import { type DeviceNamespace, type IoCounters, ServedNamespace, uuidOf } from './namespace.ts'
+import type { DeviceNamespace, IoCounters } from './namespace.ts'
 import { fileBeside, ReservationFile } from './reservation-file.ts'
 import { ANA_STATES, type AnaState, Subsystem } from './subsystem.ts'
 
@@ -326,7 +320,7 @@ function serveSim(address: string, options: NvmeTcpServerOptions, states: readon
   if (config.thread || config.nsid !== undefined) {
     throw new ArgumentValueError(`serveNvmeTcp: '${address}': thread and nsid have no meaning here`)
   }
-  const nqn = checkNqn(options.nqn ?? `nqn.2014-08.org.nvmexpress:uuid:${dashed(uuidOf(address))}`)
+  const nqn = checkNqn(options.nqn ?? nqnOfName(address))
   const sim = hostCapsules(config)
   return {
     target: { nqn, controller: sim },
@@ -358,22 +352,7 @@ async function serveNamespaces(
   checkInteger('serveNvmeTcp: queues', queues, 1, 128)
   checkInteger('serveNvmeTcp: queueSize', queueSize, 2, 1024)
   checkInteger('serveNvmeTcp: memory', memoryBytes, 2 ** 20, 2 ** 31 - PAGE_BYTES)
-  for (const { geometry, device, controller } of namespaces) {
-    if (geometry.separateBytes > 0 && geometry.flags === 0) {
-      throw new UnsupportedError(`serveNvmeTcp: ${device}: NVMe/TCP has no buffer of its own for metadata`)
-    }
-    // Before anybody connects, and by the rule for all that is written: from now on it is held.
-    const refusal = readOnly ? null : (controller.transport.mayWrite?.(geometry.nsid) ?? null)
-    if (refusal !== null) throw refusal
-  }
   const nqn = checkNqn(options.nqn ?? nqnOf(namespaces))
-  const counters = noCounters()
-  const pools = new Map<DmaPool, ServerMemory>()
-  const closeMemory = () => {
-    for (const memory of pools.values()) memory.close()
-  }
-  const served: ServedNamespace[] = []
-  const limits: CommandSetLimits[] = []
   const files = new Map<string, ReservationFile>()
   const fileFor = (address: string) => {
     const place =
@@ -385,94 +364,35 @@ async function serveNamespaces(
     files.set(place.path, file)
     return file
   }
-  try {
-    for (const io of namespaces) {
-      let memory = pools.get(io.pool)
-      if (memory === undefined) {
-        memory = new ServerMemory(io.pool, memoryBytes)
-        pools.set(io.pool, memory)
-        memory.fill()
-      }
-      const id = await io.controller.identifyNamespace(io.geometry.nsid)
-      const said = await readLimits(io.controller)
-      if (said !== null) limits.push(said)
-      const file = fileFor(io.controller.transport.address)
-      const of = { memory, readOnly, tellsAllocated: await tellsAllocated(io.controller) }
-      const place = { nsid: served.length + 1, io, ...of, subnqn: nqn, file }
-      served.push(new ServedNamespace(place, id, counters))
-    }
-  } catch (error) {
-    closeMemory()
-    throw error
-  }
+  const devices = await openDevices(namespaces, {
+    ...{ call: 'serveNvmeTcp', noMetadata: 'NVMe/TCP has no buffer of its own for metadata' },
+    ...{ subnqn: nqn, readOnly, memory: memoryBytes, shared: true, fileFor },
+  })
+  const { namespaces: served, limits } = devices
   const subsystem = new Subsystem({
     ...{ nqn, namespaces: served, limits, allowAdmin, queues, entries: queueSize, anaStates },
   })
-  const forget = [...new Set(namespaces.map(({ controller }) => controller))].map((controller) => {
-    const look = async (namespace: ServedNamespace) => {
-      const changed = await namespace.refresh().catch((error: Error) => {
-        log('namespace %d: %s', namespace.nsid, error.message)
-      })
-      if (changed === true) subsystem.changed(namespace.nsid)
-    }
-    const own = served.filter(({ io }) => io.controller === controller)
-    return watchChanges(controller, {
-      onFormat(ended) {
-        for (const namespace of own) namespace.reformat(ended, () => look(namespace))
-      },
-      onChange() {
-        for (const namespace of own) void look(namespace)
-      },
-    })
-  })
+  devices.onChange((nsid) => subsystem.changed(nsid))
   return {
     target: { nqn, connect: (host) => new HostController(subsystem, host) },
     setAnaState: (listener, state, nsid) => subsystem.setAnaState(listener, state, nsid),
     anaStates: (listener) => subsystem.anaStates(listener),
-    counters,
+    counters: devices.counters,
     get inFlight() {
-      return served.reduce((sum, { engine }) => sum + engine.requests, 0)
+      return devices.inFlight
     },
     get memoryInUse() {
-      return [...pools.values()].reduce((sum, { inUse }) => sum + inUse, 0)
+      return devices.memoryInUse
     },
-    async finish() {
-      // What waited for memory follows what had it.
-      while (served.some(({ engine }) => engine.requests > 0)) {
-        await Promise.all(served.map(({ engine }) => engine.settled()))
-      }
-      const status = readOnly ? 0 : await subsystem.flush()
-      // Hosts are not kept waiting for what may never have an answer.
-      for (const memory of pools.values()) memory.stop()
-      for (const { engine } of served) engine.endLost()
-      if (status !== 0)
-        throw nvmeError({ opcode: NVM.FLUSH, qid: 1, nsid: namespaces[0]!.geometry.nsid }, status << 1)
-    },
-    close() {
-      for (const stop of forget) stop()
-      closeMemory()
-    },
+    finish: () => devices.finish(),
+    close: () => devices.close(),
   }
-}
-
-const noCounters = (): IoCounters => ({
-  ...{ reads: 0, writes: 0, bytesRead: 0, bytesWritten: 0, otherCommands: 0, failures: 0 },
-})
-
-function nqnOf(namespaces: readonly DeviceNamespace[]): string {
-  const parts = namespaces.map(({ controller, geometry }) => {
-    const { mn, sn } = controller.identity
-    return `${mn}/${sn}/${geometry.nsid}`
-  })
-  return `nqn.2014-08.org.nvmexpress:uuid:${dashed(uuidOf(parts.join('\n')))}`
 }
 
 function checkNqn(nqn: string): string {
   if (isNqn(nqn)) return nqn
   throw new ArgumentValueError(`serveNvmeTcp: nqn '${nqn}': nqn.YYYY-MM.DOMAIN:NAME is needed`)
 }
-
-const dashed = (digits: string) => digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 
 /** `host:port`, `host` or `[v6]:port`. */
 function splitAddress(text: string): { host: string; port: number } | null {

@@ -108,10 +108,7 @@ export class Subsystem {
 
   /** Largest transfer of one command in bytes: a power of two. */
   get maxBytes(): number {
-    return (
-      2 **
-      Math.floor(Math.log2(Math.min(...this.options.namespaces.map(({ maxBytes }) => maxBytes), 2 ** 20)))
-    )
+    return commonMaxBytes(this.options.namespaces)
   }
 
   /** To each namespace, in their order. */
@@ -154,17 +151,12 @@ export class Subsystem {
   /** Identify Controller, but for what Fabrics and the association add. */
   identify(): Uint8Array {
     const { namespaces, allowAdmin } = this.options
-    const devices = namespaces.map(({ io }) => io.controller.identity)
-    const first = devices[0]!
+    const first = namespaces[0]!.io.controller.identity
     const changes = allowAdmin && namespaces.length === 1 ? first.oacs : 0
     const { SECURITY, FORMAT, FIRMWARE, SELF_TEST } = OACS_OF_CHANGES
-    const least = (field: 'awun' | 'awupf' | 'acwu') => Math.min(...devices.map((device) => device[field]))
-    const cached = devices.some(({ vwc }) => (vwc & 1) !== 0)
     const largest = Math.max(...this.namespaces.keys())
-    const { vid, ssvid, sn, mn, fr, ieee, wctemp, cctemp } = first
-    const { oncs } = this
     return encodeIdentifyController({
-      ...{ vid, ssvid, sn, mn, fr, ieee, wctemp, cctemp, ver: VERSION, cntrltype: 1 },
+      ...{ ...commonIdentity(namespaces), oncs: this.oncs, ver: VERSION, cntrltype: 1 },
       ...{ cmic: CMIC.CONTROLLERS | CMIC.ANA, mdts: Math.log2(this.maxBytes / 4096), oaes: OAES, ctratt: 1 },
       oacs:
         (changes & (SECURITY | FORMAT | FIRMWARE | SELF_TEST)) |
@@ -172,8 +164,7 @@ export class Subsystem {
       frmw: allowAdmin ? first.frmw : 3,
       ...{ acl: 3, aerl: EVENT_REQUESTS - 1, lpa: LPA, sanicap: changes === 0 ? 0 : first.sanicap },
       ...{ anatt: ANATT, anacap: ANACAP, anagrpmax: largest, nanagrpid: largest, nn: largest, mnan: largest },
-      ...{ sqes: 0x66, cqes: 0x44, oncs, vwc: (cached ? VWC.PRESENT : 0) | 0x6, fna: first.fna },
-      ...{ awun: least('awun'), awupf: least('awupf'), acwu: least('acwu'), ocfs: first.ocfs & 1 },
+      ...{ sqes: 0x66, cqes: 0x44, fna: first.fna },
     })
   }
 
@@ -190,19 +181,14 @@ export class Subsystem {
 
   /** Optional commands that every device has, and reservations. */
   get oncs(): number {
-    const common = this.options.namespaces.reduce(
-      (bits, { io }) => bits & io.controller.identity.oncs,
-      0xffff,
-    )
-    return (common & OPTIONAL) | ONCS.RESERVATIONS
+    return commonIdentity(this.options.namespaces).oncs | ONCS.RESERVATIONS
   }
 
   /** I/O commands that every namespace has. */
   get ioOpcodes(): number[] {
-    const { oncs } = this
     const { RESERVATION_REGISTER, RESERVATION_REPORT, RESERVATION_ACQUIRE, RESERVATION_RELEASE } = NVM
     return [
-      ...[...PASSED].filter((opcode) => (oncs & (NEEDS[opcode] ?? oncs)) !== 0),
+      ...commonOpcodes(this.oncs),
       ...[RESERVATION_REGISTER, RESERVATION_REPORT, RESERVATION_ACQUIRE, RESERVATION_RELEASE],
     ]
   }
@@ -236,9 +222,8 @@ export class Subsystem {
   }
 
   /** Flushes every device: a status. */
-  async flush(): Promise<number> {
-    const all = await Promise.all(this.options.namespaces.map((namespace) => namespace.flush()))
-    return all.find((status) => status !== 0) ?? 0
+  flush(): Promise<number> {
+    return flushAll(this.options.namespaces)
   }
 
   // Commands of the past
@@ -288,6 +273,39 @@ export class Subsystem {
 
 function refusalOf(access: Access | undefined): number {
   return access === undefined ? 0 : (ANA_REFUSALS[ANA_STATES[access.state]] ?? 0)
+}
+
+/**
+ * What Identify Controller says of devices that are served together: the first gives the names, and an optional command is
+ * there where all have it.
+ */
+export function commonIdentity(namespaces: readonly ServedNamespace[]) {
+  const devices = namespaces.map(({ io }) => io.controller.identity)
+  const { vid, ssvid, sn, mn, fr, ieee, wctemp, cctemp, ocfs } = devices[0]!
+  const least = (field: 'awun' | 'awupf' | 'acwu') => Math.min(...devices.map((device) => device[field]))
+  const cached = devices.some(({ vwc }) => (vwc & 1) !== 0)
+  return {
+    ...{ vid, ssvid, sn, mn, fr, ieee, wctemp, cctemp, ocfs: ocfs & 1 },
+    oncs: devices.reduce((bits, { oncs }) => bits & oncs, OPTIONAL),
+    vwc: (cached ? VWC.PRESENT : 0) | 0x6,
+    ...{ awun: least('awun'), awupf: least('awupf'), acwu: least('acwu') },
+  }
+}
+
+/** Flushes every device: a status. */
+export async function flushAll(namespaces: readonly ServedNamespace[]): Promise<number> {
+  const all = await Promise.all(namespaces.map((namespace) => namespace.flush()))
+  return all.find((status) => status !== 0) ?? 0
+}
+
+/** I/O commands that go to devices with these optional ones. */
+export function commonOpcodes(oncs: number): number[] {
+  return [...PASSED].filter((opcode) => NEEDS[opcode] === undefined || (oncs & NEEDS[opcode]) !== 0)
+}
+
+/** Largest transfer of one command in bytes, of all of them: a power of two, up to 1 MiB. */
+export function commonMaxBytes(namespaces: readonly ServedNamespace[]): number {
+  return 2 ** Math.floor(Math.log2(Math.min(...namespaces.map(({ maxBytes }) => maxBytes), 2 ** 20)))
 }
 
 /** Answers with a status that is no success of the device's. */

@@ -13,6 +13,7 @@ import {
   FEATURE_SELECT,
   TIMESTAMP_ORIGIN,
 } from '../../../nvme/spec/features.ts'
+import { VWC } from '../../../nvme/spec/flags.ts'
 import { ALL_NAMESPACES } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { saveState } from '../../media/nonvolatile.ts'
@@ -28,9 +29,18 @@ import {
 } from '../features.ts'
 import { fetchData, sendData } from '../prp.ts'
 
+function kindOf({ backed }: Controller, fid: number): FeatureKind | undefined {
+  const kind = featureKind(fid)
+  if (backed === null || kind === undefined) return kind
+  const cached = ((backed.backing.identity.vwc ?? 0) & VWC.PRESENT) !== 0
+  if (fid === FEATURE.SANITIZE_CONFIG || (fid === FEATURE.VOLATILE_WRITE_CACHE && !cached)) return undefined
+  // Nothing of it outlives the server.
+  return { ...kind, saveable: false }
+}
+
 export function getFeatures(c: Controller, sqe: Uint32Array, e: number): number {
   const { fid, sel: select } = decodeGetFeatures(sqe[e + 10]!)
-  const kind = featureKind(fid)
+  const kind = kindOf(c, fid)
   if (kind === undefined || select > FEATURE_SELECT.SUPPORTED) return STATUS.INVALID_FIELD
   const nsid = sqe[e + 1]!
   // Whatever is selected: a namespace's feature is asked for of one namespace.
@@ -82,7 +92,7 @@ export function setFeatures(c: Controller, sqe: Uint32Array, e: number): number 
   const { fid, sv: save } = decodeSetFeatures(sqe[e + 10]!)
   const nsid = sqe[e + 1]!
   const dw11 = sqe[e + 11]!
-  const kind = featureKind(fid)
+  const kind = kindOf(c, fid)
   if (kind === undefined) return STATUS.INVALID_FIELD
   if (save && !kind.saveable) return STATUS.FEATURE_NOT_SAVEABLE
   if (!kind.changeable) return STATUS.FEATURE_NOT_CHANGEABLE

@@ -72,6 +72,7 @@ export function identify(c: Controller, sqe: Uint32Array, e: number): number {
   }
 }
 
+const NOTHING = new Uint8Array(IDENTIFY_BYTES)
 /** Instead of a namespace: what all of them have in common. */
 const COMMON = Symbol('common capabilities')
 
@@ -82,10 +83,13 @@ function sendNamespace(
   ns: Namespace | typeof COMMON | undefined,
 ): number {
   const nsid = sqe[e + 1]!
-  if (ns === COMMON) return sendData(c, sqe, e, encodeIdentifyNamespace(CAPABILITIES))
+  if (ns === COMMON) {
+    // A backing's have no formats to choose from, and so nothing in common.
+    return sendData(c, sqe, e, c.backed === null ? encodeIdentifyNamespace(CAPABILITIES) : NOTHING)
+  }
   if (nsid === 0 || nsid > lastNsid(c)) return STATUS.INVALID_NAMESPACE_OR_FORMAT
   // An inactive namespace has a structure of zeroes.
-  return sendData(c, sqe, e, ns === undefined ? new Uint8Array(IDENTIFY_BYTES) : encodeNamespace(c, ns))
+  return sendData(c, sqe, e, ns === undefined ? NOTHING : encodeNamespace(c, ns))
 }
 
 function sendList(
@@ -123,12 +127,28 @@ function sendControllers(c: Controller, sqe: Uint32Array, e: number, own: boolea
 }
 
 /** The largest id that a namespace has or can get. */
-function lastNsid({ allocated, config }: Controller): number {
+function lastNsid({ allocated, config, backed }: Controller): number {
+  if (backed !== null) return Math.max(...allocated.keys())
   return Math.max(NAMESPACE_LIMIT, ...config.nsids, ...allocated.keys())
 }
 
 function encodeController(c: Controller): Uint8Array {
-  const { config } = c
+  const { config, backed } = c
+  if (backed !== null) {
+    return encodeIdentifyController({
+      ...{ ...backed.backing.identity, cntlid: CONTROLLER_ID, ver: VERSION, cntrltype: 1 },
+      oncs: (backed.backing.identity.oncs ?? 0) | ONCS.TIMESTAMP,
+      ...{
+        mdts: config.mdts,
+        oaes: OAES.NAMESPACE_ATTRIBUTE,
+        acl: ABORT_LIMIT - 1,
+        aerl: EVENT_REQUESTS - 1,
+      },
+      ...{ oacs: config.shadow ? OACS.DOORBELL_BUFFER : 0, lpa: LPA.COMMAND_EFFECTS | LPA.EXTENDED_DATA },
+      ...{ elpe: ERROR_ENTRIES - 1, frmw: FRMW.SLOT_1_READ_ONLY | (1 << 1), sqes: 0x66, cqes: 0x44 },
+      ...{ nn: lastNsid(c), mnan: lastNsid(c) },
+    })
+  }
   return encodeIdentifyController({
     sn: c.serial,
     mn: config.model,
@@ -184,6 +204,7 @@ function encodeController(c: Controller): Uint8Array {
 }
 
 function encodeNamespace(c: Controller, ns: Namespace): Uint8Array {
+  if (c.backed !== null) return c.backed.backing.identifyNamespace(ns.nsid)
   return encodeIdentifyNamespace({
     nsze: ns.blocks,
     ncap: ns.blocks,
@@ -204,6 +225,7 @@ const CAPABILITIES = {
 }
 
 function encodeDescriptors(c: Controller, nsid: number): Uint8Array {
+  if (c.backed !== null) return c.backed.backing.describeNamespace(nsid)
   const { nguid, eui64 } = namespaceIds(c.config, nsid)
   return encodeNamespaceDescriptors([
     { nidt: NAMESPACE_ID_TYPE.NGUID, nid: nguid },

@@ -3,6 +3,7 @@
 
 import { ADMIN } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
+import { ADMIN_COMMANDS } from '../backing.ts'
 import type { Controller } from '../controller.ts'
 import { EVENT_REQUESTS } from '../events.ts'
 import { NO_COMPLETION } from '../queues.ts'
@@ -20,6 +21,7 @@ export function executeAdmin(c: Controller, sqe: Uint32Array, e: number): number
   const dw0 = sqe[e]!
   if ((dw0 & c.unknownAdminFlags) !== 0) return STATUS.INVALID_FIELD
   if (c.background.sanitizing !== null && PROHIBITED.has(dw0 & 0xff)) return STATUS.SANITIZE_IN_PROGRESS
+  if (c.backed !== null && !ADMIN_COMMANDS.has(dw0 & 0xff)) return STATUS.INVALID_OPCODE
   const command = COMMANDS[dw0 & 0xff]
   return command === undefined ? STATUS.INVALID_OPCODE : command(c, sqe, e)
 }

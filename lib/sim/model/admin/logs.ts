@@ -17,9 +17,10 @@ import {
   SANITIZE_STATE,
   TELEMETRY_BLOCK_BYTES,
 } from '../../../nvme/spec/logs.ts'
-import { ADMIN, ALL_NAMESPACES, NVM } from '../../../nvme/spec/opcodes.ts'
+import { ADMIN, ALL_NAMESPACES, mayChangeData, NVM } from '../../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { progressOf } from '../background.ts'
+import { answerLater, type Backed, ADMIN_COMMANDS as OF_BACKED } from '../backing.ts'
 import type { Controller } from '../controller.ts'
 import { criticalWarnings, readLog, SPARE_THRESHOLD } from '../events.ts'
 import { COUNTER, ERROR_ENTRIES } from '../health.ts'
@@ -36,20 +37,24 @@ export function getLogPage(c: Controller, sqe: Uint32Array, e: number): number {
   const { lid, bytes, lpo: offset, lsp, rae } = decodeGetLogPage(request)
   if (bytes > c.maxBytes || offset % 4 !== 0) return STATUS.INVALID_FIELD
   const make = PAGES[lid]
-  if (make === undefined) return STATUS.INVALID_LOG_PAGE
+  if (make === undefined || (c.backed !== null && OTHERS.has(lid))) return STATUS.INVALID_LOG_PAGE
   if (lid === LOG_PAGE.SMART && nsid !== 0 && nsid !== ALL_NAMESPACES) {
     // Not kept for single namespaces.
     return c.namespaces.has(nsid) ? STATUS.INVALID_FIELD : STATUS.INVALID_NAMESPACE_OR_FORMAT
   }
+  const send = (page: Uint8Array, sqe: Uint32Array, e: number): number => {
+    if (offset > page.length) return STATUS.INVALID_FIELD
+    // What is asked for behind the page's end reads zeroes.
+    const part = new Uint8Array(bytes)
+    part.set(page.subarray(offset, offset + bytes))
+    const status = sendData(c, sqe, e, part)
+    if (status === 0 && !rae) markRead(c, lid)
+    return status
+  }
+  const later = c.backed?.backing.readLog(lid) ?? null
+  if (later !== null) return answerLater(c, c.backed!, sqe, e, later, (page, own) => send(page, own, 0))
   if (lid === LOG_PAGE.TELEMETRY_HOST && (lsp & CREATE) !== 0) captureTelemetry(c)
-  const page = make(c)
-  if (offset > page.length) return STATUS.INVALID_FIELD
-  // What is asked for behind the page's end reads zeroes.
-  const part = new Uint8Array(bytes)
-  part.set(page.subarray(offset, offset + bytes))
-  const status = sendData(c, sqe, e, part)
-  if (status === 0 && !rae) markRead(c, lid)
-  return status
+  return send(make(c), sqe, e)
 }
 
 const PAGES: Readonly<Record<number, (c: Controller) => Uint8Array>> = {
@@ -65,6 +70,12 @@ const PAGES: Readonly<Record<number, (c: Controller) => Uint8Array>> = {
   [LOG_PAGE.TELEMETRY_CONTROLLER]: (c) => telemetryLog(c, LOG_PAGE.TELEMETRY_CONTROLLER),
   [LOG_PAGE.SANITIZE_STATUS]: sanitizeLog,
 }
+
+/** Not of a controller with a backing, which has no such operations. */
+const OTHERS: ReadonlySet<number> = new Set([
+  ...[LOG_PAGE.DEVICE_SELF_TEST, LOG_PAGE.SANITIZE_STATUS],
+  ...[LOG_PAGE.TELEMETRY_HOST, LOG_PAGE.TELEMETRY_CONTROLLER],
+])
 
 /** In the log specific field of host-initiated telemetry: make the data again. */
 const CREATE = 1
@@ -164,7 +175,8 @@ function passesOf(dword: number): number {
   return (dword >>> 4) & 0xf || 16
 }
 
-function effectsLog({ config }: Controller): Uint8Array {
+function effectsLog({ config, backed }: Controller): Uint8Array {
+  if (backed !== null) return backedEffects(backed, config.shadow)
   const acs = new Array<number>(256).fill(0)
   const iocs = new Array<number>(256).fill(0)
   const supported = encodeCommandEffects()
@@ -183,6 +195,16 @@ function effectsLog({ config }: Controller): Uint8Array {
   for (const opcode of [NVM.WRITE, NVM.WRITE_UNCORRECTABLE, NVM.WRITE_ZEROES, NVM.DATASET_MANAGEMENT]) {
     iocs[opcode] = changes
   }
+  return encodeEffectsLog({ acs, iocs })
+}
+
+function backedEffects({ backing }: Backed, shadow: boolean): Uint8Array {
+  const acs = new Array<number>(256).fill(0)
+  const iocs = new Array<number>(256).fill(0)
+  for (const opcode of OF_BACKED) acs[opcode] = encodeCommandEffects()
+  if (!shadow) acs[ADMIN.DOORBELL_BUFFER_CONFIG] = 0
+  acs[ADMIN.SET_FEATURES] = encodeCommandEffects({ ccc: true })
+  for (const opcode of backing.opcodes) iocs[opcode] = encodeCommandEffects({ lbcc: mayChangeData(opcode) })
   return encodeEffectsLog({ acs, iocs })
 }
 

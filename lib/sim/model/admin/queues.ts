@@ -1,11 +1,12 @@
 // Create and Delete I/O Submission and Completion Queue, and Abort (NVMe 1.4 base, sections 5.3 to 5.6, and 5.1). Queues
-// are physically contiguous, as CAP.CQR says. Only delayed commands can be aborted: all others are done within the step
-// that fetched them.
+// are physically contiguous, as CAP.CQR says. Only delayed commands can be aborted, and those that a backing has not begun: all
+// others are done within the step that fetched them.
 
 import { decodeCreateCq, decodeCreateSq, decodeQueue } from '../../../nvme/spec/commands.ts'
 import { decodeConfiguration } from '../../../nvme/spec/registers.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { join32 } from '../../../sys/int64.ts'
+import { abortBacked, deleteBacked, removeSq } from '../backing.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
 import { endPending, removePending } from '../pending.ts'
 import {
@@ -95,15 +96,16 @@ export function deleteSq(c: Controller, sqe: Uint32Array, e: number): number {
   const { qid: id } = decodeQueue(sqe[e + 10]!)
   const sq = c.sqs[id]
   if (id === 0 || sq === undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
+  if (c.backed !== null && sq.waiting > 0) {
+    c.active = c.active.filter((other) => other !== sq)
+    return deleteBacked(c.backed, c.sqs[0]!, sq, sqe[e]! >>> 16)
+  }
   for (const slot of removePending(c.pending, (queue) => queue === sq)) {
     const cid = c.pending.entries[slot * 16]! >>> 16
     endPending(c.pending, slot)
     if (!isFull(sq.cq)) complete(c, sq, cid, STATUS.ABORTED_SQ_DELETION, 0)
   }
-  c.sqs[id] = undefined
-  c.active = c.active.filter((other) => other !== sq)
-  sq.cq.users--
-  clearDoorbell(c.bar, sq)
+  removeSq(c, sq)
   return 0
 }
 
@@ -131,7 +133,8 @@ export function abort(c: Controller, sqe: Uint32Array, e: number): number {
   // The aborted command is answered first, and on the admin queue the Abort needs room behind it.
   const room = sq.cq.size - 1 - sq.cq.used - (sq.id === 0 ? 1 : 0)
   if (room < 1) return 0
-  if (abortPending(c, sq, cid) || (sq.id === 0 && abortEventRequest(c, sq, cid))) c.result = 0
+  const withdrawn = c.backed !== null && abortBacked(c.backed, sq, cid)
+  if (withdrawn || abortPending(c, sq, cid) || (sq.id === 0 && abortEventRequest(c, sq, cid))) c.result = 0
   return 0
 }
 
