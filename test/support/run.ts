@@ -37,7 +37,7 @@ export function run(
   return new Promise((resolve, reject) => {
     child.on('error', reject).on('close', (code, signal) => {
       if (code !== null) resolve({ code, stdout, stderr })
-      else reject(new Error(`${path} was ended by ${signal}`))
+      else reject(new Error(`${path} was ended by ${signal}\n${stdout}${stderr}`))
     })
   })
 }
