@@ -29,6 +29,20 @@ export function watchDescriptor(fd: number, events: DescriptorEvents, ready: () 
   return isMainThread ? new LoopWatch(fd, events, ready) : new TimerWatch(fd, events, ready)
 }
 
+// Those that are open. What libuv still watches for koffi while Node takes the process down ends it by SIGABRT, as soon as
+// there is an event: a program may end with devices open.
+const open = new Set<LoopWatch>()
+let endsWithProcess = false
+
+function addOpen(watch: LoopWatch): void {
+  open.add(watch)
+  if (endsWithProcess) return
+  endsWithProcess = true
+  process.on('exit', () => {
+    for (const one of open) one.close()
+  })
+}
+
 class LoopWatch implements DescriptorWatch {
   readonly #handle: ReturnType<ReturnType<typeof native>['node']['poll']>
   readonly #ready: () => void
@@ -37,6 +51,7 @@ class LoopWatch implements DescriptorWatch {
   constructor(fd: number, events: DescriptorEvents, ready: () => void) {
     this.#ready = ready
     this.#handle = native().node.poll(fd, events, ready)
+    addOpen(this)
   }
 
   start(events: DescriptorEvents): void {
@@ -57,6 +72,7 @@ class LoopWatch implements DescriptorWatch {
   close(): void {
     if (!this.#open) return
     this.#open = false
+    open.delete(this)
     this.#handle.stop()
     this.#handle.close()
   }
