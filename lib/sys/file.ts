@@ -52,7 +52,7 @@ export function replaceFile(file: string, content: string, mode: number): void {
   for (const fd of replacing(file, content, mode)) fs.fsyncSync(fd)
 }
 
-/** The same, and nobody waits for the medium but who called it. @param mode default: what the process's mask leaves of 0666 */
+/** The same, and the caller alone waits for the medium. @param mode default: what the process's mask leaves of 0666 */
 export async function replaceFileAsync(file: string, content: string, mode?: number): Promise<void> {
   for (const fd of replacing(file, content, mode)) await fsync(fd)
 }

@@ -90,7 +90,7 @@ export function listenAt(path: string, backlog: number): number {
   const fd = newSocket()
   try {
     if (bind(fd, address, address.length) !== 0) throw systemCallError('bind', path)
-    // Nobody can connect before `listen`.
+    // No client can connect before `listen`.
     fs.chmodSync(path, 0o600)
     if (listen(fd, backlog) !== 0) throw systemCallError('listen', path)
     return fd

@@ -366,7 +366,7 @@ function readPipe(fd: number): { chunks: AsyncIterable<Buffer>; destroy(error?: 
   }
   const onread = {
     buffer,
-    // False: it reads no more until it is told to.
+    // False: it reads no more until `resume`.
     callback(bytes: number) {
       filled = bytes
       wake()

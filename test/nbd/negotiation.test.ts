@@ -141,7 +141,7 @@ test('any bytes are taken up to the largest request, which clients hear of where
   const size = 4 * 2 ** 20
   const { path, server } = await startNbd(t, `sim:?size=${size}&lba=4096`, { maxBytes: 2 ** 21 })
   const raw = await RawNbd.greeted(path)
-  // Nobody has asked for it.
+  // The client has not asked for it.
   const [, sizes] = await raw.option(OPTION.GO, goData())
   t.is(sizes!.data.readUInt16BE(), INFO.BLOCK_SIZE)
   const most = 2 ** 20

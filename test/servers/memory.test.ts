@@ -100,11 +100,11 @@ test('ServerMemory: what does not fit is not passed by what would', (t) => {
 test('ServerMemory: what is lost goes to no other, and who waits for that alone hears of it', async (t) => {
   const memory = new ServerMemory(poolOf(new PlainMemory('test')), BYTES)
   const holder = () => {
-    const told: (string | null)[] = []
+    const failures: (string | null)[] = []
     const parts: Part[] = []
-    const one: PartHolder & { told: typeof told } = {
-      ...{ parts, told },
-      onParts: (failure) => told.push(failure && (failure as NodeJS.ErrnoException).code!),
+    const one: PartHolder & { failures: typeof failures } = {
+      ...{ parts, failures },
+      onParts: (failure) => failures.push(failure && (failure as NodeJS.ErrnoException).code!),
     }
     return one
   }
@@ -113,12 +113,12 @@ test('ServerMemory: what is lost goes to no other, and who waits for that alone 
   t.true(memory.reserve(beside, BYTES / 2))
   const found = memory.lose(lost)
   t.false(memory.reserve(waiting, BYTES))
-  t.deepEqual(waiting.told, [])
+  t.deepEqual(waiting.failures, [])
   memory.release(beside)
-  t.deepEqual(waiting.told, ['ERR_UNVME_TIMEOUT'])
+  t.deepEqual(waiting.failures, ['ERR_UNVME_TIMEOUT'])
   t.false(memory.reserve(late, BYTES))
   await null
-  t.deepEqual(late.told, ['ERR_UNVME_TIMEOUT'])
+  t.deepEqual(late.failures, ['ERR_UNVME_TIMEOUT'])
   t.true(memory.reserve(late, BYTES / 2))
   t.is(memory.inUse, BYTES)
   found()

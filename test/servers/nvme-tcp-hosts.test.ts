@@ -323,7 +323,7 @@ test('a host that formats all namespaces formats the one that it has', async (t)
   await other.close()
 })
 
-test('hosts are told of the limits of Write Zeroes and of ranges that devices have', async (t) => {
+test('hosts read the limits of Write Zeroes and of ranges that devices have', async (t) => {
   const host = await serveChanged(t, 'sim:?size=4M', ({ identity, cap }) => ({
     identity: { ...identity, ver: 0x2_0000 },
     cap: { ...cap, mpsmin: 8192 },

@@ -24,9 +24,9 @@ for (const event of ['uncaughtException', 'unhandledRejection']) {
 for (const file of process.argv.slice(2)) {
   print(file)
   await import(pathToFileURL(path.resolve(file)).href).catch((error) => fail('the file', error))
-  for (const { title, run } of await takeTests()) {
+  for (const { title, lacks, run } of await takeTests()) {
     const started = performance.now()
-    if (run === null) print(`  - ${title}`)
+    if (lacks !== null) print(`  - ${title} (left out: ${lacks})`)
     else
       await run((line) => print(`    ℹ ${line}`)).then(
         () => {

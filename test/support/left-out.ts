@@ -1,4 +1,4 @@
-// Tests that are left out where something is missing, which their titles say.
+// Tests that are left out where something is missing: the one place that skips any, with the reason in the title.
 
 import test, { type ExecutionContext } from 'ava'
 import { withoutTool } from './tools.ts'
@@ -6,7 +6,7 @@ import { withoutTool } from './tools.ts'
 /** Programs that a test needs, by name, with the Debian package of each. */
 export type Tools = Readonly<Record<string, string>>
 
-interface How {
+export interface How {
   /** No other test of its file at the same time. */
   readonly serial?: boolean
 }
@@ -19,14 +19,19 @@ export function testWith(title: string, tools: Tools, run: Run, how: How = {}): 
   testUnless(missing.length > 0 && `${missing.join(', ')} not installed`, title, run, how)
 }
 
-/** A test that is left out for a reason, which its title says. @param reason false where it can run */
+/** A test that is left out for a reason, which its title says. @param reason false or null where it can run */
 export function testUnless(
-  reason: string | false,
+  reason: string | false | null,
   title: string,
   run: Run,
   { serial = false }: How = {},
 ): void {
   const register = serial ? test.serial : test
-  if (reason === false) register(title, run)
-  else register.skip(`${title} (left out: ${reason})`, run)
+  if (reason === false || reason === null) register(title, run)
+  else leaveOut(reason, title)
+}
+
+/** In place of a test, or of all of a file's, that can't run. */
+export function leaveOut(reason: string, title: string): void {
+  test.skip(`${title} (left out: ${reason})`, () => {})
 }

@@ -224,6 +224,6 @@ function fill(ns: Namespace): number {
 const task = workerData as Required<Task>
 const ns = await attach(task.ticket)
 const result = await (TASKS[task.task] as Run)(ns, task)
-// One that failed to close has told.
+// One that failed to close has said so.
 await (task.task === 'flushed' ? ns.close().catch(() => {}) : ns.close())
 parentPort!.postMessage({ result })

@@ -300,7 +300,7 @@ test('a device that is gone ends the server, and its clients know', async (t) =>
   await t.throwsAsync(readOf(ns, 0, 1), { code: 'ERR_UNVME_DEVICE_REMOVED' })
 })
 
-test('a namespace that is closed ends the server: what is in flight is answered, then its client is told', async (t) => {
+test('a namespace that is closed ends the server: what is in flight is answered, then its client hears of the end', async (t) => {
   const { server, backs } = await serveSims(t, ['sim:?size=8M&latency=100ms'])
   const ns = await connect(t, server)
   const writes = Array.from({ length: 16 }, (_, i) => ns.promises.write(pattern(512, i), i))
@@ -389,7 +389,7 @@ test('the event loop goes on while a client keeps all queues full', async (t) =>
   t.true(turns > 10, String(turns))
 })
 
-test('bad arguments are told apart', async (t) => {
+test('bad arguments each have their error', async (t) => {
   const { backs } = await serveSims(t)
   const address = `vfio-user:${newSocketPath()}`
   const cases: [object, object][] = [

@@ -1,12 +1,11 @@
 // The suite of test/device on devices of the kernel's driver, by io_uring and, on one of them, by ioctl.
 
-import test from 'ava'
 import { runInMachine } from '../../scripts/vm/machine.ts'
 import type { ShapeName } from '../../scripts/vm/shapes.ts'
 import { suiteCommand, suiteModules } from '../../scripts/vm/suite.ts'
 import { leftOut, registerUnless } from './machine-test.ts'
 
-const register = registerUnless(leftOut("the suite on the kernel's devices"), test, test.skip)
+const register = registerUnless(leftOut("the suite on the kernel's devices"))
 const LIMIT_S = 900
 
 // Whatever the kernel calls them: every namespace, and the first one by ioctl as well.

@@ -1,7 +1,6 @@
 // Linux's host, in the virtual machine, on our target outside of it: writes in capsules and by R2T, reads, digests, Keep
 // Alive, a reset, and the end. One boot.
 
-import test from 'ava'
 import { runInMachine } from '../../scripts/vm/machine.ts'
 import { NQN, startTarget } from '../support/tcp-target.ts'
 import { leftOutWithoutNetwork, registerUnless } from './machine-test.ts'
@@ -40,7 +39,7 @@ dmesg | grep -i nvme >&2
 `
 
 const missing = leftOutWithoutNetwork('Linux’s NVMe/TCP host')
-const register = registerUnless(missing, test, test.skip)
+const register = registerUnless(missing)
 
 register('Linux’s host on our target, with small limits and digests, too', async (t) => {
   t.timeout(300_000)

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { findParts, type KernelChoice, partsRequired } from '../../scripts/vm/parts.ts'
+import { type How, testUnless } from '../support/left-out.ts'
 import { type CheckResult, checkNames } from './checks.ts'
 
 /** What a test needs of the machine; `module` is a file of the kernel's modules that a cache of before may lack. */
@@ -45,9 +46,9 @@ export function leftOutUnlessAsked(what: string, needs?: Needs): string | null {
 
 type Register = (title: string, run: (t: ExecutionContext) => void | Promise<void>) => void
 
-/** `register`, or where something is missing `skip`, with what is missing in each title. */
-export function registerUnless(missing: string | null, register: Register, skip: Register): Register {
-  return missing === null ? register : (title, run) => skip(`${title} (left out: ${missing})`, run)
+/** Registers tests, or where something is missing leaves them out, with what is missing in each title. */
+export function registerUnless(missing: string | null, how: How = {}): Register {
+  return (title, run) => testUnless(missing, title, run, how)
 }
 
 /**
@@ -78,7 +79,7 @@ export function testInMachine(
     if (status !== 0) trouble = `the program ended with status ${status}\n${stderr}\n${console}`
   })
 
-  const register = registerUnless(missing, test, test.skip)
+  const register = registerUnless(missing)
   for (const name of checkNames()) {
     register(name, (t) => {
       const result = results.get(name)

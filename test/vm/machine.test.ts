@@ -4,13 +4,12 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import anyTest from 'ava'
 import { type MachineResult, runInMachine } from '../../scripts/vm/machine.ts'
 import { shapeNames, shapes } from '../../scripts/vm/shapes.ts'
 import { leftOut, registerUnless } from './machine-test.ts'
 
 const missing = leftOut('the machine itself')
-const test = registerUnless(missing, anyTest.serial, anyTest.skip)
+const test = registerUnless(missing, { serial: true })
 const BOOT = 300_000
 
 const sh = (script: string) => ['sh', '-c', script]

@@ -1,6 +1,6 @@
 // Linux's NBD client on a device that is served: the checks of nbd-checks.ts.
 
-import test from 'ava'
+import { leaveOut } from '../support/left-out.ts'
 import { withoutTool } from '../support/tools.ts'
 import './nbd-checks.ts'
 import { testInMachine } from './machine-test.ts'
@@ -9,5 +9,5 @@ const missing = Object.entries({ 'nbd-client': 'nbd-client', 'mkfs.ext4': 'e2fsp
   .filter(([name, from]) => withoutTool(name, from))
   .map(([name]) => name)
 if (missing.length > 0) {
-  test.skip(`the kernel’s NBD client (left out: ${missing.join(', ')} not installed)`, () => {})
+  leaveOut(`${missing.join(', ')} not installed`, 'the kernel’s NBD client')
 } else testInMachine('nbd-checks.js', { shapes: ['lba4096'], driver: 'vfio' }, 'the kernel’s NBD client')

@@ -8,6 +8,7 @@ import { runInMachine } from '../../scripts/vm/machine.ts'
 import { findParts } from '../../scripts/vm/parts.ts'
 import { open, openController } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
+import { leaveOut } from '../support/left-out.ts'
 import { NVMET_NQN, type Nvmet, startNvmet } from '../support/nvmet.ts'
 import { NQN, startTarget } from '../support/tcp-target.ts'
 import { leftOutWithoutNetwork } from './machine-test.ts'
@@ -94,7 +95,7 @@ fi
 `
 
 if (missing !== null) {
-  test.skip(`${WHAT} (left out: ${missing})`, () => {})
+  leaveOut(missing, WHAT)
 } else {
   test.serial(`${WHAT}: ${NVMET_NQN}`, async (t) => {
     t.timeout(400_000)

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { type Namespace, open } from '../../src/index.ts'
 import { unvme } from '../cli/command.ts'
+import { leaveOut } from '../support/left-out.ts'
 import { NVMET_NQN, type Nvmet, startNvmet } from '../support/nvmet.ts'
 import { pattern } from '../support/pattern.ts'
 import { startProxy } from '../support/tcp-proxy.ts'
@@ -106,7 +107,7 @@ async function until(t: ExecutionContext, ns: Namespace, path: number, wanted: s
 }
 
 if (missing !== null) {
-  test.skip(`${WHAT} (left out: ${missing})`, () => {})
+  leaveOut(missing, WHAT)
 } else {
   let target: Nvmet
   let address: string

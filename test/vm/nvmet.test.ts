@@ -1,13 +1,13 @@
 // The device suite against Linux's target, which runs in the virtual machine: one boot, with and without digests.
 
-import test from 'ava'
 import { runByAva } from '../support/device-ava.ts'
+import { leaveOut } from '../support/left-out.ts'
 import { startNvmet } from '../support/nvmet.ts'
 import { leftOutWithoutNetwork } from './machine-test.ts'
 
 const missing = leftOutWithoutNetwork('Linux’s NVMe/TCP target')
 if (missing !== null) {
-  test.skip(`the device suite on Linux’s NVMe/TCP target (left out: ${missing})`, () => {})
+  leaveOut(missing, 'the device suite on Linux’s NVMe/TCP target')
 } else {
   const target = await startNvmet()
   // Its threads connect in either way.

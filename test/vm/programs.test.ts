@@ -3,13 +3,13 @@
 // them, and a start of Node takes some five seconds in there.
 
 import { fileURLToPath } from 'node:url'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { type ShapeName, shapeNames, shapes, suiteAddresses } from '../../scripts/vm/shapes.ts'
 import { leftOutUnlessAsked, registerUnless } from './machine-test.ts'
 
 const all = Boolean(process.env.UNVME_TEST_SUITE)
-const register = registerUnless(leftOutUnlessAsked('the test programs'), test.serial, test.serial.skip)
+const register = registerUnless(leftOutUnlessAsked('the test programs'), { serial: true })
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const LIMIT_S = 1800

@@ -3,14 +3,14 @@
 // Minutes under emulation; in two machines side by side, since each has one processor.
 
 import { fileURLToPath } from 'node:url'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { type MachineOptions, runInMachine } from '../../scripts/vm/machine.ts'
 import { type ShapeName, shapeNames, shapes, suiteAddresses } from '../../scripts/vm/shapes.ts'
 import { suiteCommand, suiteModules } from '../../scripts/vm/suite.ts'
 import { leftOutUnlessAsked, registerUnless } from './machine-test.ts'
 
 const asked = Boolean(process.env.UNVME_TEST_SUITE)
-const register = registerUnless(leftOutUnlessAsked('the suite'), test, test.skip)
+const register = registerUnless(leftOutUnlessAsked('the suite'))
 
 const LIMIT_S = 1800
 

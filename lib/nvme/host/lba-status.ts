@@ -50,7 +50,7 @@ const LBA_STATUS_NAMES: OptionNames<LbaStatusOptions> = {
 }
 
 /**
- * Get LBA Status (NVM command set 1.2, section 4.2.1): the list as it came. What is behind its last descriptor is told only
+ * Get LBA Status (NVM command set 1.2, section 4.2.1): the list as it came. What is behind its last descriptor is known only
  * where `cmpc` is LBA_STATUS_END.COMPLETE; otherwise ask again from there.
  * Rejects with NvmeError: Invalid Opcode or Invalid Field where the controller does not have the command, or the action.
  */

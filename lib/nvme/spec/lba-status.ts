@@ -1,5 +1,5 @@
 // Get LBA Status (NVM command set 1.2, section 4.2.1): the dwords of the command, and the list that it gives.
-// Which blocks are allocated (ATYPE 02h) is told since NVM command set 1.1 alone, and by controllers whose AOCS says so
+// Controllers tell which blocks are allocated (ATYPE 02h) since NVM command set 1.1 alone, where their AOCS says so
 // (CNS 06h, RALBAS). What NVMe 1.4 and 2.0 have (ATYPE 10h and 11h) tells blocks that may be unreadable, and nothing of holes.
 
 import { OutOfRangeError } from '../../errors.ts'

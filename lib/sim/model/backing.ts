@@ -46,7 +46,7 @@ export interface Backing {
   describeNamespace(nsid: number): Uint8Array
   /** A log page that is the device's; null where there is no such page. */
   readLog(lid: number): Promise<Uint8Array> | null
-  /** Memory for a command's data; null where there is none now: then the host of the controller is told when to step. */
+  /** Memory for a command's data; null where there is none now: then the backing calls for a step when there is. */
   alloc(bytes: number, nsid: number): BackingBlock | null
   free(block: BackingBlock): void
   /**

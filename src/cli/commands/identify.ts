@@ -171,7 +171,7 @@ const getNsId = adminCommand({
 const getLbaStatus = showCommand({
   name: 'get-lba-status',
   summary: 'Show which blocks are allocated, or can be unreadable (Get LBA Status)',
-  details: `Allocated blocks are told by few devices, of NVM command set 1.1 and later; those before know only of \
+  details: `Few devices tell which blocks are allocated, of NVM command set 1.1 and later; those before know only of \
 blocks that may be unreadable. Lists end where they are full: the next begins behind the last entry. \
 Counts of blocks are as in the device's list: zero-based, with 0 for one block.`,
   options: {

@@ -1,5 +1,5 @@
 // The namespaces that a server of NVMe controllers offers, with the memory of their devices for the data of commands: what is
-// asked before, what is told of changes, and their end. Which hosts there are, and how they come, is the server's business.
+// asked before, what is heard of changes, and their end. Which hosts there are, and how they come, is the server's business.
 
 import { UnsupportedError } from '../../../lib/errors.ts'
 import { logger } from '../../../lib/log/index.ts'
