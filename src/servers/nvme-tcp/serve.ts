@@ -21,11 +21,12 @@ import {
   type TcpTargetServer,
 } from '../../../lib/nvme/tcp/target/index.ts'
 import { hostCapsules, parseSimAddress } from '../../../lib/sim/index.ts'
-import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
+import { throwIfAborted } from '../../../lib/sys/abort.ts'
 import { realPath } from '../../../lib/sys/file.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
 import { checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
+import { createEnd } from '../end.ts'
 import { noCounters, nqnOf, nqnOfName, openDevices } from './devices.ts'
 import { HostController } from './host-controller.ts'
 import type { DeviceNamespace, IoCounters } from './namespace.ts'
@@ -230,23 +231,7 @@ export async function serveNvmeTcp(
       },
     }
   })
-  let closing: Promise<void> | null = null
-  let settle: (end: Promise<void>) => void
-  const closed = new Promise<void>((resolve) => {
-    settle = resolve
-  })
-  // Who does not look at it has `close` to tell.
-  closed.catch(() => {})
-  const close = () => {
-    if (closing === null) {
-      closing = end()
-      settle(closing)
-    }
-    return closing
-  }
-  async function end(): Promise<void> {
-    forget()
-    for (const take of takeBack) take()
+  const end = async () => {
     server.quiesce()
     try {
       await served.finish()
@@ -255,15 +240,14 @@ export async function serveNvmeTcp(
       served.close()
     }
   }
-  const endUnheard = () => close().catch((error: Error) => log('%s', error.message))
-  const forget = onAbort(signal, () => void endUnheard())
   const takeBack =
-    typeof namespaces === 'string' ? [] : namespaces.map((namespace) => namespace.onClose(close))
+    typeof namespaces === 'string' ? [] : namespaces.map((namespace) => namespace.onClose(() => close()))
+  const { close, closed } = createEnd(end, signal, takeBack)
   log('%s at %s', nqn, all.map(({ address }) => address).join(', '))
   const gone = typeof namespaces === 'string' ? undefined : namespaces.find((namespace) => namespace.closed)
   if (signal?.aborted || gone !== undefined) {
     // Who has ended it before it could be heard of.
-    await endUnheard()
+    await close().catch((error: Error) => log('%s', error.message))
     throw signal?.aborted
       ? new AbortError(signal.reason)
       : new ClosedError(`serveNvmeTcp: ${gone!.device} is closed`)

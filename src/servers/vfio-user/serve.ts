@@ -26,7 +26,7 @@ import {
   type SimConfig,
   type SimControls,
 } from '../../../lib/sim/index.ts'
-import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
+import { throwIfAborted } from '../../../lib/sys/abort.ts'
 import { MAP, munmap, PROT } from '../../../lib/sys/libc.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { PAGE_BYTES } from '../../../lib/sys/units.ts'
@@ -38,6 +38,7 @@ import {
 } from '../../../lib/vfio-user/index.ts'
 import type { Namespace } from '../../namespace/namespace.ts'
 import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../queue/validate.ts'
+import { createEnd } from '../end.ts'
 import { nqnOf, openDevices, type ServedDevices } from '../nvme-tcp/devices.ts'
 import { DeviceBacking } from './backing.ts'
 
@@ -256,32 +257,6 @@ function face(
     },
     [Symbol.asyncDispose]: rest.close,
   }
-}
-
-/** Its end, once, by whoever asks for it first. @param forgets calls that take back who would ask */
-function createEnd(
-  end: () => Promise<void>,
-  signal: AbortSignal | undefined,
-  forgets: readonly (() => void)[],
-): Pick<Server, 'close' | 'closed'> {
-  let closing: Promise<void> | null = null
-  let settle: (end: Promise<void>) => void
-  const closed = new Promise<void>((resolve) => {
-    settle = resolve
-  })
-  // Who does not look at it has `close` to tell.
-  closed.catch(() => {})
-  const close = () => {
-    if (closing === null) {
-      forget()
-      for (const take of forgets) take()
-      closing = end()
-      settle(closing)
-    }
-    return closing
-  }
-  const forget = onAbort(signal, () => void close().catch((error: Error) => log('%s', error.message)))
-  return { close, closed }
 }
 
 /** A controller at a socket. */
