@@ -1,5 +1,5 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `nbd`, which needs fio and nbdkit, and `vm`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine.
+// `nbd`, which needs fio and nbdkit, and `vm`, `vm-spdk`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine.
 // docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
@@ -18,7 +18,7 @@ import { readable } from './readable.ts'
 import { scale } from './scale.ts'
 import { streams } from './streams.ts'
 import { threads } from './threads.ts'
-import { kernel, serveTcp, tcpKernel, vm } from './vm.ts'
+import { kernel, serveTcp, tcpKernel, vm, vmSpdk } from './vm.ts'
 
 /** Each yields its tables one by one, as they are measured. */
 const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
@@ -35,12 +35,13 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   scale,
   nbd,
   vm,
+  'vm-spdk': vmSpdk,
   kernel,
   'tcp-kernel': tcpKernel,
   'serve-tcp': serveTcp,
 }
 
-const IN_MACHINE = ['vm', 'kernel', 'tcp-kernel', 'serve-tcp']
+const IN_MACHINE = ['vm', 'vm-spdk', 'kernel', 'tcp-kernel', 'serve-tcp']
 const names = Object.keys(BENCHMARKS)
 const { positionals } = parseArgs({ allowPositionals: true })
 const unknown = positionals.find((name) => !names.includes(name))

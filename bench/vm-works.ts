@@ -55,9 +55,13 @@ export const TCP = [
   ...[1, 32, DEEPEST_TCP].map((depth) => raw('read', RANDOM_KIB, depth)),
   raw('read', 128, 8),
 ]
+/** Of the comparison with SPDK. */
+export const SPDK = [...TCP, raw('read', 1024, 4)]
 export const STREAMS = [stream('createReadStream'), stream('createWriteStream')]
 
 const RAW_MS = 1_000
+// Huge pages that SPDK takes.
+const SPDK_MIB = 128
 // A stream's steps are long, and its code is compiled twice here, by V8 and by the emulator: that takes some seconds.
 const STREAM_WARM_MS = 6_000
 const STREAM_MS = 3_000
@@ -123,6 +127,21 @@ export function fioRate({ write, bytes, depth }: Work, seconds: number, words: r
   if (status !== 0) return { rate: Number.NaN }
   const [job] = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs
   return { rate: (write ? job.write : job.read).iops }
+}
+
+/**
+ * By SPDK's perf, a second.
+ * @param program of SPDK 20.07 or later
+ * @param id as its option -r takes it
+ */
+export function spdkRate(program: string, id: string, { write, bytes, depth }: Work): number {
+  const pattern = `${bytes === RANDOM_KIB * KIB ? 'rand' : ''}${write ? 'write' : 'read'}`
+  const all = ['-r', id, '-q', depth, '-o', bytes, '-w', pattern, '-t', 1, '-s', SPDK_MIB]
+  const { status, stdout, stderr } = spawnSync(program, all.map(String), { encoding: 'utf8' })
+  const [, rate] = /^Total +: +([\d.]+)/m.exec(stdout) ?? []
+  if (status !== 0 || rate === undefined)
+    throw new Error(`${program} ended with ${status}: ${stderr}${stdout}`)
+  return Number(rate)
 }
 
 /** aread or awrite: every descriptor is sent again when it is done. */

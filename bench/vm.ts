@@ -11,6 +11,13 @@ const LIMIT_S = 600
 /** Beside Node's own way on the kernel's block device, with the controller once under VFIO, once under the kernel. */
 export const vm = () => inMachine('vm-guest.js', { driver: 'vfio' })
 
+/** Beside SPDK's perf, both with the controller under VFIO. SPDK is no package: who has built it says where its program is. */
+export async function* vmSpdk(): AsyncGenerator<Table> {
+  const program = process.env.UNVME_SPDK_PERF
+  if (program) yield* inMachine('vm-spdk-guest.js', { driver: 'vfio' }, DEEPEST, [path.resolve(program)])
+  else console.error('bench: SPDK is left out: UNVME_SPDK_PERF is to be the path of its examples/nvme/perf')
+}
+
 /** Linux's host on our NVMe/TCP server, beside Linux's own target. */
 export const serveTcp = () => inMachine('serve-tcp-guest.js', { driver: 'none', cpus: 2 })
 
@@ -23,15 +30,20 @@ export const tcpKernel = () =>
 
 type Machine = Pick<MachineOptions, 'driver' | 'shapes' | 'cpus'>
 
-async function* inMachine(program: string, options: Machine, deepest = DEEPEST): AsyncGenerator<Table> {
-  const found = findParts({ programs: program === 'vm-guest.js' ? [] : ['fio'] })
+async function* inMachine(
+  program: string,
+  options: Machine,
+  deepest = DEEPEST,
+  words: string[] = [],
+): AsyncGenerator<Table> {
+  const found = findParts({ programs: program.startsWith('vm-') ? [] : ['fio'] })
   if ('missing' in found) {
     console.error(`bench: the virtual machine is left out: ${found.missing}`)
     return
   }
   const { status, stdout, ...result } = await runInMachine({
     // Without --enable-source-maps: with it V8 marks its whole heap for each 32 MiB that a stream of Buffers gives.
-    command: [process.execPath, path.join(import.meta.dirname, program)],
+    command: [process.execPath, path.join(import.meta.dirname, program), ...words],
     shapes: ['null4096'],
     ...options,
     timeLimit: LIMIT_S,
