@@ -21,7 +21,7 @@ import {
   systemCallError,
 } from '../sys/libc.ts'
 import { native } from '../sys/native.ts'
-import { HUGE_PAGE_BYTES } from '../sys/units.ts'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../sys/units.ts'
 
 const READ_WRITE = PROT.READ | PROT.WRITE
 
@@ -57,8 +57,11 @@ export interface MemoryView {
 /**
  * Makes `bytes` of zeroed shared memory, on huge pages where asked for and available, and maps it.
  * Throws SystemCallError (ENOMEM and others).
+ * @param options.hugePages those that were reserved: a part of them can't be mapped a second time
+ * @param options.pinned all of it is about to be pinned for a device: it is taken now, on transparent huge pages where the
+ * kernel makes some (6.1 and later). These can be mapped in parts; and an IOMMU translates each as one.
  */
-export function createSharedMemory(bytes: number, { hugePages = false } = {}): SharedMemory {
+export function createSharedMemory(bytes: number, { hugePages = false, pinned = false } = {}): SharedMemory {
   checkLength(bytes)
   if (hugePages && bytes % HUGE_PAGE_BYTES === 0) {
     try {
@@ -67,7 +70,9 @@ export function createSharedMemory(bytes: number, { hugePages = false } = {}): S
       // None reserved, or too few: ordinary pages do.
     }
   }
-  return createMemfd(bytes, false)
+  const memory = createMemfd(bytes, false)
+  if (pinned) takeHugePages(memory)
+  return memory
 }
 
 function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
@@ -78,7 +83,8 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
     // Whoever it is shared with can't take it away: a mapping beyond the end of a file ends the process at first touch.
     if (fcntl(fd, F.ADD_SEALS, SEAL.SEAL | SEAL.SHRINK | SEAL.GROW) !== 0) throw systemCallError('fcntl')
     // Huge pages are taken now: a missing one would otherwise be a SIGBUS at first touch.
-    const address = map(0n, bytes, READ_WRITE, MAP.SHARED | (hugePages ? MAP.POPULATE : 0), fd, 0)
+    const flags = MAP.SHARED | (hugePages ? MAP.POPULATE : 0)
+    const address = hugePages ? map(0n, bytes, READ_WRITE, flags, fd, 0) : mapAligned(fd, bytes)
     // Transparent huge pages where the system lets shared memory ask for them (shmem_enabled is `advise`): these
     // can be mapped in parts. It is a wish, and its failure the normal case.
     if (!hugePages && bytes >= HUGE_PAGE_BYTES) madvise(address, bytes, MADV.HUGEPAGE)
@@ -87,6 +93,31 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
     close(fd)
     throw error
   }
+}
+
+// Whatever the system's settings for shared memory are, which by default keep it from huge pages. That it fails is no fault:
+// an older kernel does not know it, and there may be too little memory in one piece.
+function takeHugePages({ address, bytes }: SharedMemory): void {
+  // An extent of nothing is left as it is.
+  for (let at = 0; at < bytes; at += HUGE_PAGE_BYTES)
+    madvise(address + BigInt(at), PAGE_BYTES, MADV.POPULATE_WRITE)
+  madvise(address, bytes, MADV.COLLAPSE)
+}
+
+// Begins on a huge page's boundary where it is as large as one: only there the kernel can use one.
+function mapAligned(fd: number, bytes: number): bigint {
+  if (bytes < HUGE_PAGE_BYTES) return map(0n, bytes, READ_WRITE, MAP.SHARED, fd, 0)
+  const { address, range } = reserveAligned(bytes)
+  try {
+    map(address, bytes, READ_WRITE, MAP.SHARED | MAP.FIXED, fd, 0)
+  } catch (error) {
+    releaseAddresses(range)
+    throw error
+  }
+  const head = Number(address - range.address)
+  if (head > 0) munmap(range.address, head)
+  if (head < HUGE_PAGE_BYTES) munmap(address + BigInt(bytes), HUGE_PAGE_BYTES - head)
+  return address
 }
 
 /**
@@ -131,18 +162,24 @@ export function viewOf(address: bigint, bytes: number): ArrayBuffer {
  */
 export function mapPrivate(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
   checkLength(bytes)
-  const whole = bytes + HUGE_PAGE_BYTES
-  const start = map(0n, whole, READ_WRITE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
-  const unit = BigInt(HUGE_PAGE_BYTES)
-  const address = ((start + unit - 1n) / unit) * unit
+  const { address, range } = reserveAligned(bytes)
   // A child would share the pages: the first store here after that takes a copy, and what a device sends goes to the other.
-  if (madvise(start, whole, MADV.DONTFORK) !== 0) {
+  if (madvise(range.address, range.bytes, MADV.DONTFORK) !== 0) {
     const error = systemCallError('madvise')
-    munmap(start, whole)
+    releaseAddresses(range)
     throw error
   }
   // Where there are none, ordinary pages do.
   madvise(address, bytes, MADV.HUGEPAGE)
+  return { address, range }
+}
+
+// Private memory with `bytes` of it from a huge page's boundary on, nothing of it touched.
+function reserveAligned(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
+  const whole = bytes + HUGE_PAGE_BYTES
+  const start = map(0n, whole, READ_WRITE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
+  const unit = BigInt(HUGE_PAGE_BYTES)
+  const address = ((start + unit - 1n) / unit) * unit
   return { address, range: { address: start, bytes: whole } }
 }
 

@@ -222,7 +222,7 @@ export const F = {
   GET_SEALS: 1034,
 } as const
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4 } as const
-export const MADV = { DONTNEED: 4, DONTFORK: 10, HUGEPAGE: 14, POPULATE_WRITE: 23 } as const
+export const MADV = { DONTNEED: 4, DONTFORK: 10, HUGEPAGE: 14, POPULATE_WRITE: 23, COLLAPSE: 25 } as const
 /** Of lseek: where data, or a hole, begins next. */
 export const SEEK = { DATA: 3, HOLE: 4 } as const
 export const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const

@@ -119,7 +119,8 @@ export class VfioFunction implements PciFunction {
       )
     }
     const { needsHugePage } = this.#group
-    const memory = createSharedMemory(needsHugePage ? HUGE_PAGE_BYTES : bytes, { hugePages: needsHugePage })
+    const options = { hugePages: needsHugePage, pinned: true }
+    const memory = createSharedMemory(needsHugePage ? HUGE_PAGE_BYTES : bytes, options)
     try {
       const iova = this.#group.map(memory, this.address)
       const { fd, address, hugePages } = memory

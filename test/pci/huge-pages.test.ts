@@ -1,11 +1,19 @@
 // Buffers on huge pages, where a view is a part of the arena's own mapping: what still holds one that was freed reads and
-// writes no later buffer, whether this Node can detach it (22) or not (20).
+// writes no later buffer, whether this Node can detach it (22) or not (20). And memory on transparent huge pages, which can be
+// mapped in parts.
 
 import fs from 'node:fs'
+import os from 'node:os'
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import test from 'ava'
-import { createSharedMemory, type DmaArena, destroySharedMemory } from '../../lib/memory/mapping.ts'
+import {
+  createSharedMemory,
+  type DmaArena,
+  destroySharedMemory,
+  mapView,
+  retireView,
+} from '../../lib/memory/mapping.ts'
 import { DmaPool } from '../../lib/memory/pool.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
 import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../lib/sys/units.ts'
@@ -113,4 +121,40 @@ test.serial('a buffer that outlives its pool shows pages of no one', (t) => {
   t.true(next.every((byte) => byte === 0))
   t.false(shows(stale, 1))
   other.close()
+})
+
+/** KiB of the mapping that begins at `address` which huge pages map. */
+function hugeKib(address: bigint): number {
+  const [, mapping = ''] = fs
+    .readFileSync('/proc/self/smaps', 'utf8')
+    .split(new RegExp(`^0*${address.toString(16)}-`, 'm'))
+  return Number(/^ShmemPmdMapped: +(\d+) kB/m.exec(mapping)?.[1] ?? 0)
+}
+
+// MADV_COLLAPSE of shared memory came with Linux 6.1.
+const [major = 0, minor = 0] = os.release().split('.').map(Number)
+const collapses =
+  major * 100 + minor >= 601 && fs.existsSync('/sys/kernel/mm/transparent_hugepage/hpage_pmd_size')
+
+test('memory to be pinned is on huge pages where the kernel makes some', (t) => {
+  const memory = createSharedMemory(2 * HUGE_PAGE_BYTES + PAGE_BYTES, { pinned: true })
+  t.is(memory.address % BigInt(HUGE_PAGE_BYTES), 0n)
+  if (collapses) t.is(hugeKib(memory.address), (2 * HUGE_PAGE_BYTES) / 1024)
+  else t.log('not looked at: this kernel makes no huge pages of shared memory')
+  t.false(memory.hugePages, 'a part of it can be mapped a second time')
+  destroySharedMemory(memory)
+})
+
+test('a part of pinned memory can be mapped a second time, and replaced', (t) => {
+  const memory = createSharedMemory(HUGE_PAGE_BYTES, { pinned: true })
+  const [one, two] = [0, 0].map(() => mapView(memory.fd, 3 * PAGE_BYTES, PAGE_BYTES))
+  const [a, b] = [one!, two!].map(({ buffer }) => Buffer.from(buffer))
+  t.true(a!.every((byte) => byte === 0))
+  a!.fill(7)
+  t.is(b![PAGE_BYTES - 1], 7)
+  retireView(one!)
+  t.false(shows(a!, 7))
+  t.is(b![0], 7)
+  retireView(two!)
+  destroySharedMemory(memory)
 })
