@@ -89,10 +89,18 @@ test('a host that sends more commands than its queue has loses its connection, a
   const { server, port } = await serve(t, ['sim:?size=4M&latency=20ms'])
   const { queue } = await broughtUp(t, port, { subnqn: SERVED_NQN, sqsize: 1 })
   const write = (cid: number) => capsule({ 0: 0x01 | (cid << 16), 1: 1, 12: 7 }, Buffer.alloc(4096))
-  queue.send(Buffer.concat([write(1), write(2)]))
+  queue.send(Buffer.concat([write(1), write(2), write(3)]))
   for (let pdu = await queue.next(); pdu !== null; ) pdu = await queue.next()
   while (server.stats.inFlight > 0 || server.stats.connections > 1) await new Promise(setImmediate)
   t.is(server.stats.memoryInUse, 0)
+})
+
+test('a host that fills its queue to the last entry is served', async (t) => {
+  const { port } = await serve(t, ['sim:?size=4M&latency=20ms'])
+  const { queue } = await broughtUp(t, port, { subnqn: SERVED_NQN, sqsize: 1 })
+  queue.send(Buffer.concat([read(1, 1, 4096), read(2, 1, 4096)]))
+  const answered = [cidOf(await answerOf(queue)), cidOf(await answerOf(queue))]
+  t.deepEqual(answered.sort(), [1, 2])
 })
 
 test('what a queue sent that has gone, and that was not begun, is not done after what the next one sends', async (t) => {

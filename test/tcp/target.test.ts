@@ -62,7 +62,9 @@ for (const [what, words, data, status, result] of [
   ['a queue of one entry', { ...CONNECT, 11: 0 }, connectData(), 0x182, 44],
   ['too large an admin queue', { ...CONNECT, 11: 1000 }, connectData(), 0x182, 44],
   ['another subsystem', CONNECT, connectData({ subnqn: 'nqn.2024-01.org.example:none' }), 0x182, 0x1_0100],
-  ['no name', CONNECT, connectData({ hostnqn: 'me' }), 0x182, 0x1_0200],
+  ['no name of its own', CONNECT, connectData({ hostnqn: '' }), 0x182, 0x1_0200],
+  ['a name of two words', CONNECT, connectData({ hostnqn: 'nqn.2024-01.org.example:a b' }), 0x182, 0x1_0200],
+  ['a name that rings', CONNECT, connectData({ hostnqn: 'nqn.2024-01.org.example:\x07' }), 0x182, 0x1_0200],
   ['a controller of its choice', CONNECT, connectData({ cntlid: 7 }), 0x182, 0x1_0010],
   [
     'an I/O queue of no controller',
@@ -89,6 +91,18 @@ for (const [what, words, data, status, result] of [
     t.is(again!.readUInt16LE(20), 5)
   })
 }
+
+test('Connect takes a host whose name has no "nqn."', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  host.send(
+    capsule(
+      CONNECT,
+      connectData({ hostnqn: '2014-08.org.nvmexpress:uuid:6f9619ff-8b86-d011-b42d-00cf4fc964ff' }),
+    ),
+  )
+  t.is(statusOf(await host.next()), 0)
+})
 
 test('a subsystem has one host at a time', async (t) => {
   const target = await setUp(t)
@@ -151,6 +165,18 @@ for (const [what, words, data, status] of [
     t.is(statusOf(await host.next()), 0)
   })
 }
+
+test('a command without data may name a capsule that has none', async (t) => {
+  const target = await setUp(t)
+  const host = await greeted(t, target.port)
+  host.send(capsule(CONNECT, connectData()))
+  t.is(statusOf(await host.next()), 0)
+  host.send(capsule({ 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
+  t.is(statusOf(await host.next()), 0)
+  // Set Features, Number of Queues: a descriptor of data at offset 0 in the capsule, 0 bytes of it.
+  host.send(capsule({ 0: 0x09, 9: 0x0100_0000, 10: 7, 11: 0 }))
+  t.is(statusOf(await host.next()), 0)
+})
 
 test('before Connect has an answer no other command is taken, so that no unnamed host has memory', async (t) => {
   const target = await setUp(t)

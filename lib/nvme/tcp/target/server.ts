@@ -237,7 +237,7 @@ export async function serveTcp({
     })
     const invalidHost = { status: FABRICS_STATUS.CONNECT_INVALID_HOST | DNR, result: 0 }
     if (cntlid !== CNTLID_DYNAMIC && cntlid !== CNTLID_STATIC_ANY) return invalid(CONNECT_DATA_FIELD.CNTLID)
-    if (!isNqn(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
+    if (!isHostName(hostnqn)) return invalid(CONNECT_DATA_FIELD.HOSTNQN)
     const subsystem = byNqn.get(subnqn)
     if (subsystem === undefined && subnqn !== DISCOVERY_NQN) return invalid(CONNECT_DATA_FIELD.SUBNQN)
     if (hosts?.has(hostnqn) === false) {
@@ -490,4 +490,9 @@ function handshakes(
       else take(secured, names)
     })
   }
+}
+
+// What a host may call itself: one word, harmless in a log. Not each is a qualified name: SPDK 20.07's default has no "nqn.".
+function isHostName(name: string): boolean {
+  return /^[^\s\p{Cc}]+$/u.test(name)
 }
