@@ -50,10 +50,10 @@ export function openHost(
 
 /** Calls `deliver` for each vector with completions that no interrupt was sent for yet. */
 export function deliverInterrupts(c: Controller, deliver: (vector: number) => void): void {
-  c.raisedCount = 0
-  for (let vector = 0; vector < c.raised.length; vector++) {
+  for (let vector = 0; c.raisedCount > 0 && vector < c.raised.length; vector++) {
     if (c.raised[vector] === 0) continue
     c.raised[vector] = 0
+    c.raisedCount--
     deliver(vector)
   }
 }

@@ -7,10 +7,10 @@
 import type { encodeIdentifyController } from '../../nvme/spec/identify.ts'
 import { ADMIN, ALL_NAMESPACES, NVM } from '../../nvme/spec/opcodes.ts'
 import { STATUS } from '../../nvme/spec/status.ts'
+import { clearDoorbell } from './bar.ts'
 import type { Controller } from './controller.ts'
 import { followPrps, sendData, takeData } from './prp.ts'
 import {
-  clearDoorbell,
   commandsIn,
   complete,
   conclude,
@@ -308,15 +308,12 @@ export function deleteBacked(
   sq: SubmissionQueue,
   cid: number,
 ): number {
-  if (isBeingDeleted(backed, sq)) return STATUS.INVALID_QUEUE_IDENTIFIER
+  if (sq.closed) return STATUS.INVALID_QUEUE_IDENTIFIER
+  sq.closed = true
   backed.deletions.push({ sq, cid })
   admin.cq.reserved++
   for (const { sq: of, done } of [...backed.inFlight]) if (of === sq) backed.backing.withdraw(done)
   return NO_COMPLETION
-}
-
-export function isBeingDeleted({ deletions }: Backed, sq: SubmissionQueue): boolean {
-  return deletions.some((deletion) => deletion.sq === sq)
 }
 
 function endDeletions(c: Controller, backed: Backed): void {
@@ -334,7 +331,7 @@ function endDeletions(c: Controller, backed: Backed): void {
 /** The queue is there no more. */
 export function removeSq(c: Controller, sq: SubmissionQueue): void {
   c.sqs[sq.id] = undefined
-  c.active = c.active.filter((other) => other !== sq)
+  sq.closed = true
   sq.cq.users--
   clearDoorbell(c.bar, sq)
 }

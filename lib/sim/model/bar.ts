@@ -27,6 +27,8 @@ export interface Bar {
   readonly requests: Uint32Array
   /** From offset 1000h on. */
   readonly doorbells: Uint32Array
+  /** What the controller has last seen of each, or of its shadow: one row of numbers, however many queues there are. */
+  readonly seen: Uint32Array
 }
 
 /** Indices of registers as words. */
@@ -61,11 +63,24 @@ export function doorbellBytes({ qcount, dstrd }: Pick<SimConfig, 'qcount' | 'dst
  */
 export function createBar(memory: ArrayBufferLike, doorbells?: ArrayBufferLike): Bar {
   const doorbellsAt = (REGISTER_WORDS + REQUEST_WORDS) * 4
+  const words = doorbells ? new Uint32Array(doorbells) : new Uint32Array(memory, doorbellsAt)
   return {
     registers: new Uint32Array(memory, 0, REGISTER_WORDS),
     requests: new Uint32Array(memory, REGISTER_WORDS * 4, REQUEST_WORDS),
-    doorbells: doorbells ? new Uint32Array(doorbells) : new Uint32Array(memory, doorbellsAt),
+    doorbells: words,
+    seen: new Uint32Array(words.length),
   }
+}
+
+/** Doorbells of a queue that is created or deleted start at 0. */
+export function clearDoorbell(bar: Bar, queue: { readonly doorbell: number }): void {
+  bar.doorbells[queue.doorbell] = 0
+  bar.seen[queue.doorbell] = 0
+}
+
+export function clearDoorbells(bar: Bar): void {
+  bar.doorbells.fill(0)
+  bar.seen.fill(0)
 }
 
 /** A host's 32-bit read. */

@@ -13,7 +13,7 @@ import { createFirmware, type Firmware } from './admin/firmware.ts'
 import { createTelemetry, type Telemetry } from './admin/logs.ts'
 import { type Background, createBackground, startSanitize, startTest } from './background.ts'
 import { type Backed, type Backing, type BackingNamespace, createBacked } from './backing.ts'
-import { type Bar, createBar, REQUEST, WORD } from './bar.ts'
+import { type Bar, clearDoorbells, createBar, REQUEST, WORD } from './bar.ts'
 import { createEvents, type Events } from './events.ts'
 import { createFeatures, type Features, resetFeatures } from './features.ts'
 import { createHealth, type Health } from './health.ts'
@@ -65,14 +65,17 @@ export interface Controller {
   readonly telemetry: Telemetry
   readonly sqs: (SubmissionQueue | undefined)[]
   readonly cqs: (CompletionQueue | undefined)[]
-  /** Submission queues in the order in which they are served. */
-  active: SubmissionQueue[]
+  /** Doorbells below this index may be those of queues. */
+  doorbellsEnd: number
+  /** Submission queues with commands that were announced and not yet fetched: the first so many, in no order. */
+  readonly busy: SubmissionQueue[]
+  busyCount: number
+  /** Index there of the queue that is served next. */
+  turn: number
   /** Shadow doorbells, once the host has configured them. */
   shadow: Shadow | null
   /** Shadow doorbells are looked at without being asked to: the host need not ring. */
   quiet: boolean
-  /** Queue at which the next step begins. */
-  turn: number
   ready: boolean
   /** It may reach no memory of the host until it is reset: bus master off. */
   quiesced: boolean
@@ -171,10 +174,12 @@ export function createController(parts: ControllerParts): Controller {
     telemetry: createTelemetry(),
     sqs: [],
     cqs: [],
-    active: [],
+    doorbellsEnd: 0,
+    busy: [],
+    busyCount: 0,
+    turn: 0,
     shadow: null,
     quiet: false,
-    turn: 0,
     ready: false,
     quiesced: false,
     gone: false,
@@ -233,7 +238,7 @@ export function powerOnRegisters({ bar, config, backed }: Controller): void {
   bar.registers.fill(0)
   bar.requests[REQUEST.NSSR] = 0
   bar.requests[REQUEST.CLEAR_NSSRO] = 0
-  bar.doorbells.fill(0)
+  clearDoorbells(bar)
   const [lo, hi] = encodeCapabilities({
     mqes: config.qsize,
     cqr: true,

@@ -5,7 +5,6 @@
 import { STATUS } from '../../nvme/spec/status.ts'
 import type { DmaRange } from '../dma/dma.ts'
 import { hasRange } from '../faults/plan.ts'
-import type { Bar } from './bar.ts'
 import type { Controller } from './controller.ts'
 import { recordError } from './health.ts'
 
@@ -18,8 +17,7 @@ export interface CompletionQueue {
   readonly size: number
   /** Index of its doorbell. */
   readonly doorbell: number
-  /** The doorbell as last seen, and the head, which follows valid values only. */
-  seen: number
+  /** Follows valid values of the doorbell only, as a submission queue's tail. */
   head: number
   tail: number
   /** Entries that the host has not yet taken, and those that are kept for commands of a backing. */
@@ -41,12 +39,15 @@ export interface SubmissionQueue {
   readonly size: number
   readonly doorbell: number
   readonly cq: CompletionQueue
-  seen: number
   head: number
   tail: number
   /** Commands that are executed later, and completions posted so far. */
   waiting: number
   posted: number
+  /** It stands among those with commands. */
+  listed: boolean
+  /** It is deleted, or about to be: nothing of it is fetched any more. */
+  closed: boolean
 }
 
 export const SQE_WORDS = 16
@@ -64,7 +65,7 @@ interface RingPlace {
 function ring({ id, range, iova, size, doorbell }: RingPlace) {
   // Made a small integer here, once: as a difference of addresses it would stay a floating-point number.
   const base = ((iova - range.start + range.base) / 4) | 0
-  return { id, range, words: range.words, base, size, doorbell, seen: 0, head: 0, tail: 0 }
+  return { id, range, words: range.words, base, size, doorbell, head: 0, tail: 0 }
 }
 
 export function createCompletionQueue(
@@ -76,7 +77,7 @@ export function createCompletionQueue(
 }
 
 export function createSubmissionQueue(place: RingPlace, cq: CompletionQueue): SubmissionQueue {
-  return { ...ring(place), cq, waiting: 0, posted: 0 }
+  return { ...ring(place), cq, waiting: 0, posted: 0, listed: false, closed: false }
 }
 
 /** Commands that were announced and not yet taken. */
@@ -121,7 +122,6 @@ export function writeEntry(words: Uint32Array, at: number, result: number, dw2: 
 
 /** Takes a new tail from the doorbell. False where the value is invalid: it is ignored. */
 export function followTail(sq: SubmissionQueue, value: number): boolean {
-  sq.seen = value
   if (value >= sq.size) return false
   // A tail that passes the head would overwrite entries that were not yet read.
   const announced = distance(sq.tail, value, sq.size)
@@ -133,7 +133,6 @@ export function followTail(sq: SubmissionQueue, value: number): boolean {
 
 /** Takes a new head from the doorbell. False where the value is invalid: it is ignored. */
 export function followHead(cq: CompletionQueue, value: number): boolean {
-  cq.seen = value
   if (value >= cq.size) return false
   const taken = distance(cq.head, value, cq.size)
   if (taken > cq.used) return false
@@ -145,11 +144,6 @@ export function followHead(cq: CompletionQueue, value: number): boolean {
 function distance(from: number, to: number, size: number): number {
   const d = to - from
   return d < 0 ? d + size : d
-}
-
-/** Doorbells of a queue that is created or deleted start at 0. */
-export function clearDoorbell(bar: Bar, queue: { readonly doorbell: number }): void {
-  bar.doorbells[queue.doorbell] = 0
 }
 
 /** Instead of a status: the command is answered later, or never. */

@@ -6,8 +6,6 @@ import { STATUS } from '../../nvme/spec/status.ts'
 import { join32 } from '../../sys/int64.ts'
 import type { DmaRange } from '../dma/dma.ts'
 import type { Controller } from './controller.ts'
-import { EVENT, raiseEvent } from './events.ts'
-import { followHead, followTail } from './queues.ts'
 
 /** Each of the two buffers is one page of host memory; queues whose doorbells lie behind it have none here. */
 const WORDS = 1024
@@ -39,45 +37,32 @@ export function configureDoorbellBuffer(c: Controller, sqe: Uint32Array, e: numb
   return 0
 }
 
-/** As followDoorbells, where there are shadow doorbells. The admin queue is rung by its real ones. */
-export function followShadow(c: Controller, shadow: Shadow): void {
-  const { active } = c
-  for (let i = 0; i < active.length; i++) {
-    const sq = active[i]!
-    const { cq } = sq
-    const tail = doorbellOf(c, shadow, sq)
-    if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
-    const head = doorbellOf(c, shadow, cq)
-    if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
-  }
-  askForRings(c, shadow)
+/** The doorbell of an I/O queue where it has one in the host's memory, else the real one. */
+export function doorbellOf({ bar, config }: Controller, shadow: Shadow, doorbell: number): number {
+  return doorbell >> config.dstrd < 2 || doorbell >= WORDS
+    ? bar.doorbells[doorbell]!
+    : shadow.doorbells[shadow.doorbellsAt + doorbell]!
 }
 
 /** Writes the events of all I/O queues: the value at which the host is to ring. */
 export function askForRings(c: Controller, shadow: Shadow): void {
-  const { active } = c
-  for (let i = 0; i < active.length; i++) {
-    const sq = active[i]!
+  if (!c.ready) return
+  for (let i = 1; i < c.sqs.length; i++) {
+    const sq = c.sqs[i]
+    if (sq === undefined || sq.closed) continue
     askForRing(c, shadow, sq, sq.tail)
     askForRing(c, shadow, sq.cq, sq.cq.head)
   }
 }
 
 interface Queue {
-  readonly id: number
   readonly size: number
   readonly doorbell: number
 }
 
-function doorbellOf(c: Controller, shadow: Shadow, { id, doorbell }: Queue): number {
-  return id === 0 || doorbell >= WORDS
-    ? c.bar.doorbells[doorbell]!
-    : shadow.doorbells[shadow.doorbellsAt + doorbell]!
-}
-
 // The host rings when it passes the event's value. The one behind `current` is passed last of all.
 function askForRing(c: Controller, { events, eventsAt }: Shadow, queue: Queue, current: number): void {
-  if (queue.id === 0 || queue.doorbell >= WORDS) return
+  if (queue.doorbell >= WORDS) return
   const behind = current === 0 ? queue.size - 1 : current - 1
   events[eventsAt + queue.doorbell] = c.quiet ? behind : current
 }

@@ -14,7 +14,7 @@ import { join32 } from '../../sys/int64.ts'
 import { resetFirmware } from './admin/firmware.ts'
 import { resetBackground } from './background.ts'
 import { type Backed, forgetBacked, mayEnable } from './backing.ts'
-import { REQUEST, WORD } from './bar.ts'
+import { clearDoorbells, REQUEST, WORD } from './bar.ts'
 import { type Controller, MPS_MAX, powerOnRegisters } from './controller.ts'
 import { createEvents } from './events.ts'
 import { resetFeatures } from './features.ts'
@@ -75,7 +75,7 @@ function enable(c: Controller): void {
     goFatal(c)
     return
   }
-  c.bar.doorbells.fill(0)
+  clearDoorbells(c.bar)
   c.pageBytes = cc.mps
   const stride = c.config.dstrd
   const cq = createCompletionQueue(
@@ -87,7 +87,7 @@ function enable(c: Controller): void {
   cq.users = 1
   c.cqs[0] = cq
   c.sqs[0] = sq
-  c.active = [sq]
+  c.doorbellsEnd = cq.doorbell + 1
   c.ready = true
   registers[WORD.CSTS]! |= CSTS.RDY
 }
@@ -105,7 +105,7 @@ function forget(c: Controller): void {
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
   c.sqs.length = 0
   c.cqs.length = 0
-  c.active = []
+  c.busy.length = c.busyCount = c.turn = 0
   c.shadow = null
   c.ready = false
   Object.assign(c.events, createEvents())
@@ -114,7 +114,7 @@ function forget(c: Controller): void {
   resetFeatures(c.features)
   resetFirmware(c.firmware)
   resetBackground(c)
-  c.bar.doorbells.fill(0)
+  clearDoorbells(c.bar)
 }
 
 function keepGhosts({ pending, ghosts }: Controller): void {
@@ -186,7 +186,6 @@ export function vanish(c: Controller, notify: boolean): void {
 export function stop(c: Controller): void {
   if (c.backed !== null) forgetBacked(c.backed)
   for (const slot of removePending(c.pending, () => true)) endPending(c.pending, slot)
-  c.active = []
   c.ready = false
   c.events.requests = []
 }

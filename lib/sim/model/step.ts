@@ -28,7 +28,7 @@ import {
   SQE_WORDS,
   type SubmissionQueue,
 } from './queues.ts'
-import { followShadow } from './shadow.ts'
+import { askForRings, doorbellOf } from './shadow.ts'
 import { followRegisters, goFatal, vanish } from './state.ts'
 
 const STEP_COMMANDS = 512
@@ -61,41 +61,61 @@ function isStopped(c: Controller): boolean {
   return false
 }
 
+// A queue's own object is looked at only where its doorbell was rung: a step costs much the same with any number of queues.
 function followDoorbells(c: Controller): void {
-  if (c.shadow !== null) {
-    followShadow(c, c.shadow)
-    return
+  const { doorbellsEnd, shadow } = c
+  const { doorbells, seen } = c.bar
+  const stride = 1 << c.config.dstrd
+  for (let i = 0; i < doorbellsEnd; i += stride) {
+    const value = shadow === null ? doorbells[i]! : doorbellOf(c, shadow, i)
+    if (value !== seen[i]) followDoorbell(c, i, value)
   }
-  const { active } = c
-  const { doorbells } = c.bar
-  for (let i = 0; i < active.length; i++) {
-    const sq = active[i]!
-    const { cq } = sq
-    const tail = doorbells[sq.doorbell]!
-    if (tail !== sq.seen && !followTail(sq, tail)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
-    const head = doorbells[cq.doorbell]!
-    if (head !== cq.seen && !followHead(cq, head)) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
-  }
+  if (shadow !== null) askForRings(c, shadow)
 }
 
+function followDoorbell(c: Controller, doorbell: number, value: number): void {
+  c.bar.seen[doorbell] = value
+  const place = doorbell >> c.config.dstrd
+  const sq = (place & 1) === 0 ? c.sqs[place >> 1] : undefined
+  const cq = (place & 1) === 0 ? undefined : c.cqs[place >> 1]
+  const isInvalid = (sq && !announce(c, sq, value)) || (cq && !followHead(cq, value))
+  if (isInvalid) raiseEvent(c.events, EVENT.INVALID_DOORBELL_VALUE)
+}
+
+function announce(c: Controller, sq: SubmissionQueue, tail: number): boolean {
+  if (sq.closed) return true
+  if (!followTail(sq, tail)) return false
+  if (!sq.listed) {
+    sq.listed = true
+    c.busy[c.busyCount++] = sq
+  }
+  return true
+}
+
+/** Queues with commands take turns, in this step and from step to step. */
 function serveQueues(c: Controller): number {
   c.aborts = 0
   c.moved = 0
-  const burst = c.features.burst
-  let left = STEP_COMMANDS
-  for (;;) {
-    let served = 0
-    // The list is read again each time: commands create and delete queues.
-    for (let i = 0; i < c.active.length && c.moved < STEP_UNITS; i++) {
-      const sq = c.active[i]!
-      if (sq.head === sq.tail) continue
-      const limit = Math.min(left - served, burst)
-      served += sq.id === 0 || c.slowPath ? serve(c, sq, limit) : serveIo(c, sq, limit)
-    }
-    left -= served
-    if (served === 0 || left <= 0 || c.moved >= STEP_UNITS || c.stoppedUntil !== 0)
-      return STEP_COMMANDS - left
+  const { burst } = c.features
+  let done = 0
+  // Turns since a command was taken: some may wait for room in a completion queue, or for memory.
+  let idle = 0
+  while (idle < c.busyCount && done < STEP_COMMANDS && c.moved < STEP_UNITS) {
+    const sq = c.busy[c.turn]!
+    // A queue on its own has all turns.
+    const limit = c.busyCount === 1 ? STEP_COMMANDS - done : Math.min(STEP_COMMANDS - done, burst)
+    const served = sq.closed ? 0 : sq.id === 0 || c.slowPath ? serve(c, sq, limit) : serveIo(c, sq, limit)
+    done += served
+    idle = served === 0 ? idle + 1 : 0
+    // A command has stopped the controller.
+    if (!c.ready || c.stoppedUntil !== 0) break
+    if (sq.head === sq.tail || sq.closed) {
+      sq.listed = false
+      c.busy[c.turn] = c.busy[--c.busyCount]!
+    } else c.turn++
+    if (c.turn >= c.busyCount) c.turn = 0
   }
+  return done
 }
 
 /** Commands of an I/O queue that nothing delays or harms: they can stop neither the controller nor the queue. */

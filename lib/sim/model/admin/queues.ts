@@ -7,10 +7,10 @@ import { decodeConfiguration } from '../../../nvme/spec/registers.ts'
 import { STATUS } from '../../../nvme/spec/status.ts'
 import { join32 } from '../../../sys/int64.ts'
 import { abortBacked, deleteBacked, removeSq } from '../backing.ts'
+import { clearDoorbell } from '../bar.ts'
 import { type Controller, vectorsOf } from '../controller.ts'
 import { endPending, removePending } from '../pending.ts'
 import {
-  clearDoorbell,
   complete,
   createCompletionQueue,
   createSubmissionQueue,
@@ -40,7 +40,7 @@ export function createCq(c: Controller, sqe: Uint32Array, e: number): number {
   if (range === null) return STATUS.DATA_TRANSFER_ERROR
   const doorbell = (2 * id + 1) << c.config.dstrd
   const cq = createCompletionQueue({ id, range, iova, size, doorbell }, interrupts, vector)
-  clearDoorbell(c.bar, cq)
+  startDoorbell(c, cq)
   c.cqs[id] = cq
   return 0
 }
@@ -58,12 +58,16 @@ export function createSq(c: Controller, sqe: Uint32Array, e: number): number {
   if (range === null) return STATUS.DATA_TRANSFER_ERROR
   const doorbell = (2 * id) << c.config.dstrd
   const sq = createSubmissionQueue({ id, range, iova, size, doorbell }, cq)
-  clearDoorbell(c.bar, sq)
+  startDoorbell(c, sq)
   c.sqs[id] = sq
-  c.active.push(sq)
   cq.users++
   endGhosts(c, sq)
   return 0
+}
+
+function startDoorbell(c: Controller, queue: { readonly doorbell: number }): void {
+  clearDoorbell(c.bar, queue)
+  c.doorbellsEnd = Math.max(c.doorbellsEnd, queue.doorbell + 1)
 }
 
 /** A fault: commands of before the reset end on the new queue of the same id. */
@@ -97,7 +101,6 @@ export function deleteSq(c: Controller, sqe: Uint32Array, e: number): number {
   const sq = c.sqs[id]
   if (id === 0 || sq === undefined) return STATUS.INVALID_QUEUE_IDENTIFIER
   if (c.backed !== null && sq.waiting > 0) {
-    c.active = c.active.filter((other) => other !== sq)
     return deleteBacked(c.backed, c.sqs[0]!, sq, sqe[e]! >>> 16)
   }
   for (const slot of removePending(c.pending, (queue) => queue === sq)) {
