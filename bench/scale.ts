@@ -4,7 +4,7 @@
 
 import fs from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
-import { type Namespace, open, spread, task } from '../src/index.ts'
+import { type IoDescriptor, type Namespace, open, spread, task } from '../src/index.ts'
 import { allocParts } from './commands.ts'
 import { compare, cpuOf, type Row, type Table } from './measure.ts'
 
@@ -86,20 +86,22 @@ function readAll(namespaces: readonly Namespace[], count: number, depth: number,
     return Array.from({ length: ns.qcount * depth }, (_, i) => {
       const data = parts[i % parts.length]!
       const qid = Math.floor(i / depth)
-      return { ns, qid, first, data, iod: ns.aread(qid, data, first, 1) }
+      return { ns, qid, first, data, iod: ns.aread(qid, data, first, 1) as IoDescriptor | null }
     })
   })
   const seed = new Uint32Array([1])
+  // No more than `count`, which those in flight at the end may be a good part of.
+  let sent = slots.length
   for (let done = 0; done < count; ) {
     for (const slot of slots) {
       const { ns, qid, data, first } = slot
-      if (!ns.apoll(slot.iod)) continue
+      if (slot.iod === null || !ns.apoll(slot.iod)) continue
       done++
       seed[0] = Math.imul(seed[0]!, 1664525) + 1013904223
-      slot.iod = ns.aread(qid, data, first + (seed[0]! >>> 27), 1)
+      slot.iod = sent < count ? ns.aread(qid, data, first + (seed[0]! >>> 27), 1) : null
+      sent++
     }
   }
-  for (const { ns, iod } of slots) while (!ns.apoll(iod));
   for (const [i, memory] of memories.entries()) namespaces[i]!.free(memory)
 }
 
