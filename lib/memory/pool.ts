@@ -25,8 +25,9 @@ const DMA: typeof kDma = kDma
 const ARENA_BYTES = 8 * 2 ** 20
 const ARENAS_PER_SIZE = 8
 const MAX_DOUBLINGS = 7
-// Buffers that `keep` holds: those of a stream that reads and of one that writes.
+// What `keep` holds: the buffers of a stream that reads and of one that writes, and others up to so many bytes in all.
 const KEPT = 2
+const KEPT_BYTES = 64 * 2 ** 20
 
 interface Arena {
   readonly dma: DmaArena
@@ -75,7 +76,9 @@ export class DmaPool {
   readonly #views: ViewSpace
   #arenas: Arena[]
   #live = new Set<Owned>()
+  // Freed buffers of `keep`, the latest last, and their bytes.
   #kept: Buffer[] = []
+  #keptBytes = 0
   #mapping: Promise<void> | null = null
   #aheadRefused = false
   #closed = false
@@ -90,8 +93,7 @@ export class DmaPool {
   get bytes(): number {
     let sum = 0
     for (const { bytes } of this.#live) sum += bytes
-    for (const { length } of this.#kept) sum -= length
-    return sum
+    return sum - this.#keptBytes
   }
 
   /**
@@ -147,7 +149,7 @@ export class DmaPool {
     for (const [arena, page, pages] of taken) arena.runs.give(page, pages)
     if (missing === 0 || missing * PAGE_BYTES > this.#source.maxArenaBytes) return null
     if (this.#kept.length > 0) {
-      for (const buffer of this.#kept.splice(0)) this.discard(buffer)
+      this.#discardKept()
       return this.ready(sizes)
     }
     this.#mapping ??= this.#mapAsync(missing * PAGE_BYTES).finally(() => {
@@ -236,8 +238,10 @@ export class DmaPool {
 
   /** As `alloc`, for memory that no caller ever sees: it may be a buffer of `keep`, and holds anything. */
   reuse(bytes: number): Buffer {
-    const at = this.#kept.findIndex(({ length }) => length === bytes)
-    return at < 0 ? this.alloc(bytes) : this.#kept.splice(at, 1)[0]!
+    const at = this.#kept.findLastIndex(({ length }) => length === bytes)
+    if (at < 0) return this.alloc(bytes)
+    this.#keptBytes -= bytes
+    return this.#kept.splice(at, 1)[0]!
   }
 
   /** As `ready`, for `reuse`. */
@@ -256,7 +260,17 @@ export class DmaPool {
       return
     }
     this.#kept.push(buffer)
-    if (this.#kept.length > KEPT) this.discard(this.#kept.shift()!)
+    this.#keptBytes += buffer.length
+    while (this.#kept.length > KEPT && this.#keptBytes > KEPT_BYTES) {
+      const oldest = this.#kept.shift()!
+      this.#keptBytes -= oldest.length
+      this.discard(oldest)
+    }
+  }
+
+  #discardKept(): void {
+    this.#keptBytes = 0
+    for (const buffer of this.#kept.splice(0)) this.discard(buffer)
   }
 
   /** Frees what was discarded, once it has no users. */
@@ -311,6 +325,7 @@ export class DmaPool {
     for (const arena of this.#arenas) this.#unmap(arena)
     this.#arenas = []
     this.#kept = []
+    this.#keptBytes = 0
   }
 
   #unmap(arena: Arena): void {
@@ -325,7 +340,7 @@ export class DmaPool {
     const found = this.#find(pages)
     if (found !== null) return found
     if (this.#kept.length > 0) {
-      for (const buffer of this.#kept.splice(0)) this.discard(buffer)
+      this.#discardKept()
       return this.#take(pages)
     }
     const arena = this.#addArena(pages * PAGE_BYTES)

@@ -53,7 +53,7 @@ test('where a larger arena can not be had, one that is just large enough is take
   pool.close()
 })
 
-test('memory of the library itself is kept for the next of the same length, the latest two of it', (t) => {
+test('memory of the library itself is kept for the next of the same length', (t) => {
   const { pci, mapped } = fakeFunction()
   const pool = new DmaPool(pci)
   const first = pool.reuse(MIB).fill(0x5a)
@@ -68,9 +68,25 @@ test('memory of the library itself is kept for the next of the same length, the 
   t.not(pool.reuse(512 * 1024), first)
   t.is(pool.reuse(MIB), first)
   t.is(first[MIB - 1], 0x5a)
-  for (const buffer of [first, pool.alloc(4096), pool.alloc(8192)]) pool.keep(buffer)
-  t.throws(() => pool.tagOf(first), { code: 'ERR_UNVME_FREED_BUFFER' }, 'the oldest is freed')
   t.deepEqual(mapped, [8 * MIB])
+  pool.close()
+  t.is(pool.bytes, 0)
+})
+
+test('64 MiB of it are kept, or two buffers, the latest ones', (t) => {
+  const { pci } = fakeFunction()
+  const pool = new DmaPool(pci)
+  const ended = (buffer: Buffer) => t.throws(() => pool.tagOf(buffer), { code: 'ERR_UNVME_FREED_BUFFER' })
+  const buffers = Array.from({ length: 20 }, () => pool.alloc(4 * MIB))
+  for (const buffer of buffers) pool.keep(buffer)
+  t.is(pool.bytes, 0)
+  for (const buffer of buffers.slice(0, 4)) ended(buffer)
+  for (const buffer of buffers.slice(4).reverse()) t.is(pool.reuse(4 * MIB), buffer)
+  t.is(pool.bytes, 64 * MIB)
+  const large = Array.from({ length: 3 }, () => pool.alloc(100 * MIB))
+  for (const buffer of large) pool.keep(buffer)
+  ended(large[0]!)
+  for (const buffer of large.slice(1)) t.notThrows(() => pool.tagOf(buffer))
   pool.close()
   t.is(pool.bytes, 0)
 })
