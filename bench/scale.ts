@@ -11,6 +11,7 @@ import { compare, cpuOf, type Row, type Table } from './measure.ts'
 const COMMANDS = 500_000
 const DEPTH = 32
 const CHUNK = 128 * 1024
+const STREAM = 8 * 2 ** 20
 const STREAMED = 2 ** 30
 const LONG = 2 ** 40
 // In the processor's own cache, all of them together.
@@ -46,7 +47,7 @@ export async function* scale(): AsyncGenerator<Table> {
   )
   await using streamed = await open(`sim:?size=${STREAMED}`)
   yield await compare(
-    `Processor time of a chunk of 128 KiB of createReadStream, by streams at a time`,
+    `Processor time of a chunk of 128 KiB of createReadStream, in streams of 8 MiB, by streams at a time`,
     UNIT,
     [1, 10, 100, 1000].flatMap((count) => [32, 4].map((depth) => streamsRow(streamed, count, depth))),
   )
@@ -117,15 +118,21 @@ const workersRow = (jobs: number): Row => ({
 /** Processor time of this thread alone, in nanoseconds. */
 const threadTime = () => Number(fs.readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ')[0])
 
+/** Streams of the same length, so many at a time, and one after the other where they are few. */
 const streamsRow = (ns: Namespace, count: number, depth: number): Row => ({
   name: `${count} stream${count > 1 ? 's' : ''}, depth ${depth}`,
   async run() {
-    const nlb = Math.floor(ns.blockcount / count)
-    const read = async (slba: number) => {
-      for await (const _ of ns.createReadStream({ slba, nlb, highWaterMark: CHUNK, depth }));
+    const nlb = STREAM / ns.blocksize
+    const places = ns.blockcount / nlb
+    const rounds = Math.max(1, Math.floor(places / count))
+    const read = async (i: number) => {
+      for (let round = 0; round < rounds; round++) {
+        const slba = ((i * rounds + round) % places) * nlb
+        for await (const _ of ns.createReadStream({ slba, nlb, highWaterMark: CHUNK, depth }));
+      }
     }
-    const all = () => Promise.all(Array.from({ length: count }, (_, i) => read(i * nlb)))
-    return [await nanoseconds(STREAMED / CHUNK, all)]
+    const all = () => Promise.all(Array.from({ length: count }, (_, i) => read(i)))
+    return [await nanoseconds((count * rounds * STREAM) / CHUNK, all)]
   },
 })
 
