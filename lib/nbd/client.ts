@@ -1,10 +1,7 @@
 // A client of an NBD server: one connection, with any number of requests on their way.
 // Data is read from the socket straight into the caller's buffer, where it is more than a few KiB.
 
-import fs from 'node:fs'
 import net from 'node:net'
-import path from 'node:path'
-import tls from 'node:tls'
 import {
   AbortError,
   AddressError,
@@ -18,83 +15,21 @@ import {
 } from '../errors.ts'
 import { onAbort, throwIfAborted } from '../sys/abort.ts'
 import { readInto } from '../sys/read-into.ts'
-import { socketPathBytes } from '../sys/socket-path.ts'
+import { parseNbdAddress } from './address.ts'
+import { type Agreement, negotiate } from './negotiation.ts'
 import {
-  ALLOCATION,
   CHUNK,
   CHUNK_DONE,
   CHUNK_MAGIC,
   COMMAND,
   EXTENT,
-  encodeOption,
-  encodeText,
-  HANDSHAKE,
-  INFO,
-  NBD_MAGIC,
-  NBD_PORT,
-  OPTION,
   OPTION_BYTES,
-  OPTION_MAGIC,
-  OPTION_REPLY_MAGIC,
-  PAYLOAD_BYTES,
   Payload,
-  REPLY,
   REQUEST_BYTES,
   REQUEST_MAGIC,
   SIMPLE_MAGIC,
   TRANSMISSION,
-  u16,
-  u32,
 } from './protocol.ts'
-import { readExactly } from './read-exactly.ts'
-
-/** What an address of an export says. */
-export interface NbdAddress {
-  readonly uri: string
-  readonly where: { readonly path: string } | { readonly host: string; readonly port: number }
-  readonly exportName: string
-  /** TLS alone. */
-  readonly secure: boolean
-  readonly user: string
-  /** Files of libnbd's parameters. */
-  readonly certificates: string | undefined
-  readonly pskFile: string | undefined
-}
-
-/** `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, and both with `nbds` for TLS. Throws AddressError. */
-export function parseNbdAddress(uri: string): NbdAddress {
-  const bad = (why: string, cause?: unknown) => new AddressError(`'${uri}': ${why}`, { cause })
-  const [, s, unix, rest] = /^nbd(s?)(\+unix)?:(\/\/.*)$/.exec(uri) ?? []
-  if (rest === undefined) throw bad('nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH is needed')
-  let url: URL
-  let exportName: string
-  try {
-    url = new URL(`http:${unix ? rest.replace(/^\/\/([^/@]*@)?\//, '//$1localhost/') : rest}`)
-    exportName = decodeURIComponent(url.pathname.slice(1))
-  } catch (cause) {
-    throw bad('it is no URI', cause)
-  }
-  // It is a URI's query, and no form: + is no space.
-  const query = new URLSearchParams(url.search.replaceAll('+', '%2B'))
-  const socket = query.get('socket')
-  for (const name of query.keys()) {
-    if (!['socket', 'tls-certificates', 'tls-psk-file'].includes(name)) throw bad(`'${name}' is not known`)
-  }
-  if (unix ? !socket : socket !== null) throw bad(unix ? 'socket=PATH is needed' : 'socket= is for nbd+unix')
-  if (socket) socketPathBytes(socket)
-  // The port that a URL of http leaves out.
-  const port = /:80(\/|$|\?)/.test(rest) ? 80 : Number(url.port || NBD_PORT)
-  const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  return {
-    uri,
-    where: unix ? { path: socket! } : { host, port },
-    exportName,
-    secure: s === 's',
-    user: decodeURIComponent(url.username),
-    certificates: query.get('tls-certificates') ?? undefined,
-    pskFile: query.get('tls-psk-file') ?? undefined,
-  }
-}
 
 /** A range of bytes, from where the one before it ends. */
 export interface NbdExtent {
@@ -146,7 +81,7 @@ export async function connectNbd(uri: string, signal?: AbortSignal): Promise<Nbd
       plain.once('connect', resolve)
       plain.once('close', () => reject(failure ?? new Error('the connection was closed')))
     })
-    return await negotiate(plain, address)
+    return new NbdClient(uri, await negotiate(plain, address))
   } catch (error) {
     plain.destroy()
     if (failure instanceof AbortError) throw failure
@@ -159,135 +94,6 @@ export async function connectNbd(uri: string, signal?: AbortSignal): Promise<Nbd
     clearTimeout(timer)
     forget()
   }
-}
-
-async function negotiate(plain: net.Socket, address: NbdAddress): Promise<NbdClient> {
-  const { uri, exportName } = address
-  let socket = plain
-  const read = async (bytes: number) => {
-    const data = await readExactly(socket, bytes)
-    if (data === null) throw new ProtocolError(`${uri}: the server has closed the connection`)
-    return data
-  }
-  const greeting = await read(16)
-  if (!greeting.subarray(0, 8).equals(NBD_MAGIC) || !greeting.subarray(8).equals(OPTION_MAGIC)) {
-    throw new ProtocolError(`${uri}: there is no NBD server, or one of before 2011`)
-  }
-  const offered = (await read(2)).readUInt16BE()
-  if ((offered & HANDSHAKE.FIXED_NEWSTYLE) === 0) throw new ProtocolError(`${uri}: no fixed newstyle`)
-  socket.write(u32(offered & 3))
-  // The replies to an option, up to the one that ends them; of an error its type and text.
-  const ask = async (option: number, data?: Buffer) => {
-    socket.write(encodeOption(option, data))
-    const replies: { type: number; data: Buffer }[] = []
-    for (;;) {
-      const head = await read(20)
-      const [type, bytes] = [head.readUInt32BE(12), head.readUInt32BE(16)]
-      if (!head.subarray(0, 8).equals(OPTION_REPLY_MAGIC) || head.readUInt32BE(8) !== option) {
-        throw new ProtocolError(`${uri}: a reply to another option than ${option}`)
-      }
-      if (bytes > OPTION_BYTES || replies.length > 1000)
-        throw new ProtocolError(`${uri}: a reply of ${bytes} bytes`)
-      const payload = await read(bytes)
-      if (type === REPLY.ACK) return { replies, error: null }
-      if (type >= 2 ** 31) return { replies, error: { type, text: payload.toString() } }
-      replies.push({ type, data: payload })
-    }
-  }
-  if (address.secure) {
-    const { error } = await ask(OPTION.STARTTLS)
-    if (error !== null) throw new AuthenticationError(`${uri}: the server has no TLS: ${error.text}`)
-    socket = await secure(plain, address)
-  }
-  const structured = (await ask(OPTION.STRUCTURED_REPLY)).error === null
-  let context: number | null = null
-  if (structured) {
-    const query = Buffer.concat([encodeText(exportName), u32(1), encodeText(ALLOCATION)])
-    const { replies } = await ask(OPTION.SET_META_CONTEXT, query)
-    const found = replies.find(({ type, data }) => type === REPLY.META_CONTEXT && data.length > 4)
-    context = found === undefined ? null : found.data.readUInt32BE()
-  }
-  const { replies, error } = await ask(
-    OPTION.GO,
-    Buffer.concat([encodeText(exportName), u16(1), u16(INFO.BLOCK_SIZE)]),
-  )
-  if (error !== null) {
-    if (error.type === REPLY.ERR_UNKNOWN) throw new AddressError(`'${uri}': no such export: ${error.text}`)
-    if (error.type === REPLY.ERR_TLS_REQD) {
-      throw new AuthenticationError(`${uri}: the server wants TLS: nbds:// asks for it`)
-    }
-    throw new ProtocolError(`${uri}: the server refuses: ${error.text} (${error.type.toString(16)}h)`)
-  }
-  const facts = { size: -1, flags: 0, least: 1, most: PAYLOAD_BYTES }
-  for (const { data } of replies.filter(({ type }) => type === REPLY.INFO)) {
-    const payload = new Payload(data)
-    const kind = payload.u16()
-    if (kind === INFO.EXPORT) {
-      facts.size = payload.u64()
-      facts.flags = payload.u16()
-    } else if (kind === INFO.BLOCK_SIZE) {
-      facts.least = payload.u32()
-      payload.u32()
-      facts.most = Math.min(PAYLOAD_BYTES, payload.u32())
-    }
-  }
-  const { size, least, most } = facts
-  if (size < 0) throw new ProtocolError(`${uri}: the server does not say how large the export is`)
-  if (least === 0 || (least & (least - 1)) !== 0 || least > 65_536 || most < least) {
-    throw new ProtocolError(`${uri}: blocks of ${least} bytes, ${most} at most`)
-  }
-  return new NbdClient(socket, uri, facts, structured, context)
-}
-
-function secure(
-  plain: net.Socket,
-  { uri, where, user, certificates, pskFile }: NbdAddress,
-): Promise<net.Socket> {
-  const file = (name: string, needed: boolean) => {
-    const at = path.join(certificates ?? '', name)
-    return certificates !== undefined && (needed || fs.existsSync(at)) ? fs.readFileSync(at) : undefined
-  }
-  const host = 'host' in where ? where.host : 'localhost'
-  const how: tls.ConnectionOptions =
-    pskFile !== undefined
-      ? {
-          ...{ maxVersion: 'TLSv1.2', ciphers: 'PSK', checkServerIdentity: () => undefined },
-          pskCallback: () => keyOf(pskFile, user),
-        }
-      : {
-          ca: file('ca-cert.pem', true),
-          cert: file('client-cert.pem', false),
-          key: file('client-key.pem', false),
-          ...(net.isIP(host) === 0 && { servername: host }),
-          // What it was asked for by is the host of the address.
-          checkServerIdentity: (_name, certificate) => tls.checkServerIdentity(host, certificate),
-        }
-  return new Promise((resolve, reject) => {
-    const refused = (cause: Error) => {
-      reject(new AuthenticationError(`${uri}: no TLS connection: ${cause.message}`, { cause }))
-    }
-    const socket = tls.connect({ socket: plain, minVersion: 'TLSv1.2', ...how } as tls.ConnectionOptions)
-    socket.once('error', refused)
-    socket.once('close', () => refused(new Error('the server has closed it')))
-    socket.once('secureConnect', () => {
-      socket.off('error', refused)
-      resolve(socket)
-    })
-  })
-}
-
-/** A key of a file as psktool makes it. */
-function keyOf(file: string, user: string): { identity: string; psk: Buffer } {
-  const lines = fs.readFileSync(file, 'utf8').split('\n')
-  const line = lines.find((one) => one.startsWith(`${user}:`)) ?? ''
-  return { identity: user, psk: Buffer.from(line.slice(user.length + 1).trim(), 'hex') }
-}
-
-interface Facts {
-  readonly size: number
-  readonly flags: number
-  readonly least: number
-  readonly most: number
 }
 
 /** A connection to an export. */
@@ -324,13 +130,7 @@ export class NbdClient {
   private small: Buffer | null = null
   private direct: Buffer | null = null
 
-  constructor(
-    socket: net.Socket,
-    uri: string,
-    { size, flags, least, most }: Facts,
-    structured: boolean,
-    context: number | null,
-  ) {
+  constructor(uri: string, { socket, size, flags, least, most, structured, context }: Agreement) {
     this.uri = uri
     this.size = size
     this.least = least

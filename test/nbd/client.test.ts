@@ -4,7 +4,8 @@
 import fs from 'node:fs'
 import net from 'node:net'
 import test, { type ExecutionContext } from 'ava'
-import { connectNbd, parseNbdAddress } from '../../lib/nbd/client.ts'
+import { parseNbdAddress } from '../../lib/nbd/address.ts'
+import { connectNbd } from '../../lib/nbd/client.ts'
 import {
   CHUNK,
   CHUNK_BYTES,
