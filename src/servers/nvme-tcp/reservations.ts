@@ -9,6 +9,11 @@ import { MOST_REGISTRANTS, type ReservationStore, type SavedReservations } from 
 
 const log = logger('serve')
 
+/** Commands of reservations. */
+export const RESERVATION_OPCODES: ReadonlySet<number> = new Set([
+  ...[NVM.RESERVATION_REGISTER, NVM.RESERVATION_REPORT, NVM.RESERVATION_ACQUIRE, NVM.RESERVATION_RELEASE],
+])
+
 /** Types of reservation. */
 export const RESERVATION = {
   NONE: 0,

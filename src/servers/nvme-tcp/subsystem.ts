@@ -4,12 +4,12 @@
 import { ANA_STATE, encodeAnaLog } from '../../../lib/nvme/spec/ana.ts'
 import { AOCS, CMIC, OACS, ONCS, VWC } from '../../../lib/nvme/spec/flags.ts'
 import { encodeCommandSetController, encodeIdentifyController } from '../../../lib/nvme/spec/identify.ts'
-import { ALL_NAMESPACES, NVM } from '../../../lib/nvme/spec/opcodes.ts'
+import { ALL_NAMESPACES } from '../../../lib/nvme/spec/opcodes.ts'
 import { STATUS } from '../../../lib/nvme/spec/status.ts'
 import type { CommandDone } from '../../../lib/nvme/tcp/target/index.ts'
 import { type CommandSetLimits, leastLimits } from '../clear-limits.ts'
 import { DNR, NEEDS, PASSED, type ServedNamespace } from './namespace.ts'
-import type { Requester } from './reservations.ts'
+import { RESERVATION_OPCODES, type Requester } from './reservations.ts'
 
 /** States of a listener: how good a way to a namespace it is (NVMe 2.0 base, section 8.1). */
 export const ANA_STATES = {
@@ -186,11 +186,7 @@ export class Subsystem {
 
   /** I/O commands that every namespace has. */
   get ioOpcodes(): number[] {
-    const { RESERVATION_REGISTER, RESERVATION_REPORT, RESERVATION_ACQUIRE, RESERVATION_RELEASE } = NVM
-    return [
-      ...commonOpcodes(this.oncs),
-      ...[RESERVATION_REGISTER, RESERVATION_REPORT, RESERVATION_ACQUIRE, RESERVATION_RELEASE],
-    ]
+    return [...commonOpcodes(this.oncs), ...RESERVATION_OPCODES]
   }
 
   /** Executes one of the commands of reservations. */
