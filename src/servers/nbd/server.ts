@@ -14,7 +14,7 @@ import { logger } from '../../../lib/log/index.ts'
 import { EXTENT, NAME_BYTES, NBD_PORT, TRANSMISSION } from '../../../lib/nbd/protocol.ts'
 import { blockExtents, tellsHoles } from '../../../lib/nvme/host/lba-status.ts'
 import { ONCS } from '../../../lib/nvme/spec/flags.ts'
-import { onAbort, throwIfAborted } from '../../../lib/sys/abort.ts'
+import { throwIfAborted } from '../../../lib/sys/abort.ts'
 import type { OptionNames } from '../../../lib/sys/options.ts'
 import { show } from '../../../lib/sys/show.ts'
 import { socketPathBytes } from '../../../lib/sys/socket-path.ts'
@@ -23,6 +23,7 @@ import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../que
 import { BlockServer, type BlockServerStats } from '../block-server.ts'
 import { limitsOf } from '../clear-limits.ts'
 import { usableQueues } from '../command-engine.ts'
+import { createEnd, type ServerEnd } from '../end.ts'
 import {
   Connection,
   ConnectionBuffers,
@@ -240,23 +241,17 @@ class Server {
   private readonly server: net.Server
   private readonly sockets = new Set<net.Socket>()
   private readonly connections = new Set<Connection>()
-  private readonly forgets: (() => void)[] = []
   private readonly counts = { connections: 0, refused: 0 }
   // Connections that have chosen an export.
   private chosen = 0
   private listening: Promise<void> = Promise.resolve()
-  private ending: Promise<void> | null = null
+  private readonly end: ServerEnd
+  private isEnding = false
   private address = ''
   private audience = ''
-  private settleClosed!: (end: Promise<void>) => void
-  private readonly closed = new Promise<void>((resolve) => {
-    this.settleClosed = resolve
-  })
 
   constructor(exports: Exports, secure: Server['secure'], options: ServeNbdOptions) {
     const { maxRequests = 128, maxClients = 64, negotiationTimeout = 10_000, stallTimeout = 30_000 } = options
-    // Who does not look at it has `close` to tell.
-    this.closed.catch(() => {})
     this.exports = exports
     this.first = [...exports.values()][0]!
     this.secure = secure
@@ -269,12 +264,9 @@ class Server {
         this.accept(socket).catch((error) => log('%s', error.message))
       },
     )
-    if (options.signal !== undefined) {
-      this.forgets.push(
-        onAbort(options.signal, () => void this.close().catch((error: Error) => log('%s', error.message))),
-      )
-    }
-    for (const { ns } of exports.values()) this.forgets.push(ns.onClose(() => this.close()))
+    const forgets: (() => void)[] = []
+    this.end = createEnd(() => this.endAll(), options.signal, forgets)
+    for (const { ns } of exports.values()) forgets.push(ns.onClose(this.end.close))
   }
 
   listen(where: { path: string } | { host: string; port: number }): Promise<void> {
@@ -314,14 +306,13 @@ class Server {
   }
 
   face(): NbdServer {
-    const { address, audience, closed } = this
+    const { address, audience, end } = this
     const stats = () => this.stats()
     return {
-      ...{ address, audience, closed },
+      ...{ address, audience, ...end },
       get stats() {
         return stats()
       },
-      close: () => this.close(),
     }
   }
 
@@ -358,7 +349,7 @@ class Server {
   private async accept(plain: net.Socket): Promise<void> {
     const { counts, sockets } = this
     counts.connections++
-    if (this.clients >= this.maxClients || this.ending !== null) {
+    if (this.clients >= this.maxClients || this.isEnding) {
       counts.refused++
       plain.destroy()
       return
@@ -373,7 +364,7 @@ class Server {
     try {
       const { exports, first, secure } = this
       const agreed = await negotiate<ServedExport>(plain, { exports, first, secure })
-      if (agreed === null || this.ending !== null) {
+      if (agreed === null || this.isEnding) {
         counts.refused++
         if (!plain.writableEnded) plain.destroy()
         else plain.destroySoon()
@@ -393,15 +384,11 @@ class Server {
   }
 
   close(): Promise<void> {
-    if (this.ending === null) {
-      this.ending = this.end()
-      this.settleClosed(this.ending)
-    }
-    return this.ending
+    return this.end.close()
   }
 
-  private async end(): Promise<void> {
-    for (const forget of this.forgets) forget()
+  private async endAll(): Promise<void> {
+    this.isEnding = true
     // What does not listen yet can't be closed.
     await this.listening.catch(() => {})
     this.server.close()
