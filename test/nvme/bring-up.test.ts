@@ -1,7 +1,7 @@
 // How long a controller is waited for, by what it says of itself.
 
 import test from 'ava'
-import { shutdownTime } from '../../lib/nvme/pcie/bring-up.ts'
+import { shutdownTime } from '../../lib/nvme/host/states.ts'
 
 test('a shutdown is waited for as long as RTD3E says, five seconds at least and a minute at most', (t) => {
   t.is(shutdownTime(0), 5000, 'RTD3E of a controller that reports none')

@@ -3,7 +3,6 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import {
-  ControllerFatalError,
   DeviceRemovedError,
   NvmeError,
   OutOfRangeError,
@@ -14,21 +13,26 @@ import { logger } from '../../log/index.ts'
 import { DmaPool } from '../../memory/pool.ts'
 import { throwIfAborted } from '../../sys/abort.ts'
 import { AF, close, IPPROTO_TCP, SHUT_RDWR, SOCK, shutdown, socket, systemCallError } from '../../sys/libc.ts'
-import { PAGE_BYTES } from '../../sys/units.ts'
 import type { Queue, QueueOptions } from '../host/queue.ts'
+import {
+  enablingConfiguration,
+  LEAST_READY_MS,
+  readyTime,
+  type StatusWaitOptions,
+  shutdownConfiguration,
+  shutdownTime,
+  waitForStatus,
+} from '../host/states.ts'
 import type { ConnectPermit, ResetKind, Transport, WakeUp } from '../host/transport.ts'
 import type { IdentifyController } from '../spec/identify.ts'
 import {
   ALL_ONES,
   type Capabilities,
-  CSS,
   CSTS,
   decodeCapabilities,
-  encodeConfiguration,
   formatVersion,
   NSSR_RESET,
   REGISTER,
-  SHN,
   SHST,
 } from '../spec/registers.ts'
 import {
@@ -70,13 +74,8 @@ const BUSY_MS = 1000
 const BUSY_LOOK_MS = 20
 /** A target that lives answers the end of its controller well within that. */
 const END_MS = 5000
-const LEAST_READY_MS = 500
-const SHUTDOWN_MS = 5000
-const MOST_SHUTDOWN_MS = 60_000
-const EAGER_MS = 2
 /** A connection that has lived for so long was none of a series of losses. */
 const STABLE_MS = 30_000
-const CC_SHN_MASK = 0xc000
 const DISCONNECT_SUPPORTED = 1
 // As a limit: there is none.
 const NEVER = -1
@@ -353,45 +352,31 @@ export class TcpTransport implements Transport {
     if (!this.admin.connected) await this.connect(signal)
     this.#fresh = false
     await this.#disable(this.#readyTime, signal)
-    const css = (this.cap.css & CSS.NVM) !== 0 ? 0 : 6
-    const cc = { en: true, css, mps: PAGE_BYTES, ams: 0, shn: SHN.NONE, iosqes: 6, iocqes: 4 }
-    await this.#set(REGISTER.CC, encodeConfiguration(cc))
-    await this.#waitForStatus('become ready', CSTS.RDY, CSTS.RDY, this.#readyTime, { signal })
+    await this.#set(REGISTER.CC, enablingConfiguration(this.cap))
+    await this.#waitFor('become ready', CSTS.RDY, CSTS.RDY, this.#readyTime, { signal })
   }
 
   async #disable(limit: number, signal?: AbortSignal): Promise<void> {
     const [cc] = await this.#get(REGISTER.CC, 4, limit)
     if ((cc & 1) !== 0) await this.#set(REGISTER.CC, (cc & ~1) >>> 0, limit)
     // A fatal status is what disabling clears.
-    await this.#waitForStatus('become disabled', CSTS.RDY, 0, limit, { endOnFatal: false, signal })
+    await this.#waitFor('become disabled', CSTS.RDY, 0, limit, { endOnFatal: false, signal })
   }
 
   get #readyTime(): number {
-    return Math.max(this.cap.to, LEAST_READY_MS)
+    return readyTime(this.cap)
   }
 
-  async #waitForStatus(
+  #waitFor(
     what: string,
     mask: number,
     value: number,
     limit: number,
-    { endOnFatal = true, signal }: { endOnFatal?: boolean; signal?: AbortSignal | undefined } = {},
+    options?: StatusWaitOptions,
   ): Promise<void> {
-    const started = performance.now()
-    for (;;) {
-      const [csts] = await this.#get(REGISTER.CSTS, 4, Math.max(limit, LEAST_READY_MS))
-      if ((csts & mask) === value) return
-      const status = `CSTS ${csts.toString(16)}h`
-      if (endOnFatal && (csts & CSTS.CFS) !== 0) {
-        throw new ControllerFatalError(`${this.address} reports a fatal status (${status})`)
-      }
-      throwIfAborted(signal)
-      const waited = performance.now() - started
-      if (waited > limit) {
-        throw new ControllerFatalError(`${this.address} did not ${what} within ${limit} ms (${status})`)
-      }
-      await delay(waited < EAGER_MS ? 0 : 10)
-    }
+    const { address } = this
+    const read = async () => (await this.#get(REGISTER.CSTS, 4, Math.max(limit, LEAST_READY_MS)))[0]
+    return waitForStatus({ address, read, interval: 10 }, what, mask, value, limit, options)
   }
 
   async configure(identity: IdentifyController): Promise<void> {
@@ -591,9 +576,8 @@ export class TcpTransport implements Transport {
   async shutdown(rtd3e: number): Promise<void> {
     if (!this.admin.connected) return
     const [cc] = await this.#get(REGISTER.CC, 4)
-    await this.#set(REGISTER.CC, ((cc & ~CC_SHN_MASK) | (SHN.NORMAL << 14)) >>> 0)
-    const limit = Math.min(Math.max(SHUTDOWN_MS, rtd3e / 1000), MOST_SHUTDOWN_MS)
-    await this.#waitForStatus('shut down', CSTS.SHST, SHST.COMPLETE, limit)
+    await this.#set(REGISTER.CC, shutdownConfiguration(cc))
+    await this.#waitFor('shut down', CSTS.SHST, SHST.COMPLETE, shutdownTime(rtd3e))
     this.#shutDown = true
   }
 
