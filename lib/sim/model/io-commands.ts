@@ -31,13 +31,12 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
   c.lastNamespace = ns
   switch (opcode) {
     case NVM.READ:
-      return read(c, ns, sqe, e)
+    case NVM.COMPARE:
+      return read(c, ns, sqe, e, opcode)
     case NVM.WRITE:
       return write(c, ns, sqe, e)
     case NVM.FLUSH:
       return flush(c, nsid)
-    case NVM.COMPARE:
-      return compare(c, ns, sqe, e)
     case NVM.WRITE_ZEROES:
       return writeZeroes(c, ns, sqe, e)
     case NVM.DATASET_MANAGEMENT:
@@ -51,21 +50,19 @@ export function executeIo(c: Controller, sqe: Uint32Array, e: number): number {
   }
 }
 
-function read(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
+/** Read, or Compare, which the SMART log counts as a read. */
+function read(c: Controller, ns: Namespace, sqe: Uint32Array, e: number, opcode: number): number {
   const slba = firstLba(sqe, e)
   const nlb = blockCount(sqe, e)
   const bytes = nlb * ns.blockBytes
   const status = locate(c, ns, slba, nlb, bytes, sqe, e)
   if (status !== 0) return status
   if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
-  countRead(c, bytes)
-  return c.medium.read(ns.at + slba * ns.blockBytes, c.pieces)
-}
-
-function countRead(c: Controller, bytes: number): void {
   c.counters[COUNTER.READS]!++
   c.counters[COUNTER.UNITS_READ]! += bytes / 512
   c.moved += bytes >>> 9
+  const at = ns.at + slba * ns.blockBytes
+  return opcode === NVM.READ ? c.medium.read(at, c.pieces) : c.medium.compare(at, c.pieces)
 }
 
 function write(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
@@ -106,18 +103,6 @@ function locate(
   if (slba + nlb > ns.blocks) return STATUS.LBA_OUT_OF_RANGE
   if (bytes > c.maxBytes) return STATUS.INVALID_FIELD
   return followPrps(c.pieces, c.dma, sqe, e, bytes, c.pageBytes)
-}
-
-function compare(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
-  const slba = firstLba(sqe, e)
-  const nlb = blockCount(sqe, e)
-  const bytes = nlb * ns.blockBytes
-  const status = locate(c, ns, slba, nlb, bytes, sqe, e)
-  if (status !== 0) return status
-  if (touchesBad(ns, slba, nlb)) return STATUS.UNRECOVERED_READ_ERROR
-  // The SMART log counts comparisons as reads.
-  countRead(c, bytes)
-  return c.medium.compare(ns.at + slba * ns.blockBytes, c.pieces)
 }
 
 function writeZeroes(c: Controller, ns: Namespace, sqe: Uint32Array, e: number): number {
