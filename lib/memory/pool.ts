@@ -14,7 +14,7 @@ import {
 import { PAGE_BYTES } from '../sys/units.ts'
 import { type DmaArena, detachView, MAX_VIEW_BYTES, type MemoryView, viewOf } from './mapping.ts'
 import { PageRuns } from './page-runs.ts'
-import type { DmaSource } from './source.ts'
+import type { DmaSource, LentMemory } from './source.ts'
 import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, own, tag, tagFor, tagPart } from './tag.ts'
 import { VIEWS, type ViewSpace } from './views.ts'
 
@@ -315,6 +315,11 @@ export class DmaPool {
   owns(buffer: Uint8Array): boolean {
     const known = (buffer as DmaBuffer | undefined)?.[DMA] ?? tagPart(buffer)
     return known?.allocation.owner === this
+  }
+
+  /** See `DmaSource.lend`: null where the device reaches memory of the pool alone. */
+  lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
+    return this.#source.lend?.(buffer, toDevice) ?? null
   }
 
   /** Ends every buffer and unmaps every arena. The device must not be able to write any more. */

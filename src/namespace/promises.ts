@@ -24,6 +24,7 @@ import {
   prepareRange,
   send,
   sendBounced,
+  sendLent,
   sendTransfer,
 } from '../queue/requests.ts'
 import {
@@ -187,6 +188,11 @@ export class NamespacePromises {
     // An error, for another device's, too: what a freed buffer shows is no data, and must not be written.
     if (tag !== undefined && tag.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
+      // An aborted call's caller has the buffer at once, and what is written can't be taken back.
+      const signal = options?.signal
+      if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
+      const lent = signal === undefined || opc === READ ? pool.lend(buf, opc !== READ) : null
+      if (lent !== null) return sendLent(queue, geometry, opc, buf, lent, slba, count, options)
       if (bytes <= BOUNCE_BYTES && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
       return this.copied(queue, opc, buf, slba, count, options)
     }

@@ -4,6 +4,7 @@
 
 import { type InspectOptions, inspect } from 'node:util'
 import { DescriptorError } from '../../lib/errors.ts'
+import type { LentMemory } from '../../lib/memory/source.ts'
 import type { DmaAllocation } from '../../lib/memory/tag.ts'
 import { nvmeError } from '../../lib/nvme/host/failure.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
@@ -84,6 +85,8 @@ export class Operation implements IoDescriptor {
   /** Whose memory `buf` is in place of the caller's own, which the promise resolves with. */
   bounces: Bounces | null = null
   caller: Uint8Array | null = null
+  /** Where `buf` is no DMA memory, and its commands read or write it all the same. */
+  lent: LentMemory | null = null
   /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0
   /** Which blocks failed. */

@@ -2,8 +2,15 @@
 // Every field is set each time, since operations are reused; that is cheaper than making new ones. One
 // function serves all promises, since a closure for each costs more than a command's posting.
 
-import { AbortError, ArgumentTypeError, OutOfRangeError, UnsupportedError } from '../../lib/errors.ts'
+import {
+  AbortError,
+  ArgumentTypeError,
+  FreedBufferError,
+  OutOfRangeError,
+  UnsupportedError,
+} from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
+import type { LentMemory } from '../../lib/memory/source.ts'
 import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
 import {
   COMMAND_NAMES,
@@ -254,6 +261,29 @@ export function sendBounced(
   return promise
 }
 
+/**
+ * The same with the caller's buffer as it is, which its pool has lent: `DmaPool.lend`. Nothing of the device touches it any
+ * more when the promise is settled.
+ * @param signal of a read alone: what is written can't be taken back
+ */
+export function sendLent<B extends Uint8Array>(
+  queue: IoQueue,
+  geometry: Geometry,
+  opc: number,
+  buf: B,
+  lent: LentMemory,
+  slba: number,
+  nlb: number,
+  options: SendOptions | undefined,
+): Promise<B> {
+  const op = queue.operations.take()
+  if (options?.retry === false) op.once = true
+  op.lent = lent
+  const promise = promiseOf<B>(op, options?.signal)
+  queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, lent, slba, nlb)
+  return promise
+}
+
 /** Sends an operation: resolves with dword 0 of its last completion. */
 export function send(queue: IoQueue, op: Operation, options: SendOptions | undefined): Promise<number> {
   const signal = options?.signal
@@ -287,6 +317,7 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
     const error = new AbortError(signal.reason)
     op.onDone = settleUnheard
     op.caller = null
+    op.lent?.part()
     resolve(rejection(error))
     op.queue.cancel(op, error)
   })
@@ -294,9 +325,11 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
 
 function settle(op: Operation): void {
   const { resolve, context } = op
-  const error = op.field === 0 && op.cause === null ? null : op.takeError()
+  if (op.lent !== null && isInUse(op, op.lent)) return
+  let error = op.field === 0 && op.cause === null ? null : op.takeError()
   let value = op.kind === TRANSFER ? op.buf : op.result
   if (op.bounces !== null) value = takeBack(op, error) as Buffer
+  if (op.lent !== null) error = endLoan(op, op.lent, error)
   op.onDone = null
   op.resolve = null
   op.once = false
@@ -320,6 +353,25 @@ function takeBack(op: Operation, error: Error | null): Uint8Array | null {
   op.bounces = null
   op.caller = null
   return caller
+}
+
+// Of an operation that ended without an answer, a socket may still have data to send: it is settled after that.
+function isInUse(op: Operation, lent: LentMemory): boolean {
+  const sent = op.allocation!.users === 0 ? null : lent.whenSent()
+  void sent?.then(() => settle(op))
+  return sent !== null
+}
+
+function endLoan(op: Operation, lent: LentMemory, error: Error | null): Error | null {
+  const { buf, nlb, geometry, allocation } = op
+  if (allocation!.users > 0) lent.part()
+  lent.giveBack()
+  // The same buffer is other memory the next time.
+  op.lent = op.buf = op.allocation = null
+  if (error !== null || buf!.length >= nlb * geometry.blocksize) return error
+  return new FreedBufferError(
+    `${opcodeName(op.opc)}: the buffer was taken away, as a transfer does, with the command in flight: it has ${buf!.length} bytes`,
+  )
 }
 
 // The promise has been rejected: an error that comes now has no listener, and must not be an unhandled rejection.

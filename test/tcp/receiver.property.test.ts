@@ -60,7 +60,7 @@ function receive(stream: Buffer, pieces: readonly number[], agreed: Agreed, acce
     mostData: 1000,
     onHeader({ layout }) {
       data = Buffer.alloc(layout.data)
-      receiver.store(data, 0)
+      receiver.store({ bytes: data }, 0)
     },
     onPdu({ head, layout }, intact) {
       got.push({ head: Buffer.from(head.subarray(0, layout.hlen)), data, intact })

@@ -1,8 +1,10 @@
 // Memory of a device that no DMA reaches: plain memory of this process, with addresses of its own making that lead back
-// to it. A buffer is an ArrayBuffer of its own, which goes with the collector once no one holds it.
+// to it. A buffer is an ArrayBuffer of its own, which goes with the collector once no one holds it; and for one operation
+// any other Buffer is such memory, too, which is filled and sent where it is.
 
 import type { DmaArena, MemoryView } from '../../memory/mapping.ts'
-import type { DmaSource } from '../../memory/source.ts'
+import type { DmaSource, LentMemory } from '../../memory/source.ts'
+import type { AllocationPool, DmaAllocation, DmaTag } from '../../memory/tag.ts'
 import type { ViewSpace } from '../../memory/views.ts'
 import { PAGE_BYTES } from '../../sys/units.ts'
 
@@ -12,11 +14,86 @@ const HIGH_PAGES = 2 ** 20
 const MOST_ARENA_BYTES = 2 ** 31
 // Nothing is at address 0.
 const FIRST_ADDRESS = 2 ** 20
+// Each Buffer of a caller's has 4 GiB of addresses: these are their upper halves, above those of all arenas.
+const FIRST_LENT = 2 ** 29
+const MOST_LENT = 2 ** 29
+const MOST_LENT_BYTES = 2 ** 31
+const BUFFER = Buffer.prototype
+const BYTES = Uint8Array.prototype
+const NO_BYTES = new Uint8Array(0)
 
 /** One buffer's memory, by the page that it begins at. */
 export interface Region {
+  /** Shorter than it was where somebody has taken its memory away: see `wholeOf`. */
   readonly bytes: Uint8Array
   readonly page: number
+}
+
+/** Its memory, at least up to `end`: what was taken away meanwhile, by a transfer to another thread, is sent as zeroes. */
+export function wholeOf({ bytes }: Region, end: number): Uint8Array {
+  return bytes.length >= end ? bytes : new Uint8Array(end)
+}
+
+/** A caller's Buffer, for one operation after the other. */
+class Lent implements Region, LentMemory, AllocationPool {
+  bytes: Uint8Array = NO_BYTES
+  readonly page: number
+  readonly iova: number
+  readonly lo = 0
+  readonly hi: number
+  readonly allocation: DmaAllocation
+  toDevice = false
+  // Pieces of it that a socket has.
+  private sending = 0
+  private onSent: (() => void) | null = null
+  private readonly idle: Lent[]
+
+  /** @param idle those that no operation has */
+  constructor(hi: number, idle: Lent[]) {
+    this.hi = hi
+    this.page = hi * HIGH_PAGES
+    this.iova = hi * 2 ** 32
+    this.idle = idle
+    this.allocation = { pool: this, owner: this, iova: this.iova, bytes: 0, users: 0, discarded: false }
+  }
+
+  tagOf(): DmaTag {
+    return this
+  }
+
+  part(): void {
+    this.bytes = this.toDevice ? new Uint8Array(this.bytes) : NO_BYTES
+  }
+
+  beginSending(): void {
+    this.sending++
+  }
+
+  endSending(): void {
+    if (--this.sending === 0) this.onSent?.()
+  }
+
+  whenSent(): Promise<void> | null {
+    if (this.sending === 0) return null
+    return new Promise((resolve) => {
+      this.onSent = resolve
+    })
+  }
+
+  giveBack(): void {
+    const { allocation } = this
+    if (allocation.users > 0) allocation.discarded = true
+    else this.reclaim(allocation)
+  }
+
+  /** No command names it any more: the next operation may. */
+  reclaim(allocation: DmaAllocation): void {
+    if (allocation.users > 0) return
+    allocation.discarded = false
+    this.bytes = NO_BYTES
+    this.onSent = null
+    this.idle.push(this)
+  }
 }
 
 /** What a pool's addresses lead to. Makes no memory before a buffer is asked for. */
@@ -27,6 +104,9 @@ export class PlainMemory implements DmaSource, ViewSpace {
   private readonly regions: (Region | undefined)[] = []
   private readonly arenas: DmaArena[] = []
   private next = FIRST_ADDRESS
+  // Callers' Buffers, by the upper half of their addresses.
+  private readonly lent: Lent[] = []
+  private readonly idle: Lent[] = []
   // Data that a socket still sends, and memory that was freed meanwhile.
   private sending = 0
   private readonly held: ArrayBuffer[] = []
@@ -64,17 +144,39 @@ export class PlainMemory implements DmaSource, ViewSpace {
     if (this.sending > 0) this.held.push(taken)
   }
 
+  /** Any Buffer or Uint8Array: one of a class of its own may have methods of its own, too. */
+  lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
+    const kind = Object.getPrototypeOf(buffer)
+    if ((kind !== BUFFER && kind !== BYTES) || buffer.length > MOST_LENT_BYTES) return null
+    const lent = this.idle.pop() ?? this.addLent()
+    if (lent === null) return null
+    lent.bytes = buffer
+    lent.toDevice = toDevice
+    return lent
+  }
+
+  private addLent(): Lent | null {
+    const { length } = this.lent
+    if (length === MOST_LENT) return null
+    const lent = new Lent(FIRST_LENT + length, this.idle)
+    this.lent.push(lent)
+    return lent
+  }
+
   /** The memory that an address in halves is in; undefined where there is none. */
   find(lo: number, hi: number): Region | undefined {
+    if (hi >= FIRST_LENT) return this.lent[hi - FIRST_LENT]
     return this.regions[hi * HIGH_PAGES + (lo >>> PAGE_SHIFT)]
   }
 
-  /** A socket has got views of memory to send. */
-  beginSending(): void {
+  /** A socket has got views of a region to send. */
+  beginSending(region: Region): void {
     this.sending++
+    if (region instanceof Lent) region.beginSending()
   }
 
-  readonly endSending = (): void => {
+  endSending(region: Region): void {
     if (--this.sending === 0) this.held.length = 0
+    if (region instanceof Lent) region.endSending()
   }
 }

@@ -27,6 +27,11 @@ export interface PduHandler {
   onPdu(receiver: Receiver, intact: boolean): void
 }
 
+/** Where data goes: looked up for each piece of it, since memory may be taken away while it comes. */
+interface Target {
+  readonly bytes: Uint8Array
+}
+
 const NO_DIGESTS: Agreement = { hdgst: false, ddgst: false }
 const HEAD_BYTES = 160
 const STATE = { COMMON: 0, HEADER: 1, PADDING: 2, DATA: 3, DIGEST: 4 } as const
@@ -43,7 +48,7 @@ export class Receiver {
   private state: number = STATE.COMMON
   // Bytes that the state still waits for.
   private left = COMMON_BYTES
-  private target: Uint8Array | null = null
+  private target: Target | null = null
   private targetAt = 0
   private crc = 0
   private readonly digest = Buffer.alloc(4)
@@ -65,8 +70,8 @@ export class Receiver {
     this.target = null
   }
 
-  /** Where the data of this PDU goes; null drops it. All of it fits there. */
-  store(target: Uint8Array | null, at: number): void {
+  /** Where the data of this PDU goes; null drops it, and so does what is too short for it by then. */
+  store(target: Target | null, at: number): void {
     this.target = target
     this.targetAt = at
   }
@@ -95,7 +100,8 @@ export class Receiver {
   private take(bytes: Uint8Array, at: number, n: number): void {
     if (this.layout.ddgst !== 0) this.crc = crc32c(bytes, at, at + n, this.crc)
     if (this.target === null) return
-    this.target.set(bytes.subarray(at, at + n), this.targetAt)
+    const memory = this.target.bytes
+    if (this.targetAt + n <= memory.length) memory.set(bytes.subarray(at, at + n), this.targetAt)
     this.targetAt += n
   }
 

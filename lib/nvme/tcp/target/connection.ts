@@ -122,6 +122,9 @@ interface Command {
   readonly sent: () => void
 }
 
+/** Where its data goes. */
+const targetOf = ({ data, block }: Command) => (data === null ? block : { bytes: data })
+
 /** Why there is no association, or no queue: dword 0 says more. */
 export interface Refusal {
   readonly status: number
@@ -357,7 +360,7 @@ export class Connection implements PduHandler {
     this.#refusal = this.#placeData(command, sqe[9]! >>> 24, data, fabrics)
     // What is refused is received all the same, and dropped.
     if (this.#refusal !== 0 || data === 0) return
-    this.#receiver.store(command.data ?? command.block!.bytes, 0)
+    this.#receiver.store(targetOf(command), 0)
     command.received = data
   }
 
@@ -523,7 +526,7 @@ export class Connection implements PduHandler {
       throw field(FES.INVALID_HEADER_FIELD, 1, 'LAST_PDU is not where the R2T is complete')
     }
     this.#receiving = command
-    this.#receiver.store(command.data ?? command.block!.bytes, offset)
+    this.#receiver.store(targetOf(command), offset)
     command.received = offset + bytes
   }
 
