@@ -1,7 +1,7 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
-// DMA memory is used as it is; any other buffer is copied through bounce buffers, a bounded amount in sizes
-// of powers of two that stays for as long as the namespace is open, since mapping memory costs more than a command.
-// Calls that find none left wait for it, in order.
+// DMA memory is used as it is, and so is any other buffer where a device needs no memory of its own. Elsewhere it is copied
+// through bounce buffers, a bounded amount in sizes of powers of two that stays for as long as the namespace is open, since
+// mapping memory costs more than a command. Calls that find none left wait for it, in order.
 
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
@@ -16,6 +16,7 @@ import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
+import type { OperationQueue } from '../queue/operation.ts'
 import {
   deallocateCommand,
   type IoCommand,
@@ -68,6 +69,9 @@ interface PromisesIo extends BlockIo {
 
 /**
  * `ns.promises`: calls with any Buffer or Uint8Array. They wait for space in the queue, and never block the event loop.
+ *
+ * A buffer is the call's until its promise has settled: it must not be changed, freed or transferred before that. After an
+ * abort, or without an answer in time, DMA memory is the device's for longer; any other buffer is not touched any more.
  */
 export class NamespacePromises {
   private readonly ns: PromisesIo
@@ -353,6 +357,8 @@ export const BOUNCE_BYTES = 128 * 1024
 const LEAST_SHIFT = 12
 // A full queue of small ones many times over, and of the largest as many as keep any device busy.
 const MOST_BYTES = 128 * BOUNCE_BYTES
+// Taken at once, and cut: pages side by side cost a processor less than each somewhere.
+const SLAB_BYTES = 256 * 1024
 
 interface Waiter {
   readonly bytes: number
@@ -366,8 +372,9 @@ interface Waiter {
 class Bounces {
   private readonly pool: DmaPool
   private readonly device: string
-  // By the power of two that their length is.
+  // By the power of two that their length is; and how many there are, idle or not.
   private readonly idle: Buffer[][] = []
+  private readonly made: number[] = []
   private readonly waiters: Waiter[] = []
   private idleBytes = 0
   private usedBytes = 0
@@ -409,17 +416,26 @@ class Bounces {
     })
   }
 
-  /** Memory of `take` or `wait` is not needed any more. A lost command may still write to it: then it goes for good. */
-  give(buffer: Buffer, { owner, users }: DmaAllocation): void {
+  /** Memory of `take` or `wait` is not needed any more. */
+  give(buffer: Buffer, { owner }: DmaAllocation): void {
     const { length } = buffer
     this.usedBytes -= length
     this.full = false
-    if (this.closed || owner === null || users > 0) {
-      this.pool.discard(buffer)
-    } else {
+    if (owner !== null) {
       this.idleBytes += length
       this.idle[shiftOf(length)]!.push(buffer)
+      if (this.closed) this.dropIdle()
     }
+    if (this.waiters.length > 0) this.serve()
+  }
+
+  /** The same for memory that a command without an answer may still write to: others go on with other memory. */
+  giveLost(buffer: Buffer, allocation: DmaAllocation, queue: OperationQueue): void {
+    this.usedBytes -= buffer.length
+    queue.afterLost(() => {
+      this.usedBytes += buffer.length
+      this.give(buffer, allocation)
+    })
     if (this.waiters.length > 0) this.serve()
   }
 
@@ -460,26 +476,51 @@ class Bounces {
     return buffer
   }
 
-  // What is idle in other sizes makes space. Null where there is none, and some will be given back.
-  private alloc(bytes: number): Buffer | null {
-    if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
-    if (this.usedBytes + bytes > MOST_BYTES) return null
-    if (this.growing || this.full) return null
+  // As many as there are already, within limits: who copies one small buffer at a time takes one page. What is idle in other
+  // sizes makes space. Null where there is none, and some will be given back.
+  private alloc(bytes: number, count = this.growthOf(bytes)): Buffer | null {
+    const slab = count * bytes
+    if (this.usedBytes + this.idleBytes + slab > MOST_BYTES) this.dropIdle()
+    const isTooMuch = this.usedBytes + this.idleBytes + slab > MOST_BYTES
+    if (isTooMuch && count > 1) return this.alloc(bytes, 1)
+    if (isTooMuch || this.growing || this.full) return null
     try {
-      const waiting = this.pool.ready([bytes])
-      if (waiting === null) return this.pool.alloc(bytes)
+      const waiting = this.pool.ready([slab])
+      if (waiting === null) return this.cut(this.pool.alloc(slab), bytes)
+      if (count > 1) return this.alloc(bytes, 1)
       this.grow(waiting)
       return null
     } catch (error) {
-      return this.insteadOf(error, bytes)
+      return this.insteadOf(error, bytes, count)
     }
   }
 
+  private growthOf(bytes: number): number {
+    return Math.max(1, Math.min(this.made[shiftOf(bytes)] ?? 0, SLAB_BYTES / bytes))
+  }
+
+  // All but the first are idle.
+  private cut(slab: Buffer, bytes: number): Buffer {
+    const shift = shiftOf(bytes)
+    const count = slab.length / bytes
+    this.made[shift] = (this.made[shift] ?? 0) + count
+    if (count === 1) return slab
+    const parts = Array.from({ length: count }, (_, i) => slab.subarray(i * bytes, (i + 1) * bytes))
+    // The next are taken from the end.
+    for (const part of parts.reverse()) {
+      this.pool.tagOf(part)
+      this.idle[shift]!.push(part)
+      this.idleBytes += bytes
+    }
+    this.idleBytes -= bytes
+    return this.idle[shift]!.pop()!
+  }
+
   // What can be had without more memory: of other sizes, or by waiting until some is given back.
-  private insteadOf(error: unknown, bytes: number): Buffer | null {
+  private insteadOf(error: unknown, bytes: number, count: number): Buffer | null {
     if (!(error instanceof OutOfMemoryError)) throw error
-    if (this.idleBytes > 0) {
-      this.dropIdle()
+    if (count > 1) return this.alloc(bytes, 1)
+    if (this.idleBytes > 0 && this.dropIdle()) {
       return this.alloc(bytes)
     }
     if (this.usedBytes === 0) throw error
@@ -498,7 +539,7 @@ class Bounces {
   private grown(error: Error | null): void {
     this.growing = false
     if (this.closed) return
-    if (error instanceof OutOfMemoryError && this.idleBytes > 0) this.dropIdle()
+    if (error instanceof OutOfMemoryError && this.dropIdle()) this.full = false
     else if (error instanceof OutOfMemoryError && this.usedBytes > 0) this.full = true
     else if (error !== null) this.refuse(error)
     if (!this.full) this.serve()
@@ -511,11 +552,25 @@ class Bounces {
     }
   }
 
-  private dropIdle(): void {
-    for (const buffers of this.idle) {
-      for (const buffer of buffers?.splice(0) ?? []) this.pool.discard(buffer)
+  // Gives back what was taken at once and is idle as a whole; false where that is nothing.
+  private dropIdle(): boolean {
+    const before = this.idleBytes
+    for (const [shift, buffers = []] of this.idle.entries()) {
+      const idleOf = new Map<DmaAllocation, number>()
+      const allocationOf = (buffer: Buffer) => (buffer as DmaBuffer)[DMA]!.allocation
+      for (const buffer of buffers) {
+        const allocation = allocationOf(buffer)
+        idleOf.set(allocation, (idleOf.get(allocation) ?? 0) + buffer.length)
+      }
+      const isWhole = (buffer: Buffer) => idleOf.get(allocationOf(buffer)) === allocationOf(buffer).bytes
+      for (const buffer of buffers.filter(isWhole)) {
+        this.idleBytes -= buffer.length
+        this.made[shift]!--
+        this.pool.discard(buffer)
+      }
+      this.idle[shift] = buffers.filter((buffer) => !isWhole(buffer))
     }
-    this.idleBytes = 0
+    return this.idleBytes < before
   }
 }
 

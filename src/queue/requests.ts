@@ -324,12 +324,14 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
 }
 
 function settle(op: Operation): void {
-  const { resolve, context } = op
+  const { resolve, context, lost } = op
   if (op.lent !== null && isInUse(op, op.lent)) return
   let error = op.field === 0 && op.cause === null ? null : op.takeError()
-  let value = op.kind === TRANSFER ? op.buf : op.result
-  if (op.bounces !== null) value = takeBack(op, error) as Buffer
-  if (op.lent !== null) error = endLoan(op, op.lent, error)
+  let value: unknown = op.kind === TRANSFER ? op.buf : op.result
+  if (op.bounces !== null) {
+    value = op.caller
+    error = takeBack(op, error, lost)
+  } else if (op.lent !== null) error = endLoan(op, op.lent, error)
   op.onDone = null
   op.resolve = null
   op.once = false
@@ -338,21 +340,38 @@ function settle(op: Operation): void {
     op.context = null
     ;(context as () => void)()
   }
-  resolve!(error === null ? (value as never) : rejection(error))
+  if (resolve !== null) resolve(error === null ? (value as never) : rejection(error))
 }
 
 // Nothing of a failed read is shown: what the memory holds is another's. An aborted call's buffer is not touched any more.
-function takeBack(op: Operation, error: Error | null): Uint8Array | null {
+function takeBack(op: Operation, failure: Error | null, lost: boolean): Error | null {
   const bounce = op.buf!
-  const { caller } = op
+  const { caller, bounces, allocation } = op
+  let error = failure
   if (error === null && op.opc === READ && caller !== null) {
-    if (bounce.length === caller.length) caller.set(bounce)
-    else bounce.copy(caller, 0, 0, caller.length)
+    if (bounce.length === caller.byteLength) caller.set(bounce)
+    else error = copyPart(op, bounce, caller)
   }
-  op.bounces!.give(bounce, op.allocation!)
+  if (lost) bounces!.giveLost(bounce, allocation!, op.queue)
+  else bounces!.give(bounce, allocation!)
   op.bounces = null
   op.caller = null
-  return caller
+  return error
+}
+
+function copyPart(op: Operation, bounce: Buffer, caller: Uint8Array): Error | null {
+  if (caller.byteLength > 0) bounce.copy(caller, 0, 0, caller.length)
+  return errorIfTaken(op, caller)
+}
+
+// A transfer to another thread empties a buffer, also while a command of it is in flight. Its `length` V8's optimized code may
+// have as it was (Node 20 and 22, after resizable buffers).
+function errorIfTaken({ opc, nlb, geometry }: Operation, { byteLength }: Uint8Array): Error | null {
+  if (byteLength >= nlb * geometry.blocksize) return null
+  const call = opcodeName(opc)
+  return new FreedBufferError(
+    `${call}: the buffer was taken away with the command in flight, as by a transfer: it has ${byteLength} bytes`,
+  )
 }
 
 // Of an operation that ended without an answer, a socket may still have data to send: it is settled after that.
@@ -363,20 +382,17 @@ function isInUse(op: Operation, lent: LentMemory): boolean {
 }
 
 function endLoan(op: Operation, lent: LentMemory, error: Error | null): Error | null {
-  const { buf, nlb, geometry, allocation } = op
-  if (allocation!.users > 0) lent.part()
+  const buf = op.buf!
+  if (op.allocation!.users > 0) lent.part()
   lent.giveBack()
   // The same buffer is other memory the next time.
   op.lent = op.buf = op.allocation = null
-  if (error !== null || buf!.length >= nlb * geometry.blocksize) return error
-  return new FreedBufferError(
-    `${opcodeName(op.opc)}: the buffer was taken away, as a transfer does, with the command in flight: it has ${buf!.length} bytes`,
-  )
+  return error ?? errorIfTaken(op, buf)
 }
 
 // The promise has been rejected: an error that comes now has no listener, and must not be an unhandled rejection.
 function settleUnheard(op: Operation): void {
-  op.takeError()
+  op.resolve = null
   settle(op)
 }
 

@@ -29,9 +29,12 @@ export interface Region {
   readonly page: number
 }
 
-/** Its memory, at least up to `end`: what was taken away meanwhile, by a transfer to another thread, is sent as zeroes. */
+/**
+ * Its memory, at least up to `end`: what was taken away meanwhile, by a transfer to another thread, is sent as zeroes. Of such a
+ * buffer `byteLength` is 0, `length` in optimized code not always (Node 20 and 22, after resizable ones).
+ */
 export function wholeOf({ bytes }: Region, end: number): Uint8Array {
-  return bytes.length >= end ? bytes : new Uint8Array(end)
+  return bytes.byteLength >= end ? bytes : new Uint8Array(end)
 }
 
 /** A caller's Buffer, for one operation after the other. */
@@ -147,7 +150,8 @@ export class PlainMemory implements DmaSource, ViewSpace {
   /** Any Buffer or Uint8Array: one of a class of its own may have methods of its own, too. */
   lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
     const kind = Object.getPrototypeOf(buffer)
-    if ((kind !== BUFFER && kind !== BYTES) || buffer.length > MOST_LENT_BYTES) return null
+    const { byteLength } = buffer
+    if ((kind !== BUFFER && kind !== BYTES) || byteLength === 0 || byteLength > MOST_LENT_BYTES) return null
     const lent = this.idle.pop() ?? this.addLent()
     if (lent === null) return null
     lent.bytes = buffer

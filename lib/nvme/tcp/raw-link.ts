@@ -346,7 +346,7 @@ class RawLink implements Link {
       for (let i = 0; i < count; i++) {
         const at = this.first + i
         // Somebody has taken its memory away, and may have given it back to the system.
-        if (this.holders[at]!.length === 0) this.replace(at)
+        if (this.holders[at]!.byteLength === 0) this.replace(at)
         setPiece(OUT_PIECES_AT + i * IOVEC_BYTES, places[at]!, sizes[at]!)
       }
       setMessage(OUT_AT, OUT_PIECES_AT, count)

@@ -101,7 +101,7 @@ export class Receiver {
     if (this.layout.ddgst !== 0) this.crc = crc32c(bytes, at, at + n, this.crc)
     if (this.target === null) return
     const memory = this.target.bytes
-    if (this.targetAt + n <= memory.length) memory.set(bytes.subarray(at, at + n), this.targetAt)
+    if (this.targetAt + n <= memory.byteLength) memory.set(bytes.subarray(at, at + n), this.targetAt)
     this.targetAt += n
   }
 
