@@ -16,7 +16,6 @@ import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
-import type { OperationQueue } from '../queue/operation.ts'
 import {
   deallocateCommand,
   type IoCommand,
@@ -58,6 +57,7 @@ function checkCallOptions(call: string, options: CallOptions | undefined): void 
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const DMA: typeof kDma = kDma
 const { READ } = NVM
+const MAX_INT = 0x7fff_ffff
 // Of a buffer that is longer than a bounce buffer: at a time.
 const PIECES = 16
 
@@ -344,7 +344,9 @@ export class NamespacePromises {
 }
 
 /** Blocks of a buffer whose length says how many are meant: a rest that is left out unseen would be data lost. */
-function wholeBlocks(call: string, { length }: Uint8Array, { blocksize }: Geometry): number {
+function wholeBlocks(call: string, { length }: Uint8Array, { blocksize, blockshift }: Geometry): number {
+  // A shift in place of a division, where V8 has the length as a small integer.
+  if (length > 0 && length <= MAX_INT && (length & (blocksize - 1)) === 0) return length >>> blockshift
   if (length > 0 && length % blocksize === 0) return length / blocksize
   throw new OutOfRangeError(
     `${call}: buf has ${length} bytes, which are no whole number of blocks of ${blocksize}; nlb says how many are meant`,
@@ -357,8 +359,6 @@ export const BOUNCE_BYTES = 128 * 1024
 const LEAST_SHIFT = 12
 // A full queue of small ones many times over, and of the largest as many as keep any device busy.
 const MOST_BYTES = 128 * BOUNCE_BYTES
-// Taken at once, and cut: pages side by side cost a processor less than each somewhere.
-const SLAB_BYTES = 256 * 1024
 
 interface Waiter {
   readonly bytes: number
@@ -372,9 +372,8 @@ interface Waiter {
 class Bounces {
   private readonly pool: DmaPool
   private readonly device: string
-  // By the power of two that their length is; and how many there are, idle or not.
+  // By the power of two that their length is.
   private readonly idle: Buffer[][] = []
-  private readonly made: number[] = []
   private readonly waiters: Waiter[] = []
   private idleBytes = 0
   private usedBytes = 0
@@ -416,26 +415,17 @@ class Bounces {
     })
   }
 
-  /** Memory of `take` or `wait` is not needed any more. */
-  give(buffer: Buffer, { owner }: DmaAllocation): void {
+  /** Memory of `take` or `wait` is not needed any more. A lost command may still write to it: then it goes for good. */
+  give(buffer: Buffer, { owner, users }: DmaAllocation): void {
     const { length } = buffer
     this.usedBytes -= length
     this.full = false
-    if (owner !== null) {
+    if (this.closed || owner === null || users > 0) {
+      this.pool.discard(buffer)
+    } else {
       this.idleBytes += length
       this.idle[shiftOf(length)]!.push(buffer)
-      if (this.closed) this.dropIdle()
     }
-    if (this.waiters.length > 0) this.serve()
-  }
-
-  /** The same for memory that a command without an answer may still write to: others go on with other memory. */
-  giveLost(buffer: Buffer, allocation: DmaAllocation, queue: OperationQueue): void {
-    this.usedBytes -= buffer.length
-    queue.afterLost(() => {
-      this.usedBytes += buffer.length
-      this.give(buffer, allocation)
-    })
     if (this.waiters.length > 0) this.serve()
   }
 
@@ -476,51 +466,26 @@ class Bounces {
     return buffer
   }
 
-  // As many as there are already, within limits: who copies one small buffer at a time takes one page. What is idle in other
-  // sizes makes space. Null where there is none, and some will be given back.
-  private alloc(bytes: number, count = this.growthOf(bytes)): Buffer | null {
-    const slab = count * bytes
-    if (this.usedBytes + this.idleBytes + slab > MOST_BYTES) this.dropIdle()
-    const isTooMuch = this.usedBytes + this.idleBytes + slab > MOST_BYTES
-    if (isTooMuch && count > 1) return this.alloc(bytes, 1)
-    if (isTooMuch || this.growing || this.full) return null
+  // What is idle in other sizes makes space. Null where there is none, and some will be given back.
+  private alloc(bytes: number): Buffer | null {
+    if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
+    if (this.usedBytes + bytes > MOST_BYTES) return null
+    if (this.growing || this.full) return null
     try {
-      const waiting = this.pool.ready([slab])
-      if (waiting === null) return this.cut(this.pool.alloc(slab), bytes)
-      if (count > 1) return this.alloc(bytes, 1)
+      const waiting = this.pool.ready([bytes])
+      if (waiting === null) return this.pool.alloc(bytes)
       this.grow(waiting)
       return null
     } catch (error) {
-      return this.insteadOf(error, bytes, count)
+      return this.insteadOf(error, bytes)
     }
-  }
-
-  private growthOf(bytes: number): number {
-    return Math.max(1, Math.min(this.made[shiftOf(bytes)] ?? 0, SLAB_BYTES / bytes))
-  }
-
-  // All but the first are idle.
-  private cut(slab: Buffer, bytes: number): Buffer {
-    const shift = shiftOf(bytes)
-    const count = slab.length / bytes
-    this.made[shift] = (this.made[shift] ?? 0) + count
-    if (count === 1) return slab
-    const parts = Array.from({ length: count }, (_, i) => slab.subarray(i * bytes, (i + 1) * bytes))
-    // The next are taken from the end.
-    for (const part of parts.reverse()) {
-      this.pool.tagOf(part)
-      this.idle[shift]!.push(part)
-      this.idleBytes += bytes
-    }
-    this.idleBytes -= bytes
-    return this.idle[shift]!.pop()!
   }
 
   // What can be had without more memory: of other sizes, or by waiting until some is given back.
-  private insteadOf(error: unknown, bytes: number, count: number): Buffer | null {
+  private insteadOf(error: unknown, bytes: number): Buffer | null {
     if (!(error instanceof OutOfMemoryError)) throw error
-    if (count > 1) return this.alloc(bytes, 1)
-    if (this.idleBytes > 0 && this.dropIdle()) {
+    if (this.idleBytes > 0) {
+      this.dropIdle()
       return this.alloc(bytes)
     }
     if (this.usedBytes === 0) throw error
@@ -539,7 +504,7 @@ class Bounces {
   private grown(error: Error | null): void {
     this.growing = false
     if (this.closed) return
-    if (error instanceof OutOfMemoryError && this.dropIdle()) this.full = false
+    if (error instanceof OutOfMemoryError && this.idleBytes > 0) this.dropIdle()
     else if (error instanceof OutOfMemoryError && this.usedBytes > 0) this.full = true
     else if (error !== null) this.refuse(error)
     if (!this.full) this.serve()
@@ -552,25 +517,11 @@ class Bounces {
     }
   }
 
-  // Gives back what was taken at once and is idle as a whole; false where that is nothing.
-  private dropIdle(): boolean {
-    const before = this.idleBytes
-    for (const [shift, buffers = []] of this.idle.entries()) {
-      const idleOf = new Map<DmaAllocation, number>()
-      const allocationOf = (buffer: Buffer) => (buffer as DmaBuffer)[DMA]!.allocation
-      for (const buffer of buffers) {
-        const allocation = allocationOf(buffer)
-        idleOf.set(allocation, (idleOf.get(allocation) ?? 0) + buffer.length)
-      }
-      const isWhole = (buffer: Buffer) => idleOf.get(allocationOf(buffer)) === allocationOf(buffer).bytes
-      for (const buffer of buffers.filter(isWhole)) {
-        this.idleBytes -= buffer.length
-        this.made[shift]!--
-        this.pool.discard(buffer)
-      }
-      this.idle[shift] = buffers.filter((buffer) => !isWhole(buffer))
+  private dropIdle(): void {
+    for (const buffers of this.idle) {
+      for (const buffer of buffers?.splice(0) ?? []) this.pool.discard(buffer)
     }
-    return this.idleBytes < before
+    this.idleBytes = 0
   }
 }
 

@@ -35,15 +35,11 @@ export interface OperationQueue {
   poll(): boolean
   /** Sends nothing more of an operation whose caller has been answered. */
   cancel(op: Operation, cause: Error): void
-  /** Calls `act` when the device writes to no memory of commands without an answer any more. */
-  afterLost(act: () => void): void
 }
 
 /** Gives DMA memory for a buffer that a device can't reach, and takes it back. */
 export interface Bounces {
   give(buffer: Buffer, allocation: DmaAllocation): void
-  /** As `give`, where a command without an answer may still write to it. */
-  giveLost(buffer: Buffer, allocation: DmaAllocation, queue: OperationQueue): void
 }
 
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const

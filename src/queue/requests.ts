@@ -256,8 +256,8 @@ export function sendBounced(
   if (options?.retry === false) op.once = true
   op.bounces = bounces
   op.caller = buf
-  const promise = promiseOf<unknown>(op, signal)
-  queue.requestTransfer(op, geometry, opc, bounce, tag, slba, buf.length / geometry.blocksize)
+  const promise = promiseOf<unknown>(op, signal, settleBounced)
+  queue.requestTransfer(op, geometry, opc, bounce, tag, slba, buf.length >>> geometry.blockshift)
   return promise
 }
 
@@ -279,7 +279,7 @@ export function sendLent<B extends Uint8Array>(
   const op = queue.operations.take()
   if (options?.retry === false) op.once = true
   op.lent = lent
-  const promise = promiseOf<B>(op, options?.signal)
+  const promise = promiseOf<B>(op, options?.signal, settleLent)
   queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, lent, slba, nlb)
   return promise
 }
@@ -304,10 +304,10 @@ const executor = (resolve: (value: never) => void) => {
 }
 
 /** What settles when the operation is done: with its buffer, or dword 0 where it is no transfer. */
-function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T> {
+function promiseOf<T>(op: Operation, signal: AbortSignal | undefined, onDone = settle): Promise<T> {
   const promise = new Promise<T>(executor as never)
   op.resolve = nextResolve
-  op.onDone = settle
+  op.onDone = onDone
   if (signal !== undefined) watch(op, signal, nextResolve)
   return promise
 }
@@ -315,7 +315,7 @@ function promiseOf<T>(op: Operation, signal: AbortSignal | undefined): Promise<T
 function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => void): void {
   op.context = onAbort(signal, () => {
     const error = new AbortError(signal.reason)
-    op.onDone = settleUnheard
+    op.resolve = null
     op.caller = null
     op.lent?.part()
     resolve(rejection(error))
@@ -324,14 +324,13 @@ function watch(op: Operation, signal: AbortSignal, resolve: (value: never) => vo
 }
 
 function settle(op: Operation): void {
-  const { resolve, context, lost } = op
-  if (op.lent !== null && isInUse(op, op.lent)) return
-  let error = op.field === 0 && op.cause === null ? null : op.takeError()
-  let value: unknown = op.kind === TRANSFER ? op.buf : op.result
-  if (op.bounces !== null) {
-    value = op.caller
-    error = takeBack(op, error, lost)
-  } else if (op.lent !== null) error = endLoan(op, op.lent, error)
+  const error = op.field === 0 && op.cause === null ? null : op.takeError()
+  end(op, op.kind === TRANSFER ? op.buf : op.result, error)
+}
+
+// The call has been aborted where no one waits for it any more: an error that comes then is no unhandled rejection.
+function end(op: Operation, value: unknown, error: Error | null): void {
+  const { resolve, context } = op
   op.onDone = null
   op.resolve = null
   op.once = false
@@ -344,19 +343,18 @@ function settle(op: Operation): void {
 }
 
 // Nothing of a failed read is shown: what the memory holds is another's. An aborted call's buffer is not touched any more.
-function takeBack(op: Operation, failure: Error | null, lost: boolean): Error | null {
-  const bounce = op.buf!
+function settleBounced(op: Operation): void {
   const { caller, bounces, allocation } = op
-  let error = failure
+  const bounce = op.buf!
+  let error = op.field === 0 && op.cause === null ? null : op.takeError()
   if (error === null && op.opc === READ && caller !== null) {
     if (bounce.length === caller.byteLength) caller.set(bounce)
     else error = copyPart(op, bounce, caller)
   }
-  if (lost) bounces!.giveLost(bounce, allocation!, op.queue)
-  else bounces!.give(bounce, allocation!)
   op.bounces = null
   op.caller = null
-  return error
+  bounces!.give(bounce, allocation!)
+  end(op, caller, error)
 }
 
 function copyPart(op: Operation, bounce: Buffer, caller: Uint8Array): Error | null {
@@ -374,26 +372,20 @@ function errorIfTaken({ opc, nlb, geometry }: Operation, { byteLength }: Uint8Ar
   )
 }
 
-// Of an operation that ended without an answer, a socket may still have data to send: it is settled after that.
-function isInUse(op: Operation, lent: LentMemory): boolean {
-  const sent = op.allocation!.users === 0 ? null : lent.whenSent()
-  void sent?.then(() => settle(op))
-  return sent !== null
-}
-
-function endLoan(op: Operation, lent: LentMemory, error: Error | null): Error | null {
+function settleLent(op: Operation): void {
+  const { lent, allocation } = op
   const buf = op.buf!
-  if (op.allocation!.users > 0) lent.part()
-  lent.giveBack()
+  if (allocation!.users > 0) {
+    // It ended without an answer, and a socket may still have data to send: it is settled after that.
+    const sent = lent!.whenSent()
+    if (sent !== null) return void sent.then(() => settleLent(op))
+    lent!.part()
+  }
+  const error = op.field === 0 && op.cause === null ? null : op.takeError()
+  lent!.giveBack()
   // The same buffer is other memory the next time.
   op.lent = op.buf = op.allocation = null
-  return error ?? errorIfTaken(op, buf)
-}
-
-// The promise has been rejected: an error that comes now has no listener, and must not be an unhandled rejection.
-function settleUnheard(op: Operation): void {
-  op.resolve = null
-  settle(op)
+  end(op, buf, error ?? errorIfTaken(op, buf))
 }
 
 // Of the two functions of a promise one is kept: the way to an error may be longer.

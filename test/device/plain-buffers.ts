@@ -151,6 +151,7 @@ deviceTest('nothing is written to a plain buffer after the end of its namespace'
   )
   await ns.close()
   const codes = await Promise.all(reads)
+  t.is(codes.length, buffers.length)
   for (const [i, code] of codes.entries()) {
     if (code === null) continue
     t.is(code, 'ERR_UNVME_CLOSED')
