@@ -13,7 +13,7 @@ if (missing !== null) {
   // Its threads connect in either way.
   const queries = ['', 'hdgst=1&ddgst=1&link=raw']
   process.env.UNVME_TEST_ADDRESS = queries.map((query) => target.address(query)).join(' ')
-  for (const suite of ['raw', 'bad-input', 'transfer', 'streams', 'random', 'threads']) {
+  for (const suite of ['raw', 'bad-input', 'plain-buffers', 'transfer', 'streams', 'random', 'threads']) {
     await import(`../device/${suite}.js`)
   }
   await runByAva(() => target.end())
