@@ -317,7 +317,12 @@ export class DmaPool {
     return known?.allocation.owner === this
   }
 
-  /** See `DmaSource.lend`: null where the device reaches memory of the pool alone. */
+  /** The device needs no memory of the pool: see `lend`. */
+  get lends(): boolean {
+    return this.#source.lend !== undefined
+  }
+
+  /** See `DmaSource.lend`. */
   lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
     return this.#source.lend?.(buffer, toDevice) ?? null
   }

@@ -6,6 +6,7 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
+import type { LentMemory } from '../../lib/memory/source.ts'
 import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, tagPart } from '../../lib/memory/tag.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
@@ -76,11 +77,13 @@ interface PromisesIo extends BlockIo {
 export class NamespacePromises {
   private readonly ns: PromisesIo
   private readonly bounces: Bounces
+  private readonly lends: boolean
 
   /** Made with its namespace. */
   constructor(ns: PromisesIo) {
     this.ns = ns
     this.bounces = new Bounces(ns.pool, ns.device)
+    this.lends = ns.pool.lends
   }
 
   /**
@@ -192,15 +195,18 @@ export class NamespacePromises {
     // An error, for another device's, too: what a freed buffer shows is no data, and must not be written.
     if (tag !== undefined && tag.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
-      // An aborted call's caller has the buffer at once, and what is written can't be taken back.
-      const signal = options?.signal
-      if (signal?.aborted) return rejectPaced(new AbortError(signal.reason))
-      const lent = signal === undefined || opc === READ ? pool.lend(buf, opc !== READ) : null
+      const lent = this.lends ? this.lend(opc, buf, options?.signal) : null
       if (lent !== null) return sendLent(queue, geometry, opc, buf, lent, slba, count, options)
       if (bytes <= BOUNCE_BYTES && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
       return this.copied(queue, opc, buf, slba, count, options)
     }
     return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
+  }
+
+  // An aborted call's caller has the buffer at once, and what is written can't be taken back.
+  private lend(opc: number, buf: Uint8Array, signal: AbortSignal | undefined): LentMemory | null {
+    if (signal !== undefined && (signal.aborted || opc !== READ)) return null
+    return this.ns.pool.lend(buf, opc !== READ)
   }
 
   private copied<B extends Uint8Array>(
