@@ -7,7 +7,14 @@ import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { LentMemory } from '../../lib/memory/source.ts'
-import { type DmaAllocation, type DmaBuffer, type DmaTag, kDma, tagPart } from '../../lib/memory/tag.ts'
+import {
+  type AllocationPool,
+  type DmaAllocation,
+  type DmaBuffer,
+  type DmaTag,
+  kDma,
+  tagPart,
+} from '../../lib/memory/tag.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
 import { onAbort } from '../../lib/sys/abort.ts'
 import { rejectPaced } from '../../lib/sys/event-loop.ts'
@@ -17,6 +24,7 @@ import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
+import type { Bounce, OperationQueue } from '../queue/operation.ts'
 import {
   deallocateCommand,
   type IoCommand,
@@ -285,10 +293,11 @@ export class NamespacePromises {
   ): Promise<B> {
     // Nothing is taken for what is not sent.
     if (options?.signal?.aborted) return rejectPaced(new AbortError(options.signal.reason))
+    const { geometry } = this.ns
+    const nlb = buf.length >>> geometry.blockshift
     const bounce = this.bounces.take(buf.length)
-    if (bounce === null) return this.bouncedLater(queue, opc, buf, slba, options)
-    if (opc !== READ) bounce.set(buf)
-    return sendBounced(queue, this.ns.geometry, opc, buf, bounce, this.bounces, slba, options) as Promise<B>
+    if (bounce === null) return this.bouncedLater(queue, opc, buf, slba, nlb, options)
+    return sendBounced(queue, geometry, opc, buf, bounce, slba, nlb, options) as Promise<B>
   }
 
   private async bouncedLater<B extends Uint8Array>(
@@ -296,22 +305,12 @@ export class NamespacePromises {
     opc: number,
     buf: B,
     slba: number,
+    nlb: number,
     options: CallOptions | undefined,
   ): Promise<B> {
-    const bounce = await this.bounces.wait(buf.length, options?.signal)
-    return this.bouncedIn(bounce, queue, opc, buf, slba, options)
-  }
-
-  private bouncedIn<B extends Uint8Array>(
-    bounce: Buffer,
-    queue: IoQueue,
-    opc: number,
-    buf: B,
-    slba: number,
-    options: CallOptions | undefined,
-  ): Promise<B> {
-    if (opc !== NVM.READ) bounce.set(buf)
-    return sendBounced(queue, this.ns.geometry, opc, buf, bounce, this.bounces, slba, options) as Promise<B>
+    const { geometry } = this.ns
+    const bounce = await this.bounces.wait(nlb * geometry.blocksize, options?.signal)
+    return sendBounced(queue, geometry, opc, buf, bounce, slba, nlb, options) as Promise<B>
   }
 
   /** What a console shows of it: which namespace's calls they are. */
@@ -368,18 +367,18 @@ const MOST_BYTES = 128 * BOUNCE_BYTES
 
 interface Waiter {
   readonly bytes: number
-  readonly resolve: (buffer: Buffer) => void
+  readonly resolve: (bounce: Bounce) => void
   readonly reject: (error: Error) => void
   /** Ends the listening for its signal. */
   unwatch: () => void
 }
 
-/** The bounce buffers of one namespace. */
-class Bounces {
+/** The bounce buffers of one namespace. One count for all of them, since that of each is seldom in a processor's cache. */
+class Bounces implements AllocationPool {
   private readonly pool: DmaPool
   private readonly device: string
   // By the power of two that their length is.
-  private readonly idle: Buffer[][] = []
+  private readonly idle: Bounce[][] = []
   private readonly waiters: Waiter[] = []
   private idleBytes = 0
   private usedBytes = 0
@@ -388,24 +387,26 @@ class Bounces {
   private growing = false
   // There is no more memory: none is asked for until some is given back.
   private full = false
+  private readonly allocation: DmaAllocation
 
   /** @param device named in messages */
   constructor(pool: DmaPool, device: string) {
     this.pool = pool
     this.device = device
+    this.allocation = { pool: this, owner: this, iova: 0, bytes: 0, users: 0, discarded: false }
   }
 
   /**
    * Memory for `bytes` (up to BOUNCE_BYTES, or one block), which holds anything; null where `wait` gives it later.
    * Throws ClosedError, OutOfMemoryError.
    */
-  take(bytes: number): Buffer | null {
+  take(bytes: number): Bounce | null {
     if (this.closed) throw this.closedError()
     return this.waiters.length > 0 ? null : this.obtain(bytes)
   }
 
   /** The same, as soon as others give theirs back, or another process has taken more. Rejects with AbortError, ClosedError. */
-  wait(bytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
+  wait(bytes: number, signal: AbortSignal | undefined): Promise<Bounce> {
     return new Promise((resolve, reject) => {
       if (this.closed) return reject(this.closedError())
       if (signal?.aborted) return reject(new AbortError(signal.reason))
@@ -421,19 +422,34 @@ class Bounces {
     })
   }
 
-  /** Memory of `take` or `wait` is not needed any more. A lost command may still write to it: then it goes for good. */
-  give(buffer: Buffer, { owner, users }: DmaAllocation): void {
-    const { length } = buffer
+  give(bounce: Bounce): void {
+    const { length } = bounce.buffer
     this.usedBytes -= length
     this.full = false
-    if (this.closed || owner === null || users > 0) {
-      this.pool.discard(buffer)
-    } else {
+    if (this.closed) this.pool.discard(bounce.buffer)
+    else {
       this.idleBytes += length
-      this.idle[shiftOf(length)]!.push(buffer)
+      this.idle[shiftOf(length)]!.push(bounce)
     }
     if (this.waiters.length > 0) this.serve()
   }
+
+  // Others go on with other memory meanwhile.
+  giveLost(bounce: Bounce, queue: OperationQueue): void {
+    const { length } = bounce.buffer
+    this.usedBytes -= length
+    queue.afterLost(() => {
+      this.usedBytes += length
+      this.give(bounce)
+    })
+    if (this.waiters.length > 0) this.serve()
+  }
+
+  tagOf(buffer: Uint8Array): DmaTag {
+    return this.pool.tagOf(buffer)
+  }
+
+  reclaim(): void {}
 
   /** Gives everything back that is not in use, and the rest as soon as it is not. */
   close(): void {
@@ -450,9 +466,9 @@ class Bounces {
     while (this.waiters.length > 0) {
       const { bytes, resolve, reject, unwatch } = this.waiters[0]!
       try {
-        const buffer = this.obtain(bytes)
-        if (buffer === null) return
-        resolve(buffer)
+        const bounce = this.obtain(bytes)
+        if (bounce === null) return
+        resolve(bounce)
       } catch (error) {
         reject(error as Error)
       }
@@ -461,25 +477,32 @@ class Bounces {
     }
   }
 
-  private obtain(bytes: number): Buffer | null {
+  private obtain(bytes: number): Bounce | null {
     const shift = shiftOf(bytes)
     this.idle[shift] ??= []
     const known = this.idle[shift].pop()
-    const buffer = known ?? this.alloc(2 ** shift)
-    if (buffer === null) return null
-    if (known !== undefined) this.idleBytes -= known.length
-    this.usedBytes += buffer.length
-    return buffer
+    const bounce = known ?? this.alloc(2 ** shift)
+    if (bounce === null) return null
+    if (known !== undefined) this.idleBytes -= 1 << shift
+    this.usedBytes += 1 << shift
+    return bounce
+  }
+
+  private make(bytes: number): Bounce {
+    const { allocation } = this
+    const buffer = this.pool.alloc(bytes)
+    const { iova, lo, hi } = this.pool.tagOf(buffer)
+    return { allocation, iova, lo, hi, buffer, home: this }
   }
 
   // What is idle in other sizes makes space. Null where there is none, and some will be given back.
-  private alloc(bytes: number): Buffer | null {
+  private alloc(bytes: number): Bounce | null {
     if (this.usedBytes + this.idleBytes + bytes > MOST_BYTES) this.dropIdle()
     if (this.usedBytes + bytes > MOST_BYTES) return null
     if (this.growing || this.full) return null
     try {
       const waiting = this.pool.ready([bytes])
-      if (waiting === null) return this.pool.alloc(bytes)
+      if (waiting === null) return this.make(bytes)
       this.grow(waiting)
       return null
     } catch (error) {
@@ -488,7 +511,7 @@ class Bounces {
   }
 
   // What can be had without more memory: of other sizes, or by waiting until some is given back.
-  private insteadOf(error: unknown, bytes: number): Buffer | null {
+  private insteadOf(error: unknown, bytes: number): Bounce | null {
     if (!(error instanceof OutOfMemoryError)) throw error
     if (this.idleBytes > 0) {
       this.dropIdle()
@@ -524,8 +547,8 @@ class Bounces {
   }
 
   private dropIdle(): void {
-    for (const buffers of this.idle) {
-      for (const buffer of buffers?.splice(0) ?? []) this.pool.discard(buffer)
+    for (const bounces of this.idle) {
+      for (const { buffer } of bounces?.splice(0) ?? []) this.pool.discard(buffer)
     }
     this.idleBytes = 0
   }

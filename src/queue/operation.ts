@@ -5,7 +5,7 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { DescriptorError } from '../../lib/errors.ts'
 import type { LentMemory } from '../../lib/memory/source.ts'
-import type { DmaAllocation } from '../../lib/memory/tag.ts'
+import type { DmaAllocation, DmaTag } from '../../lib/memory/tag.ts'
 import { nvmeError } from '../../lib/nvme/host/failure.ts'
 import type { Queue } from '../../lib/nvme/host/queue.ts'
 import { summary } from '../../lib/sys/show.ts'
@@ -35,11 +35,19 @@ export interface OperationQueue {
   poll(): boolean
   /** Sends nothing more of an operation whose caller has been answered. */
   cancel(op: Operation, cause: Error): void
+  /** Calls `act` when the device writes to no memory of commands without an answer any more. */
+  afterLost(act: () => void): void
 }
 
-/** Gives DMA memory for a buffer that a device can't reach, and takes it back. */
-export interface Bounces {
-  give(buffer: Buffer, allocation: DmaAllocation): void
+/** DMA memory in place of a buffer that a device can't reach: as a tag it names what all such memory is counted by together. */
+export interface Bounce extends DmaTag {
+  readonly buffer: Buffer
+  readonly home: {
+    /** It is not needed any more. */
+    give(bounce: Bounce): void
+    /** The same, where a command without an answer may still write to it: it is out of use until none can. */
+    giveLost(bounce: Bounce, queue: OperationQueue): void
+  }
 }
 
 export const STATE = { FREE: 0, IN_FLIGHT: 1, DONE: 2 } as const
@@ -82,8 +90,8 @@ export class Operation implements IoDescriptor {
   context: unknown = null
   /** Of the promise that waits for it. */
   resolve: ((value: never) => void) | null = null
-  /** Whose memory `buf` is in place of the caller's own, which the promise resolves with. */
-  bounces: Bounces | null = null
+  /** What `buf` is of, in place of the caller's own, which the promise resolves with. */
+  bounce: Bounce | null = null
   caller: Uint8Array | null = null
   /** Where `buf` is no DMA memory, and its commands read or write it all the same. */
   lent: LentMemory | null = null

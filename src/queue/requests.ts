@@ -11,7 +11,7 @@ import {
 } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
 import type { LentMemory } from '../../lib/memory/source.ts'
-import { type DmaBuffer, type DmaTag, kDma } from '../../lib/memory/tag.ts'
+import type { DmaTag } from '../../lib/memory/tag.ts'
 import {
   COMMAND_NAMES,
   type CommandFields,
@@ -32,7 +32,7 @@ import type { OptionNames } from '../../lib/sys/options.ts'
 import { show } from '../../lib/sys/show.ts'
 import { type Geometry, PRACT } from './geometry.ts'
 import type { IoQueue } from './io-queue.ts'
-import { type Bounces, KIND, type Operation } from './operation.ts'
+import { type Bounce, KIND, type Operation } from './operation.ts'
 import { checkAlignment, checkBuffer, checkInteger, checkRange } from './validate.ts'
 
 /** Any I/O command, for `cmd` and `acmd`. Dwords that are left out are 0. */
@@ -203,7 +203,6 @@ export function deallocateCommand(buf: Buffer, ranges: readonly LbaRange[], geom
 // V8 looks an import up at each use; a constant of the module itself it puts into the code.
 const { TRANSFER } = KIND
 const { READ } = NVM
-const DMA: typeof kDma = kDma
 
 export interface SendOptions {
   readonly signal?: AbortSignal | undefined
@@ -232,8 +231,8 @@ export function sendTransfer<B extends Uint8Array>(
 }
 
 /**
- * The same with memory of `bounces` in place of the caller's buffer, which it resolves with: what is read is copied there,
- * what is written has been copied. The memory is given back when no command needs it any more.
+ * The same with `bounce` in place of the caller's buffer, which it resolves with and data is copied from or to. The memory is
+ * given back when no command needs it any more.
  * @param buf as long as the blocks
  */
 export function sendBounced(
@@ -241,23 +240,31 @@ export function sendBounced(
   geometry: Geometry,
   opc: number,
   buf: Uint8Array,
-  bounce: Buffer,
-  bounces: Bounces,
+  bounce: Bounce,
   slba: number,
+  nlb: number,
   options: SendOptions | undefined,
 ): Promise<unknown> {
   const signal = options?.signal
-  const tag = (bounce as DmaBuffer)[DMA]!
   if (signal?.aborted) {
-    bounces.give(bounce, tag.allocation)
+    bounce.home.give(bounce)
     return rejectPaced(new AbortError(signal.reason))
+  }
+  if (opc !== READ) {
+    // It may have been taken away while the call waited for memory.
+    const error = errorIfTaken(opc, nlb, geometry, buf)
+    if (error !== null) {
+      bounce.home.give(bounce)
+      return rejectPaced(error)
+    }
+    bounce.buffer.set(buf)
   }
   const op = queue.operations.take()
   if (options?.retry === false) op.once = true
-  op.bounces = bounces
+  op.bounce = bounce
   op.caller = buf
   const promise = promiseOf<unknown>(op, signal, settleBounced)
-  queue.requestTransfer(op, geometry, opc, bounce, tag, slba, buf.length >>> geometry.blockshift)
+  queue.requestTransfer(op, geometry, opc, bounce.buffer, bounce, slba, nlb)
   return promise
 }
 
@@ -344,28 +351,35 @@ function end(op: Operation, value: unknown, error: Error | null): void {
 
 // Nothing of a failed read is shown: what the memory holds is another's. An aborted call's buffer is not touched any more.
 function settleBounced(op: Operation): void {
-  const { caller, bounces, allocation } = op
-  const bounce = op.buf!
+  const { caller, lost } = op
+  const bounce = op.bounce!
   let error = op.field === 0 && op.cause === null ? null : op.takeError()
   if (error === null && op.opc === READ && caller !== null) {
-    if (bounce.length === caller.byteLength) caller.set(bounce)
-    else error = copyPart(op, bounce, caller)
+    const { buffer } = bounce
+    if (buffer.length === caller.byteLength) caller.set(buffer)
+    else error = copyPart(op, buffer, caller)
   }
-  op.bounces = null
+  op.bounce = null
   op.caller = null
-  bounces!.give(bounce, allocation!)
+  if (lost) bounce.home.giveLost(bounce, op.queue)
+  else bounce.home.give(bounce)
   end(op, caller, error)
 }
 
-function copyPart(op: Operation, bounce: Buffer, caller: Uint8Array): Error | null {
-  if (caller.byteLength > 0) bounce.copy(caller, 0, 0, caller.length)
-  return errorIfTaken(op, caller)
+function copyPart({ opc, nlb, geometry }: Operation, buffer: Buffer, caller: Uint8Array): Error | null {
+  if (caller.byteLength > 0) buffer.copy(caller, 0, 0, caller.length)
+  return errorIfTaken(opc, nlb, geometry, caller)
 }
 
 // A transfer to another thread empties a buffer, also while a command of it is in flight. Its `length` V8's optimized code may
 // have as it was (Node 20 and 22, after resizable buffers).
-function errorIfTaken({ opc, nlb, geometry }: Operation, { byteLength }: Uint8Array): Error | null {
-  if (byteLength >= nlb * geometry.blocksize) return null
+function errorIfTaken(
+  opc: number,
+  nlb: number,
+  { blockshift }: Geometry,
+  { byteLength }: Uint8Array,
+): Error | null {
+  if (byteLength >= nlb << blockshift) return null
   const call = opcodeName(opc)
   return new FreedBufferError(
     `${call}: the buffer was taken away with the command in flight, as by a transfer: it has ${byteLength} bytes`,
@@ -373,7 +387,7 @@ function errorIfTaken({ opc, nlb, geometry }: Operation, { byteLength }: Uint8Ar
 }
 
 function settleLent(op: Operation): void {
-  const { lent, allocation } = op
+  const { lent, allocation, opc, nlb, geometry } = op
   const buf = op.buf!
   if (allocation!.users > 0) {
     // It ended without an answer, and a socket may still have data to send: it is settled after that.
@@ -385,7 +399,7 @@ function settleLent(op: Operation): void {
   lent!.giveBack()
   // The same buffer is other memory the next time.
   op.lent = op.buf = op.allocation = null
-  end(op, buf, error ?? errorIfTaken(op, buf))
+  end(op, buf, error ?? errorIfTaken(opc, nlb, geometry, buf))
 }
 
 // Of the two functions of a promise one is kept: the way to an error may be longer.
