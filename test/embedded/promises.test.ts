@@ -105,6 +105,40 @@ test('a call that waits for memory ends by its signal, and by the end of its nam
   await Promise.all(ends)
 })
 
+test('a buffer that is transferred while its call waits for memory ends that call, and nothing is sent', async (t) => {
+  const faults: OpenOptions['faults'] = [{ action: { kind: 'delay', ms: 200 } }]
+  await using ns = await open('sim:?size=1M', { faults, qsize: 512 })
+  const sent = Array.from({ length: 128 }, () => ns.promises.read(Buffer.alloc(BOUNCE_BYTES), 0))
+  const calls = (['read', 'write', 'compare'] as const).map((call) => {
+    const buf = Buffer.from(new ArrayBuffer(4096))
+    const end = ns.promises[call](buf, 0)
+    structuredClone(buf.buffer, { transfer: [buf.buffer as ArrayBuffer] })
+    return end
+  })
+  for (const call of calls) await t.throwsAsync(call, { code: 'ERR_UNVME_FREED_BUFFER' })
+  await Promise.all(sent)
+  t.is(ns.stats.bytesRead, 128 * BOUNCE_BYTES + 4096)
+  t.is(ns.stats.bytesWritten, 0)
+})
+
+test('the memory of a call without an answer is no other call’s before its command has ended', async (t) => {
+  const faults: OpenOptions['faults'] = [{ opcode: 2, slba: 0, action: { kind: 'delay', ms: 400 } }]
+  await using ns = await open('sim:?size=1M', { faults, timeout: 100, recovery: 'none' })
+  for (let slba = 0; slba < 64; slba++) await ns.promises.write(pattern(512, slba), slba)
+  const late = ns.promises.read(Buffer.alloc(512), 0)
+  await t.throwsAsync(late, { code: 'ERR_UNVME_TIMEOUT' })
+  const held = ns.pool.bytes
+  let others = 0
+  while (ns.stats.late === 0) {
+    const slba = 1 + (others++ % 63)
+    t.deepEqual(await ns.promises.read(Buffer.alloc(512), slba), pattern(512, slba))
+  }
+  t.true(others > 0)
+  // And then it is.
+  await Promise.all([1, 2].map((slba) => ns.promises.read(Buffer.alloc(512), slba)))
+  t.is(ns.pool.bytes, held + 4096)
+})
+
 test('a long call with a plain buffer rejects with the first failure of its range', async (t) => {
   const faults: OpenOptions['faults'] = [
     { opcode: 2, slba: 700, action: { kind: 'status', status: 0x281 } },
