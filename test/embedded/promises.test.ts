@@ -134,6 +134,7 @@ test('the memory of a call without an answer is no other call’s before its com
     t.deepEqual(await ns.promises.read(Buffer.alloc(512), slba), pattern(512, slba))
   }
   t.true(others > 0)
+  t.is(ns.pool.bytes, held + 4096, 'they had memory of their own')
   // And then it is.
   await Promise.all([1, 2].map((slba) => ns.promises.read(Buffer.alloc(512), slba)))
   t.is(ns.pool.bytes, held + 4096)
