@@ -1,8 +1,14 @@
 // What a queue holds until it can be sent: operations in their order, and commands that are to be sent again, after a reset
-// of the controller or a failure that may pass. Which commands may be sent again is decided here, too.
+// of the controller or a failure that may pass. Which may be sent again, and when, is decided here.
 
+import { anaStateOf } from '../../lib/nvme/spec/ana.ts'
 import { NVM } from '../../lib/nvme/spec/opcodes.ts'
+import { retryDelay } from '../../lib/nvme/spec/status.ts'
 import { KIND, type Operation } from './operation.ts'
+
+// Between two attempts of what a device's only path refuses for its access.
+const LEAST_ACCESS_MS = 20
+const MOST_ACCESS_MS = 1000
 
 export class Fifo<T> {
   // A power of two long.
@@ -104,6 +110,38 @@ export interface Part {
   readonly refusedAt: number
   /** It was there at a reset: what is new of its namespace waits until it has ended. */
   first: boolean
+}
+
+/** What a controller says of times. */
+export interface RetryTimes {
+  /** Seconds that a change of the access to a namespace may take (ANATT); 0 where that is not said. */
+  readonly anatt: number
+  /** CRDT1 to 3 of Identify Controller, in units of 100 ms. */
+  readonly retryDelays: readonly number[]
+}
+
+/**
+ * When a command is sent again that has failed with `field`, or met a reset (0), and which attempt that is.
+ * @param before what it was, where it was sent again already
+ */
+export function nextAttempt(
+  before: Part | undefined,
+  field: number,
+  { retryDelays, anatt }: RetryTimes,
+  severalPaths: boolean,
+): Pick<Part, 'attempt' | 'refusedAt' | 'from'> {
+  const now = performance.now()
+  let attempt = (before?.attempt ?? 0) + 1
+  let delay = field === 0 ? 0 : retryDelay(field, retryDelays)
+  let refusedAt = 0
+  if (!severalPaths && anaStateOf(field) !== undefined) {
+    // No other path has access: it waits for this one, for as long as a change may take.
+    refusedAt = before?.refusedAt || now
+    const waited = now - refusedAt
+    if (before !== undefined && waited < anatt * 1000) attempt = before.attempt
+    delay = Math.max(delay, Math.min(Math.max(waited, LEAST_ACCESS_MS), MOST_ACCESS_MS))
+  }
+  return { attempt, refusedAt, from: delay === 0 ? 0 : now + delay }
 }
 
 /** Those of one namespace keep none of another from being sent. */

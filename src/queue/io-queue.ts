@@ -10,9 +10,9 @@ import type { Queue } from '../../lib/nvme/host/queue.ts'
 import type { ExpiredCommand, Pause, Pauses } from '../../lib/nvme/host/recovery.ts'
 import { anaStateOf } from '../../lib/nvme/spec/ana.ts'
 import { mayChangeData } from '../../lib/nvme/spec/opcodes.ts'
-import { mayPass, retryDelay } from '../../lib/nvme/spec/status.ts'
+import { mayPass } from '../../lib/nvme/spec/status.ts'
 import { high32 } from '../../lib/sys/int64.ts'
-import { Fifo, isRepeatable, type Part, Resends } from './backlog.ts'
+import { Fifo, isRepeatable, nextAttempt, type Part, Resends, type RetryTimes } from './backlog.ts'
 import { type Geometry, MAX_BLOCKS } from './geometry.ts'
 import {
   KIND,
@@ -29,19 +29,12 @@ const { TRANSFER, SINGLE } = KIND
 const { FREE, IN_FLIGHT, DONE } = STATE
 // Every so many polls that find nothing, the clock is read and the controller's health looked at.
 const LOOK_MASK = 63
-// Between two attempts of what a device's only path refuses for its access.
-const LEAST_ACCESS_MS = 20
-const MOST_ACCESS_MS = 1000
 
 /** What a queue needs of its controller, in whichever thread that is. */
-interface QueueController {
+interface QueueController extends RetryTimes {
   readonly timeout: number
   /** How often a command that failed for the time being, or met a reset, is sent again. */
   readonly retries: number
-  /** Seconds that a change of the access to a namespace may take (ANATT); 0 where that is not said. */
-  readonly anatt: number
-  /** CRDT1 to 3 of Identify Controller, in units of 100 ms. */
-  readonly retryDelays: readonly number[]
   checkHealth(now?: number): void
   /** A command had no answer. False: nothing is done about it. */
   expired(command: ExpiredCommand): boolean
@@ -499,27 +492,13 @@ export class IoQueue {
 
   /** @param before what the command was, where it was sent again already */
   private partOf(op: Operation, cid: number, before: Part | undefined, field = 0): Part {
-    const { retryDelays, anatt } = this.controller
-    let attempt = (before?.attempt ?? 0) + 1
-    let delay = field === 0 ? 0 : retryDelay(field, retryDelays)
-    let refusedAt = 0
-    if (this.pair.severalPaths !== true && anaStateOf(field) !== undefined) {
-      // No other path has access: it waits for this one, for as long as a change may take.
-      const now = performance.now()
-      refusedAt = before?.refusedAt || now
-      const waited = now - refusedAt
-      if (before !== undefined && waited < anatt * 1000) attempt = before.attempt
-      delay = Math.max(delay, Math.min(Math.max(waited, LEAST_ACCESS_MS), MOST_ACCESS_MS))
-    }
     return {
       op,
       slba: this.slbaOf(op, cid),
       nlb: this.nlbOf(op, cid),
       order: before?.order ?? this.order[cid]!,
-      attempt,
-      refusedAt,
       first: before?.first ?? false,
-      from: delay === 0 ? 0 : performance.now() + delay,
+      ...nextAttempt(before, field, this.controller, this.pair.severalPaths === true),
     }
   }
 
