@@ -1,5 +1,5 @@
 // npm run bench [-- name…]: figures of the driver, each beside its yardstick in the same run. Without a name, all but
-// `nbd`, which needs fio and nbdkit, and `vm`, `vm-spdk`, `kernel`, `tcp-kernel` and `serve-tcp`, which boot a virtual machine.
+// `nbd`, which needs fio and nbdkit, `vm-spdk` and `tcp-spdk`, which need SPDK, and those that boot a virtual machine.
 // docs/performance.md says what the figures mean.
 
 import fs from 'node:fs'
@@ -17,6 +17,7 @@ import { promises } from './promises.ts'
 import { readable } from './readable.ts'
 import { scale } from './scale.ts'
 import { streams } from './streams.ts'
+import { tcpSpdk } from './tcp-spdk.ts'
 import { threads } from './threads.ts'
 import { kernel, serveTcp, tcpKernel, vm, vmSpdk } from './vm.ts'
 
@@ -38,10 +39,11 @@ const BENCHMARKS: Readonly<Record<string, () => AsyncIterable<Table>>> = {
   'vm-spdk': vmSpdk,
   kernel,
   'tcp-kernel': tcpKernel,
+  'tcp-spdk': tcpSpdk,
   'serve-tcp': serveTcp,
 }
 
-const IN_MACHINE = ['vm', 'vm-spdk', 'kernel', 'tcp-kernel', 'serve-tcp']
+const NAMED_ONLY = ['nbd', 'vm', 'vm-spdk', 'kernel', 'tcp-kernel', 'tcp-spdk', 'serve-tcp']
 const names = Object.keys(BENCHMARKS)
 const { positionals } = parseArgs({ allowPositionals: true })
 const unknown = positionals.find((name) => !names.includes(name))
@@ -52,7 +54,7 @@ if (unknown !== undefined) {
   console.log(describeMachine())
   for (const name of positionals.length > 0
     ? positionals
-    : names.filter((name) => name !== 'nbd' && !IN_MACHINE.includes(name))) {
+    : names.filter((name) => !NAMED_ONLY.includes(name))) {
     for await (const table of BENCHMARKS[name]!()) printTable(table)
   }
 }

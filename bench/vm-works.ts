@@ -54,6 +54,8 @@ export const TCP = [
   ...[1, 32, DEEPEST_TCP].map((depth) => raw('read', RANDOM_KIB, depth)),
   raw('read', 128, 8),
 ]
+/** The same, with no more in flight than SPDK's target lets a queue have. */
+export const TCP_SPDK = [...[1, 32, 127].map((depth) => raw('read', RANDOM_KIB, depth)), raw('read', 128, 8)]
 /** Of the comparison with SPDK. */
 export const SPDK = [...TCP, raw('read', 1024, 4)]
 export const STREAMS = [stream('createReadStream'), stream('createWriteStream')]
