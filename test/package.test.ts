@@ -17,7 +17,7 @@ const installed = path.join(folder, 'node_modules', 'unvme')
 
 /** What the tarball may weigh, and how many files it may have: room for a few modules more. */
 const MOST_BYTES = 680_000
-const MOST_FILES = 520
+const MOST_FILES = 530
 
 let packed: { size: number; entryCount: number; filename: string }
 
