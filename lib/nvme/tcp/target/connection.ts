@@ -686,7 +686,7 @@ export class Connection implements PduHandler {
   #join(association: Association, qid: number, sqsize: number): void {
     this.#association = association
     this.#qid = qid
-    // One less would be right (NVMe 1.4 base, section 4.1.4), and takes no less memory: SPDK up to 20.07 fills the last entry, too.
+    // One less is right (NVMe 1.4 base, section 4.1.2), and needs no less memory; but SPDK 20.07 fills the last entry, too.
     this.#most = sqsize + 1
     const { dhchap } = this.#target
     if (dhchap === undefined) {
