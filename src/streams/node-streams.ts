@@ -188,10 +188,14 @@ export class ReadStream extends Readable {
 
   // For whoever waits.
   readonly #goOn = (): void => {
+    this.#wake()
+    if (this.#asked) this.#advance()
+  }
+
+  #wake(): void {
     const wake = this.#waiter
     this.#waiter = null
     wake?.()
-    if (this.#asked) this.#advance()
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
@@ -212,10 +216,10 @@ export class ReadStream extends Readable {
   // been asked of it.
   readonly #step = (): Buffer | Promise<void> | null => {
     const mine = this.readableFlowing === null && this.readableLength === 0 && this.readableEncoding === null
-    if (!mine || this.destroyed) return null
+    if (!mine || this.destroyed) return this.#leave()
     const window = this.#session.window ?? this.#open()
     if (this.#paused) return this.#wait()
-    if (window === null || window.done) return null
+    if (window === null || window.done) return this.#leave()
     if (this.#session.due()) {
       this.#paused = true
       this.#session.pause(this.#resume)
@@ -226,6 +230,12 @@ export class ReadStream extends Readable {
     const chunk = this.#copy(slot)
     window.release()
     return chunk
+  }
+
+  // What Node asked for before may be the end, which nothing that arrives would bring any more.
+  #leave(): null {
+    if (this.#asked) process.nextTick(this.#goOn)
+    return null
   }
 
   #wait(): Promise<void> {
@@ -278,6 +288,8 @@ export class ReadStream extends Readable {
       const chunk = this.#copy(slot)
       window.release()
       const more = this.push(chunk)
+      // It waits for a chunk, and this one is in the buffer now.
+      this.#wake()
       if (more && !this.destroyed) continue
       this.#asked = false
       return
