@@ -289,7 +289,7 @@ export class ReadStream extends Readable {
       window.release()
       const more = this.push(chunk)
       // It waits for a chunk, and this one is in the buffer now.
-      this.#wake()
+      if (this.#waiter !== null) this.#wake()
       if (more && !this.destroyed) continue
       this.#asked = false
       return
