@@ -107,7 +107,7 @@ function takeHugePages({ address, bytes }: SharedMemory): void {
 // Begins on a huge page's boundary where it is as large as one: only there the kernel can use one.
 function mapAligned(fd: number, bytes: number): bigint {
   if (bytes < HUGE_PAGE_BYTES) return map(0n, bytes, READ_WRITE, MAP.SHARED, fd, 0)
-  const { address, range } = reserveAligned(bytes)
+  const { address, range } = reserveAligned(bytes, PROT.NONE)
   try {
     map(address, bytes, READ_WRITE, MAP.SHARED | MAP.FIXED, fd, 0)
   } catch (error) {
@@ -162,7 +162,7 @@ export function viewOf(address: bigint, bytes: number): ArrayBuffer {
  */
 export function mapPrivate(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
   checkLength(bytes)
-  const { address, range } = reserveAligned(bytes)
+  const { address, range } = reserveAligned(bytes, READ_WRITE)
   // A child would share the pages: the first store here after that takes a copy, and what a device sends goes to the other.
   if (madvise(range.address, range.bytes, MADV.DONTFORK) !== 0) {
     const error = systemCallError('madvise')
@@ -174,10 +174,14 @@ export function mapPrivate(bytes: number): { readonly address: bigint; readonly 
   return { address, range }
 }
 
-// Private memory with `bytes` of it from a huge page's boundary on, nothing of it touched.
-function reserveAligned(bytes: number): { readonly address: bigint; readonly range: AddressRange } {
+// Private memory with `bytes` of it from a huge page's boundary on, nothing of it touched. What nothing can be stored in counts
+// for no limit.
+function reserveAligned(
+  bytes: number,
+  prot: number,
+): { readonly address: bigint; readonly range: AddressRange } {
   const whole = bytes + HUGE_PAGE_BYTES
-  const start = map(0n, whole, READ_WRITE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
+  const start = map(0n, whole, prot, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0)
   const unit = BigInt(HUGE_PAGE_BYTES)
   const address = ((start + unit - 1n) / unit) * unit
   return { address, range: { address: start, bytes: whole } }

@@ -28,6 +28,7 @@ const MAX_DOUBLINGS = 7
 // What `keep` holds: the buffers of a stream that reads and of one that writes, and others up to so many bytes in all.
 const KEPT = 2
 const KEPT_BYTES = 64 * 2 ** 20
+const MOST_KEPT = 1024
 
 interface Arena {
   readonly dma: DmaArena
@@ -261,7 +262,7 @@ export class DmaPool {
     }
     this.#kept.push(buffer)
     this.#keptBytes += buffer.length
-    while (this.#kept.length > KEPT && this.#keptBytes > KEPT_BYTES) {
+    while (this.#kept.length > MOST_KEPT || (this.#kept.length > KEPT && this.#keptBytes > KEPT_BYTES)) {
       const oldest = this.#kept.shift()!
       this.#keptBytes -= oldest.length
       this.discard(oldest)
@@ -317,14 +318,14 @@ export class DmaPool {
     return known?.allocation.owner === this
   }
 
-  /** The device needs no memory of the pool: see `lend`. */
+  /** The device can read into any memory: see `lend`. */
   get lends(): boolean {
     return this.#source.lend !== undefined
   }
 
   /** See `DmaSource.lend`. */
-  lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
-    return this.#source.lend?.(buffer, toDevice) ?? null
+  lend(buffer: Uint8Array): LentMemory | null {
+    return this.#source.lend?.(buffer) ?? null
   }
 
   /** Ends every buffer and unmaps every arena. The device must not be able to write any more. */

@@ -17,11 +17,11 @@ export interface DmaSource {
   /** Where there is one: as `mapDma`, which blocks there until another process has answered. */
   mapDmaAsync?(bytes: number): Promise<DmaArena>
   /**
-   * Where there is one, the device needs no memory of its own: names a caller's for one operation, which reads or writes it
-   * where it is. Null for what can't be named so.
-   * @param toDevice the operation only reads the memory
+   * Where there is one, the device can fill any memory: names a caller's for one read, which fills it where it is. Null for
+   * what can't be named so. (What is written goes through the pool's: JavaScript can't keep a buffer from being transferred
+   * to another thread while a socket has its address.)
    */
-  lend?(buffer: Uint8Array, toDevice: boolean): LentMemory | null
+  lend?(buffer: Uint8Array): LentMemory | null
   /** Takes the memory back from the device and from the process. Views of it become harmless. */
   unmapDma(arena: DmaArena): void
   /** Where there is one: after `unmapDma`, once no view of huge pages is left, their addresses are given back. */
@@ -30,14 +30,9 @@ export interface DmaSource {
 
 /** A caller's own memory, from `lend` to `giveBack`. No command that is posted later may name it. */
 export interface LentMemory extends DmaTag {
-  /**
-   * The caller has its memory back, from now on, though commands without an answer may still be executed: what they read
-   * goes nowhere, and what they write is sent from a copy. Before that, nothing of it may be being sent: see `whenSent`.
-   */
+  /** The caller has its memory back: what commands without an answer read goes nowhere from now on. */
   part(): void
-  /** Null where none of it is being sent; otherwise resolves when that is so. */
-  whenSent(): Promise<void> | null
-  /** The operation has ended. */
+  /** The same, and the operation has ended. */
   giveBack(): void
 }
 

@@ -1,12 +1,11 @@
 // One-off reads, writes and other commands as promises, with any Buffer: `ns.promises`.
-// DMA memory is used as it is, and so is any other buffer where a device needs no memory of its own. Elsewhere it is copied
+// DMA memory is used as it is, and so is any other buffer that is read into over TCP. Elsewhere it is copied
 // through bounce buffers, a bounded amount in sizes of powers of two that stays for as long as the namespace is open, since
 // mapping memory costs more than a command. Calls that find none left wait for it, in order.
 
 import { type InspectOptions, inspect } from 'node:util'
 import { AbortError, ClosedError, OutOfMemoryError, OutOfRangeError } from '../../lib/errors.ts'
 import type { DmaPool } from '../../lib/memory/pool.ts'
-import type { LentMemory } from '../../lib/memory/source.ts'
 import {
   type AllocationPool,
   type DmaAllocation,
@@ -24,9 +23,10 @@ import { PAGE_BYTES } from '../../lib/sys/units.ts'
 import type { BlockIo } from '../queue/block-io.ts'
 import type { Geometry } from '../queue/geometry.ts'
 import type { IoQueue } from '../queue/io-queue.ts'
-import type { Bounce, OperationQueue } from '../queue/operation.ts'
+import type { Bounce } from '../queue/operation.ts'
 import {
   deallocateCommand,
+  errorIfTaken,
   type IoCommand,
   type LbaRange,
   prepareCommand,
@@ -203,18 +203,12 @@ export class NamespacePromises {
     // An error, for another device's, too: what a freed buffer shows is no data, and must not be written.
     if (tag !== undefined && tag.allocation.owner === null) pool.tagOf(buf, call)
     if (tag === undefined || (tag.lo & (ALIGNMENT - 1)) !== 0 || tag.allocation.pool !== pool) {
-      const lent = this.lends ? this.lend(opc, buf, options?.signal) : null
-      if (lent !== null) return sendLent(queue, geometry, opc, buf, lent, slba, count, options)
+      const lent = this.lends && opc === READ && !options?.signal?.aborted ? pool.lend(buf) : null
+      if (lent !== null) return sendLent(queue, geometry, buf, lent, slba, count, options)
       if (bytes <= BOUNCE_BYTES && bytes === buf.length) return this.bounced(queue, opc, buf, slba, options)
       return this.copied(queue, opc, buf, slba, count, options)
     }
     return sendTransfer(queue, geometry, opc, buf, tag, slba, count, options)
-  }
-
-  // An aborted call's caller has the buffer at once, and what is written can't be taken back.
-  private lend(opc: number, buf: Uint8Array, signal: AbortSignal | undefined): LentMemory | null {
-    if (signal !== undefined && (signal.aborted || opc !== READ)) return null
-    return this.ns.pool.lend(buf, opc !== READ)
   }
 
   private copied<B extends Uint8Array>(
@@ -256,7 +250,10 @@ export class NamespacePromises {
     pieceBytes: number,
     options: CallOptions | undefined,
   ): Promise<void> {
-    const { blocksize } = this.ns.geometry
+    const { geometry } = this.ns
+    const { blocksize } = geometry
+    // A transfer to another thread empties the buffer.
+    const bytes = buf.length
     let next = 0
     // A namespace that is closed takes no more pieces, and waits for those that were sent.
     let ended = () => {}
@@ -266,17 +263,19 @@ export class NamespacePromises {
     const forget = this.ns.onClose(() => end)
     const failures: { at: number; error: unknown }[] = []
     const work = async () => {
-      while (next < buf.length && failures.length === 0) {
+      while (next < bytes && failures.length === 0) {
         const at = next
         next += pieceBytes
         try {
+          const error = errorIfTaken(opc, bytes / blocksize, geometry, buf)
+          if (error !== null) throw error
           await this.bounced(queue, opc, buf.subarray(at, next), slba + at / blocksize, options)
         } catch (error) {
           failures.push({ at, error })
         }
       }
     }
-    const pieces = Math.ceil(buf.length / pieceBytes)
+    const pieces = Math.ceil(bytes / pieceBytes)
     await Promise.all(Array.from({ length: Math.min(PIECES, pieces) }, work))
     forget()
     ended()
@@ -426,22 +425,12 @@ class Bounces implements AllocationPool {
     const { length } = bounce.buffer
     this.usedBytes -= length
     this.full = false
-    if (this.closed) this.pool.discard(bounce.buffer)
+    // A command without an answer may still write to it: it goes with the last of those.
+    if (this.closed || bounce.memory.users > 0) this.pool.discard(bounce.buffer)
     else {
       this.idleBytes += length
       this.idle[shiftOf(length)]!.push(bounce)
     }
-    if (this.waiters.length > 0) this.serve()
-  }
-
-  // Others go on with other memory meanwhile.
-  giveLost(bounce: Bounce, queue: OperationQueue): void {
-    const { length } = bounce.buffer
-    this.usedBytes -= length
-    queue.afterLost(() => {
-      this.usedBytes += length
-      this.give(bounce)
-    })
     if (this.waiters.length > 0) this.serve()
   }
 
@@ -491,8 +480,8 @@ class Bounces implements AllocationPool {
   private make(bytes: number): Bounce {
     const { allocation } = this
     const buffer = this.pool.alloc(bytes)
-    const { iova, lo, hi } = this.pool.tagOf(buffer)
-    return { allocation, iova, lo, hi, buffer, home: this }
+    const { iova, lo, hi, allocation: memory } = this.pool.tagOf(buffer)
+    return { allocation, iova, lo, hi, buffer, memory, home: this }
   }
 
   // What is idle in other sizes makes space. Null where there is none, and some will be given back.

@@ -35,18 +35,16 @@ export interface OperationQueue {
   poll(): boolean
   /** Sends nothing more of an operation whose caller has been answered. */
   cancel(op: Operation, cause: Error): void
-  /** Calls `act` when the device writes to no memory of commands without an answer any more. */
-  afterLost(act: () => void): void
 }
 
 /** DMA memory in place of a buffer that a device can't reach: as a tag it names what all such memory is counted by together. */
 export interface Bounce extends DmaTag {
   readonly buffer: Buffer
+  /** What commands without an answer are users of. */
+  readonly memory: DmaAllocation
   readonly home: {
     /** It is not needed any more. */
     give(bounce: Bounce): void
-    /** The same, where a command without an answer may still write to it: it is out of use until none can. */
-    giveLost(bounce: Bounce, queue: OperationQueue): void
   }
 }
 
@@ -132,10 +130,10 @@ export class Operation implements IoDescriptor {
     this.pending = 1
   }
 
-  /** The memory that its commands read or write. */
+  /** The memory that its commands read or write, and the device may after they were given up. */
   memory(): DmaAllocation[] {
     const metadata = this.kind === SINGLE ? this.metadata : null
-    return [this.allocation, metadata].filter((allocation) => allocation !== null)
+    return [this.bounce?.memory ?? this.allocation, metadata].filter((allocation) => allocation !== null)
   }
 
   /** Its memory has one more user, until `release`. */

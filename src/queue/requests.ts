@@ -251,13 +251,14 @@ export function sendBounced(
     return rejectPaced(new AbortError(signal.reason))
   }
   if (opc !== READ) {
-    // It may have been taken away while the call waited for memory.
+    // It may have been taken away while the call waited for memory, or have grown.
     const error = errorIfTaken(opc, nlb, geometry, buf)
     if (error !== null) {
       bounce.home.give(bounce)
       return rejectPaced(error)
     }
-    bounce.buffer.set(buf)
+    const bytes = nlb * geometry.blocksize
+    bounce.buffer.set(buf.byteLength === bytes ? buf : buf.subarray(0, bytes))
   }
   const op = queue.operations.take()
   if (options?.retry === false) op.once = true
@@ -269,14 +270,12 @@ export function sendBounced(
 }
 
 /**
- * The same with the caller's buffer as it is, which its pool has lent: `DmaPool.lend`. Nothing of the device touches it any
- * more when the promise is settled.
- * @param signal of a read alone: what is written can't be taken back
+ * The same of a read, with the caller's buffer as it is, which its pool has lent: `DmaPool.lend`. Nothing of the device
+ * touches it any more when the promise is settled.
  */
 export function sendLent<B extends Uint8Array>(
   queue: IoQueue,
   geometry: Geometry,
-  opc: number,
   buf: B,
   lent: LentMemory,
   slba: number,
@@ -287,7 +286,7 @@ export function sendLent<B extends Uint8Array>(
   if (options?.retry === false) op.once = true
   op.lent = lent
   const promise = promiseOf<B>(op, options?.signal, settleLent)
-  queue.requestTransfer(op, geometry, opc, buf as Uint8Array as Buffer, lent, slba, nlb)
+  queue.requestTransfer(op, geometry, READ, buf as Uint8Array as Buffer, lent, slba, nlb)
   return promise
 }
 
@@ -351,35 +350,39 @@ function end(op: Operation, value: unknown, error: Error | null): void {
 
 // Nothing of a failed read is shown: what the memory holds is another's. An aborted call's buffer is not touched any more.
 function settleBounced(op: Operation): void {
-  const { caller, lost } = op
+  const { caller } = op
   const bounce = op.bounce!
   let error = op.field === 0 && op.cause === null ? null : op.takeError()
   if (error === null && op.opc === READ && caller !== null) {
     const { buffer } = bounce
-    if (buffer.length === caller.byteLength) caller.set(buffer)
+    if (buffer.length === caller.byteLength && isWhole(op, buffer)) caller.set(buffer)
     else error = copyPart(op, buffer, caller)
   }
   op.bounce = null
   op.caller = null
-  if (lost) bounce.home.giveLost(bounce, op.queue)
-  else bounce.home.give(bounce)
+  bounce.home.give(bounce)
   end(op, caller, error)
 }
 
+function isWhole({ nlb, geometry }: Operation, { length }: Buffer): boolean {
+  return nlb * geometry.blocksize === length
+}
+
+// What the memory holds beyond the blocks is another's, also where the caller's buffer has grown meanwhile.
 function copyPart({ opc, nlb, geometry }: Operation, buffer: Buffer, caller: Uint8Array): Error | null {
-  if (caller.byteLength > 0) buffer.copy(caller, 0, 0, caller.length)
+  if (caller.byteLength > 0) buffer.copy(caller, 0, 0, nlb * geometry.blocksize)
   return errorIfTaken(opc, nlb, geometry, caller)
 }
 
 // A transfer to another thread empties a buffer, also while a command of it is in flight. Its `length` V8's optimized code may
 // have as it was (Node 20 and 22, after resizable buffers).
-function errorIfTaken(
+export function errorIfTaken(
   opc: number,
   nlb: number,
-  { blockshift }: Geometry,
+  { blocksize }: Geometry,
   { byteLength }: Uint8Array,
 ): Error | null {
-  if (byteLength >= nlb << blockshift) return null
+  if (byteLength >= nlb * blocksize) return null
   const call = opcodeName(opc)
   return new FreedBufferError(
     `${call}: the buffer was taken away with the command in flight, as by a transfer: it has ${byteLength} bytes`,
@@ -387,14 +390,8 @@ function errorIfTaken(
 }
 
 function settleLent(op: Operation): void {
-  const { lent, allocation, opc, nlb, geometry } = op
+  const { lent, opc, nlb, geometry } = op
   const buf = op.buf!
-  if (allocation!.users > 0) {
-    // It ended without an answer, and a socket may still have data to send: it is settled after that.
-    const sent = lent!.whenSent()
-    if (sent !== null) return void sent.then(() => settleLent(op))
-    lent!.part()
-  }
   const error = op.field === 0 && op.cause === null ? null : op.takeError()
   lent!.giveBack()
   // The same buffer is other memory the next time.

@@ -89,14 +89,17 @@ deviceTest(
     const ns = await t.device.open()
     const data = pattern(64 * ns.blocksize, 2)
     await ns.promises.write(data, 0)
-    for (const nlb of [1, 64]) {
+    // The last is more than what is copied at a time.
+    const most = (4 * 2 ** 20) / ns.blocksize
+    for (const nlb of [1, 64, most]) {
       const buf = Buffer.from(new ArrayBuffer(nlb * ns.blocksize)).fill(0xee)
       const read = ns.promises.read(buf, 0)
       const other = ns.promises.read(Buffer.alloc(nlb * ns.blocksize), 0)
       const taken = Buffer.from(structuredClone(buf.buffer, { transfer: [buf.buffer as ArrayBuffer] }))
       const error = await t.throwsAsync(read, { code: 'ERR_UNVME_FREED_BUFFER' })
       t.regex(error!.message, /^Read: the buffer was taken away/)
-      t.true((await other).equals(data.subarray(0, nlb * ns.blocksize)))
+      const length = Math.min(nlb, 64) * ns.blocksize
+      t.true((await other).subarray(0, length).equals(data.subarray(0, length)))
       t.true(taken.every((byte) => byte === 0xee))
     }
     // What was in time is written, and what was not is an error: in either case nothing else is.
@@ -104,9 +107,46 @@ deviceTest(
     const write = ns.promises.write(buf, 3)
     structuredClone(buf.buffer, { transfer: [buf.buffer as ArrayBuffer] })
     await write.catch(({ code }) => t.is(code, 'ERR_UNVME_FREED_BUFFER'))
+    const long = Buffer.from(new ArrayBuffer(most * ns.blocksize)).fill(0xdd)
+    const rejected = t.throwsAsync(ns.promises.write(long, 3), { code: 'ERR_UNVME_FREED_BUFFER' })
+    structuredClone(long.buffer, { transfer: [long.buffer as ArrayBuffer] })
+    await rejected
     t.true(
       (await ns.promises.read(Buffer.alloc(3 * ns.blocksize), 0)).equals(data.subarray(0, 3 * ns.blocksize)),
     )
+  },
+)
+
+deviceTest(
+  'a plain buffer that grows with a call in flight is filled with the blocks, and shows no other data',
+  async (t) => {
+    const ns = await t.device.open()
+    const { blocksize } = ns
+    const data = pattern(8 * blocksize, 6)
+    // Its data stays in the memory that the next calls get.
+    await ns.promises.write(data, 0)
+    await ns.promises.read(Buffer.alloc(8 * blocksize), 0)
+    const memory = new Resizable(blocksize, { maxByteLength: 8 * blocksize }) as ArrayBuffer & {
+      resize(bytes: number): void
+    }
+    const buf = new Uint8Array(memory)
+    const read = ns.promises.read(buf, 3)
+    memory.resize(8 * blocksize)
+    await read
+    t.is(Buffer.compare(buf.subarray(0, blocksize), data.subarray(3 * blocksize, 4 * blocksize)), 0)
+    t.true(buf.subarray(blocksize).every((byte) => byte === 0))
+    // As many as wait for memory.
+    const growing = Array.from({ length: 200 }, () => {
+      const memory = new Resizable(blocksize, { maxByteLength: 2 * blocksize }) as ArrayBuffer & {
+        resize(bytes: number): void
+      }
+      return { memory, buf: new Uint8Array(memory).fill(0x11) }
+    })
+    const fill = ns.promises.write(Buffer.alloc(4 * 2 ** 20), 8)
+    const writes = growing.map(({ buf }) => ns.promises.write(buf, 7))
+    for (const { memory } of growing) memory.resize(2 * blocksize)
+    await Promise.all([fill, ...writes])
+    t.true((await ns.promises.read(Buffer.alloc(blocksize), 7)).every((byte) => byte === 0x11))
   },
 )
 

@@ -188,6 +188,23 @@ test('a step that one queue asks for executes what was rung on all of them, also
   await host.rig.sim.close()
 })
 
+test('a step after the controller has stopped serves all queues, though the one that it stopped at is empty', async (t) => {
+  const host = new Host(await bringUp('sim:?size=1M&qcount=2&fault=read@9:stop=20ms'))
+  for (const qid of [1, 2]) await host.create(qid)
+  host.rig.post(1, { opcode: READ, nsid: 1, prp1: host.data, dw: range(9, 1) })
+  host.rig.ringTail(1)
+  host.post(2, false)
+  host.announce(2)
+  host.rig.sim.step!()
+  t.false(host.hasCompleted(2))
+  // Without a turn of the event loop, which brings steps of its own.
+  const over = performance.now() + 25
+  while (performance.now() < over);
+  host.rig.sim.step!()
+  t.true(host.hasCompleted(2))
+  await host.rig.sim.close()
+})
+
 test('what is not fetched when its queue is deleted never is, also where the doorbell is rung again', async (t) => {
   const host = new Host(await bringUp('sim:?size=1M&qcount=2&qsize=64'))
   for (const qid of [1, 2]) {

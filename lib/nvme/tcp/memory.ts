@@ -1,6 +1,6 @@
 // Memory of a device that no DMA reaches: plain memory of this process, with addresses of its own making that lead back
-// to it. A buffer is an ArrayBuffer of its own, which goes with the collector once no one holds it; and for one operation
-// any other Buffer is such memory, too, which is filled and sent where it is.
+// to it. A buffer is an ArrayBuffer of its own, which goes with the collector once no one holds it; and for one read
+// any other Buffer is such memory, too, which is filled where it is.
 
 import type { DmaArena, MemoryView } from '../../memory/mapping.ts'
 import type { DmaSource, LentMemory } from '../../memory/source.ts'
@@ -24,20 +24,12 @@ const NO_BYTES = new Uint8Array(0)
 
 /** One buffer's memory, by the page that it begins at. */
 export interface Region {
-  /** Shorter than it was where somebody has taken its memory away: see `wholeOf`. */
+  /** Of a caller's, none where the call has ended; and none is left of a buffer that was transferred to another thread. */
   readonly bytes: Uint8Array
   readonly page: number
 }
 
-/**
- * Its memory, at least up to `end`: what was taken away meanwhile, by a transfer to another thread, is sent as zeroes. Of such a
- * buffer `byteLength` is 0, `length` in optimized code not always (Node 20 and 22, after resizable ones).
- */
-export function wholeOf({ bytes }: Region, end: number): Uint8Array {
-  return bytes.byteLength >= end ? bytes : new Uint8Array(end)
-}
-
-/** A caller's Buffer, for one operation after the other. */
+/** A caller's Buffer, for one read after the other. */
 class Lent implements Region, LentMemory, AllocationPool {
   bytes: Uint8Array = NO_BYTES
   readonly page: number
@@ -45,10 +37,6 @@ class Lent implements Region, LentMemory, AllocationPool {
   readonly lo = 0
   readonly hi: number
   readonly allocation: DmaAllocation
-  toDevice = false
-  // Pieces of it that a socket has.
-  private sending = 0
-  private onSent: (() => void) | null = null
   private readonly idle: Lent[]
 
   /** @param idle those that no operation has */
@@ -65,26 +53,12 @@ class Lent implements Region, LentMemory, AllocationPool {
   }
 
   part(): void {
-    this.bytes = this.toDevice ? new Uint8Array(this.bytes) : NO_BYTES
-  }
-
-  beginSending(): void {
-    this.sending++
-  }
-
-  endSending(): void {
-    if (--this.sending === 0) this.onSent?.()
-  }
-
-  whenSent(): Promise<void> | null {
-    if (this.sending === 0) return null
-    return new Promise((resolve) => {
-      this.onSent = resolve
-    })
+    this.bytes = NO_BYTES
   }
 
   giveBack(): void {
     const { allocation } = this
+    this.bytes = NO_BYTES
     if (allocation.users > 0) allocation.discarded = true
     else this.reclaim(allocation)
   }
@@ -93,8 +67,6 @@ class Lent implements Region, LentMemory, AllocationPool {
   reclaim(allocation: DmaAllocation): void {
     if (allocation.users > 0) return
     allocation.discarded = false
-    this.bytes = NO_BYTES
-    this.onSent = null
     this.idle.push(this)
   }
 }
@@ -148,14 +120,13 @@ export class PlainMemory implements DmaSource, ViewSpace {
   }
 
   /** Any Buffer or Uint8Array: one of a class of its own may have methods of its own, too. */
-  lend(buffer: Uint8Array, toDevice: boolean): LentMemory | null {
+  lend(buffer: Uint8Array): LentMemory | null {
     const kind = Object.getPrototypeOf(buffer)
     const { byteLength } = buffer
     if ((kind !== BUFFER && kind !== BYTES) || byteLength === 0 || byteLength > MOST_LENT_BYTES) return null
     const lent = this.idle.pop() ?? this.addLent()
     if (lent === null) return null
     lent.bytes = buffer
-    lent.toDevice = toDevice
     return lent
   }
 
@@ -173,14 +144,12 @@ export class PlainMemory implements DmaSource, ViewSpace {
     return this.regions[hi * HIGH_PAGES + (lo >>> PAGE_SHIFT)]
   }
 
-  /** A socket has got views of a region to send. */
-  beginSending(region: Region): void {
+  /** A socket has got views of memory to send. */
+  beginSending(): void {
     this.sending++
-    if (region instanceof Lent) region.beginSending()
   }
 
-  endSending(region: Region): void {
+  readonly endSending = (): void => {
     if (--this.sending === 0) this.held.length = 0
-    if (region instanceof Lent) region.endSending()
   }
 }

@@ -12,7 +12,7 @@ import { CHUNK_BYTES, type Chunk, giveChunk, takeChunk } from './chunks.ts'
 import { crc32c } from './crc32c.ts'
 import { type Entry, PSDT_SGL, SGL } from './fabrics.ts'
 import type { Link, LinkEnd, LinkOwner } from './link.ts'
-import { type PlainMemory, type Region, wholeOf } from './memory.ts'
+import type { PlainMemory, Region } from './memory.ts'
 import { describeTermReq, FES, FLAG, PDU, pduName, typeSet, violation } from './pdu.ts'
 import type { Receiver } from './receiver.ts'
 
@@ -372,7 +372,7 @@ export class TcpQueue implements Queue, LinkOwner {
       this.offsets[cid] = from
       const direction = opcode & 3
       this.directions[cid] = direction
-      if (direction === TO_TARGET && bytes <= this.inCapsule) data = wholeOf(region, from + bytes)
+      if (direction === TO_TARGET && bytes <= this.inCapsule) data = region.bytes
     }
     this.posted++
     // What is posted without a connection is given up with all the rest.
@@ -617,16 +617,15 @@ export class TcpQueue implements Queue, LinkOwner {
     const index = id & this.indexMask
     const { dataPdo, hdgst, ddgst } = this
     if (this.directions[index] === TO_TARGET) this.moved[index] = offset + bytes
-    const region = this.regions[index]!
+    const memory = this.regions[index]!.bytes
     const start = this.offsets[index]! + offset
-    const memory = wholeOf(region, start + bytes)
     const most = link.maxH2cData
     const pdus = Math.ceil(bytes / most)
     const step = roundUp(dataPdo + ddgst, 4)
     const chunk = takeChunk(pdus * step)
     const { words, bytes: heads } = chunk
     this.sending[index]!++
-    this.memory.beginSending(region)
+    this.memory.beginSending()
     link.cork()
     for (let i = 0, sent = 0; i < pdus; i++) {
       const n = Math.min(most, bytes - sent)
@@ -645,7 +644,7 @@ export class TcpQueue implements Queue, LinkOwner {
       link.write(heads.subarray(at, at + dataPdo))
       const data = memory.subarray(start + sent, start + sent + n)
       sent += n
-      const done = last ? this.sentAll(link, index, region, chunk) : undefined
+      const done = last ? this.sentAll(link, index, chunk) : undefined
       if (ddgst === 0) {
         link.write(data, done)
         continue
@@ -656,10 +655,10 @@ export class TcpQueue implements Queue, LinkOwner {
     }
   }
 
-  private sentAll(link: Link, index: number, region: Region, chunk: Chunk): () => void {
+  private sentAll(link: Link, index: number, chunk: Chunk): () => void {
     return () => {
       giveChunk(chunk)
-      this.memory.endSending(region)
+      this.memory.endSending()
       if (this.link !== link || --this.sending[index]! > 0 || this.answers[index] !== HELD) return
       this.answers[index] = ANSWERED
       this.finish(this.wireId(index))

@@ -344,10 +344,7 @@ class RawLink implements Link {
     while (this.first < places.length && this.fd >= 0) {
       const count = Math.min(places.length - this.first, MOST_PIECES)
       for (let i = 0; i < count; i++) {
-        const at = this.first + i
-        // Somebody has taken its memory away, and may have given it back to the system.
-        if (this.holders[at]!.byteLength === 0) this.replace(at)
-        setPiece(OUT_PIECES_AT + i * IOVEC_BYTES, places[at]!, sizes[at]!)
+        setPiece(OUT_PIECES_AT + i * IOVEC_BYTES, places[this.first + i]!, sizes[this.first + i]!)
       }
       setMessage(OUT_AT, OUT_PIECES_AT, count)
       const sent = sendmsg(this.fd, SEND, SEND_FLAGS) as number
@@ -369,12 +366,6 @@ class RawLink implements Link {
     this.stuck = blocked
     // What is watched by timer is looked at all the same.
     if (this.handle !== null) this.watch()
-  }
-
-  private replace(at: number): void {
-    const zeroes = new Uint8Array(this.sizes[at]!)
-    this.holders[at] = zeroes
-    this.places[at] = locate(zeroes)
   }
 
   private sent(bytes: number): void {

@@ -110,6 +110,8 @@ function serveQueues(c: Controller): number {
     // A command has stopped the controller.
     if (!c.ready || c.stoppedUntil !== 0) break
     if (sq.head === sq.tail || sq.closed) {
+      // The others have all their turns.
+      idle = 0
       sq.listed = false
       c.busy[c.turn] = c.busy[--c.busyCount]!
     } else c.turn++

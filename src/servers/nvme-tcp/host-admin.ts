@@ -61,7 +61,7 @@ const SERVED_ADMIN = [
   ...[ADMIN.ASYNC_EVENT_REQUEST, ADMIN.KEEP_ALIVE],
 ]
 
-/** Who asks: see `HostController`. */
+/** The host that asks: see `HostController`. */
 type Host = Pick<ConnectingHost, 'hostid' | 'listener'>
 
 export class HostAdmin {

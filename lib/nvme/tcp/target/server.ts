@@ -494,5 +494,5 @@ function handshakes(
 
 // What a host may call itself: one word, harmless in a log. Not each is a qualified name: SPDK 20.07's default has no "nqn.".
 function isHostName(name: string): boolean {
-  return /^[^\s\p{Cc}]+$/u.test(name)
+  return /^[^\s\p{Cc}\p{Cf}]+$/u.test(name)
 }
