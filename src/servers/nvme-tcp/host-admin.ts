@@ -260,7 +260,7 @@ export class HostAdmin {
     else if (fid === FEATURE.NUMBER_OF_QUEUES) this.#grantQueues(value, done)
     else if (fid === FEATURE.RESERVATION_PERSISTENCE) refuse(done, this.#persist(sqe[1]!, (value & 1) !== 0))
     else if (NOT_OURS.has(fid) || fid === FEATURE.HOST_IDENTIFIER) {
-      // The device's, for everybody; who asks for what there is gets it.
+      // The device's, for all hosts: one that asks for what there is gets it.
       if (this.valueOf(fid) === value) done(0, 0)
       else refuse(done, STATUS.FEATURE_NOT_CHANGEABLE)
     } else if (!OWN_FEATURES.has(fid)) refuse(done, STATUS.INVALID_FIELD)
@@ -339,7 +339,7 @@ export class HostAdmin {
     return 0
   }
 
-  // What changes a device for everybody.
+  // What changes a device for all hosts.
   async #pass(sqe: Uint32Array, block: DataBlock | null, done: CommandDone): Promise<void> {
     const opcode = sqe[0]! & 0xff
     const { allowAdmin, namespaces } = this.#subsystem.options
