@@ -83,8 +83,9 @@ function createMemfd(bytes: number, hugePages: boolean): SharedMemory {
     // Whoever it is shared with can't take it away: a mapping beyond the end of a file ends the process at first touch.
     if (fcntl(fd, F.ADD_SEALS, SEAL.SEAL | SEAL.SHRINK | SEAL.GROW) !== 0) throw systemCallError('fcntl')
     // Huge pages are taken now: a missing one would otherwise be a SIGBUS at first touch.
-    const flags = MAP.SHARED | (hugePages ? MAP.POPULATE : 0)
-    const address = hugePages ? map(0n, bytes, READ_WRITE, flags, fd, 0) : mapAligned(fd, bytes)
+    const address = hugePages
+      ? map(0n, bytes, READ_WRITE, MAP.SHARED | MAP.POPULATE, fd, 0)
+      : mapAligned(fd, bytes)
     // Transparent huge pages where the system lets shared memory ask for them (shmem_enabled is `advise`): these
     // can be mapped in parts. It is a wish, and its failure the normal case.
     if (!hugePages && bytes >= HUGE_PAGE_BYTES) madvise(address, bytes, MADV.HUGEPAGE)

@@ -438,6 +438,7 @@ class Bounces implements AllocationPool {
     return this.pool.tagOf(buffer)
   }
 
+  // Each is given back by its call, and none by its last user.
   reclaim(): void {}
 
   /** Gives everything back that is not in use, and the rest as soon as it is not. */

@@ -91,7 +91,7 @@ export class Operation implements IoDescriptor {
   /** What `buf` is of, in place of the caller's own, which the promise resolves with. */
   bounce: Bounce | null = null
   caller: Uint8Array | null = null
-  /** Where `buf` is no DMA memory, and its commands read or write it all the same. */
+  /** Where `buf` is no DMA memory, and its commands read into it all the same. */
   lent: LentMemory | null = null
   /** Blocks that have been posted, of an operation of more than one command. */
   sent = 0

@@ -355,17 +355,14 @@ function settleBounced(op: Operation): void {
   let error = op.field === 0 && op.cause === null ? null : op.takeError()
   if (error === null && op.opc === READ && caller !== null) {
     const { buffer } = bounce
-    if (buffer.length === caller.byteLength && isWhole(op, buffer)) caller.set(buffer)
+    const bytes = op.nlb * op.geometry.blocksize
+    if (buffer.length === bytes && caller.byteLength === bytes) caller.set(buffer)
     else error = copyPart(op, buffer, caller)
   }
   op.bounce = null
   op.caller = null
   bounce.home.give(bounce)
   end(op, caller, error)
-}
-
-function isWhole({ nlb, geometry }: Operation, { length }: Buffer): boolean {
-  return nlb * geometry.blocksize === length
 }
 
 // What the memory holds beyond the blocks is another's, also where the caller's buffer has grown meanwhile.

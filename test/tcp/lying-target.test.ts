@@ -3,38 +3,18 @@
 
 import type { ExecutionContext } from 'ava'
 import { PDU } from '../../lib/nvme/tcp/pdu.ts'
-import { type Namespace, type OpenOptions, open } from '../../src/index.ts'
+import type { OpenOptions } from '../../src/index.ts'
 import { pattern } from '../support/pattern.ts'
-import { type LinkContext, onEachLink } from '../support/tcp-links.ts'
-import { startProxy, type TcpProxy } from '../support/tcp-proxy.ts'
-import { startTarget, type TargetLimits, type TestTarget } from '../support/tcp-target.ts'
+import { type LinkContext, onEachLink, openByProxy } from '../support/tcp-links.ts'
+import type { TcpProxy } from '../support/tcp-proxy.ts'
+import type { TargetLimits } from '../support/tcp-target.ts'
 
-interface Setup {
-  readonly target: TestTarget
-  readonly proxy: TcpProxy
-  readonly ns: Namespace
-}
-
-async function setUp(
+const setUp = (
   t: ExecutionContext<LinkContext>,
-  options: OpenOptions = {},
-  limits: TargetLimits = {},
-  query = '',
-): Promise<Setup> {
-  const target = await startTarget('sim:?size=4M', limits)
-  const proxy = await startProxy(target.port)
-  const ns = await open(target.address(`link=${t.context.link}&${query}`, proxy.port), {
-    reconnectDelay: 20,
-    timeout: 5000,
-    ...options,
-  })
-  t.teardown(async () => {
-    await ns.close()
-    await proxy.close()
-    await target.close()
-  })
-  return { target, proxy, ns }
-}
+  options?: OpenOptions,
+  limits?: TargetLimits,
+  query?: string,
+) => openByProxy(t, 'sim:?size=4M', { reconnectDelay: 20, timeout: 5000, ...options }, limits, query)
 
 type Lie = (pdu: Buffer) => readonly Buffer[]
 

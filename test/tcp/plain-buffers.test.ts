@@ -3,27 +3,16 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
-import { type OpenOptions, open } from '../../src/index.ts'
+import type { OpenOptions } from '../../src/index.ts'
 import { pattern } from '../support/pattern.ts'
-import { type LinkContext, onEachLink } from '../support/tcp-links.ts'
-import { type ProxiedConnection, startProxy } from '../support/tcp-proxy.ts'
-import { startTarget } from '../support/tcp-target.ts'
+import { type LinkContext, onEachLink, openByProxy } from '../support/tcp-links.ts'
+import type { ProxiedConnection } from '../support/tcp-proxy.ts'
 
 const BLOCK = 512
 const TYPE = { H2C_DATA: 6, C2H_DATA: 7, R2T: 9 } as const
 
-async function setUp(t: ExecutionContext<LinkContext>, options: OpenOptions = {}) {
-  const target = await startTarget('sim:?size=32M')
-  const proxy = await startProxy(target.port)
-  const ns = await open(target.address(`link=${t.context.link}`, proxy.port), {
-    reconnectDelay: 10,
-    ...options,
-  })
-  t.teardown(async () => {
-    await ns.close()
-    await proxy.close()
-    await target.close()
-  })
+async function setUp(t: ExecutionContext<LinkContext>, options?: OpenOptions) {
+  const { proxy, ns } = await openByProxy(t, 'sim:?size=32M', options)
   const check = async (data: Buffer, slba: number) =>
     t.true((await ns.promises.read(Buffer.alloc(data.length), slba)).equals(data), `from ${slba} on`)
   return { proxy, ns, check }

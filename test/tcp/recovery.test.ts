@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava'
 import { type Namespace, type OpenOptions, open, openController } from '../../src/index.ts'
 import { testFolder } from '../support/folder.ts'
 import { pattern } from '../support/pattern.ts'
-import { type LinkContext, onEachLink } from '../support/tcp-links.ts'
+import { type LinkContext, onEachLink, openByProxy } from '../support/tcp-links.ts'
 import { startProxy } from '../support/tcp-proxy.ts'
 import { HOST, NQN, startTarget } from '../support/tcp-target.ts'
 import { forkTarget } from '../support/tcp-target-child.ts'
@@ -14,20 +14,8 @@ import { forkTarget } from '../support/tcp-target-child.ts'
 const inFolder = testFolder()
 const addressOf = (port: number, query = '') => `nvme+tcp://127.0.0.1:${port}/${NQN}?${HOST}${query}`
 
-async function setUp(t: ExecutionContext<LinkContext>, options: OpenOptions = {}, device = 'sim:?size=8M') {
-  const target = await startTarget(device)
-  const proxy = await startProxy(target.port)
-  const ns = await open(target.address(`link=${t.context.link}`, proxy.port), {
-    reconnectDelay: 10,
-    ...options,
-  })
-  t.teardown(async () => {
-    await ns.close()
-    await proxy.close()
-    await target.close()
-  })
-  return { target, proxy, ns }
-}
+const setUp = (t: ExecutionContext<LinkContext>, options?: OpenOptions, device = 'sim:?size=8M') =>
+  openByProxy(t, device, options)
 
 /** Writes and reads back, block by block, until it is to stop; each has blocks of its own. */
 async function work(ns: Namespace, first: number, stopped: () => boolean): Promise<number> {

@@ -21,6 +21,16 @@ async function setUp(t: ExecutionContext, limits: TargetLimits = {}) {
   return target
 }
 
+// A host that has connected and enabled the controller.
+async function enabled(t: ExecutionContext, port: number) {
+  const host = await greeted(t, port)
+  host.send(capsule(CONNECT, connectData()))
+  t.is(statusOf(await host.next()), 0)
+  host.send(capsule({ 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
+  t.is(statusOf(await host.next()), 0)
+  return host
+}
+
 test('ICResp has what was agreed on, and MAXH2CDATA', async (t) => {
   const target = await setUp(t, { maxH2cData: 8192, ddgst: false })
   const host = await connect(t, target.port)
@@ -154,11 +164,7 @@ for (const [what, words, data, status] of [
 ] as const) {
   test(`a command with ${what} is refused, and the next one is served`, async (t) => {
     const target = await setUp(t)
-    const host = await greeted(t, target.port)
-    host.send(capsule(CONNECT, connectData()))
-    t.is(statusOf(await host.next()), 0)
-    host.send(capsule({ 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
-    t.is(statusOf(await host.next()), 0)
+    const host = await enabled(t, target.port)
     host.send(capsule(words, data))
     t.is(statusOf(await host.next()), status)
     host.send(capsule({ 0: 0x18 }))
@@ -168,11 +174,7 @@ for (const [what, words, data, status] of [
 
 test('a command without data may name a capsule that has none', async (t) => {
   const target = await setUp(t)
-  const host = await greeted(t, target.port)
-  host.send(capsule(CONNECT, connectData()))
-  t.is(statusOf(await host.next()), 0)
-  host.send(capsule({ 0: 0x7f, 1: 0, 11: 0x14, 12: 0x46_0001 }))
-  t.is(statusOf(await host.next()), 0)
+  const host = await enabled(t, target.port)
   // Set Features, Number of Queues: a descriptor of data at offset 0 in the capsule, 0 bytes of it.
   host.send(capsule({ 0: 0x09, 9: 0x0100_0000, 10: 7, 11: 0 }))
   t.is(statusOf(await host.next()), 0)
