@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import v8 from 'node:v8'
 import vm from 'node:vm'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import {
   createSharedMemory,
   type DmaArena,
@@ -17,6 +17,7 @@ import {
 import { DmaPool } from '../../lib/memory/pool.ts'
 import type { PciFunction } from '../../lib/pci/function.ts'
 import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../lib/sys/units.ts'
+import { testUnless } from '../support/left-out.ts'
 
 const RESERVED = '/proc/sys/vm/nr_hugepages'
 const reserved = () => Number(fs.readFileSync(RESERVED, 'utf8'))
@@ -64,12 +65,13 @@ const shows = (buffer: Buffer, byte: number) => buffer.length > 0 && buffer.incl
 v8.setFlagsFromString('--expose-gc')
 const collectGarbage = vm.runInNewContext('gc') as () => void
 
-test.serial('a buffer that was freed writes into no later one', async (t) => {
-  if (!reserve(1)) {
-    t.pass('left out: no huge page is free, and none can be reserved here (needs root)')
-    t.log(`left out: no huge page is free, and ${RESERVED} can't be written`)
-    return
-  }
+const LACKS = !reserve(2) && `no two huge pages are free, and ${RESERVED} gives none`
+
+function hugeTest(title: string, run: (t: ExecutionContext) => Promise<void> | void): void {
+  testUnless(LACKS, title, run, { serial: true })
+}
+
+hugeTest('a buffer that was freed writes into no later one', async (t) => {
   const { pci, hugePages } = hugeFunction()
   const pool = new DmaPool(pci)
   const half = HUGE_PAGE_BYTES / 2
@@ -106,11 +108,7 @@ test.serial('a buffer that was freed writes into no later one', async (t) => {
   pool.close()
 })
 
-test.serial('a buffer that outlives its pool shows pages of no one', (t) => {
-  if (!reserve(2)) {
-    t.pass('left out: see above')
-    return
-  }
+hugeTest('a buffer that outlives its pool shows pages of no one', (t) => {
   const first = hugeFunction()
   const pool = new DmaPool(first.pci)
   const stale = pool.alloc(PAGE_BYTES).fill(1)

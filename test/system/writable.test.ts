@@ -12,6 +12,7 @@ import { openOutputFile, openToWrite, refuseBelowDev } from '../../src/system/wr
 import { unvme } from '../cli/command.ts'
 import { FakeMachine } from '../setup/fake-machine.ts'
 import { testFolder } from '../support/folder.ts'
+import { testUnless } from '../support/left-out.ts'
 import { pattern } from '../support/pattern.ts'
 
 const file = testFolder()
@@ -222,8 +223,10 @@ function loopTrouble(): string | null {
 }
 
 const trouble = loopTrouble()
-const loopTest = trouble === null ? test.serial : test.serial.skip
-const because = trouble === null ? '' : ` (left out: ${trouble})`
+
+function loopTest(title: string, run: (t: ExecutionContext) => Promise<void>): void {
+  testUnless(trouble, title, run, { serial: true })
+}
 
 function loopDevice(t: ExecutionContext, name: string): string {
   made(name, pattern(4 * MIB, 4))
@@ -232,7 +235,7 @@ function loopDevice(t: ExecutionContext, name: string): string {
   return device
 }
 
-loopTest(`copy, read and bench on a block device: a question, or --yes${because}`, async (t) => {
+loopTest(`copy, read and bench on a block device: a question, or --yes`, async (t) => {
   const device = loopDevice(t, 'free.img')
   const source = made('data')
   const lines = [
@@ -252,31 +255,28 @@ loopTest(`copy, read and bench on a block device: a question, or --yes${because}
   await t.throwsAsync(openOutputFile(device), { code: 'ERR_UNVME_USAGE' })
 })
 
-loopTest(
-  `copy to standard output that is a block device: the question, and the in-use rule${because}`,
-  async (t) => {
-    const device = loopDevice(t, 'output.img')
-    const source = made('to-output')
-    const run = async (...words: string[]) => {
-      const stdout = fs.openSync(device, 'r+')
-      const outcome = await unvme(['copy', source, '-', ...words], { stdout })
-      fs.closeSync(stdout)
-      return outcome
-    }
-    const asked = await run()
-    t.is(asked.code, 2)
-    t.regex(asked.stderr, /Overwrite .*block device.*Not asked without a terminal/)
-    const holder = fs.openSync(device, fs.constants.O_EXCL)
-    t.regex((await run('--yes')).stderr, /is in use: .*\(--force writes/)
-    fs.closeSync(holder)
-    t.true(fs.readFileSync(device).equals(pattern(4 * MIB, 4)))
-    const written = await run('--yes', '--force')
-    t.deepEqual([written.code, written.stderr], [0, ''])
-    t.is((await compare(source, device, { bytes: MIB })).difference, null)
-  },
-)
+loopTest(`copy to standard output that is a block device: the question, and the in-use rule`, async (t) => {
+  const device = loopDevice(t, 'output.img')
+  const source = made('to-output')
+  const run = async (...words: string[]) => {
+    const stdout = fs.openSync(device, 'r+')
+    const outcome = await unvme(['copy', source, '-', ...words], { stdout })
+    fs.closeSync(stdout)
+    return outcome
+  }
+  const asked = await run()
+  t.is(asked.code, 2)
+  t.regex(asked.stderr, /Overwrite .*block device.*Not asked without a terminal/)
+  const holder = fs.openSync(device, fs.constants.O_EXCL)
+  t.regex((await run('--yes')).stderr, /is in use: .*\(--force writes/)
+  fs.closeSync(holder)
+  t.true(fs.readFileSync(device).equals(pattern(4 * MIB, 4)))
+  const written = await run('--yes', '--force')
+  t.deepEqual([written.code, written.stderr], [0, ''])
+  t.is((await compare(source, device, { bytes: MIB })).difference, null)
+})
 
-loopTest(`copy, read, bench and copy() refuse a block device in use, unless forced${because}`, async (t) => {
+loopTest(`copy, read, bench and copy() refuse a block device in use, unless forced`, async (t) => {
   const device = loopDevice(t, 'used.img')
   const source = made('more')
   const { O_EXCL } = fs.constants
@@ -302,24 +302,21 @@ loopTest(`copy, read, bench and copy() refuse a block device in use, unless forc
   t.is((await compare(source, device, { bytes: MIB })).difference, null)
 })
 
-loopTest(
-  `copy: a block device is one, by whatever node, and is held while it is written${because}`,
-  async (t) => {
-    const device = loopDevice(t, 'held.img')
-    const node = file('node')
-    const { rdev } = fs.statSync(device)
-    shell(`mknod ${node} b ${(rdev >>> 8) & 0xfff} ${rdev & 0xff}`)
-    await t.throwsAsync(copy(device, node), { code: 'ERR_OUT_OF_RANGE', message: /are the same, or overlap/ })
-    const codes: unknown[] = []
-    const onProgress = () => {
-      try {
-        fs.closeSync(fs.openSync(device, fs.constants.O_EXCL))
-      } catch (error) {
-        codes.push((error as NodeJS.ErrnoException).code)
-      }
+loopTest(`copy: a block device is one, by whatever node, and is held while it is written`, async (t) => {
+  const device = loopDevice(t, 'held.img')
+  const node = file('node')
+  const { rdev } = fs.statSync(device)
+  shell(`mknod ${node} b ${(rdev >>> 8) & 0xfff} ${rdev & 0xff}`)
+  await t.throwsAsync(copy(device, node), { code: 'ERR_OUT_OF_RANGE', message: /are the same, or overlap/ })
+  const codes: unknown[] = []
+  const onProgress = () => {
+    try {
+      fs.closeSync(fs.openSync(device, fs.constants.O_EXCL))
+    } catch (error) {
+      codes.push((error as NodeJS.ErrnoException).code)
     }
-    await copy(made('held'), node, { onProgress })
-    t.is(codes[0], 'EBUSY')
-    t.notThrows(() => fs.closeSync(fs.openSync(device, fs.constants.O_EXCL)))
-  },
-)
+  }
+  await copy(made('held'), node, { onProgress })
+  t.is(codes[0], 'EBUSY')
+  t.notThrows(() => fs.closeSync(fs.openSync(device, fs.constants.O_EXCL)))
+})
